@@ -1,0 +1,52 @@
+"""udever: any decoder-only language model as a universal embedder, for natural and programming languages.
+
+    from udever import Embedder
+
+    embedder = Embedder.load("path/to/model")
+    queries = embedder.encode_query(["how to read a file line by line"])
+    documents = embedder.encode_document(["with open(path) as handle: ..."])
+    embedder.similarity(queries, documents)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from udever.embedder import Embedder, TruncationWarning
+    from udever.errors import (
+        ContractError,
+        DataError,
+        ModelError,
+        OutputError,
+        RecipeError,
+        TextError,
+        UdeverError,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ContractError",
+    "DataError",
+    "Embedder",
+    "ModelError",
+    "OutputError",
+    "RecipeError",
+    "TextError",
+    "TruncationWarning",
+    "UdeverError",
+]
+
+_TORCH_NAMES = ("Embedder", "TruncationWarning")
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that `import udever` loads no torch."""
+    if name not in __all__:
+        raise AttributeError(f"module 'udever' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module("udever.embedder" if name in _TORCH_NAMES else "udever.errors"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,1 @@
+"""Training pairs: their schema, and reading and writing them."""

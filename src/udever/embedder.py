@@ -1,0 +1,391 @@
+"""The embedder: text -> prompt -> tokens -> packed batch -> hidden states -> pooled -> unit vector.
+
+Training, evaluation, corpus jobs and search all call `Embedder`; `embed_tokens` is the one place where
+tokens become vectors, with gradients or without.
+"""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from udever.errors import ContractError, ModelError, TextError
+from udever.model import adapters, artefact, export
+from udever.model.attention import attention_over
+from udever.model.backbone import (
+    AttentionKind,
+    Backbone,
+    hidden_size,
+    load_backbone,
+    pick_dtype,
+    read_config,
+    weight_files,
+)
+from udever.model.contract import Contract, RoleName
+from udever.model.packing import pack, plan_batches
+from udever.model.pooling import Pooling, pool, unit
+from udever.model.published import RECIPES, contract_of
+from udever.model.tokens import TextTokenizer, Tokenized, Truncation, load_hf_tokenizer
+from udever.progress import progress_bar
+from udever.storage import atomic_folder
+
+Output = Literal["numpy", "torch"]
+
+_BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
+_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "README.md"]
+
+
+class TruncationWarning(UserWarning):
+    """Some texts were longer than the model's limit and were cut."""
+
+
+class Embedder:
+    """A model, its tokenizer and its contract.
+
+    Not made directly: see `Embedder.load`. `last_truncation` tells, item by item, what the last call cut.
+    """
+
+    def __init__(
+        self, backbone: Backbone, hf_tokenizer: Any, contract: Contract, *, name: str, weights_digest: str | None
+    ) -> None:
+        self.backbone = backbone
+        self.contract = contract
+        self.tokenizer = TextTokenizer(hf_tokenizer, contract)
+        self.name = name
+        self.last_truncation: Truncation | None = None
+        self._weights_digest = weights_digest
+        self._fingerprint: str | None = None
+
+    @classmethod
+    def load(
+        cls,
+        name_or_folder: str | Path,
+        *,
+        dtype: str | torch.dtype = "auto",
+        device: str | torch.device = "auto",
+        revision: str | None = None,
+        allow_pickle: bool = False,
+        trust_remote_code: bool = False,
+        **contract_changes: Any,
+    ) -> Self:
+        """Load a folder or a hub model and test that it does what its contract says.
+
+        A folder this project saved brings its contract; so does a sentence-transformers folder; published
+        checkpoints without either are known by name (`known_as="izhx/udever-bloom-560m"` for a copy in a
+        folder); any other decoder gets last-token pooling at its end-of-text token, causal, 512 tokens.
+        `contract_changes` replace single entries: `pooling=`, `attention=`, `max_length=`, `normalize=`,
+        `dimensions=`, `instruction=`.
+
+        Raises ModelError where the folder or model cannot be used, ContractError where it does not give
+        the vectors it should.
+        """
+        known_as = contract_changes.pop("known_as", str(name_or_folder))
+        folder = _resolve(str(name_or_folder), revision, allow_pickle=allow_pickle)
+        where = _pick_device(device)
+        loaded = _load_folder(
+            folder,
+            known_as,
+            contract_changes,
+            dtype=pick_dtype(dtype, where),
+            device=where,
+            allow_pickle=allow_pickle,
+            trust_remote_code=trust_remote_code,
+        )
+        backbone, tokenizer, contract, saved, digest = loaded
+        embedder = cls(backbone, tokenizer, contract, name=str(name_or_folder), weights_digest=digest)
+        if saved is not None and contract == saved.contract:
+            embedder._fingerprint = saved.fingerprint
+            _check_reference(embedder, saved)
+        return embedder
+
+    @property
+    def num_dimensions(self) -> int:
+        """Length of a vector."""
+        return self.contract.dimensions or hidden_size(self.backbone.config)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.backbone.parameters()).device  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
+    def fingerprint(self) -> str:
+        """One name for this vector space: a hash of weights, tokenizer and contract."""
+        if self._fingerprint is None:
+            if self._weights_digest is None:
+                self._weights_digest = artefact.digest_tensors(self.backbone.state_dict())  # pyright: ignore[reportAttributeAccessIssue]
+            self._fingerprint = artefact.fingerprint(self._weights_digest, self.tokenizer.hf, self.contract)
+        return self._fingerprint
+
+    def weights_changed(self) -> None:
+        """Say that the weights are no longer those that were loaded: the fingerprint is taken anew."""
+        self._weights_digest = self._fingerprint = None
+
+    @overload
+    def encode_query(self, texts: str | Sequence[str], *, output: Literal["numpy"] = ..., **options: Any) -> np.ndarray: ...
+    @overload
+    def encode_query(self, texts: str | Sequence[str], *, output: Literal["torch"], **options: Any) -> Tensor: ...
+    def encode_query(self, texts, *, output="numpy", **options):
+        """Vectors of queries; `options` as in `encode`. `instruction=` tells the model what to look for."""
+        return self._encode(texts, "query", output, **options)
+
+    @overload
+    def encode_document(self, texts: str | Sequence[str], *, output: Literal["numpy"] = ..., **options: Any) -> np.ndarray: ...
+    @overload
+    def encode_document(self, texts: str | Sequence[str], *, output: Literal["torch"], **options: Any) -> Tensor: ...
+    def encode_document(self, texts, *, output="numpy", **options):
+        """Vectors of documents; `options` as in `encode`."""
+        return self._encode(texts, "document", output, **options)
+
+    @overload
+    def encode(self, texts: str | Sequence[str], *, output: Literal["numpy"] = ..., **options: Any) -> np.ndarray: ...
+    @overload
+    def encode(self, texts: str | Sequence[str], *, output: Literal["torch"], **options: Any) -> Tensor: ...
+    def encode(self, texts, *, output="numpy", **options):
+        """Vectors for symmetric tasks, where both sides are alike: float32 [texts, dimensions], in input order.
+
+        One string gives one vector. Options: `prompt` replaces the role's prompt, `instruction` is written
+        into the contract's template as the prompt; `dimensions` keeps the first ones and scales to length
+        1 again; `batch_tokens` is the most tokens in one forward pass; `normalize=False` leaves the length;
+        `show_progress`. Raises TextError naming the row for what is no text or gives no finite vector.
+        Warns once (TruncationWarning) where texts were cut; `last_truncation` says which.
+        """
+        return self._encode(texts, "symmetric", output, **options)
+
+    def similarity(self, a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> np.ndarray | Tensor:
+        """Cosine of every row of `a` with every row of `b`: [a, b], of the kind of `a`."""
+        left, right = (unit(torch.atleast_2d(torch.as_tensor(x)).float()) for x in (a, b))
+        product = left @ right.to(left.device).T
+        return product if isinstance(a, Tensor) else product.cpu().numpy()
+
+    def tokenize(self, texts: Sequence[str], role: RoleName, prompt: str | None = None) -> Tokenized:
+        """The tokens the backbone sees for each text, markers included."""
+        return self.tokenizer.encode(texts, role, prompt)
+
+    def embed_tokens(self, ids: Sequence[Sequence[int]], skip: int = 0) -> Tensor:
+        """Pooled vectors of token sequences, in the order given: float32 [texts, hidden], not scaled.
+
+        One packed batch, with gradients wherever the caller has them on.
+        """
+        packed = pack(ids, self.device)
+        attention = attention_over(packed, causal=self.contract.attention == "causal")
+        if self.contract.pooling == "last":
+            return self.backbone(attention, last_only=True).float()
+        start = torch.full((len(ids),), skip, device=self.device) if skip else None
+        return pool(self.backbone(attention), packed, self.contract.pooling, start).float()
+
+    def save(self, folder: str | Path, *, merged: bool = True, notes: str = "", base: str | None = None) -> None:
+        """Write a folder that `Embedder.load` and sentence-transformers read; replace it whole if it exists.
+
+        `merged` folds LoRA into the weights and writes all of them; otherwise only what training moved is
+        written and `base` names the backbone it belongs to. `notes` is Markdown put into the model card.
+        """
+        with atomic_folder(folder) as temporary:
+            self._write(temporary, Path(folder).name, merged=merged, notes=notes, base=base or self.name)
+
+    def _write(self, folder: Path, title: str, *, merged: bool, notes: str, base: str) -> None:
+        model: Any = self.backbone
+        saved_base = None
+        if merged:
+            adapters.merge_lora(model)
+            export.save_weights(model, folder)
+            export.save_sentence_transformers(self.contract, hidden_size(model.config), folder)
+        else:
+            saved_base = artefact.Base(name=base, fingerprint=Embedder.load(base, dtype="float32").fingerprint)
+            adapters.save_adapter(model, folder, base)
+        export.save_tokenizer(self.tokenizer.hf, self.contract, folder)
+        reference = artefact.encode_vectors(_reference_vectors(self))
+        saved = artefact.Saved(
+            contract=self.contract, fingerprint=self.fingerprint, reference=reference, base=saved_base
+        )
+        (folder / artefact.CONTRACT_FILE).write_text(saved.model_dump_json(indent=2) + "\n")
+        card = export.CARD.format(
+            title=title,
+            base=base,
+            family=model.config.get_text_config().model_type,
+            dimensions=self.num_dimensions,
+            fingerprint=self.fingerprint,
+            notes=notes,
+            **self.contract.model_dump(include={"pooling", "attention", "max_length", "normalize"}),
+        )
+        (folder / "README.md").write_text(card)
+
+    def _encode(
+        self,
+        texts: str | Sequence[str],
+        role: RoleName,
+        output: Output,
+        *,
+        prompt: str | None = None,
+        instruction: str | None = None,
+        dimensions: int | None = None,
+        batch_tokens: int | None = None,
+        normalize: bool | None = None,
+        show_progress: bool = False,
+    ) -> np.ndarray | Tensor:
+        if output not in ("numpy", "torch"):
+            raise TextError(f"output is {output!r}; expected 'numpy' or 'torch'")
+        one = isinstance(texts, str)
+        items = [texts] if one else list(texts)
+        dimensions = self._check_dimensions(dimensions)
+        tokenized = self.tokenize(items, role, self._prompt(prompt, instruction))
+        self._report_truncation(tokenized.truncation)
+        scale = self.contract.normalize if normalize is None else normalize
+        vectors = self._run(tokenized, batch_tokens, show_progress=show_progress)
+        vectors = unit(vectors, dimensions) if scale else vectors[:, :dimensions]
+        vectors = vectors[0] if one else vectors
+        return vectors if output == "torch" else vectors.cpu().numpy()
+
+    @torch.inference_mode()
+    def _run(self, tokenized: Tokenized, batch_tokens: int | None, *, show_progress: bool) -> Tensor:
+        """Batches by length, vectors back in input order, each of them checked."""
+        ids = tokenized.ids
+        out = torch.empty(len(ids), hidden_size(self.backbone.config), device=self.device)
+        budget = _check_budget(batch_tokens) or _BATCH_TOKENS.get(self.device.type, _BATCH_TOKENS["cpu"])
+        batches = plan_batches([len(sequence) for sequence in ids], budget)
+        with progress_bar("embedding", len(ids), enabled=show_progress) as advance:
+            for batch in batches:
+                out[batch] = self.embed_tokens([ids[i] for i in batch], tokenized.skip)
+                advance(len(batch))
+        norms = torch.linalg.vector_norm(out, dim=1)
+        bad = (~torch.isfinite(norms) | (norms == 0)).nonzero().flatten().tolist()
+        if bad:
+            raise TextError(
+                f"row {bad[0]} ({len(bad)} in all) gives a vector that is not finite or has no length; "
+                f"load the model with dtype='float32', or check its weights"
+            )
+        return out
+
+    def _prompt(self, prompt: str | None, instruction: str | None) -> str | None:
+        if instruction is None:
+            return prompt
+        if prompt is not None:
+            raise TextError("both prompt and instruction were given; give one of them")
+        return self.contract.instruction.format(instruction=instruction)
+
+    def _check_dimensions(self, dimensions: int | None) -> int | None:
+        size = hidden_size(self.backbone.config)
+        if dimensions is None:
+            return self.contract.dimensions
+        if not 1 <= dimensions <= size:
+            raise TextError(f"dimensions is {dimensions}; expected 1 to {size}, the model's own")
+        return dimensions
+
+    def _report_truncation(self, truncation: Truncation) -> None:
+        self.last_truncation = truncation
+        cut = int(truncation.truncated.sum())
+        if cut:
+            warnings.warn(
+                f"{cut} of {len(truncation.truncated)} texts were longer than {self.contract.max_length} tokens and "
+                f"were cut (longest {int(truncation.num_tokens.max())}); see last_truncation, or raise max_length",
+                TruncationWarning,
+                stacklevel=4,
+            )
+
+
+def _check_budget(batch_tokens: int | None) -> int | None:
+    if batch_tokens is not None and batch_tokens < 1:
+        raise TextError(f"batch_tokens is {batch_tokens}; expected at least 1")
+    return batch_tokens
+
+
+def _pick_device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ModelError(f"device is {device!r}; expected auto, cpu, cuda or cuda:N") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ModelError("device is 'cuda' and this torch sees no CUDA device; use device='cpu'")
+    return chosen
+
+
+def _resolve(name: str, revision: str | None, *, allow_pickle: bool) -> Path:
+    """A local folder as it is; a hub name by downloading what is needed and nothing else."""
+    if Path(name).is_dir():
+        return Path(name)
+    if name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).exists():
+        raise ModelError(f"{name} is not a folder; expected a model folder or a hub name such as org/model")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = [*_HUB_FILES, "*.bin"] if allow_pickle else _HUB_FILES
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = (str(error).strip().splitlines() or ["unknown"])[0]
+        raise ModelError(f"{name} is no local folder and cannot be fetched from the hub: {reason}") from error
+
+
+def _load_folder(
+    folder: Path, known_as: str, changes: dict[str, Any], *, trust_remote_code: bool, **how: Any
+) -> tuple[Backbone, Any, Contract, artefact.Saved | None, str]:
+    """Backbone, tokenizer, contract, what was saved, and a digest of the weights on disk."""
+    saved = artefact.read_saved(folder)
+    sentence_transformers = None if saved else artefact.read_sentence_transformers(folder)
+    weights = sentence_transformers.weights if sentence_transformers else folder
+    tokenizer = load_hf_tokenizer(weights, trust_remote_code=trust_remote_code)
+    base = folder
+    if saved is not None:
+        contract = saved.contract
+        if saved.base is not None:
+            base = _resolve(saved.base.name, None, allow_pickle=how["allow_pickle"])
+    elif known_as in RECIPES:
+        contract = contract_of(known_as, tokenizer)
+    elif sentence_transformers is not None:
+        config = read_config(weights, trust_remote_code=trust_remote_code)
+        causal = not config.model_type.endswith("bert") and config.model_type not in ("mpnet", "xlm-roberta", "roberta")
+        contract = sentence_transformers.contract(tokenizer, config, causal=causal)
+    else:
+        contract = artefact.plain_contract(tokenizer, read_config(folder, trust_remote_code=trust_remote_code))
+    contract = _change(contract, changes)
+    source = base if saved is not None and saved.base is not None else weights
+    backbone = load_backbone(source, attention=contract.attention, trust_remote_code=trust_remote_code, **how)
+    files = weight_files(source)
+    if saved is not None and saved.base is not None:
+        adapters.load_adapter(backbone, folder)  # pyright: ignore[reportArgumentType]
+        files = [*files, *sorted(folder.glob("*.safetensors"))]
+    return backbone, tokenizer, contract, saved, artefact.digest_files(files)
+
+
+def _change(contract: Contract, changes: dict[str, Any]) -> Contract:
+    """`contract` with single entries replaced; ModelError for an entry or value that does not exist."""
+    allowed = ("pooling", "attention", "max_length", "normalize", "dimensions", "instruction")
+    unknown = [name for name in changes if name not in allowed]
+    if unknown:
+        raise ModelError(f"Embedder.load has no option {unknown[0]!r}; it can change {', '.join(allowed)}")
+    try:
+        return Contract.model_validate({**contract.model_dump(), **changes})
+    except ValueError as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        raise ModelError(f"{lines[1] if len(lines) > 1 else ''}: {lines[-2] if len(lines) > 2 else error}") from error
+
+
+def _reference_vectors(embedder: Embedder) -> np.ndarray:
+    """Queries, then documents, of the reference texts; full width, unit length."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TruncationWarning)
+        texts = list(artefact.REFERENCE_TEXTS)
+        options = {"normalize": True, "dimensions": hidden_size(embedder.backbone.config)}
+        return np.concatenate([embedder.encode_query(texts, **options), embedder.encode_document(texts, **options)])
+
+
+def _check_reference(embedder: Embedder, saved: artefact.Saved) -> None:
+    """Raise ContractError unless the model gives the vectors it gave when it was saved."""
+    expected = artefact.decode_vectors(saved.reference, 2 * len(artefact.REFERENCE_TEXTS))
+    actual = _reference_vectors(embedder)
+    if actual.shape != expected.shape:
+        raise ContractError(f"{embedder.name}: vectors have {actual.shape[1]} dimensions, saved were {expected.shape[1]}")
+    cosine = float((actual * expected).sum(1).min())
+    half = next(embedder.backbone.parameters()).dtype in (torch.bfloat16, torch.float16)  # pyright: ignore[reportAttributeAccessIssue]
+    if not cosine >= (0.98 if half else 0.9999):
+        raise ContractError(
+            f"{embedder.name}: the reference vectors saved with the model do not come out again "
+            f"(cosine {cosine:.4f}); weights, tokenizer or contract were changed after saving"
+        )
+    embedder.last_truncation = None

@@ -1,0 +1,1 @@
+"""The backbone and all that stands between a token and a vector: packing, attention, pooling, the contract."""

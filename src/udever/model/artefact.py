@@ -1,0 +1,220 @@
+"""What a model is on disk: reading a folder's contract, fingerprinting it, writing a folder.
+
+A folder this project saves holds `udever.json` (the contract, the fingerprint, reference vectors), the
+weights or an adapter, the tokenizer, a model card, and the files by which sentence-transformers loads it.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from udever.errors import ModelError
+from udever.model.contract import Contract, Role
+from udever.model.pooling import Pooling
+from udever.model.tokens import template_ids
+
+CONTRACT_FILE = "udever.json"
+REFERENCE_TEXTS = ("Add two numbers.", "def add(a, b):\n    return a + b", "把两个数相加。")
+"""What the reference vectors stand for: each text as a query, then each as a document."""
+
+
+class Base(BaseModel):
+    """The backbone an adapter belongs to."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    fingerprint: str
+
+
+class Saved(BaseModel):
+    """The content of `udever.json`. `reference` is float32, little-endian, base64."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: int = 1
+    contract: Contract
+    fingerprint: str
+    reference: str
+    base: Base | None = None
+
+
+def encode_vectors(vectors: np.ndarray) -> str:
+    """Vectors as base64 of little-endian float32."""
+    return base64.b64encode(vectors.astype("<f4").tobytes()).decode()
+
+
+def decode_vectors(text: str, rows: int) -> np.ndarray:
+    """The inverse of `encode_vectors`."""
+    return np.frombuffer(base64.b64decode(text), dtype="<f4").reshape(rows, -1)
+
+
+def read_saved(folder: Path) -> Saved | None:
+    """`udever.json` of a folder, or None where it has none. Raises ModelError where it is broken."""
+    path = folder / CONTRACT_FILE
+    if not path.is_file():
+        return None
+    try:
+        return Saved.model_validate_json(path.read_text())
+    except (ValidationError, ValueError) as error:
+        raise ModelError(f"{path} is broken: {str(error).splitlines()[-1].strip()}; save the model again") from error
+
+
+def digest_files(paths: Iterable[Path]) -> str:
+    """SHA-256 over the content of files, in the order given."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()
+
+
+def digest_tensors(state: dict[str, Tensor]) -> str:
+    """SHA-256 over tensors in memory: names, types, shapes and bytes."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def fingerprint(weights_digest: str, hf_tokenizer: Any, contract: Contract) -> str:
+    """One name for a vector space: two embedders with the same fingerprint give the same vectors."""
+    parts = (weights_digest, hf_tokenizer.backend_tokenizer.to_str(), contract.model_dump_json())
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def plain_contract(hf_tokenizer: Any, config: Any) -> Contract:
+    """The contract of a decoder that says nothing of embeddings: what its tokenizer adds, closed by its EOS.
+
+    Last-token pooling, causal, at most 512 tokens.
+    """
+    prefix, suffix = template_ids(hf_tokenizer)
+    closing = hf_tokenizer.eos_token_id if hf_tokenizer.eos_token_id is not None else hf_tokenizer.sep_token_id
+    if closing is None and not suffix:
+        raise ModelError(
+            "the tokenizer has no end-of-text token to pool at; give the tokenizer an eos_token"
+        )
+    if not suffix:
+        suffix = (closing,)
+    role = Role(prefix_ids=prefix, suffix_ids=suffix)
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None) or 512
+    return Contract(query=role, document=role, symmetric=role, max_length=min(512, limit))
+
+
+@dataclass(frozen=True)
+class SentenceTransformersFolder:
+    """What a sentence-transformers folder says: where its weights are and how they are used."""
+
+    weights: Path
+    pooling: Pooling
+    pool_prompt: bool
+    normalize: bool
+    max_length: int | None
+    prompts: dict[str, str]
+    default_prompt: str
+    dimensions: int | None
+
+    def contract(self, hf_tokenizer: Any, config: Any, *, causal: bool) -> Contract:
+        """As a contract: the tokenizer's own markers, the folder's prompts, pooling and length."""
+        prefix, suffix = template_ids(hf_tokenizer)
+        limits = (self.max_length, hf_tokenizer.model_max_length, getattr(config, "max_position_embeddings", None))
+
+        def role(*names: str) -> Role:
+            prompt = next((self.prompts[name] for name in names if name in self.prompts), self.default_prompt)
+            return Role(prefix_ids=prefix, suffix_ids=suffix, prompt=prompt)
+
+        return Contract(
+            pooling=self.pooling,
+            attention="causal" if causal else "bidirectional",
+            max_length=min(int(limit) for limit in limits if limit),
+            normalize=self.normalize,
+            query=role("query"),
+            document=role("document", "passage", "corpus"),
+            symmetric=role(),
+            pool_prompt=self.pool_prompt,
+            dimensions=self.dimensions,
+        )
+
+
+_POOLING_MODES: dict[str, Pooling] = {
+    "lasttoken": "last",
+    "mean": "mean",
+    "weightedmean": "weighted_mean",
+}
+_POOLING_FLAGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_lasttoken": "lasttoken",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+}
+
+
+def read_sentence_transformers(folder: Path) -> SentenceTransformersFolder | None:
+    """Read a sentence-transformers folder, or return None where it is none.
+
+    Raises ModelError for a module or pooling that the path does not have: it would change the vectors.
+    """
+    if not (folder / "modules.json").is_file():
+        return None
+    modules = {m["type"].rpartition(".")[2]: folder / m["path"] for m in _read_json(folder / "modules.json")}
+    unknown = set(modules) - {"Transformer", "Pooling", "Normalize"}
+    if unknown or not {"Transformer", "Pooling"} <= set(modules):
+        what = ", ".join(sorted(unknown)) or "no Transformer or Pooling"
+        raise ModelError(f"{folder}/modules.json has {what}; expected Transformer, Pooling and perhaps Normalize")
+    transformer = modules["Transformer"]
+    settings = next(
+        (_read_json(p) for p in (transformer / "sentence_bert_config.json",) if p.is_file()), {}
+    )
+    if settings.get("do_lower_case"):
+        raise ModelError(f"{folder} lower-cases its input (do_lower_case), which is not supported; set it false")
+    pooling = _read_json(modules["Pooling"] / "config.json")
+    whole = _read_json(folder / "config_sentence_transformers.json", {})
+    prompts = {name: prompt for name, prompt in (whole.get("prompts") or {}).items() if prompt}
+    return SentenceTransformersFolder(
+        weights=transformer,
+        pooling=_pooling(pooling, folder),
+        pool_prompt=pooling.get("include_prompt", True),
+        normalize="Normalize" in modules,
+        max_length=settings.get("max_seq_length"),
+        prompts=prompts,
+        default_prompt=prompts.get(whole.get("default_prompt_name") or "", ""),
+        dimensions=whole.get("truncate_dim"),
+    )
+
+
+def _pooling(config: dict[str, Any], folder: Path) -> Pooling:
+    modes = [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)]
+    if "pooling_mode" in config:
+        named = config["pooling_mode"]
+        modes = [named] if isinstance(named, str) else list(named)
+    if len(modes) != 1 or modes[0] not in ("lasttoken", "mean", "weightedmean"):
+        raise ModelError(f"{folder} pools by {modes}; expected one of lasttoken, mean, weightedmean")
+    return _POOLING_MODES[modes[0]]
+
+
+def _read_json(path: Path, default: Any = None) -> Any:
+    if default is not None and not path.is_file():
+        return default
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write indented JSON with a closing newline."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")

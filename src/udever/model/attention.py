@@ -1,0 +1,284 @@
+"""The only place that knows the hardware: attention over a packed batch.
+
+Two kernels with one meaning. `GroupedAttention` (CPU and any device) runs scaled_dot_product_attention
+over runs of texts of near-equal length; `FlexAttention` (CUDA) runs one fused kernel over the whole batch
+with the text boundaries as a block mask. Both add ALiBi in float32, relative to each text:
+slope * (k - q) for a causal model, -slope * |k - q| where attention is bidirectional.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from udever.model.packing import Packed
+
+_MAX_PADDING = 1.2
+"""A run of texts may grow until its rectangle holds this many times its tokens."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How one layer turns products into weights.
+
+    `scale` multiplies q.k. `slopes` are ALiBi's, one per head. `window`: a token sees itself and the
+    `window - 1` before it.
+    """
+
+    scale: float
+    slopes: Float[Tensor, "heads"] | None = None
+    window: int | None = None
+
+
+class Attention(Protocol):
+    """Attention over the texts of one packed batch; no token sees another text."""
+
+    packed: Packed
+    causal: bool
+
+    def full(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+        """Every token attends. query [total, heads, dim]; key and value [total, kv_heads, dim]."""
+        ...
+
+    def last(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+        """Each text's closing token alone attends. query [texts, heads, dim] -> the same shape."""
+        ...
+
+
+def attention_over(packed: Packed, *, causal: bool) -> Attention:
+    """The kernel for the device that holds `packed`."""
+    if packed.tokens.device.type == "cuda":
+        return FlexAttention(packed, causal=causal)
+    return GroupedAttention(packed, causal=causal)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Neighbouring texts of near-equal length, seen as a rectangle of `length` columns."""
+
+    first: int
+    lengths: tuple[int, ...]
+    start: int
+    length: int
+    spread: Int[Tensor, "cells"] | None
+    """Token behind each cell (a text's last token repeats); None where the rectangle is the run itself."""
+    kept: Int[Tensor, "tokens"] | None
+    """The cells that hold a token of their own."""
+
+    @property
+    def stop(self) -> int:
+        return self.start + sum(self.lengths)
+
+    def rectangle(self, x: Tensor) -> Tensor:
+        """[total, heads, dim] -> [texts, heads, length, dim]."""
+        cells = x[self.start : self.stop] if self.spread is None else x[self.spread]
+        return cells.view(len(self.lengths), self.length, *x.shape[1:]).transpose(1, 2)
+
+
+def _make_run(first: int, lengths: tuple[int, ...], start: int, device: torch.device) -> _Run:
+    longest = max(lengths)
+    if min(lengths) == longest:
+        return _Run(first, lengths, start, longest, None, None)
+    sizes = torch.tensor(lengths)
+    starts = start + sizes.cumsum(0) - sizes
+    column = torch.arange(longest)
+    spread = (starts[:, None] + torch.minimum(column, sizes[:, None] - 1)).flatten()
+    kept = (column < sizes[:, None]).flatten().nonzero().flatten()
+    return _Run(first, lengths, start, longest, spread.to(device), kept.to(device))
+
+
+def _runs(packed: Packed) -> list[_Run]:
+    runs: list[_Run] = []
+    first, start = 0, 0
+    while first < len(packed.lengths):
+        longest = total = packed.lengths[first]
+        stop = first + 1
+        while stop < len(packed.lengths):
+            longest = max(longest, packed.lengths[stop])
+            if longest * (stop + 1 - first) > _MAX_PADDING * (total + packed.lengths[stop]):
+                break
+            total += packed.lengths[stop]
+            stop += 1
+        runs.append(_make_run(first, packed.lengths[first:stop], start, packed.tokens.device))
+        first, start = stop, start + total
+    return runs
+
+
+class GroupedAttention:
+    """`Attention` by scaled_dot_product_attention over runs of near-equal length.
+
+    Right-hand cells of a rectangle repeat a text's last token: behind a causal mask they are never seen,
+    otherwise a mask hides them; their own rows are dropped.
+    """
+
+    def __init__(self, packed: Packed, *, causal: bool) -> None:
+        self.packed = packed
+        self.causal = causal
+        self.runs = _runs(packed)
+        self._biases: dict[object, Tensor | None] = {}
+
+    def full(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+        """See `Attention.full`."""
+        parts = []
+        for run in self.runs:
+            out = self._attend(run, run.rectangle(query), key, value, scores)
+            cells = out.transpose(1, 2).reshape(-1, *query.shape[1:])
+            parts.append(cells if run.kept is None else cells[run.kept])
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def last(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+        """See `Attention.last`."""
+        parts = []
+        for run in self.runs:
+            own = query[run.first : run.first + len(run.lengths)].unsqueeze(2)
+            parts.append(self._attend(run, own, key, value, scores).squeeze(2))
+        return torch.cat(parts)
+
+    def _attend(self, run: _Run, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+        key, value = run.rectangle(key), run.rectangle(value)
+        repeats = query.shape[1] // key.shape[1]
+        if repeats > 1:  # enable_gqa=True leaves the fast kernel on the CPU: repeating the heads is quicker
+            key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
+        if query.shape[2] == run.length:
+            bias = self._bias(run, scores, query.dtype)
+            plain = bias is None and self.causal
+            return F.scaled_dot_product_attention(
+                query, key, value, attn_mask=bias, is_causal=plain, scale=scores.scale
+            )
+        bias = self._last_bias(run, scores, query.dtype)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scores.scale)
+
+    def _bias(self, run: _Run, scores: Scores, dtype: torch.dtype) -> Tensor | None:
+        """What is added to the products of a rectangle; None where `is_causal` or nothing says it all."""
+        window = scores.window if scores.window is not None and scores.window < run.length else None
+        hidden_cells = not self.causal and run.kept is not None
+        if scores.slopes is None and window is None and not hidden_cells:
+            return None
+        key = (run.start, window, id(scores.slopes), dtype)
+        if key not in self._biases:
+            self._biases[key] = self._build_bias(run, scores.slopes, window, dtype)
+        return self._biases[key]
+
+    def _build_bias(
+        self, run: _Run, slopes: Tensor | None, window: int | None, dtype: torch.dtype
+    ) -> Float[Tensor, "texts heads length length"]:
+        place = torch.arange(run.length, device=self.packed.tokens.device)
+        ahead = place[None, :] - place[:, None]  # k - q
+        seen = ahead <= 0 if self.causal else torch.ones_like(ahead, dtype=torch.bool)
+        if window is not None:
+            seen = seen & (ahead > -window) & (ahead < window)
+        seen = seen[None, None]
+        if not self.causal:
+            sizes = torch.tensor(run.lengths, device=place.device)
+            seen = seen & (place < sizes[:, None])[:, None, None, :]
+        return _masked_bias(-ahead.abs()[None, None], slopes, seen, dtype)
+
+    def _last_bias(self, run: _Run, scores: Scores, dtype: torch.dtype) -> Tensor | None:
+        sizes = torch.tensor(run.lengths, device=self.packed.tokens.device)
+        place = torch.arange(run.length, device=sizes.device)
+        behind = (place - (sizes[:, None] - 1))[:, None, None, :]  # k - q, q the closing token
+        seen = behind <= 0
+        if scores.window is not None:
+            seen = seen & (behind > -scores.window)
+        if scores.slopes is None and bool(seen.all()):
+            return None
+        return _masked_bias(behind, scores.slopes, seen, dtype)
+
+
+def _masked_bias(distance: Tensor, slopes: Tensor | None, seen: Tensor, dtype: torch.dtype) -> Tensor:
+    """slopes * distance where `seen`, -inf elsewhere.
+
+    Computed in float32 and left so for half-precision queries on the CPU, whose kernel takes a float32
+    mask: bfloat16 would round distances above 256.
+    """
+    if slopes is None:
+        bias = torch.zeros((), device=seen.device, dtype=torch.float32)
+    else:
+        bias = slopes.to(torch.promote_types(dtype, torch.float32)).view(1, -1, 1, 1) * distance
+    bias = torch.where(seen, bias, float("-inf"))
+    return bias if bias.device.type == "cpu" else bias.to(dtype)
+
+
+ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+@cache
+def _flex(compiled: bool) -> Callable[..., Tensor]:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=True) if compiled else flex_attention  # pyright: ignore[reportReturnType]
+
+
+class FlexAttention:
+    """`Attention` in one fused kernel: text boundaries as a block mask, ALiBi as a score modification.
+
+    Compiled on CUDA; elsewhere it runs as plain tensor operations, which is how its arithmetic is tested.
+    """
+
+    def __init__(self, packed: Packed, *, causal: bool) -> None:
+        self.packed = packed
+        self.causal = causal
+        self._masks: dict[tuple[bool, int | None], object] = {}
+
+    def full(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+        """See `Attention.full`."""
+        return self._attend(query, key, value, scores, last=False)
+
+    def last(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+        """See `Attention.last`."""
+        return self._attend(query, key, value, scores, last=True)
+
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores, *, last: bool) -> Tensor:
+        out = _flex(query.device.type == "cuda")(
+            query.transpose(0, 1)[None],
+            key.transpose(0, 1)[None],
+            value.transpose(0, 1)[None],
+            score_mod=None if scores.slopes is None else self._alibi(scores.slopes, last=last),
+            block_mask=self._mask(scores.window, last=last),
+            scale=scores.scale,
+            enable_gqa=query.shape[1] != key.shape[1],
+        )
+        return out[0].transpose(0, 1)
+
+    def _places(self, *, last: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Text and position of each query, then of each key."""
+        text, position = self.packed.text_of_token, self.packed.positions
+        if last:
+            return text[self.packed.last], position[self.packed.last], text, position
+        return text, position, text, position
+
+    def _alibi(self, slopes: Tensor, *, last: bool) -> ScoreMod:
+        _, query_position, _, key_position = self._places(last=last)
+        slopes = slopes.float()
+
+        def add(score: Tensor, b: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+            return score - slopes[head] * (key_position[k] - query_position[q]).abs()
+
+        return add
+
+    def _mask(self, window: int | None, *, last: bool) -> object:
+        from torch.nn.attention.flex_attention import create_block_mask
+
+        if (last, window) not in self._masks:
+            query_text, query_position, key_text, key_position = self._places(last=last)
+            causal = self.causal
+
+            def seen(b: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+                ahead = key_position[k] - query_position[q]
+                visible = query_text[q] == key_text[k]
+                if causal:
+                    visible = visible & (ahead <= 0)
+                if window is not None:
+                    visible = visible & (ahead > -window) & (ahead < window)
+                return visible
+
+            self._masks[last, window] = create_block_mask(
+                seen, None, None, len(query_text), len(key_text), device=str(query_text.device)
+            )
+        return self._masks[last, window]

@@ -1,0 +1,118 @@
+"""BLOOM, packed.
+
+Reads the weights and the configuration of transformers' BLOOM under the same parameter names and computes
+the same function, without padding, with ALiBi in float32 relative to each text, and, where the caller
+wants only closing tokens, with the last layer's queries, output projection and MLP run for those alone.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import BloomConfig
+
+from udever.model import products
+from udever.model.attention import Attention, Scores
+
+
+def alibi_slopes(num_heads: int) -> Float[Tensor, "heads"]:
+    """ALiBi's slopes (arXiv 2108.12409), in float32.
+
+    For a power of two the geometric sequence from 2^(-8/n); otherwise that of the power below, filled up
+    with every other slope of the power above.
+    """
+    power = 2 ** math.floor(math.log2(num_heads))
+    slopes = [2 ** (-8 * (i + 1) / power) for i in range(power)]
+    slopes += [2 ** (-4 * (2 * i + 1) / power) for i in range(num_heads - power)]
+    return torch.tensor(slopes)
+
+
+class BloomAttention(nn.Module):
+    """Queries, keys and values from one projection; attention; output projection."""
+
+    def __init__(self, config: BloomConfig) -> None:
+        super().__init__()
+        hidden_size = config.hidden_size
+        self.num_heads = config.n_head
+        self.query_key_value = nn.Linear(hidden_size, 3 * hidden_size)
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.slopes: Tensor
+        self.register_buffer("slopes", alibi_slopes(config.n_head), persistent=False)
+
+    def forward(self, hidden: Tensor, residual: Tensor, attention: Attention, *, last_only: bool) -> Tensor:
+        """Attention's output plus `residual`: [total, hidden], or [texts, hidden] where `last_only`."""
+        qkv = products.linear(self.query_key_value, hidden).unflatten(1, (self.num_heads, 3, -1))
+        query, key, value = qkv.unbind(2)  # each [total, heads, dim]
+        scores = Scores(scale=query.shape[-1] ** -0.5, slopes=self.slopes)
+        if last_only:
+            mixed = attention.last(query[attention.packed.last], key, value, scores)
+        else:
+            mixed = attention.full(query, key, value, scores)
+        return products.linear_add(self.dense, mixed.flatten(1), residual)
+
+
+class BloomMLP(nn.Module):
+    """Two projections around GELU (its tanh form)."""
+
+    def __init__(self, config: BloomConfig) -> None:
+        super().__init__()
+        self.dense_h_to_4h = nn.Linear(config.hidden_size, 4 * config.hidden_size)
+        self.dense_4h_to_h = nn.Linear(4 * config.hidden_size, config.hidden_size)
+
+    def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
+        """The MLP's output plus `residual`, both [rows, hidden]."""
+        wide = products.linear(self.dense_h_to_4h, hidden, "gelu_tanh")
+        return products.linear_add(self.dense_4h_to_h, wide, residual)
+
+
+class BloomBlock(nn.Module):
+    """One layer."""
+
+    def __init__(self, config: BloomConfig) -> None:
+        super().__init__()
+        self.input_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+        self.self_attention = BloomAttention(config)
+        self.post_attention_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+        self.mlp = BloomMLP(config)
+        self.residual_after_norm = config.apply_residual_connection_post_layernorm
+
+    def forward(self, hidden: Tensor, attention: Attention, *, last_only: bool) -> Tensor:
+        """[total, hidden] -> [total, hidden], or [texts, hidden] where `last_only`."""
+        normed = self.input_layernorm(hidden)
+        residual = normed if self.residual_after_norm else hidden
+        if last_only:
+            residual = residual[attention.packed.last]
+        hidden = self.self_attention(normed, residual, attention, last_only=last_only)
+        normed = self.post_attention_layernorm(hidden)
+        residual = normed if self.residual_after_norm else hidden
+        return self.mlp(normed, residual)
+
+
+class Bloom(nn.Module):
+    """The decoder without its language-model head. Dropout, which the published models set to 0, is left out."""
+
+    def __init__(self, config: BloomConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.word_embeddings_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+        self.h = nn.ModuleList(BloomBlock(config) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+
+    def forward(self, attention: Attention, *, last_only: bool = False) -> Tensor:
+        """Hidden states after the final layer norm: [total, hidden], or [texts, hidden] of the closing tokens."""
+        hidden = self.word_embeddings_layernorm(self.word_embeddings(attention.packed.tokens))
+        for index, block in enumerate(self.h):
+            hidden = block(hidden, attention, last_only=last_only and index == len(self.h) - 1)
+        return self.ln_f(hidden)
+
+
+def init_weights(model: Bloom, seed: int) -> None:
+    """Draw fresh weights as BLOOM's configuration says: normal with `initializer_range`, biases 0, norms 1."""
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            module.weight.data.normal_(0.0, model.config.initializer_range, generator=generator)
+        if isinstance(module, nn.Linear):
+            module.bias.data.zero_()

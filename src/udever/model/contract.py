@@ -1,0 +1,62 @@
+"""The contract: all that turns a text into the right vector besides the weights and the tokenizer."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from udever.model.pooling import Pooling
+
+RoleName = Literal["query", "document", "symmetric"]
+
+
+class Role(BaseModel):
+    """What surrounds a text: `prefix_ids`, then `prompt` and text tokenised as one, then `suffix_ids`.
+
+    The ids stay through every truncation; the text is cut to make room for them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    prefix_ids: tuple[int, ...] = ()
+    suffix_ids: tuple[int, ...] = ()
+    prompt: str = ""
+
+
+class Contract(BaseModel):
+    """How a model is to be used.
+
+    `max_length` counts every token, markers included. `pool_prompt=False` leaves the prompt out of mean
+    pooling. `instruction` is the template an `instruction=` is written into, as the query's prompt.
+    `dimensions` cuts every vector by default.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pooling: Pooling = "last"
+    attention: Literal["causal", "bidirectional"] = "causal"
+    max_length: int = Field(default=512, ge=2)
+    normalize: bool = True
+    query: Role
+    document: Role
+    symmetric: Role
+    pool_prompt: bool = True
+    instruction: str = "Instruct: {instruction}\nQuery: "
+    dimensions: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _room_for_text(self) -> "Contract":
+        for name in ("query", "document", "symmetric"):
+            role = self.role(name)
+            if len(role.prefix_ids) + len(role.suffix_ids) >= self.max_length:
+                raise ValueError(f"max_length {self.max_length} leaves no room for text beside the {name} markers")
+        return self
+
+    def role(self, name: RoleName) -> Role:
+        """The role of that name."""
+        return getattr(self, name)
+
+    @property
+    def marker_ids(self) -> frozenset[int]:
+        """Every id that some role adds; no text may produce one."""
+        roles = (self.query, self.document, self.symmetric)
+        return frozenset(token for role in roles for token in (*role.prefix_ids, *role.suffix_ids))

@@ -1,0 +1,145 @@
+"""Writing a model folder: weights, tokenizer, and the files by which sentence-transformers loads it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from udever.model.artefact import write_json
+from udever.model.bloom import Bloom
+from udever.model.contract import Contract, Role
+
+_ST = "sentence_transformers.sentence_transformer.modules"
+
+
+def save_weights(backbone: nn.Module, folder: Path) -> None:
+    """Write `config.json` and `model.safetensors` under transformers' own names."""
+    from safetensors.torch import save_file
+
+    if isinstance(backbone, Bloom):
+        config = backbone.config
+        config.architectures = ["BloomModel"]
+        config.dtype = next(backbone.parameters()).dtype
+        config.save_pretrained(folder)
+        state = {name: tensor.contiguous() for name, tensor in backbone.state_dict().items()}
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    else:
+        backbone.model.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
+
+
+def save_tokenizer(hf_tokenizer: Any, contract: Contract, folder: Path) -> None:
+    """Write the tokenizer so that any loader of `tokenizer.json` adds the contract's own markers.
+
+    transformers 5 ignores `add_eos_token` in saved settings; a post-processor inside tokenizer.json is
+    what every loader obeys. With markers that differ by role there is no one template, and none is written.
+    """
+    hf_tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer.json"
+    state = json.loads(path.read_text())
+    state["truncation"] = state["padding"] = None
+    state["post_processor"] = _template(contract.query, hf_tokenizer) if one_role(contract) else None
+    path.write_text(json.dumps(state, ensure_ascii=False))
+    settings_path = folder / "tokenizer_config.json"
+    settings = json.loads(settings_path.read_text())
+    settings.update(
+        tokenizer_class="PreTrainedTokenizerFast", model_max_length=contract.max_length, padding_side="right"
+    )
+    settings.pop("add_bos_token", None)
+    settings.pop("add_eos_token", None)
+    if settings.get("pad_token") is None:
+        settings["pad_token"] = settings.get("eos_token")
+    write_json(settings_path, settings)
+
+
+def one_role(contract: Contract) -> bool:
+    """Whether queries and documents carry the same markers, so that a tokenizer's template can add them."""
+    markers = {(r.prefix_ids, r.suffix_ids) for r in (contract.query, contract.document, contract.symmetric)}
+    return len(markers) == 1
+
+
+def _template(role: Role, hf_tokenizer: Any) -> dict[str, Any]:
+    def pieces(ids: tuple[int, ...]) -> list[Any]:
+        return [{"SpecialToken": {"id": hf_tokenizer.convert_ids_to_tokens(i), "type_id": 0}} for i in ids]
+
+    names = {hf_tokenizer.convert_ids_to_tokens(i): i for i in (*role.prefix_ids, *role.suffix_ids)}
+    single = [*pieces(role.prefix_ids), {"Sequence": {"id": "A", "type_id": 0}}, *pieces(role.suffix_ids)]
+    special = {name: {"id": name, "ids": [i], "tokens": [name]} for name, i in names.items()}
+    pair = [*single, {"Sequence": {"id": "B", "type_id": 1}}]
+    return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": special}
+
+
+def save_sentence_transformers(contract: Contract, hidden_size: int, folder: Path) -> None:
+    """Write the files sentence-transformers reads: plain modules where they can say it all, else our own."""
+    prompts = {"query": contract.query.prompt, "document": contract.document.prompt}
+    default = None
+    if contract.symmetric.prompt:
+        prompts["symmetric"], default = contract.symmetric.prompt, "symmetric"
+    plain = one_role(contract) and contract.attention == "causal"
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {
+            "prompts": prompts if plain else {"query": "", "document": ""},
+            "default_prompt_name": default if plain else None,
+            "similarity_fn_name": "cosine",
+        },
+    )
+    if not plain:
+        module = {"idx": 0, "name": "0", "path": "", "type": "udever.sentence_transformers.RoleEmbedder"}
+        write_json(folder / "modules.json", [module])
+        return
+    modules = [("", f"{_ST}.Transformer"), ("1_Pooling", f"{_ST}.Pooling")]
+    if contract.normalize:
+        modules.append(("2_Normalize", f"{_ST}.Normalize"))
+    write_json(
+        folder / "modules.json",
+        [{"idx": i, "name": str(i), "path": p, "type": t} for i, (p, t) in enumerate(modules)],
+    )
+    write_json(folder / "sentence_bert_config.json", {"max_seq_length": contract.max_length, "do_lower_case": False})
+    (folder / "1_Pooling").mkdir()
+    mode = {"last": "lasttoken", "mean": "mean_tokens", "weighted_mean": "weightedmean_tokens"}[contract.pooling]
+    write_json(
+        folder / "1_Pooling" / "config.json",
+        {
+            "word_embedding_dimension": hidden_size,
+            **{
+                f"pooling_mode_{name}": name == mode
+                for name in ("cls_token", "mean_tokens", "max_tokens", "weightedmean_tokens", "lasttoken")
+            },
+            "include_prompt": contract.pool_prompt,
+        },
+    )
+    if contract.normalize:
+        (folder / "2_Normalize").mkdir()
+        write_json(folder / "2_Normalize" / "config.json", {})
+
+
+CARD = """\
+---
+library_name: sentence-transformers
+pipeline_tag: sentence-similarity
+tags: [embeddings, udever]
+---
+# {title}
+
+An embedder made with udever from `{base}`.
+
+| property | value |
+|---|---|
+| family | {family} |
+| dimensions | {dimensions} |
+| pooling | {pooling} |
+| attention | {attention} |
+| longest text | {max_length} tokens; what is longer is cut at the end, markers kept |
+| unit vectors | {normalize} |
+| fingerprint | `{fingerprint}` |
+
+```python
+from udever import Embedder
+
+embedder = Embedder.load("path/to/this/folder")
+queries = embedder.encode_query(["how to add two numbers"])
+documents = embedder.encode_document(["def add(a, b): return a + b"])
+print(embedder.similarity(queries, documents))
+```
+{notes}"""

@@ -1,0 +1,105 @@
+"""Matrix products of the forward pass, with the operation behind each product fused into it on the CPU.
+
+torch's `F.linear` takes the vendor's library for float32 on the CPU, which on some processors runs at well
+under half the speed of oneDNN, and it writes the result to memory before the activation reads it again.
+The oneDNN operations that torch's own compiler emits do both at once and need no compiler at run time.
+They have no gradient: with gradients on, and on every other device, the plain operations run.
+`bench/encode.py` shows what this is worth.
+"""
+
+from functools import cache
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Activation = Literal["none", "gelu_tanh", "silu"]
+
+_ONEDNN = {"none": ("none", ""), "gelu_tanh": ("gelu", "tanh"), "silu": ("swish", "")}
+
+
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """Apply `activation` as a plain operation."""
+    if activation == "gelu_tanh":
+        return F.gelu(x, approximate="tanh")
+    return F.silu(x) if activation == "silu" else x
+
+
+def linear(layer: nn.Module, x: Tensor, activation: Activation = "none") -> Tensor:
+    """activation(layer(x)); `layer` is an nn.Linear, or an adapter around one."""
+    if not _fusable(layer, x):
+        return activate(layer(x), activation)
+    name, algorithm = _ONEDNN[activation]
+    return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, name, [], algorithm)
+
+
+def linear_mul(layer: nn.Module, x: Tensor, other: Tensor) -> Tensor:
+    """layer(x) * other."""
+    if not _fusable(layer, x):
+        return layer(x) * other
+    return torch.ops.mkldnn._linear_pointwise.binary(x, other, layer.weight, layer.bias, "mul")
+
+
+def linear_add(layer: nn.Module, x: Tensor, other: Tensor) -> Tensor:
+    """layer(x) + other."""
+    if not _fusable(layer, x):
+        return layer(x) + other
+    return torch.ops.mkldnn._linear_pointwise.binary(x, other, layer.weight, layer.bias, "add")
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, the statistics in float32.
+
+    Two reads of x instead of the five of `F.rms_norm`, which on the CPU is a chain of plain operations.
+    """
+    square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square()
+    factor = torch.rsqrt(square / x.shape[-1] + eps)
+    return (x * factor).to(x.dtype) * weight
+
+
+def use_fused_products(model: nn.Module) -> None:
+    """Let every plain nn.Linear inside `model`, whoever wrote its forward pass, run through `linear`."""
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = FusedLinear
+
+
+class FusedLinear(nn.Linear):
+    """nn.Linear whose product goes through oneDNN where that is possible."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., in] -> [..., out]."""
+        if _fusable(self, input):
+            return torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
+        return F.linear(input, self.weight, self.bias)
+
+
+def _fusable(layer: nn.Module, x: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and not torch.is_grad_enabled()
+        and type(layer) in (nn.Linear, FusedLinear)
+        and x.dtype == layer.weight.dtype
+        and x.dtype in (torch.float32, torch.bfloat16)
+        and x.is_contiguous()
+        and not torch.is_autocast_enabled("cpu")
+        and _onednn_works()
+    )
+
+
+@cache
+def _onednn_works() -> bool:
+    """Whether this build of torch has the operations and they compute what `F.linear` computes."""
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+        return False
+    x, weight, bias = torch.linspace(-1, 1, 12).view(3, 4), torch.linspace(-2, 1, 8).view(2, 4), torch.ones(2)
+    try:
+        fused = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "gelu", [], "tanh")
+        both = torch.ops.mkldnn._linear_pointwise.binary(x, torch.ones(3, 2), weight, bias, "add")
+    except (AttributeError, RuntimeError):
+        return False
+    plain = F.linear(x, weight, bias)
+    return torch.allclose(fused, F.gelu(plain, approximate="tanh"), atol=1e-5) and torch.allclose(
+        both, plain + 1, atol=1e-5
+    )

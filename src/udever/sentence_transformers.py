@@ -1,0 +1,68 @@
+"""The module by which sentence-transformers loads a model whose queries and documents carry different markers.
+
+A folder saved with such markers names `RoleEmbedder` in its `modules.json`; `SentenceTransformer(folder)`
+then runs this project's own path: `encode_query` with the query's markers, `encode_document` with the
+document's, `encode` with the symmetric ones.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from sentence_transformers.base.modules import InputModule
+from torch import Tensor
+
+from udever.embedder import Embedder
+from udever.errors import ModelError
+from udever.model.contract import RoleName
+from udever.model.pooling import unit
+
+_ROLES: dict[str | None, RoleName] = {"query": "query", "document": "document", None: "symmetric"}
+
+
+class RoleEmbedder(InputModule):
+    """An `Embedder` as the only module of a SentenceTransformer."""
+
+    forward_kwargs: ClassVar[set[str]] = {"task"}
+
+    def __init__(self, embedder: Embedder) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self.model: Any = embedder.backbone
+        self.tokenizer = embedder.tokenizer.hf
+        self.max_seq_length = embedder.contract.max_length
+
+    @classmethod
+    def load(cls, model_name_or_path: str, *args: Any, **options: Any) -> Self:
+        """Load the folder by `Embedder.load`, in float32 unless `model_kwargs` names a dtype."""
+        dtype = (options.get("model_kwargs") or {}).get("dtype", "float32")
+        return cls(Embedder.load(model_name_or_path, dtype=dtype, device="cpu"))
+
+    def preprocess(
+        self, inputs: Sequence[Any], prompt: str | None = None, task: str | None = None, **options: Any
+    ) -> dict[str, Any]:
+        """Token ids of each text in its role. Raises ModelError for a task that is no role."""
+        if task not in _ROLES:
+            raise ModelError(f"task is {task!r}; expected query, document or none")
+        tokenized = self.embedder.tokenize(list(inputs), _ROLES[task], prompt or None)
+        lengths = torch.tensor([len(ids) for ids in tokenized.ids])
+        padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in tokenized.ids], batch_first=True)
+        return {"input_ids": padded, "lengths": lengths, "skip": tokenized.skip}
+
+    def forward(self, features: dict[str, Any], **options: Any) -> dict[str, Tensor]:
+        """Add `sentence_embedding`, [texts, dimensions]."""
+        rows = zip(features["input_ids"].tolist(), features["lengths"].tolist(), strict=True)
+        pooled = self.embedder.embed_tokens([ids[:length] for ids, length in rows], features["skip"])
+        contract = self.embedder.contract
+        size = contract.dimensions
+        features["sentence_embedding"] = unit(pooled, size) if contract.normalize else pooled[:, :size]
+        return features
+
+    def get_embedding_dimension(self) -> int:
+        """Length of a vector."""
+        return self.embedder.num_dimensions
+
+    def save(self, output_path: str, *args: Any, **options: Any) -> None:
+        """Write the embedder's own folder into `output_path`."""
+        self.embedder._write(Path(output_path), Path(output_path).name, merged=True, notes="", base=self.embedder.name)
