@@ -5,7 +5,7 @@ tokens become vectors, with gradients or without.
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
@@ -178,14 +178,32 @@ class Embedder:
         start = torch.full((len(ids),), skip, device=self.device) if skip else None
         return pool(self.backbone(attention), packed, self.contract.pooling, start).float()
 
-    def save(self, folder: str | Path, *, merged: bool = True, notes: str = "", base: str | None = None) -> None:
-        """Write a folder that `Embedder.load` and sentence-transformers read; replace it whole if it exists.
+    def use_contract(self, contract: Contract) -> None:
+        """Replace the contract; the attention kind must stay, since the backbone was tested for it."""
+        assert contract.attention == self.contract.attention, "the attention kind is chosen when loading"
+        self.contract = contract
+        self.tokenizer = TextTokenizer(self.tokenizer.hf, contract)
+        self._fingerprint = None
+
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        merged: bool = True,
+        notes: str = "",
+        base: str | None = None,
+        extra_files: Mapping[str, str] | None = None,
+    ) -> None:
+        """Write a folder that `Embedder.load` and sentence-transformers read; replace a model that is there.
 
         `merged` folds LoRA into the weights and writes all of them; otherwise only what training moved is
-        written and `base` names the backbone it belongs to. `notes` is Markdown put into the model card.
+        written and `base` names the backbone it belongs to. `notes` is Markdown put into the model card,
+        `extra_files` are texts by file name. Raises OutputError where the folder holds something else.
         """
         with atomic_folder(folder) as temporary:
             self._write(temporary, Path(folder).name, merged=merged, notes=notes, base=base or self.name)
+            for name, content in (extra_files or {}).items():
+                (temporary / name).write_text(content)
 
     def _write(self, folder: Path, title: str, *, merged: bool, notes: str, base: str) -> None:
         model: Any = self.backbone

@@ -10,6 +10,9 @@ from pathlib import Path
 
 from udever.errors import OutputError
 
+_OURS = ("udever.json", "results.json")
+"""A folder with one of these was written by this project and may be replaced."""
+
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -55,16 +58,27 @@ def atomic_file(target: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_replaceable(folder: str | os.PathLike[str]) -> None:
+    """Raise OutputError unless `folder` is missing, empty, or an output of this project.
+
+    To be called before long work whose result goes there: replacing a folder deletes what it holds.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"cannot write {folder}: it is a file; give a folder name")
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in _OURS):
+        raise OutputError(f"{folder} holds files that are not an earlier output; give a new or empty folder")
+
+
 @contextmanager
 def atomic_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary folder beside `target`; swap it into place when the block ends without an exception.
 
-    An existing folder at `target` is replaced as a whole and only then. Raises OutputError where the file
-    system refuses.
+    An existing folder at `target` is replaced as a whole and only then. Raises OutputError where it holds
+    something this project did not write, or where the file system refuses.
     """
     target = Path(target)
-    if target.is_file():
-        raise OutputError(f"cannot write {target}: it is a file; give a folder name")
+    check_replaceable(target)
     temporary, old = _temporary(target), _temporary(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

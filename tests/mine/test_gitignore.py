@@ -18,6 +18,7 @@ from udever.mine.gitignore import Patterns
         (["a/**/b"], "a/b", False, True),
         (["a?c"], "a/c", False, None),
         (["[!a].py"], "a.py", False, None),
+        (["/a[!b]c"], "a/c", False, None),
         (["[[:digit:]]x"], "7x", False, True),
         (["\\#x", "\\!y"], "!y", False, True),
         (["#x", "", "   "], "#x", False, None),

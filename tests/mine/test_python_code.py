@@ -94,6 +94,11 @@ class A:
     assert ast.dump(ast.parse(text).body[0]) == ast.dump(wanted)
 
 
+def test_strings_side_by_side_lose_the_indentation_as_code_does():
+    text = 'class A:\n    def f(self):\n        "d"\n        return ("a"\n                "b")'
+    assert cut_out(text) == 'def f(self):\n    return ("a"\n            "b")'
+
+
 def test_nested_and_async_functions_are_found_in_order():
     pairs = mined(
         '''

@@ -1,0 +1,254 @@
+"""How fast texts become vectors, beside sentence-transformers, OpenVINO and the bare matrix products.
+
+    python bench/encode.py                      # a few layers of bloom-560m's and Qwen3-0.6B's shape
+    python bench/encode.py --layers 24 --families bloom --json bloom.json
+
+Models have random weights and are built in code; texts have natural lengths. Both sides load the same folder
+and must give the same vectors, or nothing is timed and the exit status is 1: float32 with a cosine of at
+least 0.9999 for every text, bfloat16 at least 0.99 from float32. Contenders take turns, so ratios are paired.
+
+"share of the products" is our speed over that of the matrix products of our forward pass run alone on
+contiguous inputs: the same layers, rows, order and kernels, recorded from our own run, and nothing else.
+bfloat16 rows appear where the processor multiplies bfloat16.
+
+OpenVINO wants packages that disagree with this project's, hence an environment of its own:
+
+    python -m venv openvino-env
+    openvino-env/bin/pip install "optimum[openvino]>=2.3" "sentence-transformers>=6.2"
+    python bench/encode.py --openvino openvino-env/bin/python
+
+(With optimum 2.3, optimum-intel 2.2, openvino 2026.4, transformers 5.5, torch 2.15 Qwen3 exports as it is,
+BLOOM after the repair of one line that `openvino_peer.py` describes.)
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import common
+import numpy as np
+import torch
+import torch.nn.functional as F
+from openvino_process import NotSupportedError, OpenVinoProcess
+from sentence_transformers import SentenceTransformer
+from torch import nn
+
+from udever import Embedder
+from udever.model import products
+
+BATCH_SIZE = 32
+"""sentence-transformers' default; its `encode` sorts by length, as ours does."""
+
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+LEAST_COSINE = {FLOAT32: 0.9999, BFLOAT16: 0.99}
+OPENVINO_PRECISION = {FLOAT32: "f32", BFLOAT16: "bf16"}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A shape of model, and how many times sentence-transformers' float32 speed ours should be by dtype."""
+
+    build: Callable[[int], Any]
+    goals: dict[str, float]
+
+
+FAMILIES = {
+    "bloom": Family(common.bloom, {FLOAT32: 3.0, BFLOAT16: 5.5}),
+    "qwen3": Family(common.qwen3, {FLOAT32: 2.0, BFLOAT16: 4.5}),
+}
+SHARE_GOAL = 0.85
+OPENVINO_GOAL = 1.2
+
+Products = list[tuple[nn.Linear, int]]
+"""Matrix products in the order they run: the layer and the number of rows."""
+
+
+class DifferentVectorsError(Exception):
+    """Two sides do not compute the same thing, so their speeds say nothing."""
+
+
+def record_products(embedder: Embedder, texts: list[str]) -> Products:
+    """The products that `embedder.encode(texts)` runs."""
+    calls: Products = []
+
+    def noting(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def run(layer: nn.Linear, x: torch.Tensor, *rest: Any) -> torch.Tensor:
+            calls.append((layer, len(x)))
+            return original(layer, x, *rest)
+
+        return run
+
+    with ExitStack() as stack:
+        for name in ("linear", "linear_mul", "linear_add"):
+            stack.enter_context(mock.patch.object(products, name, noting(getattr(products, name))))
+        embedder.encode(texts)
+    assert calls, "the forward pass runs no product through udever.model.products"
+    return calls
+
+
+def replay(calls: Products, product: Callable[[nn.Linear, torch.Tensor], torch.Tensor]) -> Callable[[], None]:
+    """A function that runs `calls` through `product` on contiguous inputs, and nothing else."""
+    rows: dict[int, int] = {}
+    for layer, num_rows in calls:
+        rows[layer.in_features] = max(num_rows, rows.get(layer.in_features, 0))
+    dtype = calls[0][0].weight.dtype
+    inputs = {width: torch.randn(num_rows, width).to(dtype) for width, num_rows in rows.items()}
+    steps = [(layer, inputs[layer.in_features][:num_rows]) for layer, num_rows in calls]
+
+    @torch.inference_mode()
+    def run() -> None:
+        for layer, x in steps:
+            product(layer, x)
+
+    return run
+
+
+def plain_product(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    """torch's own product."""
+    return F.linear(x, layer.weight, layer.bias)
+
+
+def check_cosine(what: str, a: np.ndarray, b: np.ndarray, least: float) -> None:
+    """Print the lowest cosine between rows; raise DifferentVectorsError if it is below `least`."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    cosines = (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+    print(f"{what}: lowest cosine {cosines.min():.6f} over {len(a)} texts (at least {least})")
+    if not cosines.min() >= least:
+        raise DifferentVectorsError(what)
+
+
+class FamilyBench:
+    """The contenders of one family on one set of texts."""
+
+    def __init__(self, name: str, folder: Path, texts: list[str], dtypes: list[str]) -> None:
+        self.name, self.folder, self.texts, self.dtypes = name, folder, texts, dtypes
+        self.contenders: dict[str, common.Contender] = {}
+        self.notes: dict[str, str] = {}
+        self.num_tokens = 0
+        self.reference = np.empty(0)
+
+    def add_ours_and_torch(self) -> None:
+        """Ours, sentence-transformers and the bare products in every dtype; the vectors checked."""
+        for dtype in self.dtypes:
+            ours = Embedder.load(self.folder, dtype=dtype, device="cpu")
+            peer = SentenceTransformer(
+                str(self.folder), device="cpu", model_kwargs={"dtype": getattr(torch, dtype)}
+            )
+            self._check(dtype, ours, peer)
+            calls = record_products(ours, self.texts)
+            self.contenders |= {
+                f"ours {dtype}": common.timed(lambda ours=ours: ours.encode(self.texts)),
+                f"peer {dtype}": common.timed(lambda peer=peer: self._peer_encode(peer)),
+                f"products {dtype}": common.timed(replay(calls, products.linear)),
+                f"plain products {dtype}": common.timed(replay(calls, plain_product)),
+            }
+
+    def _peer_encode(self, peer: SentenceTransformer) -> Any:
+        return peer.encode(self.texts, batch_size=BATCH_SIZE, show_progress_bar=False)
+
+    def _check(self, dtype: str, ours: Embedder, peer: SentenceTransformer) -> None:
+        vectors = ours.encode(self.texts)
+        if dtype == FLOAT32:
+            self.reference = vectors
+            self.num_tokens = sum(map(len, ours.tokenize(self.texts, "symmetric").ids))
+            other, what = self._peer_encode(peer), "ours and sentence-transformers"
+        else:
+            other, what = self.reference, f"ours in {dtype} and in {FLOAT32}"
+        check_cosine(f"{self.name}: {what}", vectors, other, LEAST_COSINE[dtype])
+
+    def add_openvino(self, python: str, threads: int, stack: ExitStack) -> None:
+        """OpenVINO in every dtype, each a process that `stack` ends; what it cannot export is noted."""
+        for dtype in self.dtypes:
+            try:
+                process = OpenVinoProcess(
+                    python,
+                    self.folder,
+                    self.texts,
+                    precision=OPENVINO_PRECISION[dtype],
+                    threads=threads,
+                    batch_size=BATCH_SIZE,
+                )
+            except NotSupportedError as error:
+                print(f"{self.name}: OpenVINO {dtype}: {error}")
+                self.notes[dtype] = "not supported by the peer"
+                continue
+            stack.enter_context(process)
+            if process.repaired:
+                self.notes[dtype] = f"exported after a repair: {process.repaired}"
+                print(f"{self.name}: OpenVINO {dtype}: {self.notes[dtype]}")
+            what = f"{self.name}: OpenVINO {dtype} and ours {FLOAT32}"
+            check_cosine(what, process.vectors, self.reference, LEAST_COSINE[dtype])
+            self.contenders[f"openvino {dtype}"] = process.encode
+
+    def run(self, rounds: int) -> list[common.Row]:
+        """Time every contender and compare."""
+        seconds = common.interleave(self.contenders, rounds)
+        rows: list[common.Row] = []
+
+        def add(what: str, ours: str, peer: str, goal: float | None = None, note: str = "") -> None:
+            name = f"{self.name} {what}"
+            if peer not in seconds:
+                rows.append(common.Row(name, None, None, None, "tokens/s", goal, note))
+                return
+            work = {"work": self.num_tokens, "unit": "tokens/s"}
+            rows.append(common.compare(name, seconds[ours], seconds[peer], goal=goal, note=note, **work))
+
+        for dtype in self.dtypes:
+            ours = f"ours {dtype}"
+            goal = FAMILIES[self.name].goals[dtype]
+            add(f"{dtype} / sentence-transformers {FLOAT32}", ours, f"peer {FLOAT32}", goal)
+            if dtype != FLOAT32:
+                add(f"{dtype} / sentence-transformers {dtype}", ours, f"peer {dtype}")
+            add(f"{dtype}, share of the products' speed", ours, f"products {dtype}", SHARE_GOAL)
+            add(f"{dtype}, share of torch's plain products' speed", ours, f"plain products {dtype}")
+            if f"openvino {dtype}" in seconds or dtype in self.notes:
+                note = self.notes.get(dtype, "")
+                add(f"{dtype} / OpenVINO {dtype}", ours, f"openvino {dtype}", OPENVINO_GOAL, note)
+        return rows
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    common.add_options(parser, layers=6)
+    parser.add_argument("--families", nargs="+", choices=list(FAMILIES), default=list(FAMILIES))
+    parser.add_argument("--num-texts", type=int, default=128)
+    parser.add_argument("--openvino", metavar="PYTHON", help="interpreter that has optimum[openvino]")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Check, time, report; 1 where two sides give different vectors."""
+    options = parse()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    dtypes = [FLOAT32, BFLOAT16] if common.multiplies_bfloat16() else [FLOAT32]
+    maker = common.TextMaker()
+    texts = maker.texts(options.num_texts)
+    rows: list[common.Row] = []
+    for name in options.families:
+        with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
+            model = FAMILIES[name].build(options.layers)
+            folder = common.save_model(model, maker.tokenizer, Path(temporary) / name, noise=0.02)
+            bench = FamilyBench(name, folder, texts, dtypes)
+            try:
+                bench.add_ours_and_torch()
+                if options.openvino:
+                    bench.add_openvino(options.openvino, options.threads, stack)
+            except DifferentVectorsError as error:
+                print(f"different vectors, nothing timed: {error}", file=sys.stderr)
+                return 1
+            print(f"{name}: {len(texts)} texts, {bench.num_tokens} tokens, {options.layers} layers")
+            rows += bench.run(options.rounds)
+    common.report(f"encode, {options.threads} threads, {options.layers} layers", rows, options.json)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""`python -m udever`."""
+
+from udever.cli import main
+
+main()

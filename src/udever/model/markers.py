@@ -1,0 +1,48 @@
+"""Choosing the markers of a backbone that is to become an embedder."""
+
+from typing import Any, Literal
+
+import torch
+
+from udever.errors import ModelError
+from udever.model.contract import Contract, Role
+
+Markers = Literal["auto", "roles", "eos", "keep"]
+
+NAMES = ("[BOQ]", "[EOQ]", "[BOD]", "[EOD]")
+"""The paper's markers: opening and closing of a query, then of a document."""
+
+
+def with_markers(contract: Contract, markers: Markers, hf_tokenizer: Any, embeddings: torch.Tensor) -> Contract:
+    """`contract` with the roles' markers replaced; may add the four names to the tokenizer.
+
+    "roles" needs the names in the tokenizer or four spare rows, unlike one another, at the end of the
+    embedding table: no row is added, so every adapter stays loadable over its base. Raises ModelError
+    where there is no room; "auto" then leaves the plain markers.
+    """
+    if markers in ("keep", "eos"):
+        return contract
+    ids = _find(hf_tokenizer, embeddings)
+    if ids is None:
+        if markers == "auto":
+            return contract
+        raise ModelError(
+            "markers is 'roles' and the vocabulary has no four distinct spare rows for them; use markers = 'eos'"
+        )
+    query = Role(prefix_ids=ids[0:1], suffix_ids=ids[1:2], prompt=contract.query.prompt)
+    document = Role(prefix_ids=ids[2:3], suffix_ids=ids[3:4], prompt=contract.document.prompt)
+    return contract.model_copy(update={"query": query, "document": document, "symmetric": query})
+
+
+def _find(hf_tokenizer: Any, embeddings: torch.Tensor) -> tuple[int, ...] | None:
+    vocabulary = hf_tokenizer.get_vocab()
+    if not all(name in vocabulary for name in NAMES):
+        first = max(vocabulary.values()) + 1
+        rows = embeddings[first : first + len(NAMES)].float()
+        distinct = len(rows) == len(NAMES) and len(torch.unique(rows, dim=0)) == len(NAMES)
+        if not distinct or not bool(rows.norm(dim=1).all()):
+            return None
+        hf_tokenizer.add_special_tokens({"additional_special_tokens": list(NAMES)})
+        vocabulary = hf_tokenizer.get_vocab()
+    ids = tuple(vocabulary[name] for name in NAMES)
+    return ids if max(ids) < len(embeddings) else None

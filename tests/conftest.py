@@ -1,0 +1,174 @@
+"""Tiny random decoders and tokenizers, built in code. Nothing here or in any test reaches a network.
+
+Test folders are no packages to import from, so what the tests share comes as fixtures: `families` and
+`decoders` for folders on disk, `texts_of` for hypothesis, `reference` for plain one-text forward passes.
+"""
+
+import os
+import warnings
+from functools import cache
+from types import SimpleNamespace
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+from jaxtyping import install_import_hook
+
+# Shapes in the signatures of the tensor functions are checked in every test; before udever is imported.
+install_import_hook(["udever.model.packing", "udever.model.pooling", "udever.losses"], "beartype.beartype")
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "udever", deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+)
+settings.load_profile("udever")
+
+SPECIAL = ["<unk>", "<s>", "</s>", "<pad>", "[BOQ]", "[EOQ]", "[BOD]", "[EOD]"]
+VOCABULARY = 420
+CORPUS = ["hello world", "def add(a, b): return a + b", "add two numbers", "what is the sum of numbers"] * 20
+
+
+def make_tokenizer():
+    """A byte-level BPE of about 400 entries in transformers' wrapping, which adds nothing by itself."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY - 20,
+        special_tokens=SPECIAL,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(CORPUS, trainer)
+    return wrap_tokenizer(tokenizer)
+
+
+def wrap_tokenizer(tokenizer):
+    """A `tokenizers` tokenizer as transformers loads one."""
+    from transformers import PreTrainedTokenizerFast
+
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>"
+    )
+
+
+def make_config(family, **changes):
+    """The configuration of a two-layer decoder of `family`, 32 wide."""
+    import transformers
+
+    llama = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "pad_token_id": 3,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+    }
+    plain = {name: value for name, value in llama.items() if name != "num_key_value_heads"}
+    kinds = {
+        "bloom": ("BloomConfig", {"vocab_size": VOCABULARY, "hidden_size": 32, "n_head": 4, "n_layer": 2}),
+        "llama": ("LlamaConfig", llama),
+        "mistral": ("MistralConfig", {**llama, "sliding_window": 6}),
+        "qwen2": ("Qwen2Config", llama),
+        "qwen3": ("Qwen3Config", {**llama, "head_dim": 16}),
+        "gemma2": ("Gemma2Config", {**llama, "head_dim": 8, "sliding_window": 6, "attn_logit_softcapping": 2.0}),
+        "gemma3_text": ("Gemma3TextConfig", {**llama, "head_dim": 8, "sliding_window": 6}),
+        "gpt_neox": ("GPTNeoXConfig", plain),
+        "gpt2": ("GPT2Config", {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4}),
+        "olmo2": ("Olmo2Config", llama),
+        "phi3": ("Phi3Config", llama),
+        "opt": ("OPTConfig", {**plain, "ffn_dim": 48, "word_embed_proj_dim": 32}),
+        "falcon": ("FalconConfig", plain),
+        "xglm": (
+            "XGLMConfig",
+            {"vocab_size": VOCABULARY, "d_model": 32, "ffn_dim": 48, "num_layers": 2, "attention_heads": 4},
+        ),
+        "bert": ("BertConfig", plain),
+    }
+    name, values = kinds[family]
+    return getattr(transformers, name)(**{**values, **changes})
+
+
+def make_model(family, *, seed=0, **changes):
+    """A transformers model in eval mode; every weight, bias and norm moved away from its initial value."""
+    import torch
+    from transformers import AutoModel
+
+    torch.manual_seed(seed)
+    model = AutoModel.from_config(make_config(family, **changes)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model
+
+
+def make_decoder(family, folder, *, tokenizer=None, **changes):
+    """Write a model of `family` with its tokenizer to `folder`; return the folder."""
+    make_model(family, **changes).save_pretrained(folder)
+    (tokenizer or make_tokenizer()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make():
+    """The makers above, for tests that want something of their own."""
+    return SimpleNamespace(
+        config=make_config,
+        decoder=make_decoder,
+        model=make_model,
+        tokenizer=make_tokenizer,
+        wrap_tokenizer=wrap_tokenizer,
+        vocabulary=VOCABULARY,
+    )
+
+
+@pytest.fixture(scope="session")
+def decoders(tmp_path_factory):
+    """family -> a folder with a decoder and its tokenizer, made once. Not to be written to."""
+
+    @cache
+    def folder_of(family):
+        return make_decoder(family, tmp_path_factory.mktemp(family) / "model")
+
+    return folder_of
+
+
+@pytest.fixture(scope="session")
+def embedders(decoders):
+    """(family, contract changes) -> an Embedder in float32, loaded once. Not to be changed."""
+    from udever import Embedder
+
+    @cache
+    def load(family, **changes):
+        return Embedder.load(decoders(family), dtype="float32", device="cpu", **changes)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def alone():
+    """hidden states [tokens, hidden] of one text by a transformers model, without a batch or padding."""
+    import torch
+
+    def run(model, ids):
+        tokens = torch.tensor([ids])
+        return model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state[0]
+
+    return run
+
+
+@pytest.fixture
+def quiet():
+    """A context in which sentence-transformers and peft may warn of their own affairs."""
+    return warnings.catch_warnings

@@ -1,0 +1,40 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
+
+from udever.model.packing import Packed, pack, plan_batches
+
+
+@given(st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=9), min_size=1, max_size=9))
+def test_a_packed_batch_unpacks_to_its_texts(sequences):
+    packed = pack(sequences)
+    bounds = packed.cu_seqlens.tolist()
+    assert [packed.tokens[a:b].tolist() for a, b in zip(bounds, bounds[1:], strict=False)] == sequences
+    assert packed.tokens[packed.last].tolist() == [ids[-1] for ids in sequences]
+    assert packed.positions.tolist() == [place for ids in sequences for place in range(len(ids))]
+    assert packed.text_of_token.tolist() == [row for row, ids in enumerate(sequences) for _ in ids]
+
+
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120))
+def test_every_text_is_in_one_batch_and_no_batch_is_over_its_budget(lengths, budget):
+    batches = plan_batches(lengths, budget)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    assert all(batch for batch in batches)
+    for batch in batches:
+        assert sum(lengths[i] for i in batch) <= budget or len(batch) == 1
+    ordered = [lengths[index] for batch in batches for index in batch]
+    assert ordered == sorted(lengths, reverse=True)
+
+
+@pytest.mark.parametrize("sequences", [[], [[]], [[1], []]])
+def test_an_empty_text_cannot_be_packed(sequences):
+    with pytest.raises(AssertionError):
+        pack(sequences)
+
+
+def test_shapes_are_checked():
+    """The import hook in conftest is at work: a matrix is no run of tokens."""
+    with pytest.raises(TypeCheckError):
+        Packed(torch.zeros(2, 2, dtype=torch.int64), (2, 2))

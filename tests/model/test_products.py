@@ -1,0 +1,107 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from udever.model import products
+from udever.model.products import FusedLinear, linear, linear_add, linear_mul, rms_norm, use_fused_products
+
+TOLERANCE = {torch.float32: {"rtol": 1e-5, "atol": 1e-5}, torch.bfloat16: {"rtol": 3e-2, "atol": 3e-2}}
+OPERATIONS = {
+    "none": (lambda layer, x, other: linear(layer, x), lambda y, other: y),
+    "gelu_tanh": (
+        lambda layer, x, other: linear(layer, x, "gelu_tanh"),
+        lambda y, other: F.gelu(y, approximate="tanh"),
+    ),
+    "silu": (lambda layer, x, other: linear(layer, x, "silu"), lambda y, other: F.silu(y)),
+    "mul": (linear_mul, lambda y, other: y * other),
+    "add": (linear_add, lambda y, other: y + other),
+}
+
+
+def layer_and_inputs(dtype, *, bias=True, rows=7, kind=nn.Linear):
+    torch.manual_seed(0)
+    layer = kind(12, 20, bias=bias, dtype=dtype)
+    return layer, torch.randn(rows, 12, dtype=dtype), torch.randn(rows, 20, dtype=dtype)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("kind", [nn.Linear, FusedLinear])
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_fused_is_plain(operation, dtype, kind, bias):
+    layer, x, other = layer_and_inputs(dtype, bias=bias, kind=kind)
+    ours, then = OPERATIONS[operation]
+    with torch.inference_mode():
+        actual = ours(layer, x, other)
+        expected = then(layer.double()(x.double()), other.double())
+    assert actual.dtype is dtype
+    torch.testing.assert_close(actual.double(), expected, **TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_gradients_flow_when_they_are_on(operation):
+    layer, x, other = layer_and_inputs(torch.float32)
+    x.requires_grad_()
+    OPERATIONS[operation][0](layer, x, other).sum().backward()
+    grads = [x.grad, layer.weight.grad, layer.bias.grad]
+    layer.zero_grad()
+    x.grad = None
+    OPERATIONS[operation][1](F.linear(x, layer.weight, layer.bias), other).sum().backward()
+    for ours, plain in zip(grads, [x.grad, layer.weight.grad, layer.bias.grad], strict=True):
+        torch.testing.assert_close(ours, plain)
+
+
+@pytest.mark.skipif(not products._onednn_works(), reason="this torch has no fused products")
+def test_the_fused_operation_is_what_runs(monkeypatch):
+    """Without this, every comparison above could pass by comparing plain with plain."""
+    layer, x, other = layer_and_inputs(torch.float32)
+    assert not products._fusable(layer, x)
+    with torch.inference_mode():
+        assert products._fusable(layer, x)
+        assert not products._fusable(layer, x.double())
+        assert not products._fusable(layer, x.T)
+        assert not products._fusable(nn.Sequential(layer), x)
+        monkeypatch.setattr(F, "linear", None)  # plain products would fail
+        linear_add(layer, x, other)
+
+
+def test_inputs_the_fused_operation_does_not_take():
+    layer, x, other = layer_and_inputs(torch.float32)
+    strided = torch.randn(12, 7).T
+    with torch.inference_mode():
+        torch.testing.assert_close(linear(layer, strided), layer(strided))
+        assert linear(layer, x[:0]).shape == (0, 20)
+        assert linear_add(layer, x[:0], other[:0]).shape == (0, 20)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert linear(layer, x).dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_rms_norm_is_torchs(dtype):
+    x = torch.randn(5, 3, 16, generator=torch.Generator().manual_seed(0)).to(dtype)
+    weight = torch.linspace(0.5, 2, 16, dtype=dtype)
+    expected = F.rms_norm(x.double(), (16,), weight.double(), 1e-6).to(dtype)
+    tolerance = {"rtol": 2e-2, "atol": 1e-2} if dtype is torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-6}
+    torch.testing.assert_close(rms_norm(x, weight, 1e-6), expected, **tolerance)
+
+
+def test_rms_norm_of_nothing_is_nothing_and_has_a_gradient():
+    x = torch.randn(3, 8, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: rms_norm(x, torch.ones(8, dtype=torch.float64), 1e-2), x, atol=1e-3)
+    assert rms_norm(torch.zeros(2, 8), torch.ones(8), 1e-6).abs().sum() == 0
+
+
+def test_use_fused_products_changes_no_result_and_plain_layers_alone():
+    class Own(nn.Linear):
+        """Somebody's subclass, whose forward pass may differ."""
+
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), Own(4, 4))
+    x = torch.randn(3, 4)
+    before = model(x)
+    use_fused_products(model)
+    assert [type(module) for module in model] == [FusedLinear, nn.ReLU, Own]
+    torch.testing.assert_close(model(x), before)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(x), before)
+        torch.testing.assert_close(model(x[None]), before[None])

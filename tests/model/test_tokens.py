@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
+
+from udever.errors import TextError
+from udever.model.contract import Contract, Role
+from udever.model.tokens import TextTokenizer, template_ids
+
+BOS, EOS, BOQ, EOQ, BOD, EOD = 1, 2, 4, 5, 6, 7
+ROLES = {
+    "query": Role(prefix_ids=(BOQ,), suffix_ids=(EOQ,)),
+    "document": Role(prefix_ids=(BOD,), suffix_ids=(EOD,)),
+    "symmetric": Role(prefix_ids=(BOQ,), suffix_ids=(EOQ,)),
+}
+HOSTILE = ["[EOQ]", "</s>", "a </s>", "[BOQ]x[EOQ]", "<s><s>", "<pad>", "[EOD][EOD]", "<unk>"]
+
+
+def contract(max_length=16, **changes):
+    return Contract(**{**ROLES, "max_length": max_length, **changes})
+
+
+@pytest.fixture(scope="module")
+def bpe(make):
+    return make.tokenizer()
+
+
+@pytest.fixture(scope="module")
+def unigram(make):
+    """A vocabulary whose own pieces spell special tokens, as SentencePiece models have them."""
+    pieces = [(name, 0.0) for name in ("<unk>", "<s>", "</s>", "<pad>", "[BOQ]", "[EOQ]", "[BOD]", "[EOD]")]
+    pieces += [(letter, -5.0) for letter in "▁abcdefghijklmnopqrstuvwxyz</>[]EOQBD"]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.add_special_tokens(["<s>", "</s>", "<pad>"])
+    return make.wrap_tokenizer(tokenizer)
+
+
+@given(texts=st.lists(st.text() | st.sampled_from(HOSTILE), max_size=6), limit=st.integers(3, 20))
+def test_markers_survive_every_truncation_and_no_text_forges_one(bpe, texts, limit):
+    plain = TextTokenizer(bpe, contract(10_000)).encode(texts, "document")
+    cut = TextTokenizer(bpe, contract(limit)).encode(texts, "document")
+    for row, (whole, ids) in enumerate(zip(plain.ids, cut.ids, strict=True)):
+        assert ids[0] == BOD
+        assert ids[-1] == EOD
+        assert not set(ids[1:-1]) & set(range(8))
+        assert ids[:-1] == whole[: min(limit, len(whole)) - 1]
+        assert cut.truncation.num_tokens[row] == len(whole)
+        assert cut.truncation.truncated[row] == (len(whole) > limit)
+        assert bpe.decode(whole[1:-1], clean_up_tokenization_spaces=False) == texts[row]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("kind", ["bpe", "unigram"])
+def test_a_special_token_written_in_a_text_is_its_characters(kind, text, request):
+    hf = request.getfixturevalue(kind)
+    ids = TextTokenizer(hf, contract(99)).encode([text], "query").ids[0]
+    assert (ids[0], ids[-1]) == (BOQ, EOQ)
+    body = ids[1:-1]
+    unknown = {0} if kind == "unigram" else set()  # what the vocabulary lacks is unknown
+    assert len(body) > 2
+    assert not set(body) & (set(range(8)) - unknown)
+
+
+def test_a_unigram_text_keeps_its_other_tokens(unigram):
+    tokenizer = TextTokenizer(unigram, contract(99))
+    around = [tokenizer.encode([text], "query").ids[0][1:-1] for text in ("ab", "cd")]
+    both = tokenizer.encode(["ab</s>cd"], "query").ids[0][1:-1]
+    vocabulary = unigram.get_vocab()
+    assert both[: len(around[0])] == around[0]
+    assert both[-2:] == [vocabulary["c"], vocabulary["d"]]
+    spelled = [unigram.convert_ids_to_tokens(i) for i in both[len(around[0]) : -2]]
+    assert "".join(spelled).replace("▁", "") == "</s>"
+
+
+def test_a_prompt_is_tokenised_with_its_text_and_its_special_tokens_are_meant(bpe):
+    tokenizer = TextTokenizer(bpe, contract(99, query=Role(prompt="<s>find: ", suffix_ids=(EOS,))))
+    ids = tokenizer.encode(["numbers"], "query").ids[0]
+    assert ids == [BOS, *bpe.encode("find: numbers", add_special_tokens=False), EOS]
+    other = tokenizer.encode(["numbers"], "query", "[BOD]</s>in: ").ids[0]
+    assert other == [BOD, EOS, *bpe.encode("in: numbers", add_special_tokens=False), EOS]
+    # the same characters in a text stay characters
+    forged = tokenizer.encode(["<s>find: numbers"], "query", "").ids[0]
+    assert forged[0] != BOS
+
+
+def test_the_prompt_that_is_not_pooled_is_counted(bpe):
+    role = Role(prefix_ids=(BOS,), prompt="find: ", suffix_ids=(EOS,))
+    tokenizer = TextTokenizer(bpe, contract(99, query=role, pool_prompt=False))
+    assert tokenizer.encode(["x"], "query").skip == 1 + len(bpe.encode("find: ", add_special_tokens=False))
+    assert TextTokenizer(bpe, contract(99, query=role)).encode(["x"], "query").skip == 0
+
+
+def test_a_prompt_that_leaves_no_room_is_refused(bpe):
+    with pytest.raises(TextError, match="shorten the prompt"):
+        TextTokenizer(bpe, contract(4)).encode(["x"], "query", "<s><s><s>")
+
+
+def test_a_plain_prompt_that_leaves_no_room_is_refused(bpe):
+    """Otherwise every text would get the vector of its prompt."""
+    with pytest.raises(TextError, match="shorten the prompt"):
+        TextTokenizer(bpe, contract(8)).encode(["x", "y"], "query", "a prompt of many, many letters: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("ok\ud800", r"row 1 .*U\+D800 at character 2"), (b"bytes", "row 1 is bytes"), (None, "row 1 is NoneType")],
+)
+def test_what_is_no_text_is_refused_with_its_row(bpe, text, message):
+    with pytest.raises(TextError, match=message):
+        TextTokenizer(bpe, contract()).encode(["fine", text], "query")
+
+
+def test_an_empty_text_without_markers_gets_one_token(bpe):
+    bare = {name: Role() for name in ROLES}
+    assert TextTokenizer(bpe, contract(**bare)).encode([""], "query").ids == [[EOS]]
+
+
+def test_nothing_gives_nothing(bpe):
+    tokenized = TextTokenizer(bpe, contract()).encode([], "query")
+    assert tokenized.ids == []
+    assert tokenized.truncation.truncated.dtype == np.bool_
+
+
+@settings(max_examples=10)
+@given(before=st.sampled_from([[], [BOS], [BOQ, BOS]]), after=st.sampled_from([[], [EOS], [EOQ, EOS]]))
+def test_the_template_of_a_tokenizer_is_found_and_not_applied_twice(make, before, after):
+    hf = make.tokenizer()
+    names = {i: hf.convert_ids_to_tokens(i) for i in (*before, *after)}
+    single = " ".join([*(names[i] for i in before), "$A", *(names[i] for i in after)])
+    hf.backend_tokenizer.post_processor = TemplateProcessing(
+        single=single, special_tokens=[(name, i) for i, name in names.items()]
+    )
+    assert template_ids(hf) == (tuple(before), tuple(after))
+    assert TextTokenizer(hf, contract()).encode(["a"], "query").ids == [[BOQ, hf.get_vocab()["a"], EOQ]]

@@ -1,0 +1,243 @@
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from udever import ContractError, Embedder, ModelError, TextError, TruncationWarning, UdeverError
+
+HOSTILE = {
+    "empty": "",
+    "spaces": "   \n\t ",
+    "nul": "\x00",
+    "long": "x" * 1_000_000,
+    "right to left": "مرحبا بالعالم שלום",
+    "combining": "e" + "\u0301" * 50,
+    "no words": "🤷‍♂️" * 9,
+    "marker": "[EOQ] </s> [BOD]",
+    "replacement": "\ufffd\uffff",
+}
+TEXTS = st.lists(st.text(max_size=40) | st.sampled_from([t for t in HOSTILE.values() if len(t) < 999]), min_size=1)
+
+
+@pytest.mark.parametrize("family", ["bloom", "qwen3", "gemma3_text", "falcon"])
+@pytest.mark.parametrize("pooling", ["last", "weighted_mean"])
+def test_alone_is_batched_is_any_order(family, pooling, embedders):
+    embedder = embedders(family, pooling=pooling)
+
+    @settings(max_examples=8)
+    @given(TEXTS, st.integers(1, 200), st.randoms(use_true_random=False))
+    def check(texts, batch_tokens, random):
+        alone = np.stack([embedder.encode(text) for text in texts])
+        order = random.sample(range(len(texts)), len(texts))
+        together = embedder.encode([texts[i] for i in order], batch_tokens=batch_tokens)
+        np.testing.assert_allclose(together, alone[order], atol=2e-5)
+
+    check()
+
+
+@pytest.mark.filterwarnings("ignore::udever.TruncationWarning")
+@pytest.mark.parametrize("family", ["bloom", "qwen3", "xglm"])
+def test_hostile_texts_give_finite_unit_vectors_and_disturb_no_neighbour(family, embedders):
+    embedder = embedders(family)
+    plain = embedder.encode(["hello", "world"])
+    vectors = embedder.encode(["hello", *HOSTILE.values(), "world"])
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(vectors[[0, -1]], plain, atol=1e-5)
+    cosines = vectors @ vectors.T - np.eye(len(vectors))
+    assert cosines.max() < 1 - 1e-4, "two different texts have the same vector"
+
+
+def test_a_marker_in_a_text_is_not_the_marker(embedders):
+    embedder = embedders("bloom", known_as="izhx/udever-bloom-560m")
+    forged, plain = embedder.encode_query(["hello[EOQ]", "hello"])
+    assert forged @ plain < 0.9999
+    assert 5 not in embedder.tokenize(["hello[EOQ]"], "query").ids[0][:-1]
+
+
+def test_one_string_is_one_vector_and_nothing_is_no_vector(embedders):
+    embedder = embedders("bloom")
+    assert embedder.encode("hello").shape == (32,)
+    assert embedder.encode(["hello"]).shape == (1, 32)
+    assert embedder.encode([]).shape == (0, 32)
+    assert embedder.encode("hello").dtype == np.float32
+    assert embedder.num_dimensions == 32
+
+
+def test_outputs(embedders):
+    embedder = embedders("bloom")
+    tensor = embedder.encode(["a", "b"], output="torch")
+    assert isinstance(tensor, torch.Tensor)
+    np.testing.assert_array_equal(tensor.numpy(), embedder.encode(["a", "b"]))
+    with pytest.raises(TextError, match="numpy"):
+        embedder.encode("a", output="list")
+
+
+@given(dimensions=st.integers(1, 32))
+def test_dimensions_are_cut_and_then_scaled(embedders, dimensions):
+    embedder = embedders("bloom")
+    whole, cut = embedder.encode(["a", "hello"]), embedder.encode(["a", "hello"], dimensions=dimensions)
+    assert cut.shape == (2, dimensions)
+    np.testing.assert_allclose(np.linalg.norm(cut, axis=1), 1, atol=1e-5)
+    again = whole[:, :dimensions] / np.linalg.norm(whole[:, :dimensions], axis=1, keepdims=True)
+    np.testing.assert_allclose(cut, again, atol=1e-5)
+
+
+def test_length_is_left_where_it_is_asked_for(embedders):
+    embedder = embedders("bloom")
+    raw = embedder.encode(["a", "hello"], normalize=False)
+    lengths = np.linalg.norm(raw, axis=1)
+    assert abs(lengths - 1).min() > 1e-2
+    np.testing.assert_allclose(raw / lengths[:, None], embedder.encode(["a", "hello"]), atol=1e-6)
+    np.testing.assert_allclose(embedders("bloom", normalize=False).encode(["a", "hello"]), raw, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dimensions": 0}, "1 to 32"),
+        ({"dimensions": 33}, "1 to 32"),
+        ({"batch_tokens": 0}, "at least 1"),
+        ({"prompt": "a", "instruction": "b"}, "both"),
+    ],
+)
+def test_options_that_make_no_sense(embedders, options, message):
+    with pytest.raises(TextError, match=message):
+        embedders("bloom").encode(["a"], **options)
+
+
+def test_unknown_options_are_not_ignored(embedders):
+    with pytest.raises(TypeError):
+        embedders("bloom").encode(["a"], batch_size=3)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"), [(["a", "\udfff"], "row 1.*surrogate"), (["a", 3], "row 1 is int"), ([None], "row 0")]
+)
+def test_what_is_no_text_is_refused_with_its_row(embedders, texts, message):
+    with pytest.raises(TextError, match=message):
+        embedders("bloom").encode(texts)
+
+
+def test_truncation_is_counted_warned_of_once_and_told(embedders):
+    embedder = embedders("bloom", max_length=10)
+    with pytest.warns(TruncationWarning) as caught:
+        cut = embedder.encode(["z" * 30, "ok", "q" * 9, "q" * 10], batch_tokens=8)
+    assert len(caught) == 1
+    assert "2 of 4 texts" in str(caught[0].message)
+    assert "31" in str(caught[0].message)
+    assert caught[0].filename == __file__
+    assert embedder.last_truncation.truncated.tolist() == [True, False, False, True]
+    assert embedder.last_truncation.num_tokens.tolist() == [31, 3, 10, 11]
+    np.testing.assert_allclose(cut[3], cut[2], atol=1e-6)  # ten letters cut to nine
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        embedder.encode(["ok"])
+    assert embedder.last_truncation.truncated.tolist() == [False]
+
+
+def test_prompts_and_instructions(embedders):
+    embedder = embedders("bloom", instruction="Task: {instruction}. ")
+    by_hand = embedder.encode_query(["hello"], prompt="Task: find code. ")
+    np.testing.assert_array_equal(embedder.encode_query(["hello"], instruction="find code"), by_hand)
+    np.testing.assert_allclose(embedder.encode(["Task: find code. hello"]), by_hand, atol=1e-6)
+    assert (by_hand @ embedder.encode_query("hello"))[0] < 0.9999
+    np.testing.assert_array_equal(
+        embedder.encode_query(["a"], instruction="{odd} %s {"), embedder.encode_query(["a"], prompt="Task: {odd} %s {. ")
+    )
+
+
+@pytest.mark.parametrize("template", ["no place", "{other}", "{", "{0}"])
+def test_an_instruction_template_without_its_place_is_refused(decoders, template):
+    with pytest.raises(UdeverError, match="instruction") as caught:
+        Embedder.load(decoders("bloom"), dtype="float32", instruction=template).encode_query("a", instruction="b")
+    assert "\n" not in str(caught.value)
+
+
+def test_similarity_is_cosine(embedders):
+    embedder = embedders("bloom")
+    a, b = np.random.default_rng(0).normal(size=(2, 3, 8)).astype(np.float32)
+    expected = (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T
+    np.testing.assert_allclose(embedder.similarity(a, b), expected, atol=1e-6)
+    assert isinstance(embedder.similarity(torch.tensor(a), b), torch.Tensor)
+    assert embedder.similarity(a[0], b).shape == (1, 3)
+
+
+def test_a_vector_that_is_not_finite_is_an_error_and_never_returned(decoders):
+    embedder = Embedder.load(decoders("bloom"), dtype="float32", device="cpu")
+    with torch.no_grad():
+        embedder.backbone.word_embeddings.weight[embedder.tokenizer.hf.get_vocab()["Z"]] = float("nan")
+    assert np.isfinite(embedder.encode(["a", "b"])).all()
+    with pytest.raises(TextError, match=r"row 1 \(1 in all\)"):
+        embedder.encode(["a", "Z", "b"])
+
+
+def test_bfloat16_stays_near(decoders, embedders):
+    texts = ["hello world", "def add(a, b)", "x" * 200]
+    half = Embedder.load(decoders("bloom"), dtype="bfloat16", device="cpu").encode(texts)
+    assert half.dtype == np.float32
+    assert (half * embedders("bloom").encode(texts)).sum(1).min() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dtype": "float16"}, "float16"),
+        ({"device": "nonsense"}, "device"),
+        ({"pooling": "max"}, "pooling"),
+        ({"max_length": 1}, "max_length"),
+        ({"max_length": "many"}, "max_length"),
+        ({"dimensions": 0}, "dimensions"),
+        ({"dimensions": 33}, "dimensions"),
+        ({"pooling_mode": "last"}, "pooling_mode"),
+        ({"attention": "none"}, "attention"),
+        ({"query": 3}, "query"),
+    ],
+)
+def test_load_refuses_changes_that_do_not_exist(decoders, changes, message):
+    options = {"device": "cpu", "dtype": "float32", **changes}
+    with pytest.raises(ModelError, match=message) as caught:
+        Embedder.load(decoders("bloom"), **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::udever.TruncationWarning")
+@pytest.mark.parametrize("family", ["gpt2", "opt"])
+def test_a_length_beyond_the_models_positions_is_refused(make, family, tmp_path):
+    limit = {"gpt2": "n_positions", "opt": "max_position_embeddings"}[family]
+    folder = make.decoder(family, tmp_path / "model", **{limit: 64})
+    assert Embedder.load(folder, dtype="float32").contract.max_length == 64
+    Embedder.load(folder, dtype="float32").encode(["x" * 200])
+    with pytest.raises(ModelError, match="64"):
+        Embedder.load(folder, dtype="float32", max_length=65).encode(["x" * 200])
+
+
+def test_a_tokenizer_with_more_entries_than_the_model_has_rows_is_refused(make, tmp_path):
+    folder = make.decoder("llama", tmp_path / "model", vocab_size=300)
+    with pytest.raises(ModelError, match="300"):
+        Embedder.load(folder, dtype="float32").encode(["hello world", "add numbers"])
+
+
+def test_fingerprints_tell_spaces_apart(make, decoders, embedders, tmp_path):
+    plain = embedders("bloom").fingerprint
+    assert plain == Embedder.load(decoders("bloom"), dtype="float32").fingerprint
+    assert plain != embedders("bloom", max_length=10).fingerprint
+    assert plain != embedders("bloom", pooling="mean").fingerprint
+    assert plain != embedders("qwen3").fingerprint
+    tokenizer = make.tokenizer()
+    tokenizer.add_tokens(["another"])
+    other = make.decoder("bloom", tmp_path / "other", tokenizer=tokenizer)
+    assert plain != Embedder.load(other, dtype="float32").fingerprint
+    changed = Embedder.load(decoders("bloom"), dtype="float32")
+    with torch.no_grad():
+        changed.backbone.ln_f.bias[0] += 1
+    changed.weights_changed()
+    assert changed.fingerprint != plain
+
+
+def test_the_embedder_of_a_copy_of_its_weights_is_refused_nothing(embedders):
+    """ContractError is a ModelError is a ValueError: one `except` catches what a caller can mend."""
+    assert issubclass(ContractError, ModelError)
+    assert issubclass(ModelError, ValueError)

@@ -1,0 +1,300 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel
+
+from udever import ContractError, Embedder, ModelError, OutputError
+
+TEXTS = ["hello world", "", "def add(a, b)", "sum of numbers " * 60, "[EOQ] </s>"]
+
+pytestmark = pytest.mark.filterwarnings("ignore::udever.TruncationWarning")
+
+
+def load(folder, **changes):
+    return Embedder.load(folder, dtype="float32", device="cpu", **changes)
+
+
+@pytest.fixture
+def copy(decoders, tmp_path):
+    """family -> a folder with its decoder that a test may spoil."""
+
+    def of(family):
+        return shutil.copytree(decoders(family), tmp_path / f"copy-{family}")
+
+    return of
+
+
+@pytest.fixture
+def saved(embedders, tmp_path):
+    """A folder saved by us, that a test may spoil."""
+    embedders("bloom").save(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def refused(folder, match="", kind=ModelError, **options):
+    """Loading raises one line that names the folder or file."""
+    with pytest.raises(kind, match=match) as caught:
+        Embedder.load(folder, **{"dtype": "float32", "device": "cpu", **options})
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("family", ["bloom", "qwen3", "gemma3_text", "gpt2", "opt", "falcon", "gemma2"])
+def test_a_model_comes_back_from_disk(family, embedders, tmp_path, alone):
+    embedder = embedders(family, max_length=100)
+    embedder.save(tmp_path / "out")
+    back = load(tmp_path / "out")
+    np.testing.assert_allclose(back.encode(TEXTS), embedder.encode(TEXTS), atol=1e-6)
+    assert back.contract == embedder.contract
+    assert back.fingerprint == embedder.fingerprint
+    assert type(back.backbone) is type(embedder.backbone)
+    # and for others: transformers reads the same model from it
+    own = AutoModel.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
+    ids = embedder.tokenize(["hello"], "query").ids[0]
+    with torch.inference_mode():
+        torch.testing.assert_close(alone(own, ids)[-1:], embedder.embed_tokens([ids]), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"known_as": "izhx/udever-bloom-560m"},
+        {"known_as": "bigscience/sgpt-bloom-7b1-msmarco"},
+        {"pooling": "mean", "normalize": False, "dimensions": 7},
+        {"attention": "bidirectional", "instruction": "Do {instruction}: "},
+    ],
+)
+def test_every_entry_of_the_contract_comes_back(changes, embedders, tmp_path):
+    embedder = embedders("bloom", **changes)
+    embedder.save(tmp_path / "out")
+    back = load(tmp_path / "out")
+    assert back.contract == embedder.contract
+    assert back.fingerprint == embedder.fingerprint
+    for method in ("encode", "encode_query", "encode_document"):
+        np.testing.assert_allclose(getattr(back, method)(TEXTS), getattr(embedder, method)(TEXTS), atol=1e-6)
+    changed = load(tmp_path / "out", max_length=50)
+    assert changed.fingerprint != embedder.fingerprint
+
+
+def test_a_saved_model_replaces_an_earlier_one_whole(embedders, tmp_path):
+    embedders("bloom").save(tmp_path / "out")
+    (tmp_path / "out" / "stale.txt").write_text("of the earlier one")
+    embedders("qwen3").save(tmp_path / "out", notes="## Notes\n\nhow it was made")
+    assert not (tmp_path / "out" / "stale.txt").exists()
+    assert load(tmp_path / "out").fingerprint == embedders("qwen3").fingerprint
+    readme = (tmp_path / "out" / "README.md").read_text()
+    assert "how it was made" in readme
+    assert embedders("qwen3").fingerprint in readme
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_saving_over_something_else_is_refused(embedders, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError):
+        embedders("bloom").save(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_loading_in_bfloat16_passes_the_reference_vectors(saved):
+    assert load(saved).fingerprint == Embedder.load(saved, dtype="bfloat16", device="cpu").fingerprint
+
+
+def spoil_weights(folder):
+    state = load_file(folder / "model.safetensors")
+    name = next(n for n in state if n.endswith("dense_h_to_4h.weight"))
+    state[name] = state[name].flip(0)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def swap_tokens(folder):
+    path = folder / "tokenizer.json"
+    state = json.loads(path.read_text())
+    vocabulary = state["model"]["vocab"]
+    vocabulary["a"], vocabulary["d"] = vocabulary["d"], vocabulary["a"]
+    path.write_text(json.dumps(state))
+
+
+def change_pooling(folder):
+    path = folder / "udever.json"
+    path.write_text(path.read_text().replace('"pooling": "last"', '"pooling": "mean"'))
+
+
+@pytest.mark.parametrize("spoil", [spoil_weights, swap_tokens, change_pooling])
+def test_what_was_altered_after_saving_is_found_out(spoil, saved):
+    spoil(saved)
+    refused(saved, "reference vectors", ContractError)
+
+
+def test_weights_of_another_saved_model_are_found_out(saved, make, tmp_path):
+    other = make.decoder("bloom", tmp_path / "other", seed=5)
+    shutil.copy(other / "model.safetensors", saved / "model.safetensors")
+    refused(saved, "reference vectors", ContractError)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", '{"format": 1}', "\ufffd", '{"contract": {}, "fingerprint": "", "reference": ""}'],
+)
+def test_a_broken_udever_json_is_refused(content, saved):
+    (saved / "udever.json").write_text(content)
+    refused(saved, "udever.json is broken")
+
+
+@pytest.mark.parametrize("reference", ["", "AAAA", "not base64!", "AAAAAA=="])
+def test_broken_reference_vectors_are_refused(reference, saved):
+    path = saved / "udever.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "reference": reference}))
+    refused(saved)
+
+
+def test_an_unknown_format_is_refused(saved):
+    path = saved / "udever.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+    refused(saved, "format")
+
+
+@pytest.mark.parametrize("family", ["bloom", "llama"])
+def test_missing_weights_are_refused(family, copy):
+    folder = copy(family)
+    (folder / "model.safetensors").unlink()
+    refused(folder, "no weights")
+
+
+@pytest.mark.parametrize("family", ["bloom", "llama"])
+def test_pickled_weights_need_a_word(family, copy, decoders):
+    folder = copy(family)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    refused(folder, "allow_pickle")
+    embedder = load(folder, allow_pickle=True)
+    np.testing.assert_allclose(embedder.encode(TEXTS), load(decoders(family)).encode(TEXTS), atol=1e-6)
+    assert embedder.fingerprint != load(decoders("qwen3")).fingerprint
+
+
+@pytest.mark.parametrize("family", ["bloom", "llama"])
+@pytest.mark.parametrize("content", [b"", b"garbage", b"\x08\x00\x00\x00\x00\x00\x00\x00{}      "])
+def test_broken_weights_are_refused(family, content, copy):
+    folder = copy(family)
+    (folder / "model.safetensors").write_bytes(content)
+    refused(folder)
+
+
+@pytest.mark.parametrize("family", ["bloom", "llama"])
+def test_half_a_weight_file_is_refused(family, copy):
+    path = copy(family) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    refused(path.parent)
+
+
+@pytest.mark.parametrize("family", ["bloom", "llama"])
+def test_a_missing_tensor_is_named(family, copy):
+    path = copy(family) / "model.safetensors"
+    state = load_file(path)
+    gone = next(name for name in state if "1." in name and name.endswith("norm.weight"))
+    save_file({n: t for n, t in state.items() if n != gone}, path, metadata={"format": "pt"})
+    refused(path.parent, gone)
+
+
+@pytest.mark.parametrize("family", ["bloom", "llama"])
+def test_a_tensor_of_another_shape_is_refused(family, copy):
+    path = copy(family) / "config.json"
+    config = json.loads(path.read_text())
+    config["vocab_size"] = 500
+    path.write_text(json.dumps(config))
+    refused(path.parent)
+
+
+@pytest.mark.parametrize("family", ["bloom", "llama"])
+@pytest.mark.parametrize(
+    "content", ["garbage", "{}", '{"weight_map": {"a": "model-1.safetensors"}}', '{"weight_map": []}']
+)
+def test_a_broken_index_of_weights_is_refused(family, content, copy):
+    folder = copy(family)
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(content)
+    refused(folder)
+
+
+@pytest.mark.parametrize("family", ["bloom", "llama"])
+def test_sharded_weights(family, make, decoders, tmp_path):
+    from transformers import AutoModel
+
+    folder = shutil.copytree(decoders(family), tmp_path / "sharded")
+    (folder / "model.safetensors").unlink()
+    AutoModel.from_pretrained(decoders(family), dtype=torch.float32).save_pretrained(folder, max_shard_size="60KB")
+    assert len(list(folder.glob("model-*.safetensors"))) > 1
+    np.testing.assert_array_equal(load(folder).encode(TEXTS), load(decoders(family)).encode(TEXTS))
+    before = load(folder).fingerprint
+    shard = max(folder.glob("model-*.safetensors"))
+    state = load_file(shard)
+    first = sorted(state)[0]
+    state[first] = state[first] + 1
+    save_file(state, shard, metadata={"format": "pt"})
+    assert load(folder).fingerprint != before
+
+
+@pytest.mark.parametrize("content", ["", "garbage", "[]", "{}", "null", '{"model_type": "no_such_model"}'])
+def test_a_broken_config_is_refused_by_its_name(content, copy):
+    folder = copy("llama")
+    (folder / "config.json").write_text(content)
+    refused(folder, "config.json")
+
+
+def test_a_config_with_nonsense_values_is_refused(copy):
+    folder = copy("bloom")
+    config = json.loads((folder / "config.json").read_text())
+    for change in ({"n_head": 0}, {"n_head": 5}, {"n_layer": -1}, {"hidden_size": "wide"}):
+        (folder / "config.json").write_text(json.dumps({**config, **change}))
+        refused(folder)
+
+
+def test_a_folder_without_config_or_tokenizer_is_refused(copy, tmp_path):
+    folder = copy("llama")
+    for path in folder.glob("*token*"):
+        path.unlink()
+    refused(folder, "tokenizer")
+    (folder / "config.json").unlink()
+    refused(folder, "config.json")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "config.json")
+
+
+def test_a_broken_tokenizer_is_refused(copy):
+    folder = copy("llama")
+    (folder / "tokenizer.json").write_text("{}")
+    refused(folder, "tokenizer")
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./neither", "a/b/c", "~/nothing", "nobody/no-such-model", "", "a b"])
+def test_a_name_that_is_nothing_is_refused(name):
+    refused(name)
+
+
+def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
+    (tmp_path / "model").write_text("x")
+    refused(tmp_path / "model", "not a folder")
+
+
+def test_an_adapter_whose_base_is_gone_names_it(embedders, copy, tmp_path):
+    from udever.model import adapters
+
+    embedder = load(copy("bloom"))
+    adapters.apply_tuning(embedder.backbone, "bitfit")
+    embedder.save(tmp_path / "adapter", merged=False)
+    shutil.rmtree(embedder.name)
+    refused(tmp_path / "adapter", "copy-bloom")
+
+
+def test_an_adapter_over_another_base_is_found_out(copy, make, tmp_path):
+    from udever.model import adapters
+
+    embedder = load(copy("bloom"))
+    adapters.apply_tuning(embedder.backbone, "bitfit")
+    embedder.save(tmp_path / "adapter", merged=False)
+    shutil.rmtree(embedder.name)
+    make.decoder("bloom", embedder.name, seed=7)
+    refused(tmp_path / "adapter", kind=ContractError)
