@@ -15,9 +15,11 @@ from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModel, BloomConfig, BloomModel, PreTrainedTokenizerFast, Qwen3Config
+from transformers.utils import logging as transformers_logging
 
 from udever import Embedder
 
+transformers_logging.disable_progress_bar()  # models are loaded many times
 Contender = Callable[[], float]
 """Does its work once and returns how many seconds that took."""
 

@@ -137,9 +137,7 @@ class FamilyBench:
         """Ours, sentence-transformers and the bare products in every dtype; the vectors checked."""
         for dtype in self.dtypes:
             ours = Embedder.load(self.folder, dtype=dtype, device="cpu")
-            peer = SentenceTransformer(
-                str(self.folder), device="cpu", model_kwargs={"dtype": getattr(torch, dtype)}
-            )
+            peer = SentenceTransformer(str(self.folder), device="cpu", model_kwargs={"dtype": getattr(torch, dtype)})
             self._check(dtype, ours, peer)
             calls = record_products(ours, self.texts)
             self.contenders |= {

@@ -12,6 +12,7 @@ that name for itself is enough; it is done only after the export failed in that 
 """
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -33,6 +34,7 @@ def main() -> int:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the libraries print must not mix with the answers
     texts = json.loads(options.texts.read_text())
+    importlib.import_module("optimum.intel.openvino")  # an environment without it is a mistake, no result
     try:
         model, repaired = load_or_repair(options.folder, options.precision, options.threads)
         vectors = model.encode(texts, batch_size=options.batch_size, show_progress_bar=False)

@@ -26,7 +26,12 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 
+from udever.config import TrainingSettings
 from udever.data.pairs import Pair, read_pairs
+from udever.embedder import Embedder
+from udever.model.adapters import apply_tuning
+from udever.train.batches import make_batch
+from udever.train.loop import make_optimizer, train_step
 
 TEMPERATURE = 0.05
 LEARNING_RATE = 1e-4
@@ -42,9 +47,23 @@ FLOAT32, BFLOAT16 = "float32", "bfloat16"
 
 def ours(folder: Path, pairs: Sequence[Pair], batch_size: int, steps: int, precision: str) -> float:
     """Seconds of `steps` steps of this project's training loop; see `theirs` for what has to be the same."""
-    # TO FILL IN: load `folder` in float32, run udever.train's loop over `batches(pairs, batch_size, steps)` in
-    # that order with the constants above, autocast where `precision` is bfloat16; time the loop alone.
-    raise NotImplementedError("the training loop is not there yet")
+    embedder = Embedder.load(folder, dtype="float32", max_length=common.MAX_TOKENS)
+    settings = TrainingSettings(
+        tuning="full",
+        learning_rate=LEARNING_RATE,
+        weight_decay=WEIGHT_DECAY,
+        max_grad_norm=MAX_GRADIENT_NORM,
+        temperature=TEMPERATURE,
+        warmup=0.0,
+        batch_size=batch_size,
+        precision=precision,  # pyright: ignore[reportArgumentType]
+    )
+    apply_tuning(embedder.backbone, "full")  # pyright: ignore[reportArgumentType]
+    optimizer = make_optimizer(embedder.backbone, settings)  # pyright: ignore[reportArgumentType]
+    start = time.perf_counter()
+    for batch in batches(pairs, batch_size, steps):
+        train_step(embedder, make_batch(batch), optimizer, LEARNING_RATE, settings)
+    return time.perf_counter() - start
 
 
 def theirs(folder: Path, pairs: Sequence[Pair], batch_size: int, steps: int, precision: str) -> float:
@@ -82,16 +101,12 @@ def make_pairs(num_pairs: int) -> list[Pair]:
     maker = common.TextMaker()
     anchors = maker.texts(num_pairs, mean=ANCHOR_TOKENS)
     positives = maker.texts(num_pairs, mean=POSITIVE_TOKENS)
-    return [
-        Pair(anchor=anchor, positive=positive) for anchor, positive in zip(anchors, positives, strict=True)
-    ]
+    return [Pair(anchor=anchor, positive=positive) for anchor, positive in zip(anchors, positives, strict=True)]
 
 
 def make_folder(pairs: Sequence[Pair], layers: int, width: int, folder: Path) -> Path:
     """A BLOOM with random weights whose tokenizer is trained on `pairs`; return `folder`."""
-    tokenizer = common.train_tokenizer(
-        [text for pair in pairs for text in (pair.anchor, pair.positive)], VOCAB_SIZE
-    )
+    tokenizer = common.train_tokenizer([text for pair in pairs for text in (pair.anchor, pair.positive)], VOCAB_SIZE)
     model = common.bloom(layers, width=width, heads=width // HEAD_WIDTH, vocab_size=VOCAB_SIZE)
     return common.save_model(model, tokenizer, folder)
 
@@ -120,9 +135,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=384, help=f"hidden size, a multiple of {HEAD_WIDTH}")
     parser.add_argument("--batch-size", type=int, default=64, help="pairs in a batch")
     parser.add_argument("--steps", type=int, default=20, help="steps in a round")
-    parser.add_argument(
-        "--pairs", type=Path, metavar="FILE", help="Parquet or JSONL of pairs; default: generated"
-    )
+    parser.add_argument("--pairs", type=Path, metavar="FILE", help="Parquet or JSONL of pairs; default: generated")
     options = parser.parse_args()
     if options.width % HEAD_WIDTH or options.width < HEAD_WIDTH:
         parser.error(f"--width is {options.width}; expected a multiple of {HEAD_WIDTH}")
@@ -140,7 +153,8 @@ def main() -> int:
         folder = make_folder(pairs, options.layers, options.width, Path(temporary) / "bloom")
         precisions = [FLOAT32, BFLOAT16] if common.multiplies_bfloat16() else [FLOAT32]
         rows = [measure(folder, pairs, options, precision) for precision in precisions]
-    title = f"train, {options.threads} threads, {options.layers} layers of {options.width}, batch {options.batch_size}"
+    model = f"{options.layers} layers of {options.width}"
+    title = f"train, {options.threads} threads, {model}, batch {options.batch_size}"
     common.report(title, rows, options.json)
     return 0
 

@@ -5,23 +5,21 @@ Test folders are no packages to import from, so what the tests share comes as fi
 """
 
 import os
-import warnings
 from functools import cache
 from types import SimpleNamespace
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_NUM_THREADS"] = "1"  # tensors here are tiny: threads would only wait for one another
 
 from jaxtyping import install_import_hook
 
 # Shapes in the signatures of the tensor functions are checked in every test; before udever is imported.
 install_import_hook(["udever.model.packing", "udever.model.pooling", "udever.losses"], "beartype.beartype")
 
-import pytest
-from hypothesis import HealthCheck, settings
+import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 settings.register_profile(
     "udever", deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow], derandomize=True
@@ -82,7 +80,10 @@ def make_config(family, **changes):
         "mistral": ("MistralConfig", {**llama, "sliding_window": 6}),
         "qwen2": ("Qwen2Config", llama),
         "qwen3": ("Qwen3Config", {**llama, "head_dim": 16}),
-        "gemma2": ("Gemma2Config", {**llama, "head_dim": 8, "sliding_window": 6, "attn_logit_softcapping": 2.0}),
+        "gemma2": (
+            "Gemma2Config",
+            {**llama, "head_dim": 8, "sliding_window": 6, "attn_logit_softcapping": 2.0},
+        ),
         "gemma3_text": ("Gemma3TextConfig", {**llama, "head_dim": 8, "sliding_window": 6}),
         "gpt_neox": ("GPTNeoXConfig", plain),
         "gpt2": ("GPT2Config", {"vocab_size": VOCABULARY, "n_embd": 32, "n_layer": 2, "n_head": 4}),
@@ -166,9 +167,3 @@ def alone():
         return model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state[0]
 
     return run
-
-
-@pytest.fixture
-def quiet():
-    """A context in which sentence-transformers and peft may warn of their own affairs."""
-    return warnings.catch_warnings

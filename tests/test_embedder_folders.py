@@ -35,7 +35,7 @@ def saved(embedders, tmp_path):
     return tmp_path / "saved"
 
 
-def refused(folder, match="", kind=ModelError, **options):
+def refused(folder, match=None, kind=ModelError, **options):
     """Loading raises one line that names the folder or file."""
     with pytest.raises(kind, match=match) as caught:
         Embedder.load(folder, **{"dtype": "float32", "device": "cpu", **options})
@@ -137,7 +137,15 @@ def test_weights_of_another_saved_model_are_found_out(saved, make, tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    ["", "{", "[]", "null", '{"format": 1}', "\ufffd", '{"contract": {}, "fingerprint": "", "reference": ""}'],
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"format": 1}',
+        "\ufffd",
+        '{"contract": {}, "fingerprint": "", "reference": ""}',
+    ],
 )
 def test_a_broken_udever_json_is_refused(content, saved):
     (saved / "udever.json").write_text(content)
@@ -244,12 +252,11 @@ def test_a_broken_config_is_refused_by_its_name(content, copy):
     refused(folder, "config.json")
 
 
-def test_a_config_with_nonsense_values_is_refused(copy):
-    folder = copy("bloom")
-    config = json.loads((folder / "config.json").read_text())
-    for change in ({"n_head": 0}, {"n_head": 5}, {"n_layer": -1}, {"hidden_size": "wide"}):
-        (folder / "config.json").write_text(json.dumps({**config, **change}))
-        refused(folder)
+@pytest.mark.parametrize("change", [{"n_head": 0}, {"n_head": 5}, {"n_layer": -1}, {"hidden_size": "wide"}])
+def test_a_config_with_nonsense_values_is_refused(change, copy):
+    path = copy("bloom") / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    refused(path.parent)
 
 
 def test_a_folder_without_config_or_tokenizer_is_refused(copy, tmp_path):
@@ -269,7 +276,9 @@ def test_a_broken_tokenizer_is_refused(copy):
     refused(folder, "tokenizer")
 
 
-@pytest.mark.parametrize("name", ["/no/such/folder", "./neither", "a/b/c", "~/nothing", "nobody/no-such-model", "", "a b"])
+@pytest.mark.parametrize(
+    "name", ["/no/such/folder", "./neither", "a/b/c", "~/nothing", "nobody/no-such-model", "", "a b"]
+)
 def test_a_name_that_is_nothing_is_refused(name):
     refused(name)
 

@@ -26,7 +26,7 @@ def own(decoders):
 
 
 def card(own, texts, opening, closing):
-    """izhx/udever-bloom-*: opening name before the text, 299 tokens kept, closing id appended, last hidden state."""
+    """izhx/udever-bloom-*: opening name before the text, cut to 299, closing id appended, last state."""
     tokenizer, model = own
     rows = [tokenizer(opening + text, truncation=True, max_length=299)["input_ids"] for text in texts]
     closing_id = tokenizer.convert_tokens_to_ids(closing)
@@ -49,7 +49,7 @@ def test_udever_bloom(embedders, own):
 
 
 def sgpt(own, text, opening, closing):
-    """bigscience/sgpt-bloom-7b1-msmarco: brackets around 298 tokens, position-weighted mean (arXiv 2202.08904, eq. 2)."""
+    """sgpt-bloom-7b1-msmarco: brackets around 298 tokens, position-weighted mean (arXiv 2202.08904)."""
     tokenizer, model = own
     vocabulary = tokenizer.get_vocab()
     body = tokenizer(text, add_special_tokens=False)["input_ids"][:298]

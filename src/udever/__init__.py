@@ -1,11 +1,11 @@
 """udever: any decoder-only language model as a universal embedder, for natural and programming languages.
 
-    from udever import Embedder
+from udever import Embedder
 
-    embedder = Embedder.load("path/to/model")
-    queries = embedder.encode_query(["how to read a file line by line"])
-    documents = embedder.encode_document(["with open(path) as handle: ..."])
-    embedder.similarity(queries, documents)
+embedder = Embedder.load("path/to/model")
+queries = embedder.encode_query(["how to read a file line by line"])
+documents = embedder.encode_document(["with open(path) as handle: ..."])
+embedder.similarity(queries, documents)
 """
 
 from typing import TYPE_CHECKING, Any

@@ -23,6 +23,7 @@ from udever.errors import DataError
 from udever.evaluate import Extras, Results, RetrievalSet, Scores, score_bm25, score_embedder, write_report
 from udever.index import top_k
 from udever.mine import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine, standard_library
+from udever.model.markers import Markers
 from udever.storage import atomic_folder, check_replaceable
 from udever.train import History, finetune, make_base
 from udever.train.recipe import load_base, save_trained
@@ -30,14 +31,9 @@ from udever.train.recipe import load_base, save_trained
 FRESH = "fresh"
 """The base made on the spot from the mined texts: no download, no knowledge."""
 
-FRESH_TRAINING = {
-    "tuning": "full",
-    "batch_size": 128,
-    "epochs": 12.0,
-    "learning_rate": 1e-3,
-    "schedule": "cosine",
-    "warmup": 0.05,
-}
+FRESH_TRAINING = TrainingSettings(
+    tuning="full", batch_size=128, epochs=4.0, learning_rate=1e-3, schedule="cosine", warmup=0.05
+)
 """What a base with random weights needs in place of the paper's settings."""
 
 DEMO_QUESTIONS = (
@@ -45,6 +41,15 @@ DEMO_QUESTIONS = (
     "parse a date written in ISO format",
     "split a shell command line into its arguments",
 )
+
+
+PRETRAINED_TRAINING = TrainingSettings(epochs=3.0)
+"""The paper's settings, and its three epochs."""
+
+
+def default_training(base: str) -> TrainingSettings:
+    """The settings that suit a base."""
+    return FRESH_TRAINING if base == FRESH else PRETRAINED_TRAINING
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Job:
     held_out: float = 0.1
     max_queries: int = 2000
     settings: TrainingSettings | None = None
-    markers: str = "auto"
+    markers: Markers = "auto"
     max_length: int = 300
     questions: Sequence[str] = field(default=())
     seed: int = 0
@@ -139,12 +144,10 @@ def _split(mined: Mined) -> tuple[list[Pair], list[Pair]]:
 
 
 def _recipe(job: Job, base: str, folder: Path) -> Recipe:
-    fresh = job.base == FRESH
-    settings = job.settings or TrainingSettings(**(FRESH_TRAINING if fresh else {"epochs": 3.0}), seed=job.seed)
     return Recipe(
-        model=ModelSettings(base=base, markers=job.markers, max_length=job.max_length),  # pyright: ignore[reportArgumentType]
+        model=ModelSettings(base=base, markers=job.markers, max_length=job.max_length),
         data=DataSettings(pairs=["pairs.parquet"]),
-        training=settings,
+        training=(job.settings or default_training(job.base)).model_copy(update={"seed": job.seed}),
         output=OutputSettings(folder=str(folder / "model")),
     )
 

@@ -81,14 +81,15 @@ def adapt(
     seed: Seed = 0,
 ) -> None:
     """Mine pairs from your own files, finetune an embedder on them, and show what it is worth."""
-    from udever.adapt import FRESH, FRESH_TRAINING, Job
+    from udever.adapt import Job, default_training
     from udever.adapt import adapt as run
     from udever.config import training_settings
+    from udever.mine import KINDS
 
     _quiet_transformers()
     given = {"tuning": tuning, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    suited = FRESH_TRAINING if base == FRESH else {"epochs": 3.0}
     chosen = {name: value for name, value in given.items() if value is not None}
+    settings = training_settings(**{**default_training(base).model_dump(), **chosen})
     job = Job(
         paths=paths,
         output=output,
@@ -96,11 +97,11 @@ def adapt(
         exclude=exclude or (),
         language=language,
         held_out=held_out,
-        settings=training_settings(**{**suited, **chosen, "seed": seed}),
+        settings=settings,
         max_length=max_length,
         questions=ask or (),
         seed=seed,
-        **({"kinds": [str(k) for k in kind]} if kind else {}),
+        kinds=[str(k) for k in kind] if kind else KINDS,
     )
     run(job, _console())
 

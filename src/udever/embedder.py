@@ -6,6 +6,7 @@ tokens become vectors, with gradients or without.
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
@@ -17,7 +18,6 @@ from udever.errors import ContractError, ModelError, TextError
 from udever.model import adapters, artefact, export
 from udever.model.attention import attention_over
 from udever.model.backbone import (
-    AttentionKind,
     Backbone,
     hidden_size,
     load_backbone,
@@ -27,13 +27,14 @@ from udever.model.backbone import (
 )
 from udever.model.contract import Contract, RoleName
 from udever.model.packing import pack, plan_batches
-from udever.model.pooling import Pooling, pool, unit
+from udever.model.pooling import pool, unit
 from udever.model.published import RECIPES, contract_of
 from udever.model.tokens import TextTokenizer, Tokenized, Truncation, load_hf_tokenizer
 from udever.progress import progress_bar
 from udever.storage import atomic_folder
 
 Output = Literal["numpy", "torch"]
+Texts = str | Sequence[str]
 
 _BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "README.md"]
@@ -43,6 +44,18 @@ class TruncationWarning(UserWarning):
     """Some texts were longer than the model's limit and were cut."""
 
 
+@dataclass(frozen=True)
+class _Options:
+    """The keywords of `Embedder.encode`; an unknown one is a TypeError."""
+
+    prompt: str | None = None
+    instruction: str | None = None
+    dimensions: int | None = None
+    batch_tokens: int | None = None
+    normalize: bool | None = None
+    show_progress: bool = False
+
+
 class Embedder:
     """A model, its tokenizer and its contract.
 
@@ -50,7 +63,13 @@ class Embedder:
     """
 
     def __init__(
-        self, backbone: Backbone, hf_tokenizer: Any, contract: Contract, *, name: str, weights_digest: str | None
+        self,
+        backbone: Backbone,
+        hf_tokenizer: Any,
+        contract: Contract,
+        *,
+        name: str,
+        weights_digest: str | None,
     ) -> None:
         self.backbone = backbone
         self.contract = contract
@@ -126,26 +145,26 @@ class Embedder:
         self._weights_digest = self._fingerprint = None
 
     @overload
-    def encode_query(self, texts: str | Sequence[str], *, output: Literal["numpy"] = ..., **options: Any) -> np.ndarray: ...
+    def encode_query(self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Any) -> np.ndarray: ...
     @overload
-    def encode_query(self, texts: str | Sequence[str], *, output: Literal["torch"], **options: Any) -> Tensor: ...
-    def encode_query(self, texts, *, output="numpy", **options):
+    def encode_query(self, texts: Texts, *, output: Literal["torch"], **options: Any) -> Tensor: ...
+    def encode_query(self, texts: Texts, *, output: Output = "numpy", **options: Any) -> np.ndarray | Tensor:
         """Vectors of queries; `options` as in `encode`. `instruction=` tells the model what to look for."""
-        return self._encode(texts, "query", output, **options)
+        return self._encode(texts, "query", output, _Options(**options))
 
     @overload
-    def encode_document(self, texts: str | Sequence[str], *, output: Literal["numpy"] = ..., **options: Any) -> np.ndarray: ...
+    def encode_document(self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Any) -> np.ndarray: ...
     @overload
-    def encode_document(self, texts: str | Sequence[str], *, output: Literal["torch"], **options: Any) -> Tensor: ...
-    def encode_document(self, texts, *, output="numpy", **options):
+    def encode_document(self, texts: Texts, *, output: Literal["torch"], **options: Any) -> Tensor: ...
+    def encode_document(self, texts: Texts, *, output: Output = "numpy", **options: Any) -> np.ndarray | Tensor:
         """Vectors of documents; `options` as in `encode`."""
-        return self._encode(texts, "document", output, **options)
+        return self._encode(texts, "document", output, _Options(**options))
 
     @overload
-    def encode(self, texts: str | Sequence[str], *, output: Literal["numpy"] = ..., **options: Any) -> np.ndarray: ...
+    def encode(self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Any) -> np.ndarray: ...
     @overload
-    def encode(self, texts: str | Sequence[str], *, output: Literal["torch"], **options: Any) -> Tensor: ...
-    def encode(self, texts, *, output="numpy", **options):
+    def encode(self, texts: Texts, *, output: Literal["torch"], **options: Any) -> Tensor: ...
+    def encode(self, texts: Texts, *, output: Output = "numpy", **options: Any) -> np.ndarray | Tensor:
         """Vectors for symmetric tasks, where both sides are alike: float32 [texts, dimensions], in input order.
 
         One string gives one vector. Options: `prompt` replaces the role's prompt, `instruction` is written
@@ -154,7 +173,7 @@ class Embedder:
         `show_progress`. Raises TextError naming the row for what is no text or gives no finite vector.
         Warns once (TruncationWarning) where texts were cut; `last_truncation` says which.
         """
-        return self._encode(texts, "symmetric", output, **options)
+        return self._encode(texts, "symmetric", output, _Options(**options))
 
     def similarity(self, a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> np.ndarray | Tensor:
         """Cosine of every row of `a` with every row of `b`: [a, b], of the kind of `a`."""
@@ -232,28 +251,15 @@ class Embedder:
         )
         (folder / "README.md").write_text(card)
 
-    def _encode(
-        self,
-        texts: str | Sequence[str],
-        role: RoleName,
-        output: Output,
-        *,
-        prompt: str | None = None,
-        instruction: str | None = None,
-        dimensions: int | None = None,
-        batch_tokens: int | None = None,
-        normalize: bool | None = None,
-        show_progress: bool = False,
-    ) -> np.ndarray | Tensor:
+    def _encode(self, texts: Texts, role: RoleName, output: Output, options: "_Options") -> np.ndarray | Tensor:
         if output not in ("numpy", "torch"):
             raise TextError(f"output is {output!r}; expected 'numpy' or 'torch'")
         one = isinstance(texts, str)
-        items = [texts] if one else list(texts)
-        dimensions = self._check_dimensions(dimensions)
-        tokenized = self.tokenize(items, role, self._prompt(prompt, instruction))
+        dimensions = self._check_dimensions(options.dimensions)
+        tokenized = self.tokenize([texts] if one else list(texts), role, self._prompt(options))
         self._report_truncation(tokenized.truncation)
-        scale = self.contract.normalize if normalize is None else normalize
-        vectors = self._run(tokenized, batch_tokens, show_progress=show_progress)
+        scale = self.contract.normalize if options.normalize is None else options.normalize
+        vectors = self._run(tokenized, options.batch_tokens, show_progress=options.show_progress)
         vectors = unit(vectors, dimensions) if scale else vectors[:, :dimensions]
         vectors = vectors[0] if one else vectors
         return vectors if output == "torch" else vectors.cpu().numpy()
@@ -278,12 +284,12 @@ class Embedder:
             )
         return out
 
-    def _prompt(self, prompt: str | None, instruction: str | None) -> str | None:
-        if instruction is None:
-            return prompt
-        if prompt is not None:
+    def _prompt(self, options: "_Options") -> str | None:
+        if options.instruction is None:
+            return options.prompt
+        if options.prompt is not None:
             raise TextError("both prompt and instruction were given; give one of them")
-        return self.contract.instruction.format(instruction=instruction)
+        return self.contract.instruction.replace("{instruction}", options.instruction)
 
     def _check_dimensions(self, dimensions: int | None) -> int | None:
         size = hidden_size(self.backbone.config)
@@ -357,7 +363,11 @@ def _load_folder(
         contract = contract_of(known_as, tokenizer)
     elif sentence_transformers is not None:
         config = read_config(weights, trust_remote_code=trust_remote_code)
-        causal = not config.model_type.endswith("bert") and config.model_type not in ("mpnet", "xlm-roberta", "roberta")
+        causal = not config.model_type.endswith("bert") and config.model_type not in (
+            "mpnet",
+            "xlm-roberta",
+            "roberta",
+        )
         contract = sentence_transformers.contract(tokenizer, config, causal=causal)
     else:
         contract = artefact.plain_contract(tokenizer, read_config(folder, trust_remote_code=trust_remote_code))
@@ -398,7 +408,9 @@ def _check_reference(embedder: Embedder, saved: artefact.Saved) -> None:
     expected = artefact.decode_vectors(saved.reference, 2 * len(artefact.REFERENCE_TEXTS))
     actual = _reference_vectors(embedder)
     if actual.shape != expected.shape:
-        raise ContractError(f"{embedder.name}: vectors have {actual.shape[1]} dimensions, saved were {expected.shape[1]}")
+        raise ContractError(
+            f"{embedder.name}: vectors have {actual.shape[1]} dimensions, saved were {expected.shape[1]}"
+        )
     cosine = float((actual * expected).sum(1).min())
     half = next(embedder.backbone.parameters()).dtype in (torch.bfloat16, torch.float16)  # pyright: ignore[reportAttributeAccessIssue]
     if not cosine >= (0.98 if half else 0.9999):

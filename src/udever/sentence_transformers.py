@@ -7,7 +7,7 @@ document's, `encode` with the symmetric ones.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from sentence_transformers.base.modules import InputModule
@@ -23,8 +23,6 @@ _ROLES: dict[str | None, RoleName] = {"query": "query", "document": "document", 
 
 class RoleEmbedder(InputModule):
     """An `Embedder` as the only module of a SentenceTransformer."""
-
-    forward_kwargs: ClassVar[set[str]] = {"task"}
 
     def __init__(self, embedder: Embedder) -> None:
         super().__init__()

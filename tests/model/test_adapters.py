@@ -5,8 +5,8 @@ from transformers import AutoModel
 from udever import Embedder
 from udever.errors import ModelError
 from udever.model import adapters
-from udever.model.packing import pack
 from udever.model.attention import attention_over
+from udever.model.packing import pack
 
 TEXTS = ["hello world", "def add(a, b)", "sum of numbers " * 9, ""]
 
@@ -17,7 +17,7 @@ def load(folder, **changes):
 
 @pytest.fixture
 def tuned(decoders):
-    """(family, tuning) -> a fresh Embedder and the vectors it gave before its trainable weights were moved."""
+    """(family, tuning) -> a fresh Embedder and the vectors it gave before its trainable weights moved."""
 
     def make(family, tuning, moved=True):
         embedder = load(decoders(family))
@@ -107,7 +107,14 @@ def test_full_tuning_moves_all(decoders):
 @pytest.mark.parametrize("merged", [True, False])
 @pytest.mark.parametrize(
     ("family", "tuning"),
-    [("bloom", "lora"), ("bloom", "bitfit"), ("qwen3", "lora"), ("qwen2", "bitfit"), ("gpt2", "lora"), ("falcon", "lora")],
+    [
+        ("bloom", "lora"),
+        ("bloom", "bitfit"),
+        ("qwen3", "lora"),
+        ("qwen2", "bitfit"),
+        ("gpt2", "lora"),
+        ("falcon", "lora"),
+    ],
 )
 def test_a_tuned_model_comes_back_from_disk(family, tuning, merged, tuned, tmp_path):
     embedder, before = tuned(family, tuning)
@@ -129,6 +136,7 @@ def test_a_fully_tuned_model_has_no_adapter_to_save(tuned, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks for it
 @pytest.mark.parametrize("family", ["bloom", "qwen3", "gpt2", "falcon"])
 def test_peft_itself_loads_the_adapter(family, tuned, decoders, tmp_path, alone):
     from peft import PeftModel

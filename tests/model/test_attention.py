@@ -90,9 +90,7 @@ def test_layers_that_differ_in_window_do_not_share_a_mask():
     rows = [x.detach() for x in inputs(lengths, HEADS)]
     for window in (3, None, 6, 3):
         scores = Scores(1.0, None, window)
-        torch.testing.assert_close(
-            attention.full(*rows, scores), naive(*rows, lengths, scores, causal=True)
-        )
+        torch.testing.assert_close(attention.full(*rows, scores), naive(*rows, lengths, scores, causal=True))
 
 
 def test_bfloat16_keeps_far_distances_apart():

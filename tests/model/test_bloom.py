@@ -20,9 +20,7 @@ def sequences():
 @pytest.mark.parametrize("after_norm", [False, True])
 @pytest.mark.parametrize("num_heads", [1, 2, 3, 6, 8, 12])
 def test_parity_with_transformers(num_heads, after_norm, make, alone):
-    model = make.model(
-        "bloom", hidden_size=48, n_head=num_heads, apply_residual_connection_post_layernorm=after_norm
-    )
+    model = make.model("bloom", hidden_size=48, n_head=num_heads, apply_residual_connection_post_layernorm=after_norm)
     native = Bloom(model.config).eval()
     native.load_state_dict(model.state_dict(), strict=True)
     packed = pack(sequences())
@@ -84,6 +82,9 @@ def test_gradients_are_those_of_a_padded_implementation(family, kind, pooling, d
     inner = getattr(embedder.backbone, "model", embedder.backbone)
     actual = {name: parameter.grad.double() for name, parameter in inner.named_parameters()}
     assert actual.keys() == expected.keys()
-    for name, gradient in actual.items():  # a key's bias shifts all scores alike: its gradient is noise about 0
+    for (
+        name,
+        gradient,
+    ) in actual.items():  # a key's bias shifts all scores alike: its gradient is noise about 0
         scale = max(float(expected[name].norm()), 1e-2)
         assert float((gradient - expected[name]).norm()) < scale * (1e-3 if dtype == "float32" else 1e-5), name

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from hypothesis import given
@@ -11,7 +13,7 @@ from udever.model.packing import Packed, pack, plan_batches
 def test_a_packed_batch_unpacks_to_its_texts(sequences):
     packed = pack(sequences)
     bounds = packed.cu_seqlens.tolist()
-    assert [packed.tokens[a:b].tolist() for a, b in zip(bounds, bounds[1:], strict=False)] == sequences
+    assert [packed.tokens[a:b].tolist() for a, b in itertools.pairwise(bounds)] == sequences
     assert packed.tokens[packed.last].tolist() == [ids[-1] for ids in sequences]
     assert packed.positions.tolist() == [place for ids in sequences for place in range(len(ids))]
     assert packed.text_of_token.tolist() == [row for row, ids in enumerate(sequences) for _ in ids]

@@ -80,6 +80,7 @@ def _embed_window(encoding: _Encoding, window: list[Row], path: Path) -> Embeddi
     except TextError as error:  # it counts rows from the start of the window
         raise TextError(f"{path}, in the texts from row {window[0].number} on: {error}") from error
     truncation = encoding.embedder.last_truncation
+    assert truncation is not None, "encoding sets it"
     return EmbeddingTable(
         ids=[row.id for row in window],
         texts=texts,

@@ -60,9 +60,7 @@ def _parquet_records(path: Path, column: str) -> Iterator[tuple[int, dict[str, A
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
             if column not in names:
-                raise DataError(
-                    f"{path} has no column {column!r} (it has {', '.join(names)}); name the text column"
-                )
+                raise DataError(f"{path} has no column {column!r} (it has {', '.join(names)}); name the text column")
             columns = [name for name in dict.fromkeys((column, "id", "source")) if name in names]
             for batch in file.iter_batches(1024, columns=columns):
                 for record in batch.to_pylist():

@@ -115,9 +115,7 @@ def dot_charts(results: Results) -> list[DotChart]:
         ticks = [Tick(place(value), f"{value:.3g}") for value in _ticks(0.0, end, 4)]
         title = METRIC_NAMES[metric]
         height = baseline + _BOTTOM
-        charts.append(
-            DotChart(title, f"{title}: {said}.", _WIDTH, height, _LEFT, _RIGHT, baseline, dots, ticks)
-        )
+        charts.append(DotChart(title, f"{title}: {said}.", _WIDTH, height, _LEFT, _RIGHT, baseline, dots, ticks))
     return charts
 
 

@@ -47,9 +47,7 @@ class RetrievalSet:
         return sum(len(subset.documents) for subset in self.subsets)
 
     @classmethod
-    def from_pairs(
-        cls, pairs: Sequence[Pair], *, max_queries: int | None = None, seed: int = 0
-    ) -> "RetrievalSet":
+    def from_pairs(cls, pairs: Sequence[Pair], *, max_queries: int | None = None, seed: int = 0) -> "RetrievalSet":
         """Anchors become queries, positives documents, equal texts one; order is that of first appearance.
 
         All positives of an anchor are relevant to it, and so are the positives of every pair in the same

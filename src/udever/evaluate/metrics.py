@@ -20,9 +20,7 @@ def _hits(ranked: NDArray[np.int64], qrels: Sequence[NDArray[np.int64]]) -> NDAr
     return hits & (ranked >= 0)
 
 
-def score_ranking(
-    ranked: NDArray[np.int64], qrels: Sequence[NDArray[np.int64]]
-) -> dict[str, NDArray[np.float64]]:
+def score_ranking(ranked: NDArray[np.int64], qrels: Sequence[NDArray[np.int64]]) -> dict[str, NDArray[np.float64]]:
     """Score the documents found for each query, best first, against the documents relevant to it.
 
     `ranked` is (query, rank); -1 fills up rows with fewer documents, columns beyond the tenth are not

@@ -96,12 +96,8 @@ class Results:
 
     def to_dict(self) -> dict[str, Any]:
         """What `results.json` holds."""
-        rows = {
-            name: {**scores.means, "num_queries": scores.num_queries} for name, scores in self.rows.items()
-        }
-        intervals = {
-            name: {"metric": self.metric, **asdict(interval)} for name, interval in self.intervals.items()
-        }
+        rows = {name: {**scores.means, "num_queries": scores.num_queries} for name, scores in self.rows.items()}
+        intervals = {name: {"metric": self.metric, **asdict(interval)} for name, interval in self.intervals.items()}
         return {**rows, **intervals, "num_documents": self.num_documents, "details": dict(self.details)}
 
     def write(self, path: str | Path) -> None:

@@ -67,9 +67,7 @@ def _agreed_header(embedder: "Embedder", files: list[Path]) -> Header:
     return header
 
 
-def _search_files(
-    embedder: "Embedder", files: list[Path], query: str, k: int, instruction: str | None
-) -> list[Hit]:
+def _search_files(embedder: "Embedder", files: list[Path], query: str, k: int, instruction: str | None) -> list[Hit]:
     header = _agreed_header(embedder, files)
     # Only documents carry the document prompt: against anything else the query prompt is on both sides.
     encode = embedder.encode_query if header.role == "document" else embedder.encode
@@ -87,9 +85,7 @@ def _search_files(
     places = np.searchsorted(starts, rows[0], side="right") - 1
     # An empty file shares its start with the next one; searchsorted already points behind it.
     offsets = rows[0] - np.asarray(starts)[places]
-    texts = {
-        int(place): read_texts(files[place], offsets[places == place].tolist()) for place in np.unique(places)
-    }
+    texts = {int(place): read_texts(files[place], offsets[places == place].tolist()) for place in np.unique(places)}
     return [
         Hit(float(score), *texts[int(place)][int(offset)])
         for score, place, offset in zip(scores[0], places, offsets, strict=True)
@@ -114,10 +110,7 @@ def _search_folder(
     if not chunks:
         raise DataError(f"{folder} holds neither embeddings files nor text files; give another folder")
     found = [chunks[row] for row in rows[0]]
-    return [
-        Hit(float(score), chunk.id, chunk.text, chunk.path)
-        for score, chunk in zip(scores[0], found, strict=True)
-    ]
+    return [Hit(float(score), chunk.id, chunk.text, chunk.path) for score, chunk in zip(scores[0], found, strict=True)]
 
 
 def search(

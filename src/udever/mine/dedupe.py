@@ -76,9 +76,7 @@ class NearDuplicates:
         """Remember `text` and return True, unless it is nearly a text seen before: then return False."""
         hashes = shingles(text)
         mine = signature(hashes).astype(np.uint32)
-        keys = [
-            (band, mine[band : band + _BAND_ROWS].tobytes()) for band in range(0, _NUM_HASHES, _BAND_ROWS)
-        ]
+        keys = [(band, mine[band : band + _BAND_ROWS].tobytes()) for band in range(0, _NUM_HASHES, _BAND_ROWS)]
         candidates = sorted({index for key in keys for index in self._buckets.get(key, ())})
         if candidates and self._has_near(candidates, mine, hashes):
             return False

@@ -139,12 +139,7 @@ def rst_sections(text: str) -> Sections:
         following = lines[row + 1] if row + 1 < len(lines) else ""
         third = lines[row + 2] if row + 2 < len(lines) else ""
         starts = row == 0 or not lines[row - 1].strip() or lines[row - 1].startswith("..")
-        over = (
-            starts
-            and following.strip()
-            and _is_adornment(line, following)
-            and third.rstrip() == line.rstrip()
-        )
+        over = starts and following.strip() and _is_adornment(line, following) and third.rstrip() == line.rstrip()
         under = (
             starts
             and line.strip()
@@ -235,9 +230,7 @@ SPLITTERS: dict[str, Callable[[str], Sections]] = {
 """File name suffix -> the function that splits such a file into sections."""
 
 
-def doc_pairs(
-    text: str, source: str, suffix: str, language: str | None, skipped: Counter[str]
-) -> Iterator[Pair]:
+def doc_pairs(text: str, source: str, suffix: str, language: str | None, skipped: Counter[str]) -> Iterator[Pair]:
     """Yield a pair for every section with enough text; both sides are in `language`.
 
     A text over MAX_CHARS is cut at the end of a paragraph; how often, `skipped` says too.

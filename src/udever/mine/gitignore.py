@@ -75,9 +75,7 @@ def parse_line(line: str) -> Pattern | None:
     # A slash anywhere but at the end ties the pattern to the folder of its file.
     prefix = "" if "/" in body else "(?:.*/)?"
     try:
-        regex = re.compile(
-            prefix + "".join(map(_translate, _PART.finditer(body.removeprefix("/")))), re.DOTALL
-        )
+        regex = re.compile(prefix + "".join(map(_translate, _PART.finditer(body.removeprefix("/")))), re.DOTALL)
     except re.error:
         return None
     return Pattern(regex, negated, folders_only)

@@ -27,9 +27,7 @@ _NAMES = {
 }  # fmt: skip
 _REGION_SCRIPTS = {("zh", "tw"): "Hant", ("zh", "hk"): "Hant", ("zh", "mo"): "Hant", ("pa", "pk"): "Arab"}
 _MODIFIER_SCRIPTS = {"latin": "Latn", "cyrillic": "Cyrl", "devanagari": "Deva", "arabic": "Arab"}
-_CODE = re.compile(
-    r"(?P<base>[A-Za-z]{2,3})(?P<rest>(?:[_-][A-Za-z0-9]+)*)(?:\.[\w-]+)?(?:@(?P<modifier>\w+))?"
-)
+_CODE = re.compile(r"(?P<base>[A-Za-z]{2,3})(?P<rest>(?:[_-][A-Za-z0-9]+)*)(?:\.[\w-]+)?(?:@(?P<modifier>\w+))?")
 
 
 def known(code: str) -> bool:

@@ -36,11 +36,7 @@ def parse(text: str) -> ast.Module | None:
 def docstring(function: Function) -> ast.Expr | None:
     """Return the statement that is the docstring of `function`, None where there is none."""
     first = function.body[0]
-    if (
-        isinstance(first, ast.Expr)
-        and isinstance(first.value, ast.Constant)
-        and isinstance(first.value.value, str)
-    ):
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
         return first
     return None
 

@@ -60,9 +60,7 @@ _SCRIPT_WRAPPERS = frozenset(
         "public_field_definition",
     }
 )
-_JAVA = Grammar(
-    "java-Code", "tree_sitter_java", frozenset({"method_declaration", "constructor_declaration"}), ("/**",)
-)
+_JAVA = Grammar("java-Code", "tree_sitter_java", frozenset({"method_declaration", "constructor_declaration"}), ("/**",))
 _JAVASCRIPT = Grammar(
     "javascript-Code",
     "tree_sitter_javascript",
@@ -89,9 +87,7 @@ _TSX = Grammar(
     frozenset({"decorator"}),
     "language_tsx",
 )
-_GO = Grammar(
-    "go-Code", "tree_sitter_go", frozenset({"function_declaration", "method_declaration"}), ("//", "/*")
-)
+_GO = Grammar("go-Code", "tree_sitter_go", frozenset({"function_declaration", "method_declaration"}), ("//", "/*"))
 _PHP = Grammar(
     "php-Code",
     "tree_sitter_php",
@@ -266,9 +262,7 @@ def _num_lines(source: str) -> int:
     return sum(1 for line in source.split("\n") if re.search(r"\w", line) and line.strip() != "end")
 
 
-def tree_pairs(
-    text: str, source: str, suffix: str, language: str | None, skipped: Counter[str]
-) -> Iterator[Pair]:
+def tree_pairs(text: str, source: str, suffix: str, language: str | None, skipped: Counter[str]) -> Iterator[Pair]:
     """Yield a pair for every function, method and constructor with a doc comment right above it.
 
     `suffix` chooses the grammar. The anchor is the comment's summary, in `language`; the positive is the
@@ -296,6 +290,4 @@ def tree_pairs(
         if len(positive) > MAX_FUNCTION_CHARS:
             skipped[f"row: function over {MAX_FUNCTION_CHARS} characters"] += 1
             continue
-        yield Pair(
-            anchor, positive, anchor_language=language, positive_language=grammar.language, source=source
-        )
+        yield Pair(anchor, positive, anchor_language=language, positive_language=grammar.language, source=source)

@@ -23,9 +23,7 @@ _MAX_MEAN_LINE = 300
 
 _SKIPPED_FOLDERS = {
     **dict.fromkeys((".git", ".hg", ".svn"), "version control"),
-    **dict.fromkeys(
-        ("node_modules", "bower_components", "vendor", "third_party", "site-packages"), "vendored"
-    ),
+    **dict.fromkeys(("node_modules", "bower_components", "vendor", "third_party", "site-packages"), "vendored"),
     **dict.fromkeys((".venv", ".tox", ".nox", "dist-packages"), "vendored"),
     **dict.fromkeys(("dist", "build", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"), "built"),
 }
@@ -137,9 +135,7 @@ class _Walk:
             else:
                 yield Found(path, _source(path, self.root), self.root)
 
-    def _reason(
-        self, entry: os.DirEntry[str], path: Path, is_folder: bool, rules: Sequence[_Rules]
-    ) -> str | None:
+    def _reason(self, entry: os.DirEntry[str], path: Path, is_folder: bool, rules: Sequence[_Rules]) -> str | None:
         if is_folder and entry.name in _SKIPPED_FOLDERS:
             return f"{_SKIPPED_FOLDERS[entry.name]} ({entry.name})"
         if is_folder and _exists(path / "pyvenv.cfg"):

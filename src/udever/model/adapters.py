@@ -20,7 +20,12 @@ _LLAMA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj"
 
 
 def apply_tuning(
-    model: nn.Module, tuning: Tuning, *, lora_rank: int = 16, lora_alpha: float = 32.0, lora_dropout: float = 0.0
+    model: nn.Module,
+    tuning: Tuning,
+    *,
+    lora_rank: int = 16,
+    lora_alpha: float = 32.0,
+    lora_dropout: float = 0.0,
 ) -> int:
     """Make `model` trainable as `tuning` says, in place; return how many parameters will move.
 
@@ -30,9 +35,7 @@ def apply_tuning(
     if tuning == "bitfit":
         biases = [p for name, p in model.named_parameters() if name.endswith("bias")]
         if not biases:
-            raise ModelError(
-                f"tuning is 'bitfit' and {family(model)} has no bias terms to move; use tuning = 'lora'"
-            )
+            raise ModelError(f"tuning is 'bitfit' and {family(model)} has no bias terms to move; use tuning = 'lora'")
         for bias in biases:
             bias.requires_grad_(True)
     elif tuning == "lora":
@@ -71,7 +74,7 @@ def _inject_lora(model: nn.Module, rank: int, alpha: float, dropout: float) -> N
     inject_adapter_in_model(config, _inner(model))
 
 
-def _inner(model: nn.Module) -> nn.Module:
+def _inner(model: nn.Module) -> Any:
     """The module whose parameter names are the checkpoint's own."""
     inner = getattr(model, "model", None)
     return inner if isinstance(inner, nn.Module) else model

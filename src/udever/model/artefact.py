@@ -102,12 +102,10 @@ def plain_contract(hf_tokenizer: Any, config: Any) -> Contract:
     """
     prefix, suffix = template_ids(hf_tokenizer)
     closing = hf_tokenizer.eos_token_id if hf_tokenizer.eos_token_id is not None else hf_tokenizer.sep_token_id
-    if closing is None and not suffix:
-        raise ModelError(
-            "the tokenizer has no end-of-text token to pool at; give the tokenizer an eos_token"
-        )
+    if not suffix and closing is None:
+        raise ModelError("the tokenizer has no end-of-text token to pool at; give the tokenizer an eos_token")
     if not suffix:
-        suffix = (closing,)
+        suffix = (int(closing or 0),)
     role = Role(prefix_ids=prefix, suffix_ids=suffix)
     limit = getattr(config.get_text_config(), "max_position_embeddings", None) or 512
     return Contract(query=role, document=role, symmetric=role, max_length=min(512, limit))
@@ -129,7 +127,11 @@ class SentenceTransformersFolder:
     def contract(self, hf_tokenizer: Any, config: Any, *, causal: bool) -> Contract:
         """As a contract: the tokenizer's own markers, the folder's prompts, pooling and length."""
         prefix, suffix = template_ids(hf_tokenizer)
-        limits = (self.max_length, hf_tokenizer.model_max_length, getattr(config, "max_position_embeddings", None))
+        limits = (
+            self.max_length,
+            hf_tokenizer.model_max_length,
+            getattr(config, "max_position_embeddings", None),
+        )
 
         def role(*names: str) -> Role:
             prompt = next((self.prompts[name] for name in names if name in self.prompts), self.default_prompt)
@@ -176,9 +178,7 @@ def read_sentence_transformers(folder: Path) -> SentenceTransformersFolder | Non
         what = ", ".join(sorted(unknown)) or "no Transformer or Pooling"
         raise ModelError(f"{folder}/modules.json has {what}; expected Transformer, Pooling and perhaps Normalize")
     transformer = modules["Transformer"]
-    settings = next(
-        (_read_json(p) for p in (transformer / "sentence_bert_config.json",) if p.is_file()), {}
-    )
+    settings = next((_read_json(p) for p in (transformer / "sentence_bert_config.json",) if p.is_file()), {})
     if settings.get("do_lower_case"):
         raise ModelError(f"{folder} lower-cases its input (do_lower_case), which is not supported; set it false")
     pooling = _read_json(modules["Pooling"] / "config.json")

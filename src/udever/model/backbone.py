@@ -19,7 +19,18 @@ from udever.model.products import use_fused_products
 AttentionKind = Literal["causal", "bidirectional"]
 
 _ENCODERS = frozenset(
-    "bert roberta xlm-roberta distilbert mpnet electra albert camembert deberta-v2 modernbert".split()
+    [
+        "bert",
+        "roberta",
+        "xlm-roberta",
+        "distilbert",
+        "mpnet",
+        "electra",
+        "albert",
+        "camembert",
+        "deberta-v2",
+        "modernbert",
+    ]
 )
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-5}
 _HALF_TOLERANCE = 0.1
@@ -147,9 +158,7 @@ def self_test(backbone: Any, *, attention: AttentionKind) -> None:
     together = attention_over(_together(texts), causal=causal)
     differences = {
         "in a batch": _difference(backbone(together), alone),
-        "closing tokens alone": _difference(
-            backbone(together, last_only=True), alone[together.packed.last]
-        ),
+        "closing tokens alone": _difference(backbone(together, last_only=True), alone[together.packed.last]),
     }
     for what, difference in differences.items():
         if not difference <= _tolerance(backbone):  # `not <=` so that NaN fails too
@@ -244,9 +253,7 @@ def load_bloom(folder: Path, config: BloomConfig) -> Bloom:
             state = torch.load(folder / _PICKLE_NAMES[0], weights_only=True, map_location="cpu")
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ModelError(f"{folder}: the weights cannot be read: {_first_line(error)}") from error
-    state = {
-        name.removeprefix("transformer."): tensor for name, tensor in state.items() if name != "lm_head.weight"
-    }
+    state = {name.removeprefix("transformer."): tensor for name, tensor in state.items() if name != "lm_head.weight"}
     with torch.device("meta"):
         model = Bloom(config)
     fitting = model.state_dict()
@@ -254,8 +261,7 @@ def load_bloom(folder: Path, config: BloomConfig) -> Bloom:
     if wrong:
         raise ModelError(f"{folder}: weight {wrong[0]!r} is missing or has another shape than config.json says")
     model.load_state_dict({name: state[name] for name in fitting}, assign=True)
-    for block in model.h:  # buffers made under the meta device hold nothing
-        block.self_attention.slopes = type(block.self_attention)(config).slopes
+    model.reset_slopes()  # buffers made under the meta device hold nothing
     return model
 
 

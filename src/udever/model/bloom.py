@@ -100,6 +100,12 @@ class Bloom(nn.Module):
         self.h = nn.ModuleList(BloomBlock(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
 
+    def reset_slopes(self) -> None:
+        """Compute ALiBi's slopes anew, on the device of the weights."""
+        for module in self.modules():
+            if isinstance(module, BloomAttention):
+                module.slopes = alibi_slopes(module.num_heads).to(module.dense.weight.device)
+
     def forward(self, attention: Attention, *, last_only: bool = False) -> Tensor:
         """Hidden states after the final layer norm: [total, hidden], or [texts, hidden] of the closing tokens."""
         hidden = self.word_embeddings_layernorm(self.word_embeddings(attention.packed.tokens))

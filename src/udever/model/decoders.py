@@ -31,8 +31,8 @@ def _packed_attention(
     if attention is None or attention_mask is not None or refused:
         raise CannotPack(f"{type(module).__name__}: {', '.join(refused) or 'no packed attention was passed'}")
     scores = Scores(scale=query.shape[-1] ** -0.5 if scaling is None else scaling, window=sliding_window)
-    rows = (x[0].transpose(0, 1) for x in (query, key, value))
-    return attention.full(*rows, scores)[None], None
+    query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
+    return attention.full(query, key, value, scores)[None], None
 
 
 AttentionInterface.register(_NAME, _packed_attention)

@@ -25,7 +25,8 @@ def save_weights(backbone: nn.Module, folder: Path) -> None:
         state = {name: tensor.contiguous() for name, tensor in backbone.state_dict().items()}
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     else:
-        backbone.model.save_pretrained(folder)  # pyright: ignore[reportCallIssue]
+        model: Any = backbone.model
+        model.save_pretrained(folder)
 
 
 def save_tokenizer(hf_tokenizer: Any, contract: Contract, folder: Path) -> None:

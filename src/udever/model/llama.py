@@ -51,9 +51,7 @@ def _rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     )
 
 
-def _attend(
-    layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor], attention: Attention, *, last: bool
-) -> Tensor:
+def _attend(layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor], attention: Attention, *, last: bool) -> Tensor:
     module = layer.self_attn
     normed = _norm(layer.input_layernorm, hidden)
     key = products.linear(module.k_proj, normed).unflatten(1, (-1, module.head_dim))

@@ -98,7 +98,13 @@ class TextTokenizer:
 
     def _stand_in(self) -> int:
         """The one token of an empty text for a model that adds no token of its own."""
-        candidates = (self.hf.eos_token_id, self.hf.bos_token_id, self.hf.pad_token_id, self.hf.unk_token_id, 0)
+        candidates = (
+            self.hf.eos_token_id,
+            self.hf.bos_token_id,
+            self.hf.pad_token_id,
+            self.hf.unk_token_id,
+            0,
+        )
         return next(token for token in candidates if token is not None)
 
 

@@ -71,7 +71,7 @@ def finetune(
         lora_dropout=settings.lora_dropout,
     )
     total = num_steps(pairs, settings)
-    optimizer = _optimizer(model, settings)
+    optimizer = make_optimizer(model, settings)
     steps: list[Step] = []
     num_truncated = 0
     model.train()
@@ -79,7 +79,7 @@ def finetune(
         for number, batch in enumerate(_batches(pairs, settings, total), start=1):
             started = time.perf_counter()
             rate = settings.learning_rate * rate_factor(number - 1, total, settings)
-            loss, num_tokens, cut = _step(embedder, batch, optimizer, rate, settings)
+            loss, num_tokens, cut = train_step(embedder, batch, optimizer, rate, settings)
             if not math.isfinite(loss):
                 raise ModelError(f"the loss is {loss} at step {number}; lower learning_rate or raise warmup")
             step = Step(number, loss, rate, num_tokens, time.perf_counter() - started)
@@ -117,9 +117,7 @@ def batch_loss(embedder: Embedder, batch: Batch, temperature: float) -> tuple[Te
     anchor_role, document_role = ("symmetric", "symmetric") if batch.symmetric else ("query", "document")
     pairs = len(batch.pairs)
     anchors = embedder.tokenize([pair.anchor for pair in batch.pairs], anchor_role)
-    documents = embedder.tokenize(
-        [*(pair.positive for pair in batch.pairs), *batch.negatives], document_role
-    )
+    documents = embedder.tokenize([*(pair.positive for pair in batch.pairs), *batch.negatives], document_role)
     ids = [*anchors.ids, *documents.ids]
     order = sorted(range(len(ids)), key=lambda i: -len(ids[i]))  # near-equal lengths side by side
     place = torch.empty(len(ids), dtype=torch.int64)
@@ -137,13 +135,17 @@ def batch_loss(embedder: Embedder, batch: Batch, temperature: float) -> tuple[Te
     return loss, sum(map(len, ids)), cut
 
 
-def _step(
+def train_step(
     embedder: Embedder,
     batch: Batch,
     optimizer: torch.optim.Optimizer,
     rate: float,
     settings: TrainingSettings,
 ) -> tuple[float, int, int]:
+    """Loss, gradients, clipping and one optimiser step at learning rate `rate`, unless the loss is not finite.
+
+    Returns the loss, and the batch's tokens and cut texts.
+    """
     for group in optimizer.param_groups:
         group["lr"] = rate
     with _autocast(settings, embedder.device):
@@ -177,7 +179,7 @@ def _pick_tuning(model: nn.Module, settings: TrainingSettings) -> Tuning:
     return "bitfit" if has_biases else "lora"
 
 
-def _optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
     """AdamW; biases, norms and embeddings are not decayed."""
     decayed, plain = [], []
     embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}

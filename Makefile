@@ -1,0 +1,32 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check install clean
+
+demo: install
+	$(BIN)/udever demo --output runs/demo
+
+test: check
+	$(BIN)/python -m pytest
+
+check: install
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/basedpyright --level error src bench
+	$(BIN)/lint-imports
+
+install: $(VENV)/.installed
+
+# A CPU build of torch first: an open range would bring several gigabytes of CUDA. UDEVER_TORCH= (empty)
+# takes whatever pip finds, UDEVER_TORCH=torch==X.Y.Z another version.
+UDEVER_TORCH ?= torch==2.13.0
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	test -z "$(UDEVER_TORCH)" || $(BIN)/pip install --quiet "$(UDEVER_TORCH)"
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs

