@@ -9,7 +9,6 @@ BM25, and write everything into one folder:
     report.html     the same to look at
 """
 
-import tempfile
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +24,8 @@ from udever.index import top_k
 from udever.mine import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine, standard_library
 from udever.model.markers import Markers
 from udever.storage import atomic_folder, check_replaceable
-from udever.train import History, finetune, make_base
+from udever.train import FRESH, History, finetune
 from udever.train.recipe import load_base, save_trained
-
-FRESH = "fresh"
-"""The base made on the spot from the mined texts: no download, no knowledge."""
 
 FRESH_TRAINING = TrainingSettings(
     tuning="full", batch_size=128, epochs=4.0, learning_rate=1e-3, schedule="cosine", warmup=0.05
@@ -104,17 +100,12 @@ def adapt(job: Job, console: Console) -> Results:
         f"{mined.num_files:,} files gave {len(train):,} training pairs and {len(held_out):,} held-out pairs "
         f"(other files; {sum(mined.skipped.values()):,} files and rows left out)"
     )
-    with atomic_folder(job.output) as folder, tempfile.TemporaryDirectory() as scratch:
+    recipe = _recipe(job)
+    embedder = load_base(recipe.model, train, job.seed)
+    with atomic_folder(job.output) as folder:
         write_pairs(mined.pairs, folder / "pairs.parquet")
-        base = job.base
-        if base == FRESH:
-            base = str(Path(scratch) / "base")
-            make_base([text for pair in train for text in (pair.anchor, pair.positive)], Path(base), seed=job.seed)
-        recipe = _recipe(job, base, folder)
-        embedder = load_base(recipe.model)
         rows, history = _score_and_train(embedder, recipe, train, held_out, job)
-        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"base": job.base})})
-        save_trained(embedder, recipe, history, len(train))
+        save_trained(embedder, recipe, history, len(train), folder / "model")
         results = Results(rows, details=_details(embedder, job, mined, history))
         results.show(console)
         for sentence in results.sentences():
@@ -143,12 +134,12 @@ def _split(mined: Mined) -> tuple[list[Pair], list[Pair]]:
     return train, held_out
 
 
-def _recipe(job: Job, base: str, folder: Path) -> Recipe:
+def _recipe(job: Job) -> Recipe:
     return Recipe(
-        model=ModelSettings(base=base, markers=job.markers, max_length=job.max_length),
-        data=DataSettings(pairs=["pairs.parquet"]),
+        model=ModelSettings(base=job.base, markers=job.markers, max_length=job.max_length),
+        data=DataSettings(pairs=[str(job.output / "pairs.parquet")]),
         training=(job.settings or default_training(job.base)).model_copy(update={"seed": job.seed}),
-        output=OutputSettings(folder=str(folder / "model")),
+        output=OutputSettings(folder=str(job.output / "model")),
     )
 
 

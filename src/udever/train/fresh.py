@@ -12,6 +12,9 @@ from udever.model.markers import NAMES
 if TYPE_CHECKING:
     from udever.model.bloom import Bloom
 
+FRESH = "fresh"
+"""The name by which recipes and the command line ask for such a base."""
+
 _EOS, _PAD = "</s>", "<pad>"
 
 

@@ -1,19 +1,31 @@
 """`udever train`: a recipe from its TOML to a saved model."""
 
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from udever.config import ModelSettings, Recipe
-from udever.data.pairs import read_pairs
+from udever.data.pairs import Pair, read_pairs
 from udever.embedder import Embedder
 from udever.model.markers import with_markers
 from udever.storage import check_replaceable
+from udever.train.fresh import FRESH, make_base
 from udever.train.loop import History, finetune
 
 RECIPE_FILE = "recipe.toml"
 
 
-def load_base(settings: ModelSettings) -> Embedder:
-    """The backbone in float32, under the contract the recipe asks for."""
+def load_base(settings: ModelSettings, pairs: Sequence[Pair] = (), seed: int = 0) -> Embedder:
+    """The backbone in float32, under the contract the recipe asks for.
+
+    The base named `FRESH` is made on the spot: a tokenizer trained on the texts of `pairs`, random weights.
+    """
+    if settings.base == FRESH:
+        with tempfile.TemporaryDirectory() as scratch:
+            make_base([text for pair in pairs for text in (pair.anchor, pair.positive)], Path(scratch), seed=seed)
+            embedder = load_base(settings.model_copy(update={"base": scratch}))
+        embedder.name = FRESH
+        return embedder
     changes = {}
     if settings.markers != "keep":
         changes = {
@@ -39,19 +51,19 @@ def run_recipe(recipe: Recipe, *, show_progress: bool = True) -> History:
     folder = Path(recipe.output.folder)
     check_replaceable(folder)
     pairs = [pair for path in recipe.data.pairs for pair in read_pairs(path, "train")]
-    embedder = load_base(recipe.model)
+    embedder = load_base(recipe.model, pairs, recipe.training.seed)
     history = finetune(embedder, pairs, recipe.training, show_progress=show_progress)
-    save_trained(embedder, recipe, history, len(pairs))
+    save_trained(embedder, recipe, history, len(pairs), folder)
     return history
 
 
-def save_trained(embedder: Embedder, recipe: Recipe, history: History, num_pairs: int, notes: str = "") -> None:
-    """Write the trained model with its recipe beside the weights."""
+def save_trained(embedder: Embedder, recipe: Recipe, history: History, num_pairs: int, folder: Path) -> None:
+    """Write the trained model into `folder`, with its recipe beside the weights."""
     embedder.save(
-        recipe.output.folder,
+        folder,
         merged=recipe.output.save == "merged",
         base=recipe.model.base,
-        notes=_notes(recipe, history, num_pairs) + notes,
+        notes=_notes(recipe, history, num_pairs),
         extra_files={RECIPE_FILE: recipe.to_toml()},
     )
 

@@ -1,0 +1,60 @@
+"""Recipes: strict, and their errors name what to do."""
+
+import pytest
+
+from udever.config import Recipe, TrainingSettings, read_recipe
+from udever.errors import RecipeError
+
+GOOD = """
+[model]
+base = "some/base"
+
+[data]
+pairs = ["a.parquet"]
+
+[training]
+learning_rate = 2e-4
+
+[output]
+folder = "out"
+"""
+
+
+def write(tmp_path, text):
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_recipe_keeps_its_defaults_and_survives_the_round_trip(tmp_path):
+    recipe = read_recipe(write(tmp_path, GOOD))
+    assert recipe.training == TrainingSettings(learning_rate=2e-4)
+    assert recipe.training.temperature == 0.05
+    again = read_recipe(write(tmp_path, recipe.to_toml()))
+    assert isinstance(again, Recipe)
+    assert again == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("learning_rate = 2e-4", "learning_rat = 2e-4"), "did you mean 'learning_rate'"),
+        (("[training]", "[trainig]"), "did you mean 'training'"),
+        (("learning_rate = 2e-4", 'learning_rate = "high"'), "training.learning_rate is 'high'"),
+        (("learning_rate = 2e-4", "batch_size = 1"), "training.batch_size is 1"),
+        (("learning_rate = 2e-4", 'tuning = "all"'), "training.tuning is 'all'"),
+        (("learning_rate = 2e-4", "learning_rate = ]"), "not valid TOML"),
+        (('base = "some/base"', ""), "'model.base' is missing"),
+        (('pairs = ["a.parquet"]', "pairs = []"), "data.pairs"),
+    ],
+)
+def test_a_wrong_recipe_is_one_line_that_helps(tmp_path, change, says):
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(write(tmp_path, GOOD.replace(*change)))
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_recipe(tmp_path):
+    with pytest.raises(RecipeError, match="is not a file"):
+        read_recipe(tmp_path / "none.toml")
