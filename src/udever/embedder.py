@@ -23,6 +23,7 @@ from udever.model.backbone import (
     load_backbone,
     pick_dtype,
     read_config,
+    vocab_size,
     weight_files,
 )
 from udever.model.contract import Contract, RoleName
@@ -268,6 +269,10 @@ class Embedder:
     def _run(self, tokenized: Tokenized, batch_tokens: int | None, *, show_progress: bool) -> Tensor:
         """Batches by length, vectors back in input order, each of them checked."""
         ids = tokenized.ids
+        rows = vocab_size(self.backbone.config)
+        beyond = next((row for row, sequence in enumerate(ids) if max(sequence) >= rows), None)
+        if beyond is not None:
+            raise TextError(f"row {beyond} has token {max(ids[beyond])}, the model {rows}: not its tokenizer")
         out = torch.empty(len(ids), hidden_size(self.backbone.config), device=self.device)
         budget = _check_budget(batch_tokens) or _BATCH_TOKENS.get(self.device.type, _BATCH_TOKENS["cpu"])
         batches = plan_batches([len(sequence) for sequence in ids], budget)
@@ -353,6 +358,8 @@ def _load_folder(
     saved = artefact.read_saved(folder)
     sentence_transformers = None if saved else artefact.read_sentence_transformers(folder)
     weights = sentence_transformers.weights if sentence_transformers else folder
+    if saved is None or saved.base is None:
+        read_config(weights, trust_remote_code=trust_remote_code)  # a broken one is named before the tokenizer trips
     tokenizer = load_hf_tokenizer(weights, trust_remote_code=trust_remote_code)
     base = folder
     if saved is not None:
@@ -373,6 +380,7 @@ def _load_folder(
         contract = artefact.plain_contract(tokenizer, read_config(folder, trust_remote_code=trust_remote_code))
     contract = _change(contract, changes)
     source = base if saved is not None and saved.base is not None else weights
+    _check_fits(contract, read_config(source, trust_remote_code=trust_remote_code))
     backbone = load_backbone(source, attention=contract.attention, trust_remote_code=trust_remote_code, **how)
     files = weight_files(source)
     if saved is not None and saved.base is not None:
@@ -392,6 +400,18 @@ def _change(contract: Contract, changes: dict[str, Any]) -> Contract:
     except ValueError as error:
         lines = [line.strip() for line in str(error).splitlines()]
         raise ModelError(f"{lines[1] if len(lines) > 1 else ''}: {lines[-2] if len(lines) > 2 else error}") from error
+
+
+def _check_fits(contract: Contract, config: Any) -> None:
+    """Raise ModelError where the contract asks for positions, dimensions or tokens the model does not have."""
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and contract.max_length > limit:
+        raise ModelError(f"max_length is {contract.max_length}; expected at most {limit}, the model's positions")
+    if contract.dimensions is not None and contract.dimensions > hidden_size(config):
+        raise ModelError(f"dimensions is {contract.dimensions}; expected at most {hidden_size(config)}")
+    highest = max(contract.marker_ids, default=0)
+    if highest >= vocab_size(config):
+        raise ModelError(f"marker {highest} is beyond the model's {vocab_size(config)} tokens; check the recipe")
 
 
 def _reference_vectors(embedder: Embedder) -> np.ndarray:

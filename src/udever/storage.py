@@ -5,7 +5,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from udever.errors import OutputError
@@ -55,7 +55,8 @@ def atomic_file(target: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise _explain(error, target) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def check_replaceable(folder: str | os.PathLike[str]) -> None:

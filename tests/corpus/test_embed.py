@@ -17,9 +17,7 @@ TEXTS = [f"text number {row} " + "word " * (row % 12) for row in range(25)]
 @pytest.fixture
 def texts_file(tmp_path):
     path = tmp_path / "texts.jsonl"
-    path.write_text(
-        "".join(json.dumps({"id": f"t{row}", "text": text}) + "\n" for row, text in enumerate(TEXTS))
-    )
+    path.write_text("".join(json.dumps({"id": f"t{row}", "text": text}) + "\n" for row, text in enumerate(TEXTS)))
     return path
 
 

@@ -56,9 +56,7 @@ WORDS = st.lists(st.sampled_from("abcde"), min_size=1, max_size=6)
 
 
 @settings(deadline=None, max_examples=40)
-@given(
-    documents=st.lists(WORDS, min_size=1, max_size=8), query=st.lists(st.sampled_from("abcdef"), max_size=4)
-)
+@given(documents=st.lists(WORDS, min_size=1, max_size=8), query=st.lists(st.sampled_from("abcdef"), max_size=4))
 def test_ranking_is_the_formula(documents, query):
     found = Bm25([" ".join(document) for document in documents]).top_k([" ".join(query)], 5)[0]
     expected = naive_scores(documents, query)

@@ -18,9 +18,7 @@ def test_steps_are_round_and_few(span, most):
 
 def test_dots_lie_where_the_means_are():
     per_query = {metric: np.array([0.0, 1.0] * 20) for metric in METRICS}
-    results = Results(
-        {"zero": Scores({metric: np.zeros(40) for metric in METRICS}, 9), "half": Scores(per_query, 9)}
-    )
+    results = Results({"zero": Scores({metric: np.zeros(40) for metric in METRICS}, 9), "half": Scores(per_query, 9)})
     for chart in dot_charts(results):
         zero, half = chart.dots
         start, *_, end = chart.ticks

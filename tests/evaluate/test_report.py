@@ -45,9 +45,7 @@ def test_everything_is_escaped_and_nothing_is_loaded(tmp_path):
     write_report(tmp_path / "report.html", RESULTS, EXTRAS, title=EVIL)
     structure = parse(tmp_path / "report.html")
     assert not {"script", "img", "iframe", "object", "base"}.intersection(structure.tags)
-    loading = [
-        value for _, name, value in structure.attributes if name in ("src", "href", "srcset", "action")
-    ]
+    loading = [value for _, name, value in structure.attributes if name in ("src", "href", "srcset", "action")]
     assert loading == ["data:,"]
     assert "url(" not in (text := (tmp_path / "report.html").read_text("utf-8")) and "@import" not in text
     assert "12,345" in text and "Nothing found." in text and "alert" in text
@@ -72,17 +70,13 @@ def test_sections_without_content_are_left_out(tmp_path):
 
 @pytest.fixture
 def browser():
-    executable = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
+    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if executable is None:
         pytest.skip("no Chromium on the path: install Debian's package chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=executable, args=["--no-sandbox", "--disable-gpu"]
-        )
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
         yield browser
         browser.close()
 
@@ -98,9 +92,7 @@ def test_in_a_browser(tmp_path, browser):
     page.goto(path.as_uri())
     rows = page.locator("table.scores tbody tr").all()
     shown = [[cell.inner_text() for cell in row.locator("th, td").all()] for row in rows]
-    assert shown == [
-        [name, *(f"{row.means[metric]:.3f}" for metric in METRICS)] for name, row in RESULTS.rows.items()
-    ]
+    assert shown == [[name, *(f"{row.means[metric]:.3f}" for metric in METRICS)] for name, row in RESULTS.rows.items()]
     assert all(cell.is_visible() for row in rows for cell in row.locator("td").all())
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -41,9 +41,7 @@ def test_a_folder_of_files_is_one_corpus(embedder, tmp_path):
     for query in ("parse", "weather", "open list"):
         whole = search(embedder, tmp_path / "whole", query, k=9)
         parts = search(embedder, tmp_path / "parts", query, k=9)
-        assert [(hit.text, hit.score) for hit in parts] == [
-            (hit.text, pytest.approx(hit.score)) for hit in whole
-        ]
+        assert [(hit.text, hit.score) for hit in parts] == [(hit.text, pytest.approx(hit.score)) for hit in whole]
         assert len(parts) == 5
         assert [TEXTS[:2], TEXTS[2:]]["bd".index(parts[0].id[0])][int(parts[0].id[1])] == parts[0].text
 
@@ -63,9 +61,7 @@ def test_another_model_is_refused(embedder, other_embedder, tmp_path):
 def test_files_of_two_models_are_refused(embedder, other_embedder, tmp_path):
     store(embedder, tmp_path / "a.parquet", TEXTS)
     store(other_embedder, tmp_path / "b.parquet", TEXTS)
-    with pytest.raises(
-        ContractError, match=r"a\.parquet.*b\.parquet.*abc123.*def456.*embed the texts of both"
-    ):
+    with pytest.raises(ContractError, match=r"a\.parquet.*b\.parquet.*abc123.*def456.*embed the texts of both"):
         search(embedder, tmp_path, "parse")
 
 

@@ -14,9 +14,7 @@ from udever.mine.dedupe import (
     signature,
 )
 
-WORDS = st.lists(
-    st.sampled_from(["alpha", "beta", "gamma", "delta", "epsilon", "zeta"]), min_size=1, max_size=12
-)
+WORDS = st.lists(st.sampled_from(["alpha", "beta", "gamma", "delta", "epsilon", "zeta"]), min_size=1, max_size=12)
 ROWS = st.lists(
     st.builds(
         Pair,
@@ -62,10 +60,7 @@ def test_equal_and_nearly_equal_functions_go_others_stay():
         "c": f"def g():\n{body}",
         "d": f"def f():\n{body}".replace("compute", "other"),
     }
-    pairs = [
-        Pair(f"anchor {name}", text, positive_language="python-Code", source=name)
-        for name, text in texts.items()
-    ]
+    pairs = [Pair(f"anchor {name}", text, positive_language="python-Code", source=name) for name, text in texts.items()]
     skipped: Counter[str] = Counter()
     assert [pair.source for pair in dedupe(pairs, skipped)] == ["a", "d"]
     assert skipped == {"row: duplicate": 1, "row: near duplicate": 1}
@@ -84,9 +79,7 @@ def test_kinds_are_compared_among_themselves_and_translations_by_both_sides():
 
 def test_an_anchor_that_many_share_is_kept_once_and_few_share_a_group():
     def rows(anchor: str, count: int) -> list[Pair]:
-        return [
-            Pair(anchor, f"{anchor} {'xyz'[:i]} {i} {i * i} {i + 7}", source=str(i)) for i in range(count)
-        ]
+        return [Pair(anchor, f"{anchor} {'xyz'[:i]} {i} {i * i} {i + 7}", source=str(i)) for i in range(count)]
 
     skipped: Counter[str] = Counter()
     kept = dedupe(

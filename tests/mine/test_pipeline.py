@@ -30,9 +30,7 @@ def project(tmp_path):
             target = tmp_path / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text.format(name=name, number=number), encoding="utf-8")
-    (tmp_path / "LICENSE").write_text(
-        "Permission is hereby granted, free of charge, to any person obtaining a copy"
-    )
+    (tmp_path / "LICENSE").write_text("Permission is hereby granted, free of charge, to any person obtaining a copy")
     (tmp_path / "src/mode.py").write_text(
         "# SPDX-License-Identifier: ISC\n" + PYTHON.format(name="mode", number=1), encoding="utf-8"
     )
@@ -81,9 +79,7 @@ def test_a_copy_of_a_file_adds_no_rows(project):
 def test_nothing_found_says_what_was_looked_for_and_skipped(tmp_path):
     (tmp_path / "build").mkdir()
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(
-        DataError, match=r"documented functions in \.py .*built \(build\): 1.*give a folder"
-    ) as caught:
+    with pytest.raises(DataError, match=r"documented functions in \.py .*built \(build\): 1.*give a folder") as caught:
         mine([tmp_path], kinds=["code"], show_progress=False)
     assert "\n" not in str(caught.value)
     assert "translated" not in str(caught.value)

@@ -39,10 +39,7 @@ def test_cut_ends_at_the_best_break(text, max_chars, expected):
     ],
 )
 def test_summary_ends_where_the_sections_begin(tail):
-    assert (
-        summary(f"Double a number.\n\nReturns it at once.\n\n{tail}\n")
-        == "Double a number.\n\nReturns it at once."
-    )
+    assert summary(f"Double a number.\n\nReturns it at once.\n\n{tail}\n") == "Double a number.\n\nReturns it at once."
 
 
 def test_summary_is_storable_text_of_limited_length():

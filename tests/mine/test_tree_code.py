@@ -248,9 +248,7 @@ def test_what_is_left_out_is_counted():
 
 
 def test_lines_inside_a_string_keep_their_white_space():
-    text = (
-        "class A {\n    /** Builds a query. */\n    f() {\n        return `\n            a\n    b`;\n    }\n}"
-    )
+    text = "class A {\n    /** Builds a query. */\n    f() {\n        return `\n            a\n    b`;\n    }\n}"
     (pair,) = mined(text, ".js")
     assert pair.positive == "f() {\n    return `\n            a\n    b`;\n}"
 

@@ -82,7 +82,7 @@ def read_table(path: str | Path, required: Sequence[str]) -> pa.Table:
 def read_pairs(path: str | Path, split: Split | None = None) -> list[Pair]:
     """Read a Parquet or JSONL file of pairs; keep the rows of `split` alone where it is given.
 
-    Columns the file lacks take the defaults of `Pair`; columns `Pair` lacks are left out. Raises
+    Columns and values the file lacks (null) take the defaults of `Pair`; columns `Pair` lacks are left out. Raises
     DataError for a missing file or column, an empty side, or a kind or split that does not exist, and
     names the row.
     """
@@ -93,6 +93,10 @@ def read_pairs(path: str | Path, split: Split | None = None) -> list[Pair]:
         for name in _REQUIRED:
             if not isinstance(record[name], str) or not record[name].strip():
                 raise DataError(f"{path} row {row}: {name!r} is empty; expected a text")
+        record = {name: value for name, value in record.items() if value is not None}
+        for name, value in record.items():
+            if not isinstance(value, str):
+                raise DataError(f"{path} row {row}: {name!r} is {type(value).__name__}; expected a text")
         for name, allowed in _ALLOWED.items():
             if name in record and record[name] not in allowed:
                 raise DataError(f"{path} row {row}: {name} is {record[name]!r}; expected {' or '.join(allowed)}")

@@ -113,6 +113,8 @@ def save_adapter(model: nn.Module, folder: Path, base: str) -> None:
             folder / "adapter_model.safetensors",
         )
         return
+    if any(p.requires_grad and not name.endswith("bias") for name, p in inner.named_parameters()):
+        raise ModelError("more than biases and LoRA was trained, which is no adapter; save with merged=True")
     biases = {name: p.detach().contiguous() for name, p in inner.named_parameters() if name.endswith("bias")}
     save_file(biases, folder / "bitfit.safetensors")
 

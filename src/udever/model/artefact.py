@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -40,7 +40,7 @@ class Saved(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    format: int = 1
+    format: Literal[1] = 1
     contract: Contract
     fingerprint: str
     reference: str
@@ -63,7 +63,9 @@ def read_saved(folder: Path) -> Saved | None:
     if not path.is_file():
         return None
     try:
-        return Saved.model_validate_json(path.read_text())
+        saved = Saved.model_validate_json(path.read_text())
+        decode_vectors(saved.reference, 2 * len(REFERENCE_TEXTS))
+        return saved
     except (ValidationError, ValueError) as error:
         raise ModelError(f"{path} is broken: {str(error).splitlines()[-1].strip()}; save the model again") from error
 
@@ -133,8 +135,7 @@ class SentenceTransformersFolder:
             getattr(config, "max_position_embeddings", None),
         )
 
-        def role(*names: str) -> Role:
-            prompt = next((self.prompts[name] for name in names if name in self.prompts), self.default_prompt)
+        def role(prompt: str) -> Role:
             return Role(prefix_ids=prefix, suffix_ids=suffix, prompt=prompt)
 
         return Contract(
@@ -142,9 +143,9 @@ class SentenceTransformersFolder:
             attention="causal" if causal else "bidirectional",
             max_length=min(int(limit) for limit in limits if limit),
             normalize=self.normalize,
-            query=role("query"),
-            document=role("document", "passage", "corpus"),
-            symmetric=role(),
+            query=role(self.prompts.get("query", "")),  # the default is for `encode` alone, as over there
+            document=role(self.prompts.get("document", "")),
+            symmetric=role(self.default_prompt),
             pool_prompt=self.pool_prompt,
             dimensions=self.dimensions,
         )
@@ -172,7 +173,10 @@ def read_sentence_transformers(folder: Path) -> SentenceTransformersFolder | Non
     """
     if not (folder / "modules.json").is_file():
         return None
-    modules = {m["type"].rpartition(".")[2]: folder / m["path"] for m in _read_json(folder / "modules.json")}
+    try:
+        modules = {m["type"].rpartition(".")[2]: folder / m["path"] for m in _read_json(folder / "modules.json")}
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ModelError(f"{folder}/modules.json is no list of modules with type and path") from error
     unknown = set(modules) - {"Transformer", "Pooling", "Normalize"}
     if unknown or not {"Transformer", "Pooling"} <= set(modules):
         what = ", ".join(sorted(unknown)) or "no Transformer or Pooling"

@@ -196,10 +196,11 @@ def _masked_bias(distance: Tensor, slopes: Tensor | None, seen: Tensor, dtype: t
     Computed in float32 and left so for half-precision queries on the CPU, whose kernel takes a float32
     mask: bfloat16 would round distances above 256.
     """
+    precise = torch.promote_types(dtype, torch.float32)  # a float32 mask beside float64 queries gives garbage
     if slopes is None:
-        bias = torch.zeros((), device=seen.device, dtype=torch.float32)
+        bias = torch.zeros((), device=seen.device, dtype=precise)
     else:
-        bias = slopes.to(torch.promote_types(dtype, torch.float32)).view(1, -1, 1, 1) * distance
+        bias = slopes.to(precise).view(1, -1, 1, 1) * distance
     bias = torch.where(seen, bias, float("-inf"))
     return bias if bias.device.type == "cpu" else bias.to(dtype)
 

@@ -77,7 +77,7 @@ def read_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
         raise ModelError(f"{folder} has no config.json; expected a model folder")
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (ValueError, KeyError, OSError, TypeError) as error:
+    except Exception as error:  # transformers raises a dozen kinds for a broken file
         raise ModelError(f"{folder}/config.json cannot be used: {_first_line(error)}") from error
 
 
@@ -229,14 +229,17 @@ def _require_weights(folder: Path, *, allow_pickle: bool) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files that hold the weights, in the index's order."""
-    single = folder / _WEIGHT_NAMES[0]
-    if single.is_file():
-        return [single]
+    """The files that hold the weights, in the index's order. Raises ModelError for a broken index."""
+    present = next(folder / name for name in (*_WEIGHT_NAMES, *_PICKLE_NAMES) if (folder / name).is_file())
+    if present.suffix != ".json":
+        return [present]
     import json
 
-    index = json.loads((folder / _WEIGHT_NAMES[1]).read_text())
-    return [folder / name for name in dict.fromkeys(index["weight_map"].values())]
+    try:
+        index = json.loads(present.read_text())
+        return [folder / name for name in dict.fromkeys(index["weight_map"].values())]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{present} is no index of weight files; fetch the model again") from error
 
 
 def load_bloom(folder: Path, config: BloomConfig) -> Bloom:
@@ -246,14 +249,17 @@ def load_bloom(folder: Path, config: BloomConfig) -> Bloom:
 
     state: dict[str, Tensor] = {}
     try:
-        if any((folder / name).is_file() for name in _WEIGHT_NAMES):
-            for path in weight_files(folder):
-                state.update(load_file(path))
-        else:
-            state = torch.load(folder / _PICKLE_NAMES[0], weights_only=True, map_location="cpu")
+        for path in weight_files(folder):
+            pickled = path.suffix == ".bin"
+            state.update(torch.load(path, weights_only=True, map_location="cpu") if pickled else load_file(path))
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ModelError(f"{folder}: the weights cannot be read: {_first_line(error)}") from error
     state = {name.removeprefix("transformer."): tensor for name, tensor in state.items() if name != "lm_head.weight"}
+    if config.n_layer < 1 or config.n_head < 1 or config.hidden_size % config.n_head:
+        raise ModelError(
+            f"{folder}/config.json has n_layer {config.n_layer}, n_head {config.n_head} and hidden_size "
+            f"{config.hidden_size}; expected at least one layer, and heads that divide the size"
+        )
     with torch.device("meta"):
         model = Bloom(config)
     fitting = model.state_dict()
@@ -275,7 +281,7 @@ def _load_transformers(folder: Path, dtype: torch.dtype, allow_pickle: bool, tru
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
         )
-    except (ValueError, OSError, RuntimeError, KeyError) as error:
+    except Exception as error:  # transformers and safetensors raise a dozen kinds for a broken file
         raise ModelError(f"{folder} cannot be loaded: {_first_line(error)}") from error
     missing = [name for name in report["missing_keys"] if "pooler" not in name]
     if missing:

@@ -44,6 +44,12 @@ class Contract(BaseModel):
     dimensions: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
+    def _instruction_has_its_place(self) -> "Contract":
+        if "{instruction}" not in self.instruction:
+            raise ValueError(f"instruction is {self.instruction!r}; expected a template with {{instruction}} in it")
+        return self
+
+    @model_validator(mode="after")
     def _room_for_text(self) -> "Contract":
         for name in ("query", "document", "symmetric"):
             role = self.role(name)

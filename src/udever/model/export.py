@@ -76,7 +76,8 @@ def save_sentence_transformers(contract: Contract, hidden_size: int, folder: Pat
     default = None
     if contract.symmetric.prompt:
         prompts["symmetric"], default = contract.symmetric.prompt, "symmetric"
-    plain = one_role(contract) and contract.attention == "causal"
+    # sentence-transformers has no default for its truncate_dim: a contract that cuts needs our own module
+    plain = one_role(contract) and contract.attention == "causal" and contract.dimensions is None
     write_json(
         folder / "config_sentence_transformers.json",
         {

@@ -49,11 +49,12 @@ def linear_add(layer: nn.Module, x: Tensor, other: Tensor) -> Tensor:
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, the statistics in float32.
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, the statistics in float32 at least.
 
     Two reads of x instead of the five of `F.rms_norm`, which on the CPU is a chain of plain operations.
     """
-    square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32).square()
+    precise = torch.promote_types(x.dtype, torch.float32)
+    square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=precise).square()
     factor = torch.rsqrt(square / x.shape[-1] + eps)
     return (x * factor).to(x.dtype) * weight
 

@@ -54,16 +54,18 @@ class TextTokenizer:
         lead, tail = self._split_prompt(role.prompt if prompt is None else prompt)
         prefix, suffix = [*role.prefix_ids, *lead], list(role.suffix_ids)
         room = self.contract.max_length - len(prefix) - len(suffix)
-        if room < 1:
+        ahead = len(self._bodies([tail])[0]) if tail else 0
+        if room <= ahead:
             raise TextError(
-                f"the prompt takes {len(lead)} tokens and max_length is {self.contract.max_length}; shorten the prompt"
+                f"the prompt takes {len(lead) + ahead} tokens and max_length is {self.contract.max_length}; "
+                f"shorten the prompt"
             )
         bodies = self._bodies([tail + check_text(text, row) for row, text in enumerate(texts)])
         fixed = len(prefix) + len(suffix)
         lengths = np.array([len(body) + fixed for body in bodies], dtype=np.int64)
         truncation = Truncation(lengths, lengths > self.contract.max_length)
         ids = [[*prefix, *body[:room], *suffix] or [self._stand_in()] for body in bodies]
-        return Tokenized(ids, truncation, 0 if self.contract.pool_prompt else self._prompt_length(prefix, tail))
+        return Tokenized(ids, truncation, 0 if self.contract.pool_prompt else len(prefix) + ahead)
 
     def _bodies(self, texts: list[str]) -> list[list[int]]:
         encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
@@ -77,7 +79,8 @@ class TextTokenizer:
         for token in ids:
             if token in self._special:
                 letters = self._backend.encode_batch_fast(list(self._special[token]), add_special_tokens=False)
-                spelled += [i for letter in letters for i in letter.ids if i not in self._special]
+                plain = [i for letter in letters for i in letter.ids if i not in self._special]
+                spelled += plain or [token]  # SGPT's brackets are ordinary tokens: there is no other spelling
             else:
                 spelled.append(token)
         return spelled
@@ -92,9 +95,6 @@ class TextTokenizer:
             return [], prompt
         cut = max(prompt.rfind(name) + len(name) for name in names)
         return self.hf.encode(prompt[:cut], add_special_tokens=False), prompt[cut:]
-
-    def _prompt_length(self, prefix: list[int], tail: str) -> int:
-        return len(prefix) + (len(self._bodies([tail])[0]) if tail else 0)
 
     def _stand_in(self) -> int:
         """The one token of an empty text for a model that adds no token of its own."""
