@@ -28,7 +28,7 @@ from udever.train import FRESH, History, finetune
 from udever.train.recipe import load_base, save_trained
 
 FRESH_TRAINING = TrainingSettings(
-    tuning="full", batch_size=128, epochs=4.0, learning_rate=1e-3, schedule="cosine", warmup=0.05
+    tuning="full", batch_size=128, epochs=4.0, learning_rate=3e-3, schedule="cosine", warmup=0.05
 )
 """What a base with random weights needs in place of the paper's settings."""
 

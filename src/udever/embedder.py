@@ -37,7 +37,7 @@ from udever.storage import atomic_folder
 Output = Literal["numpy", "torch"]
 Texts = str | Sequence[str]
 
-_BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
+_BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "README.md"]
 
 

@@ -76,7 +76,7 @@ class _Run:
 
     def rectangle(self, x: Tensor) -> Tensor:
         """[total, heads, dim] -> [texts, heads, length, dim]."""
-        cells = x[self.start : self.stop] if self.spread is None else x[self.spread]
+        cells = x[self.start : self.stop] if self.spread is None else x.index_select(0, self.spread)
         return cells.view(len(self.lengths), self.length, *x.shape[1:]).transpose(1, 2)
 
 
@@ -128,7 +128,7 @@ class GroupedAttention:
         for run in self.runs:
             out = self._attend(run, run.rectangle(query), key, value, scores)
             cells = out.transpose(1, 2).reshape(-1, *query.shape[1:])
-            parts.append(cells if run.kept is None else cells[run.kept])
+            parts.append(cells if run.kept is None else cells.index_select(0, run.kept))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def last(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:

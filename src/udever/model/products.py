@@ -56,7 +56,12 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     precise = torch.promote_types(x.dtype, torch.float32)
     square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=precise).square()
     factor = torch.rsqrt(square / x.shape[-1] + eps)
-    return (x * factor).to(x.dtype) * weight
+    if x.dtype == precise:
+        return x * factor * weight
+    # The factor as a sum of two halves keeps its precision without a float32 copy of x.
+    high = factor.to(x.dtype)
+    low = (factor - high).to(x.dtype)
+    return torch.addcmul(x * high, x, low) * weight
 
 
 def use_fused_products(model: nn.Module) -> None:
