@@ -108,8 +108,6 @@ def adapt(job: Job, console: Console) -> Results:
         save_trained(embedder, recipe, history, len(train), folder / "model")
         results = Results(rows, details=_details(embedder, job, mined, history))
         results.show(console)
-        for sentence in results.sentences():
-            console.print(sentence)
         examples = _answer(embedder, job.questions, mined.pairs, console)
         results.write(folder / "results.json")
         extras = Extras(
