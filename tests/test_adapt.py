@@ -1,8 +1,10 @@
 """The main job and the command line, end to end on a small folder."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -147,3 +149,21 @@ def test_help_is_quick_to_load_and_names_every_command():
     printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "HEAVY []" in printed
     assert all(name in printed for name in ("adapt", "demo", "pairs", "train", "embed", "search"))
+
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_readmes_example_runs(adapted, capsys):
+    block = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert block is not None
+    code = block[1].replace("runs/demo/model", str(adapted[0] / "model"))
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "[[" in printed
+    assert "[False False]" in printed
+
+
+def test_the_readme_names_the_commands_there_are():
+    named = set(re.findall(r"^\| `udever (\w+)", README.read_text(), re.MULTILINE)) | {"demo"}
+    assert named == {command.callback.__name__ for command in app.registered_commands}
