@@ -21,6 +21,7 @@ from udever.model.backbone import (
     Backbone,
     hidden_size,
     load_backbone,
+    natural_attention,
     pick_dtype,
     read_config,
     vocab_size,
@@ -370,11 +371,7 @@ def _load_folder(
         contract = contract_of(known_as, tokenizer)
     elif sentence_transformers is not None:
         config = read_config(weights, trust_remote_code=trust_remote_code)
-        causal = not config.model_type.endswith("bert") and config.model_type not in (
-            "mpnet",
-            "xlm-roberta",
-            "roberta",
-        )
+        causal = natural_attention(config) == "causal"
         contract = sentence_transformers.contract(tokenizer, config, causal=causal)
     else:
         contract = artefact.plain_contract(tokenizer, read_config(folder, trust_remote_code=trust_remote_code))

@@ -115,7 +115,7 @@ def choose(model: Any, *, attention: AttentionKind) -> Backbone:
     """
     if model.config.model_type in FAMILIES and _agrees(LlamaShaped(model)):
         return LlamaShaped(model)
-    natural = "bidirectional" if model.config.model_type in _ENCODERS else "causal"
+    natural = natural_attention(model.config)
     if natural == "causal" and _agrees(PackedDecoder(model)):
         return PackedDecoder(model)
     padded = PaddedModel(model)
@@ -126,6 +126,11 @@ def choose(model: Any, *, attention: AttentionKind) -> Backbone:
             f"with its own {natural} attention; use {natural!r}"
         )
     return padded
+
+
+def natural_attention(config: Any) -> AttentionKind:
+    """The attention a family was made with."""
+    return "bidirectional" if config.model_type in _ENCODERS else "causal"
 
 
 def probe(vocab_size: int, device: torch.device) -> list[Packed]:
