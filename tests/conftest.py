@@ -5,6 +5,10 @@ Test folders are no packages to import from, so what the tests share comes as fi
 """
 
 import os
+import signal
+import sys
+import traceback
+import warnings
 from functools import cache
 from types import SimpleNamespace
 
@@ -165,5 +169,60 @@ def alone():
     def run(model, ids):
         tokens = torch.tensor([ids])
         return model(input_ids=tokens, attention_mask=torch.ones_like(tokens)).last_hidden_state[0]
+
+    return run
+
+
+_FILE_EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "shutil.rmtree", "test.step")
+
+
+def _run_until(work, event, out):
+    """In a child: run `work`, but SIGKILL this process at its file event number `event` (from 0)."""
+    seen = 0
+
+    def count(name, _):
+        nonlocal seen
+        if name in _FILE_EVENTS:
+            if seen == event:
+                os.kill(os.getpid(), signal.SIGKILL)
+            seen += 1
+
+    sys.addaudithook(count)
+    try:
+        work()
+        os.write(out, str(seen).encode())
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+@pytest.fixture(scope="session")
+def killed():
+    """Runs work in a forked child and kills it with SIGKILL in the middle, at an exact place and without a clock.
+
+    `killed(work, event)` lets `work()` run until it is about to do its file operation number `event` (opening,
+    renaming, removing, making a folder; `sys.audit("test.step")` in a callback counts as one too), kills it
+    there and returns None. Where `work` ends before that, returns how many such operations it did, so that
+    `killed(work, 10**9)` counts the places to choose from. Threads of the parent do not live in the child: not for
+    work that rests on a thread pool begun before (LanceDB, Ray), which needs a process of its own.
+    """
+
+    def run(work, event):
+        read, write = os.pipe()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads; see above
+            child = os.fork()
+        if child == 0:
+            _run_until(work, event, write)
+        os.close(write)
+        _, status = os.waitpid(child, 0)
+        with os.fdopen(read) as told:
+            count = told.read()
+        if os.WIFSIGNALED(status):
+            assert os.WTERMSIG(status) == signal.SIGKILL
+            return None
+        assert os.waitstatus_to_exitcode(status) == 0, "the child failed; its traceback is above"
+        return int(count)
 
     return run

@@ -1,0 +1,99 @@
+"""`udever adapt`, `demo` and `pairs`: from a person's own files to a model of their own."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from udever.cli.app import (
+    Exclude,
+    HeldOut,
+    Kinds,
+    Language,
+    Paths,
+    Seed,
+    TuningOption,
+    app,
+    console,
+    quiet_transformers,
+)
+
+
+@app.command()
+def adapt(
+    paths: Paths,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for model, table and report.")],
+    base: Annotated[str, typer.Option(help="Backbone: folder, hub name, or 'fresh' (made on the spot).")] = "fresh",
+    kind: Kinds = None,
+    exclude: Exclude = None,
+    language: Language = None,
+    held_out: HeldOut = 0.1,
+    tuning: Annotated[TuningOption | None, typer.Option(help="What training moves.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training pairs.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pairs per step.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    max_length: Annotated[int, typer.Option(help="Longest text in tokens, markers included.")] = 300,
+    ask: Annotated[list[str] | None, typer.Option(help="A question to answer at the end.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Mine pairs from your own files, finetune an embedder on them, and show what it is worth."""
+    from udever.adapt import Job, default_training
+    from udever.adapt import adapt as run
+    from udever.config import training_settings
+    from udever.mine import KINDS
+
+    quiet_transformers()
+    given = {"tuning": tuning, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    settings = training_settings(**{**default_training(base).model_dump(), **chosen})
+    job = Job(
+        paths=paths,
+        output=output,
+        base=base,
+        exclude=exclude or (),
+        language=language,
+        held_out=held_out,
+        settings=settings,
+        max_length=max_length,
+        questions=ask or (),
+        seed=seed,
+        kinds=[str(k) for k in kind] if kind else KINDS,
+    )
+    run(job, console())
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the result.")] = Path("runs/demo"),
+    base: Annotated[str, typer.Option(help="Backbone: folder, hub name, or 'fresh'.")] = "fresh",
+) -> None:
+    """Run `adapt` on Python's own standard library: docstring -> function."""
+    from udever.adapt import adapt as run
+    from udever.adapt import demo_job
+
+    quiet_transformers()
+    run(demo_job(output, base), console())
+
+
+@app.command()
+def pairs(
+    paths: Paths,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
+    kind: Kinds = None,
+    exclude: Exclude = None,
+    language: Language = None,
+    held_out: HeldOut = 0.1,
+    seed: Seed = 0,
+) -> None:
+    """Mine training pairs: docstring -> function, heading -> section, source -> translation."""
+    from udever.data.pairs import write_pairs
+    from udever.mine import KINDS, mine
+
+    kinds = [str(k) for k in kind] if kind else KINDS
+    mined = mine(paths, kinds=kinds, exclude=exclude or (), held_out=held_out, seed=seed, language=language)
+    write_pairs(mined.pairs, output)
+    out = console()
+    num_held_out = sum(pair.split == "held_out" for pair in mined.pairs)
+    out.print(f"{output}: {len(mined.pairs):,} pairs from {mined.num_files:,} files, {num_held_out:,} held out")
+    for reason, count in mined.skipped.items():
+        out.print(f"  left out {count:,}  {reason}", highlight=False, markup=False)

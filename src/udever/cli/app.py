@@ -1,0 +1,101 @@
+"""What every command shares: the application, options, the console, and errors as one line.
+
+Imports sit inside the commands, so that `udever --help` loads no torch. A `UdeverError` is printed as one
+line and the exit code is 2.
+"""
+
+import sys
+import warnings
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from udever.errors import OutputError, UdeverError
+
+app = typer.Typer(
+    name="udever",
+    help="Turn any decoder-only language model into a universal embedder, and put it to use.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+class Kind(StrEnum):
+    """What to mine."""
+
+    code = "code"
+    docs = "docs"
+    translations = "translations"
+
+
+class RoleOption(StrEnum):
+    """Which side of a search the texts are on."""
+
+    query = "query"
+    document = "document"
+    symmetric = "symmetric"
+
+
+class TuningOption(StrEnum):
+    """What training moves."""
+
+    auto = "auto"
+    full = "full"
+    bitfit = "bitfit"
+    lora = "lora"
+
+
+Paths = Annotated[list[Path], typer.Argument(help="Files or folders.", show_default=False)]
+Kinds = Annotated[list[Kind] | None, typer.Option("--kind", help="What to mine; all kinds if left out.")]
+Exclude = Annotated[list[str] | None, typer.Option(help="Leave out paths matching this .gitignore pattern.")]
+Language = Annotated[
+    str | None, typer.Option(help="Language of docstrings and documents as mteb writes it, such as eng-Latn.")
+]
+HeldOut = Annotated[float, typer.Option(help="Share of files kept for scoring.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Model = Annotated[str, typer.Argument(help="Model folder or hub name.", show_default=False)]
+
+
+def console() -> Any:
+    """Where results are printed: one line stays one line when piped."""
+    from rich.console import Console
+
+    return Console(soft_wrap=not sys.stdout.isatty())
+
+
+def quiet_transformers() -> None:
+    """transformers' own bars and notices would come between ours."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    print(f"udever: warning: {message}", file=sys.stderr)  # noqa: T201 # a command line speaks here
+
+
+def main() -> None:
+    """Entry point of `udever`."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except UdeverError as error:
+        _fail(error)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(OutputError(f"{error.filename}: {error.strerror}; check the path, its permissions and free space"))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(error: UdeverError) -> None:
+    typer.echo(f"udever: error: {error}", err=True)
+    sys.exit(2)
