@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from udever.config import DataSettings, ModelSettings, OutputSettings, Recipe, TrainingSettings
+from udever.data.mixture import Mixture
 from udever.data.pairs import Pair, write_pairs
 from udever.embedder import Embedder
 from udever.errors import DataError
@@ -101,11 +102,12 @@ def adapt(job: Job, console: Console) -> Results:
         f"(other files; {sum(mined.skipped.values()):,} files and rows left out)"
     )
     recipe = _recipe(job)
-    embedder = load_base(recipe.model, train, job.seed)
+    mixture = Mixture.of_pairs(train, recipe.training.batch_size, job.seed)
+    embedder = load_base(recipe.model, mixture.texts(), job.seed)
     with atomic_folder(job.output) as folder:
         write_pairs(mined.pairs, folder / "pairs.parquet")
-        rows, history = _score_and_train(embedder, recipe, train, held_out, job)
-        save_trained(embedder, recipe, history, len(train), folder / "model")
+        rows, history = _score_and_train(embedder, recipe, mixture, held_out, job)
+        save_trained(embedder, recipe, history, mixture, folder / "model")
         results = Results(rows, details=_details(embedder, job, mined, history))
         results.show(console)
         examples = _answer(embedder, job.questions, mined.pairs, console)
@@ -142,11 +144,11 @@ def _recipe(job: Job) -> Recipe:
 
 
 def _score_and_train(
-    embedder: Embedder, recipe: Recipe, train: Sequence[Pair], held_out: Sequence[Pair], job: Job
+    embedder: Embedder, recipe: Recipe, mixture: Mixture, held_out: Sequence[Pair], job: Job
 ) -> tuple[dict[str, Scores], History]:
     questions = RetrievalSet.from_pairs(held_out, max_queries=job.max_queries, seed=job.seed)
     rows = {"bm25": score_bm25(questions), "before": score_embedder(embedder, questions, show_progress=True)}
-    history = finetune(embedder, train, recipe.training, show_progress=True)
+    history = finetune(embedder, mixture, recipe.training, recipe.loss, show_progress=True)
     rows["after"] = score_embedder(embedder, questions, show_progress=True)
     return rows, history
 

@@ -29,7 +29,7 @@ from udever.model.backbone import (
 )
 from udever.model.contract import Contract, RoleName
 from udever.model.packing import pack, plan_batches
-from udever.model.pooling import pool, unit
+from udever.model.pooling import pool, unit, unusable
 from udever.model.published import RECIPES, contract_of
 from udever.model.tokens import TextTokenizer, Tokenized, Truncation, load_hf_tokenizer
 from udever.progress import progress_bar
@@ -187,17 +187,28 @@ class Embedder:
         """The tokens the backbone sees for each text, markers included."""
         return self.tokenizer.encode(texts, role, prompt)
 
-    def embed_tokens(self, ids: Sequence[Sequence[int]], skip: int = 0) -> Tensor:
-        """Pooled vectors of token sequences, in the order given: float32 [texts, hidden], not scaled.
+    def embed_tokens(self, ids: Sequence[Sequence[int]], skip: int | Sequence[int] = 0) -> Tensor:
+        """Pooled vectors of token sequences, in the order given: float32 (or float64) [texts, hidden], not scaled.
 
-        One packed batch, with gradients wherever the caller has them on.
+        One packed batch, with gradients wherever the caller has them on. `skip` is how many tokens of each
+        text are a prompt that the means leave out, one number or one a text.
         """
         packed = pack(ids, self.device)
         attention = attention_over(packed, causal=self.contract.attention == "causal")
         if self.contract.pooling == "last":
-            return self.backbone(attention, last_only=True).float()
-        start = torch.full((len(ids),), skip, device=self.device) if skip else None
-        return pool(self.backbone(attention), packed, self.contract.pooling, start).float()
+            return _precise(self.backbone(attention, last_only=True))
+        skips = [skip] * len(ids) if isinstance(skip, int) else list(skip)
+        start = torch.tensor(skips, device=self.device) if any(skips) else None
+        return _precise(pool(self.backbone(attention), packed, self.contract.pooling, start))
+
+    def finish(self, pooled: Tensor, dimensions: int | None = None, *, normalize: bool | None = None) -> Tensor:
+        """What `encode` makes of pooled vectors [texts, hidden]: cut to `dimensions`, then scaled to length 1.
+
+        Left out, `dimensions` and `normalize` are the contract's. Raises TextError as `check_dimensions`.
+        """
+        size = self.check_dimensions(dimensions)
+        scale = self.contract.normalize if normalize is None else normalize
+        return unit(pooled, size) if scale else pooled[:, :size]
 
     def use_contract(self, contract: Contract) -> None:
         """Replace the contract; the attention kind must stay, since the backbone was tested for it."""
@@ -257,12 +268,11 @@ class Embedder:
         if output not in ("numpy", "torch"):
             raise TextError(f"output is {output!r}; expected 'numpy' or 'torch'")
         one = isinstance(texts, str)
-        dimensions = self._check_dimensions(options.dimensions)
+        self.check_dimensions(options.dimensions)
         tokenized = self.tokenize([texts] if one else list(texts), role, self._prompt(options))
         self._report_truncation(tokenized.truncation)
-        scale = self.contract.normalize if options.normalize is None else options.normalize
         vectors = self._run(tokenized, options.batch_tokens, show_progress=options.show_progress)
-        vectors = unit(vectors, dimensions) if scale else vectors[:, :dimensions]
+        vectors = self.finish(vectors, options.dimensions, normalize=options.normalize)
         vectors = vectors[0] if one else vectors
         return vectors if output == "torch" else vectors.cpu().numpy()
 
@@ -270,19 +280,15 @@ class Embedder:
     def _run(self, tokenized: Tokenized, batch_tokens: int | None, *, show_progress: bool) -> Tensor:
         """Batches by length, vectors back in input order, each of them checked."""
         ids = tokenized.ids
-        rows = vocab_size(self.backbone.config)
-        beyond = next((row for row, sequence in enumerate(ids) if max(sequence) >= rows), None)
-        if beyond is not None:
-            raise TextError(f"row {beyond} has token {max(ids[beyond])}, the model {rows}: not its tokenizer")
+        self.check_tokens(ids)
         out = torch.empty(len(ids), hidden_size(self.backbone.config), device=self.device)
-        budget = _check_budget(batch_tokens) or _BATCH_TOKENS.get(self.device.type, _BATCH_TOKENS["cpu"])
+        budget = self.token_budget(batch_tokens)
         batches = plan_batches([len(sequence) for sequence in ids], budget)
         with progress_bar("embedding", len(ids), enabled=show_progress) as advance:
             for batch in batches:
                 out[batch] = self.embed_tokens([ids[i] for i in batch], tokenized.skip)
                 advance(len(batch))
-        norms = torch.linalg.vector_norm(out, dim=1)
-        bad = (~torch.isfinite(norms) | (norms == 0)).nonzero().flatten().tolist()
+        bad = unusable(out)
         if bad:
             raise TextError(
                 f"row {bad[0]} ({len(bad)} in all) gives a vector that is not finite or has no length; "
@@ -295,9 +301,28 @@ class Embedder:
             return options.prompt
         if options.prompt is not None:
             raise TextError("both prompt and instruction were given; give one of them")
-        return self.contract.instruction.replace("{instruction}", options.instruction)
+        return self.instructed(options.instruction)
 
-    def _check_dimensions(self, dimensions: int | None) -> int | None:
+    def instructed(self, instruction: str) -> str:
+        """The prompt that tells the model `instruction`, by the contract's template."""
+        return self.contract.instruction.replace("{instruction}", instruction)
+
+    def check_tokens(self, ids: Sequence[Sequence[int]]) -> None:
+        """Raise TextError, naming the row, for a token the model has no embedding for. No sequence is empty."""
+        rows = vocab_size(self.backbone.config)
+        for row, sequence in enumerate(ids):
+            if max(sequence) >= rows or min(sequence) < 0:
+                wrong = next(token for token in sequence if not 0 <= token < rows)
+                raise TextError(f"row {row} has token {wrong}, the model {rows}: not its tokenizer")
+
+    def token_budget(self, batch_tokens: int | None = None) -> int:
+        """Most tokens in one forward pass: `batch_tokens`, or where it is None what suits the device."""
+        if batch_tokens is not None and batch_tokens < 1:
+            raise TextError(f"batch_tokens is {batch_tokens}; expected at least 1")
+        return batch_tokens or _BATCH_TOKENS.get(self.device.type, _BATCH_TOKENS["cpu"])
+
+    def check_dimensions(self, dimensions: int | None) -> int | None:
+        """`dimensions`, or the contract's where it is None. Raises TextError where the model has not as many."""
         size = hidden_size(self.backbone.config)
         if dimensions is None:
             return self.contract.dimensions
@@ -317,10 +342,8 @@ class Embedder:
             )
 
 
-def _check_budget(batch_tokens: int | None) -> int | None:
-    if batch_tokens is not None and batch_tokens < 1:
-        raise TextError(f"batch_tokens is {batch_tokens}; expected at least 1")
-    return batch_tokens
+def _precise(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _pick_device(device: str | torch.device) -> torch.device:

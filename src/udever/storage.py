@@ -10,7 +10,7 @@ from pathlib import Path
 
 from udever.errors import OutputError
 
-_OURS = ("udever.json", "results.json")
+_OURS = ("udever.json", "results.json", "checkpoint.json", "filter.json")
 """A folder with one of these was written by this project and may be replaced."""
 
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -4,35 +4,17 @@ import pytest
 import torch
 
 from udever import Embedder
-from udever.config import ModelSettings, TrainingSettings
+from udever.config import ModelSettings
+from udever.data.mixture import Batch
 from udever.data.pairs import Pair
+from udever.data.sources import Traits
 from udever.errors import DataError, ModelError
-from udever.train.batches import make_batch
-from udever.train.fresh import make_base
-from udever.train.loop import batch_loss, finetune, num_steps, rate_factor
+from udever.train.loop import finetune, num_steps, rate_factor
 from udever.train.recipe import load_base
 
-VERBS = ["copy", "parse", "split", "read", "sort", "hash", "open", "join"]
-NOUNS = ["tree", "date", "shell", "lines", "keys", "file", "socket", "path"]
-PAIRS = [Pair(f"{a} the {b}", f"def {a}_{b}(): return {b}.{a}()") for a in VERBS for b in NOUNS]
 
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fresh") / "base"
-    texts = [text for pair in PAIRS for text in (pair.anchor, pair.positive)]
-    make_base(texts, folder, vocab_size=400, hidden_size=32, num_heads=2)
-    return folder
-
-
-@pytest.fixture
-def embedder(base):
-    return load_base(ModelSettings(base=str(base), max_length=32))
-
-
-def settings(**changes):
-    given = {"tuning": "full", "batch_size": 16, "learning_rate": 3e-3, "precision": "float32", "epochs": 3.0}
-    return TrainingSettings(**{**given, **changes})
+def batch_of(*pairs):
+    return Batch(0, pairs, (Traits("pairs"),) * len(pairs))
 
 
 def test_the_fresh_base_carries_the_papers_markers(embedder):
@@ -43,19 +25,19 @@ def test_the_fresh_base_carries_the_papers_markers(embedder):
     assert contract.symmetric == contract.query
 
 
-def test_training_lowers_the_loss_and_changes_the_fingerprint(embedder):
+def test_training_lowers_the_loss_and_changes_the_fingerprint(embedder, tools):
     before = embedder.fingerprint
-    history = finetune(embedder, PAIRS, settings())
+    history = finetune(embedder, tools.mixture(), tools.settings())
     losses = [step.loss for step in history.steps]
     assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
     assert embedder.fingerprint != before
-    assert len(losses) == num_steps(PAIRS, settings())
+    assert len(losses) == num_steps(tools.mixture(), tools.settings())
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(base):
+def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(base, tools):
     def trained(seed):
         embedder = load_base(ModelSettings(base=str(base), max_length=32))
-        finetune(embedder, PAIRS, settings(max_steps=3, seed=seed))
+        finetune(embedder, tools.mixture(seed=seed), tools.settings(max_steps=3, seed=seed))
         return embedder.fingerprint
 
     assert trained(1) == trained(1)
@@ -63,9 +45,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(base):
 
 
 @pytest.mark.parametrize("tuning", ["bitfit", "lora"])
-def test_only_what_the_tuning_names_moves(embedder, tuning):
+def test_only_what_the_tuning_names_moves(embedder, tuning, tools):
     before = {name: p.detach().clone() for name, p in embedder.backbone.named_parameters()}
-    finetune(embedder, PAIRS, settings(tuning=tuning, max_steps=2))
+    finetune(embedder, tools.mixture(), tools.settings(tuning=tuning, max_steps=2))
     moved = {name for name, p in embedder.backbone.named_parameters() if name in before and not p.equal(before[name])}
     if tuning == "bitfit":
         assert moved
@@ -75,56 +57,62 @@ def test_only_what_the_tuning_names_moves(embedder, tuning):
         assert any("lora_B" in name and bool(p.any()) for name, p in embedder.backbone.named_parameters())
 
 
-def test_auto_is_bitfit_with_biases_and_lora_without(embedder, decoders):
-    history = finetune(embedder, PAIRS, settings(tuning="auto", max_steps=1))
+def test_auto_is_bitfit_with_biases_and_lora_without(embedder, decoders, tools):
+    history = finetune(embedder, tools.mixture(), tools.settings(tuning="auto", max_steps=1))
     assert history.num_trainable == sum(
         p.numel() for n, p in embedder.backbone.named_parameters() if n.endswith("bias")
     )
     without = Embedder.load(decoders("qwen3"), dtype="float32")
-    finetune(without, PAIRS, settings(tuning="auto", max_steps=1))
+    finetune(without, tools.mixture(), tools.settings(tuning="auto", max_steps=1))
     assert any("lora_A" in name for name, _ in without.backbone.named_parameters())
     with pytest.raises(ModelError, match="lora"):
-        finetune(Embedder.load(decoders("llama"), dtype="float32"), PAIRS, settings(tuning="bitfit"))
+        finetune(Embedder.load(decoders("llama"), dtype="float32"), tools.mixture(), tools.settings(tuning="bitfit"))
 
 
-def test_gradients_of_a_batch_are_those_of_a_padded_transformers_model(decoders, alone):
+def test_gradients_of_a_batch_are_those_of_a_padded_transformers_model(decoders, alone, tools):
     """Loss and gradients against transformers' BLOOM, text by text, and a plain cross-entropy."""
     from transformers import AutoModel
 
     folder = decoders("bloom")
     ours = Embedder.load(folder, dtype="float32")
-    batch = make_batch([Pair("add two numbers", "def add(a, b): return a + b"), Pair("hello", "hello world", "other")])
-    loss, _, _ = batch_loss(ours, batch, 0.05)
-    loss.backward()
-
+    pairs = [Pair("add two numbers", "def add(a, b): return a + b"), Pair("hello", "hello world", ("other",))]
+    outcome, found = tools.gradients(ours, batch_of(*pairs))
     theirs = AutoModel.from_pretrained(folder)
 
     def vector(text):
         ids = ours.tokenize([text], "query").ids[0]
         return torch.nn.functional.normalize(alone(theirs, ids)[-1], dim=0)
 
-    queries = torch.stack([vector(pair.anchor) for pair in batch.pairs])
-    documents = torch.stack([vector(text) for text in [*(pair.positive for pair in batch.pairs), *batch.negatives]])
+    queries = torch.stack([vector(pair.anchor) for pair in pairs])
+    documents = torch.stack([vector(text) for text in [*(pair.positive for pair in pairs), "other"]])
     expected = torch.nn.functional.cross_entropy(queries @ documents.T / 0.05, torch.arange(2))
     expected.backward()
-    assert loss.item() == pytest.approx(expected.item(), rel=1e-4)
-    gradients = {name: p.grad for name, p in theirs.named_parameters()}
-    for name, parameter in ours.backbone.named_parameters():
-        torch.testing.assert_close(parameter.grad, gradients[name], rtol=1e-3, atol=1e-4)
+    assert outcome.loss == pytest.approx(expected.item(), rel=1e-4)
+    tools.assert_close(found, {name: p.grad for name, p in theirs.named_parameters()}, rtol=1e-3, atol=1e-4)
 
 
-def test_symmetric_pairs_carry_query_markers_on_both_sides(embedder):
-    pair = Pair("one text", "another text", kind="symmetric")
-    flipped = Pair("another text", "one text", kind="symmetric")
-    other = Pair("third", "fourth", kind="symmetric")
-    with torch.no_grad():
-        loss, _, _ = batch_loss(embedder, make_batch([pair, other]), 0.05)
-        same, _, _ = batch_loss(embedder, make_batch([flipped, Pair("fourth", "third", kind="symmetric")]), 0.05)
-    assert loss.item() == pytest.approx(same.item(), rel=1e-5)
+def test_symmetric_pairs_carry_query_markers_on_both_sides(embedder, tools):
+    pairs = [Pair("one text", "another text", kind="symmetric"), Pair("third", "fourth", kind="symmetric")]
+    flipped = [Pair(pair.positive, pair.anchor, kind="symmetric") for pair in pairs]
+    one, _ = tools.gradients(embedder, batch_of(*pairs))
+    two, _ = tools.gradients(embedder, batch_of(*flipped))
+    assert one.loss == pytest.approx(two.loss, rel=1e-5)
 
 
-def test_schedules():
-    constant, cosine = settings(warmup=0.1), settings(warmup=0.1, schedule="cosine")
+def test_instructions_of_a_dataset_reach_the_sides_they_are_for(embedder, tools):
+    pairs = (Pair("one text", "another text"), Pair("third", "fourth"))
+
+    def loss(**traits):
+        outcome, _ = tools.gradients(embedder, Batch(0, pairs, (Traits("d", **traits),) * 2))
+        return outcome.loss, outcome.num_tokens
+
+    plain, asked, both = loss(), loss(instruction="find code"), loss(instruction="a", document_instruction="a code")
+    assert len({plain[0], asked[0], both[0]}) == 3
+    assert plain[1] < asked[1]
+
+
+def test_schedules(tools):
+    constant, cosine = tools.settings(warmup=0.1), tools.settings(warmup=0.1, schedule="cosine")
     assert rate_factor(0, 100, constant) == pytest.approx(1 / 11)
     assert rate_factor(10, 100, constant) == rate_factor(99, 100, constant) == 1.0
     assert rate_factor(10, 100, cosine) == 1.0
@@ -132,11 +120,19 @@ def test_schedules():
     assert rate_factor(99, 100, cosine) < 0.01
 
 
-def test_what_cannot_be_trained_is_refused(embedder, base):
+def test_what_cannot_be_trained_is_refused(embedder, base, tools):
     with pytest.raises(DataError, match="at least 2"):
-        finetune(embedder, PAIRS[:1], settings())
+        finetune(embedder, tools.mixture(tools.pairs[:1]), tools.settings())
     with pytest.raises(ModelError, match="float32"):
-        finetune(Embedder.load(base, dtype="bfloat16"), PAIRS, settings())
-    with pytest.raises(ModelError, match="loss is nan"):
+        finetune(Embedder.load(base, dtype="bfloat16"), tools.mixture(), tools.settings())
+    with pytest.raises(ModelError, match=r"loss is nan in batch 0 \(pairs; it begins '"):
         embedder.backbone.ln_f.weight.data.fill_(float("nan"))
-        finetune(embedder, PAIRS, settings())
+        finetune(embedder, tools.mixture(), tools.settings())
+
+
+def test_a_gradient_that_overflows_stops_the_run_before_the_weights_move(embedder, tools):
+    before = embedder.backbone.word_embeddings.weight.clone()
+    embedder.backbone.word_embeddings.weight.register_hook(lambda g: g * float("inf"))
+    with pytest.raises(ModelError, match=r"gradient's norm is (nan|inf) in batch 0"):
+        finetune(embedder, tools.mixture(), tools.settings())
+    assert embedder.backbone.word_embeddings.weight.equal(before)

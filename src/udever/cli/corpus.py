@@ -1,34 +1,133 @@
-"""`udever embed`: files of texts to vectors."""
+"""`udever embed` and `udever audit`: a corpus to vectors, and the proof that none is missing."""
 
+from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from udever.cli.app import Device, Dtype, Model, RoleOption, app, console, quiet_transformers
 
+if TYPE_CHECKING:
+    from udever.corpus import EmbedStep, Summary
 
-@app.command()
-def embed(
-    model: Model,
-    texts: Annotated[Path, typer.Argument(help="JSONL, Parquet or text file (a text a line).", show_default=False)],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
-    role: Annotated[RoleOption, typer.Option(help="Side the texts are on.")] = RoleOption.document,
-    column: Annotated[str, typer.Option(help="Column or key that holds the text.")] = "text",
-    dimensions: Annotated[int | None, typer.Option(help="Keep the first ones of each vector.")] = None,
-    batch_tokens: Annotated[int | None, typer.Option(help="Most tokens in one forward pass.")] = None,
-    dtype: Dtype = "auto",
-    device: Device = "auto",
-) -> None:
-    """Embed every text of a file."""
-    from udever.corpus import embed_file
+
+class VectorTypeOption(StrEnum):
+    """How vectors are stored."""
+
+    float32 = "float32"
+    float16 = "float16"
+
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        help="Files (Parquet, JSONL, CSV, TSV, a text a line; also .gz, .zst), folders, globs, a saved dataset "
+        "or the hub name of one.",
+        show_default=False,
+    ),
+]
+Column = Annotated[str, typer.Option(help="Column or key that holds the text.")]
+IdColumn = Annotated[str, typer.Option(help="Column or key that names the row; row numbers where there is none.")]
+Split = Annotated[str | None, typer.Option(help="Split of a dataset.")]
+WindowRows = Annotated[int, typer.Option(help="Rows of a shard, sorted by length together.")]
+BatchTokens = Annotated[int | None, typer.Option(help="Most tokens in one forward pass.")]
+RayAddress = Annotated[str | None, typer.Option("--ray", help="Run on Ray: 'local', 'auto' or an address.")]
+Workers = Annotated[int, typer.Option(help="Ray actors, each with a model.")]
+Threads = Annotated[int, typer.Option(help="Threads of each Ray actor.")]
+
+
+def load_step(
+    model: str, dtype: str, device: str, options: dict[str, Any], fingerprint: Callable[[str], None] | None = None
+) -> "EmbedStep":
+    """The step of `udever embed`; also what a Ray actor makes for itself. `fingerprint` may refuse the model."""
+    from udever.corpus import EmbedStep
     from udever.embedder import Embedder
 
     quiet_transformers()
     embedder = Embedder.load(model, dtype=dtype, device=device)
-    options: dict[str, Any] = {"role": str(role), "dimensions": dimensions, "batch_tokens": batch_tokens}
-    summary = embed_file(embedder, texts, output, column=column, **options)
-    console().print(
-        f"{output}: {summary.num_rows:,} texts, {summary.num_tokens:,} tokens, {summary.num_truncated:,} cut, "
-        f"{summary.num_tokens / max(summary.seconds, 1e-9):,.0f} tokens/s"
+    if fingerprint is not None:
+        fingerprint(embedder.fingerprint)
+    return EmbedStep(embedder, **options)
+
+
+def report(output: Path, summary: "Summary", what: str) -> None:
+    """Print what a job did; exit with 1 where rows failed or share an id."""
+    out = console()
+    rate = summary.num_tokens / max(summary.seconds, 1e-9)
+    out.print(
+        f"{output}: {summary.num_rows:,} rows, {summary.num_truncated:,} cut; this run: {summary.num_texts:,} texts "
+        f"{what}, {summary.num_tokens:,} tokens, {rate:,.0f} tokens/s, {summary.num_shards_made:,} shards written",
+        highlight=False,
     )
+    if summary.num_failed:
+        typer.echo(f"{summary.num_failed:,} rows failed: {output / 'failed.parquet'} says which and why", err=True)
+    if summary.duplicate_ids:
+        shown = ", ".join(map(repr, summary.examples))
+        typer.echo(f"{summary.duplicate_ids:,} ids have several rows, such as {shown}", err=True)
+    if not summary.whole:
+        raise typer.Exit(1)
+
+
+@app.command()
+def embed(
+    model: Model,
+    inputs: Inputs,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write; an unfinished one is gone on with.")],
+    role: Annotated[RoleOption, typer.Option(help="Side the texts are on.")] = RoleOption.document,
+    column: Column = "text",
+    id_column: IdColumn = "id",
+    split: Split = None,
+    dimensions: Annotated[int | None, typer.Option(help="Keep the first ones of each vector.")] = None,
+    vector_type: Annotated[
+        VectorTypeOption, typer.Option(help="Type of the stored numbers.")
+    ] = VectorTypeOption.float32,
+    batch_tokens: BatchTokens = None,
+    window_rows: WindowRows = 8192,
+    ray: RayAddress = None,
+    workers: Workers = 1,
+    threads: Threads = 1,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Embed a corpus; run again after a stop or a change, it does only what is missing.
+
+    Exit code 1: some rows failed (failed.parquet) or share an id; the others are there.
+    """
+    from functools import partial
+
+    from udever.corpus import Columns, Reading, run_job, runner_for
+
+    options = {
+        "role": str(role),
+        "dimensions": dimensions,
+        "vector_type": str(vector_type),
+        "batch_tokens": batch_tokens,
+    }
+    reading = Reading(inputs, Columns(column, id_column), split, window_rows)
+    reading.sources()  # a wrong path is told before the model is loaded
+    load = partial(load_step, model, dtype, device, options)
+    step = load()
+    runner = runner_for(load, ray, workers, threads, gpus=step.num_gpus)
+    report(output, run_job(step, reading, output, runner=runner), "embedded")
+
+
+@app.command()
+def audit(
+    folder: Annotated[Path, typer.Argument(help="Output folder of `udever embed`.", show_default=False)],
+    inputs: Annotated[list[str] | None, typer.Argument(help="The input, where it has moved.")] = None,
+) -> None:
+    """Prove that a folder has one finite unit vector for every row of its input; exit code 1 where not."""
+    from udever.corpus import audit as run
+
+    result = run(folder, inputs, show_progress=True)
+    for finding in result.findings:
+        typer.echo(f"{folder}: {finding}", err=True)
+    if result.more:
+        typer.echo(f"{folder}: and {result.more} more findings", err=True)
+    counts = f"{result.num_rows:,} rows, {result.num_results:,} results, {result.num_failed:,} failed"
+    if not result.whole:
+        typer.echo(f"{folder}: not whole: {counts}", err=True)
+        raise typer.Exit(1)
+    console().print(f"{folder}: whole: {counts}", highlight=False)

@@ -1,38 +1,198 @@
-"""`udever search`."""
+"""`udever index`, `search`, `index-tune` and `mcp`: a folder, searched."""
 
+import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from udever.cli.app import Device, Dtype, Model, app, console, quiet_transformers
+from udever.cli.app import Device, Dtype, app, console, quiet_transformers
+
+if TYPE_CHECKING:
+    from udever.embedder import Embedder
+    from udever.index import Hit
+
+Place = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[INDEX]",
+        help="Folder with an index in it, its own folder, or URI; the nearest at or above this folder if left out.",
+        show_default=False,
+    ),
+]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", "-m", help="Model folder or hub name; the one the index remembers if left out.")
+]
+
+
+class SearchMode(StrEnum):
+    """What a search compares."""
+
+    meaning = "meaning"
+    words = "words"
+    both = "both"
+
+
+def _load(name: str, dtype: str, device: str) -> "Embedder":
+    from udever.embedder import Embedder
+
+    quiet_transformers()
+    return Embedder.load(name, dtype=dtype, device=device)
+
+
+@app.command()
+def index(
+    paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders; this folder if left out.")] = None,
+    model: ModelOption = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output", "--uri", "-o", help="Folder, object-store URI or Qdrant URL; else PATH/.udever/index."
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Leave out paths matching this .gitignore pattern; !PATTERN takes back.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Language of documents whose path names none.")] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Drop what is there and embed everything.")] = False,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Index folders for search; run again, it embeds only what changed."""
+    from udever.index.places import open_store, place_for
+    from udever.index.update import Settings, update_index
+
+    given = paths or [Path()]
+    place = place_for(given, output)
+    settings = Settings(model, tuple(exclude) if exclude is not None else None, language)
+
+    def load(name: str) -> "Embedder":
+        return _load(name, dtype, device)
+
+    done = update_index(open_store(place), given, load, settings, rebuild=rebuild, show_progress=True)
+    out = console()
+    out.print(
+        f"{place}: {done.num_chunks:,} chunks of {done.num_files:,} files; {done.num_changed:,} files changed, "
+        f"{done.num_removed:,} gone; {done.num_embedded:,} texts embedded, {done.num_reused:,} reused, "
+        f"{done.num_truncated:,} cut; {done.seconds:.1f} s",
+        highlight=False,
+        markup=False,
+    )
+    for reason, count in done.skipped.items():
+        out.print(f"  left out {count:,}  {reason}", highlight=False, markup=False)
 
 
 @app.command()
 def search(
-    model: Model,
-    path: Annotated[Path, typer.Argument(help="Parquet file of `udever embed`, or a folder.", show_default=False)],
     query: Annotated[str, typer.Argument(help="What to look for.", show_default=False)],
+    place: Place = None,
+    model: ModelOption = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many hits.")] = 10,
+    mode: Annotated[SearchMode, typer.Option(help="Compare vectors, words, or both.")] = SearchMode.both,
+    language: Annotated[list[str] | None, typer.Option(help="Only this language, such as python-Code.")] = None,
+    path: Annotated[list[str] | None, typer.Option(help="Only paths matching this pattern, such as 'src/**'.")] = None,
+    kind: Annotated[list[str] | None, typer.Option(help="Only function, class, code, section or text.")] = None,
     instruction: Annotated[str | None, typer.Option(help="What kind of answer is wanted.")] = None,
+    lines: Annotated[int, typer.Option(min=0, help="Lines shown of each hit.")] = 5,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
-    """Search embeddings, or the text files of a folder, by meaning."""
-    from udever.embedder import Embedder
-    from udever.index import search as run
+    """Search an index by meaning and words; or an embeddings file (then -m names the model)."""
+    from udever.errors import RecipeError
+    from udever.index.hits import embeddings_at, search_files
+    from udever.index.query import Filters, Index
 
-    quiet_transformers()
-    embedder = Embedder.load(model, dtype=dtype, device=device)
-    hits = run(embedder, path, query, top_k, instruction=instruction, show_progress=True)
+    filters = Filters(tuple(language or ()), tuple(path or ()), tuple(kind or ()))
+    if place is not None and embeddings_at(place):
+        if model is None:
+            raise RecipeError(f"{place} is an embeddings file; name the model that made it: -m MODEL")
+        if filters != Filters() or mode is SearchMode.words:
+            raise RecipeError(f"{place} is an embeddings file, searched by meaning alone; drop --mode and filters")
+        hits = search_files(_load(model, dtype, device), place, query, top_k, instruction=instruction)
+    else:
+        found = Index.open(place)
+        embedder = None if mode is SearchMode.words else _load(model or found.manifest.model, dtype, device)
+        hits = found.search(embedder, query, top_k, mode=str(mode), filters=filters, instruction=instruction)  # pyright: ignore[reportArgumentType]
+    _show(hits, query, lines, as_json=json)
+
+
+def _show(hits: list["Hit"], query: str, num_lines: int, *, as_json: bool) -> None:
+    from udever.index.snippet import snippet
+
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        for hit in hits:
+            typer.echo(json.dumps(asdict(hit), ensure_ascii=False))
+        return
     out = console()
-    for hit in hits:
-        if json:
-            import json as encoder
-            from dataclasses import asdict
 
-            typer.echo(encoder.dumps(asdict(hit), ensure_ascii=False))
-        else:
-            out.print(f"{hit.score:.3f}  {hit.source or hit.id}", highlight=False, markup=False)
-            out.print(f"       {' '.join(hit.text.split())[:100]}", highlight=False, markup=False)
+    def say(line: str, style: str | None = None) -> None:
+        out.print(line, style=style, highlight=False, markup=False)
+
+    if not hits:
+        typer.echo("no hits", err=True)
+    for hit in hits:
+        what = " ".join(part for part in (hit.kind, " > ".join(filter(None, (hit.parent, hit.name)))) if part)
+        where = hit.id if hit.first_line is not None else hit.source or hit.id
+        say(f"{hit.score:.3f}  {where}  {what}".rstrip(), style="bold")
+        for number, line in snippet(hit, query, num_lines) if num_lines else []:
+            say(f"{'' if number is None else number:>7}  {line}")
+
+
+@app.command(name="index-tune")
+def index_tune(
+    place: Place = None,
+    recall: Annotated[float, typer.Option(help="Share of the truly nearest 10 that must be found.")] = 0.95,
+    queries: Annotated[
+        Path | None, typer.Option(help="Text file of your own queries, one a line; the index's chunks if left out.")
+    ] = None,
+    model: ModelOption = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Choose by measurement how an index is searched: dimensions, type, effort."""
+    from udever.index.query import Index, describe
+    from udever.index.tune import read_queries, tune
+
+    found = Index.open(place)
+    embeddings: Any = None
+    if queries is not None:
+        embedder = _load(model or found.manifest.model, dtype, device)
+        found.check(embedder)
+        embeddings = embedder.encode_query(read_queries(queries), dimensions=found.manifest.dimensions)
+    out = console()
+
+    def say(line: str) -> None:
+        out.print(line, highlight=False, markup=False)
+
+    say("recall@10  latency ms        bytes  setting")
+    tuned = tune(
+        found.store,
+        recall=recall,
+        queries=embeddings,
+        say=lambda tried: say(
+            f"{tried.recall:9.3f}  {tried.latency_ms:10.2f}  {tried.size_bytes:11,}  {describe(tried)}"
+        ),
+    )
+    say(f"chosen: {describe(tuned.chosen)}")
+
+
+@app.command()
+def mcp(
+    place: Place = None,
+    model: ModelOption = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Serve an index to coding assistants: the Model Context Protocol over standard input and output."""
+    from udever.index.mcp import make_server
+    from udever.index.query import Index
+
+    found = Index.open(place)
+    server = make_server(found, lambda: _load(model or found.manifest.model, dtype, device))
+    print(f"udever: serving {found.store.uri}", file=sys.stderr)  # noqa: T201 # standard output is the protocol's
+    server.run("stdio")

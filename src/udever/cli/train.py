@@ -1,4 +1,4 @@
-"""`udever train`: recipes."""
+"""`udever train` and `udever plan`: recipes."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,19 +7,41 @@ import typer
 
 from udever.cli.app import app, console, quiet_transformers
 
+RecipeFile = Annotated[Path, typer.Argument(help="Recipe in TOML.", show_default=False)]
+
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="Recipe in TOML.", show_default=False)],
+    recipe: RecipeFile,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint, if there is one.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Delete the checkpoints and begin anew.")] = False,
+    allow_changes: Annotated[
+        bool, typer.Option("--allow-changes", help="Resume though the recipe or the data changed.")
+    ] = False,
 ) -> None:
-    """Finetune a backbone into an embedder as a recipe says."""
+    """Finetune a backbone into an embedder as a recipe says; start it with torchrun to use many processes."""
     from udever.config import read_recipe
-    from udever.train import run_recipe
+    from udever.training import train as run
 
     quiet_transformers()
     read = read_recipe(recipe)
-    history = run_recipe(read)
+    history = run(read, resume=resume, restart=restart, allow_changes=allow_changes)
+    if history.stopped:
+        last = history.steps[-1].number if history.steps else 0
+        console().print(f"stopped after step {last:,}; go on with: udever train {recipe} --resume")
+        raise typer.Exit(130)
     console().print(
-        f"{read.output.folder}: {len(history.steps):,} steps, {history.num_trainable:,} parameters moved, "
-        f"last loss {history.steps[-1].loss:.3f}"
+        f"{read.output.folder}: {len(history.steps):,} steps, {history.num_trainable:,} parameters moved"
+        + (f", last loss {history.steps[-1].loss:.3f}" if history.steps else "")
     )
+
+
+@app.command()
+def plan(recipe: RecipeFile) -> None:
+    """Say what a recipe will do and take, before it runs: tokens, duplicates, memory, time."""
+    from udever.config import read_recipe
+    from udever.train import plan as make
+
+    quiet_transformers()
+    for line in make(read_recipe(recipe)).lines():
+        console().print(line, highlight=False, markup=False)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, BloomConfig
 
 from udever.errors import ContractError, ModelError
+from udever.model import bert
 from udever.model.attention import Attention, GroupedAttention, Scores, attention_over
 from udever.model.bloom import Bloom
 from udever.model.decoders import CannotPack, PackedDecoder, PaddedModel
@@ -110,7 +111,7 @@ def load_backbone(
 def choose(model: Any, *, attention: AttentionKind) -> Backbone:
     """Wrap a transformers model in the first forward pass that agrees with the model's own.
 
-    Order: Llama-shaped, packed through the attention interface, right-padded. Raises ContractError where
+    Order: Llama-shaped, BERT-shaped, packed through the attention interface, right-padded. Raises ContractError where
     none agrees, ModelError where only padding does and the attention asked for is not the model's own.
     """
     if model.config.model_type in FAMILIES and _agrees(LlamaShaped(model)):
@@ -118,6 +119,10 @@ def choose(model: Any, *, attention: AttentionKind) -> Backbone:
     natural = natural_attention(model.config)
     if natural == "causal" and _agrees(PackedDecoder(model)):
         return PackedDecoder(model)
+    if attention == natural == "bidirectional" and bert.fits(model.config):
+        encoder = bert.BertShaped(model)
+        if _agrees(encoder, causal=False):
+            return encoder
     padded = PaddedModel(model)
     self_test(padded, attention=natural)
     if attention != natural:
@@ -192,16 +197,16 @@ def _slides(config: Any) -> bool:
 
 
 @torch.inference_mode()
-def _agrees(candidate: LlamaShaped | PackedDecoder) -> bool:
+def _agrees(candidate: LlamaShaped | PackedDecoder | bert.BertShaped, *, causal: bool = True) -> bool:
     """Whether a packed forward pass gives what the model's own, unpatched, gives for each text alone."""
     model = candidate.model
     texts = probe(vocab_size(model.config), next(model.parameters()).device)
     own = model.config._attn_implementation
-    reference = torch.cat([PaddedModel(model)(attention_over(text, causal=True)) for text in texts])
-    recorder = _WindowRecorder(_together(texts), causal=True)
+    reference = torch.cat([PaddedModel(model)(attention_over(text, causal=causal)) for text in texts])
+    recorder = _WindowRecorder(_together(texts), causal=causal)
     try:
         ours = candidate(recorder)
-        self_test(candidate, attention="causal")
+        self_test(candidate, attention="causal" if causal else "bidirectional")
         same = _difference(ours, reference) <= _tolerance(model) and recorder.saw_window >= _slides(model.config)
     except (CannotPack, ContractError, TypeError, RuntimeError, ValueError):
         same = False

@@ -10,6 +10,7 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import BloomConfig
 
 from udever.model import products
@@ -99,6 +100,12 @@ class Bloom(nn.Module):
         self.word_embeddings_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         self.h = nn.ModuleList(BloomBlock(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
+        self.checkpointing = False
+        products.use_fused_products(self)
+
+    def sharded_layers(self) -> list[nn.Module]:
+        """The modules that hold most of the weights and are called one by one."""
+        return list(self.h)
 
     def reset_slopes(self) -> None:
         """Compute ALiBi's slopes anew, on the device of the weights."""
@@ -110,7 +117,11 @@ class Bloom(nn.Module):
         """Hidden states after the final layer norm: [total, hidden], or [texts, hidden] of the closing tokens."""
         hidden = self.word_embeddings_layernorm(self.word_embeddings(attention.packed.tokens))
         for index, block in enumerate(self.h):
-            hidden = block(hidden, attention, last_only=last_only and index == len(self.h) - 1)
+            last = last_only and index == len(self.h) - 1
+            if self.checkpointing and torch.is_grad_enabled():
+                hidden = checkpoint(block, hidden, attention, last_only=last, use_reentrant=False)
+            else:
+                hidden = block(hidden, attention, last_only=last)
         return self.ln_f(hidden)
 
 

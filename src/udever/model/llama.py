@@ -5,10 +5,12 @@ without padding and cache, with small operations fused, and with the last layer 
 alone where the caller wants no more. `backbone.self_test` compares it with transformers at load time.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from udever.model import products
 from udever.model.attention import Attention, Scores
@@ -24,6 +26,15 @@ class LlamaShaped(nn.Module):
         super().__init__()
         self.model = model
         self.config = model.config
+        self.checkpointing = False
+        self._hooked = False
+
+    def sharded_layers(self) -> list[nn.Module]:
+        """transformers' layers, made to run our forward pass when they are called: sharding works by such calls."""
+        for layer in self.model.layers:
+            layer.forward = partial(_layer, layer)
+        self._hooked = True
+        return list(self.model.layers)
 
     def forward(self, attention: Attention, *, last_only: bool = False) -> Tensor:
         """Hidden states after the final norm: [total, hidden], or [texts, hidden] of the closing tokens."""
@@ -34,8 +45,16 @@ class LlamaShaped(nn.Module):
         rotary = (cos[0, :, None, :half], sin[0, :, None, :half])  # each [total, 1, dim / 2]
         for index, layer in enumerate(self.model.layers):
             last = last_only and index == len(self.model.layers) - 1
-            hidden = _mlp(layer, _attend(layer, hidden, rotary, attention, last=last))
+            run = layer if self._hooked else partial(_layer, layer)
+            if self.checkpointing and torch.is_grad_enabled():
+                hidden = checkpoint(run, hidden, rotary, attention, last=last, use_reentrant=False)
+            else:
+                hidden = run(hidden, rotary, attention, last=last)
         return _norm(self.model.norm, hidden)
+
+
+def _layer(layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor], attention: Attention, *, last: bool) -> Tensor:
+    return _mlp(layer, _attend(layer, hidden, rotary, attention, last=last))
 
 
 def _norm(module: Any, hidden: Tensor) -> Tensor:

@@ -41,3 +41,9 @@ def pool(
 def unit(vectors: Float[Tensor, "texts dim"], dimensions: int | None = None) -> Float[Tensor, "texts size"]:
     """Cut to the first `dimensions` (Matryoshka, arXiv 2205.13147), then scale to length 1."""
     return F.normalize(vectors[:, :dimensions], dim=-1)
+
+
+def unusable(vectors: Float[Tensor, "texts dim"]) -> list[int]:
+    """Rows that are not finite or have no length: no direction can be taken from them."""
+    norms = torch.linalg.vector_norm(vectors, dim=1)
+    return (~torch.isfinite(norms) | (norms == 0)).nonzero().flatten().tolist()

@@ -3,35 +3,62 @@
 torch's `F.linear` takes the vendor's library for float32 on the CPU, which on some processors runs at well
 under half the speed of oneDNN, and it writes the result to memory before the activation reads it again.
 The oneDNN operations that torch's own compiler emits do both at once and need no compiler at run time.
-They have no gradient: with gradients on, and on every other device, the plain operations run.
+They have no gradient: with gradients on, the product alone goes there, by a function of ours, and on every
+other device the plain operations run.
 `bench/encode.py` shows what this is worth.
 """
 
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Activation = Literal["none", "gelu_tanh", "silu"]
+Activation = Literal["none", "gelu", "gelu_tanh", "silu"]
 
-_ONEDNN = {"none": ("none", ""), "gelu_tanh": ("gelu", "tanh"), "silu": ("swish", "")}
+_ONEDNN = {"none": ("none", ""), "gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh"), "silu": ("swish", "")}
 
 
 def activate(x: Tensor, activation: Activation) -> Tensor:
     """Apply `activation` as a plain operation."""
-    if activation == "gelu_tanh":
-        return F.gelu(x, approximate="tanh")
+    if activation in ("gelu", "gelu_tanh"):
+        return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
     return F.silu(x) if activation == "silu" else x
+
+
+class _Product(torch.autograd.Function):
+    """x @ weight.T + bias through oneDNN, and so its two backward products."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.save_for_backward(x, weight)
+        return _plain_product(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight = ctx.saved_tensors
+        to_x = to_weight = to_bias = None
+        if ctx.needs_input_grad[0]:
+            to_x = _plain_product(gradient.contiguous(), weight.t(), None)
+        rows = gradient.flatten(0, -2)
+        if ctx.needs_input_grad[1]:
+            to_weight = _plain_product(rows.t(), x.flatten(0, -2).t(), None)
+        if ctx.needs_input_grad[2]:
+            to_bias = rows.sum(0)
+        return to_x, to_weight, to_bias
+
+
+def _plain_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
 def linear(layer: nn.Module, x: Tensor, activation: Activation = "none") -> Tensor:
     """activation(layer(x)); `layer` is an nn.Linear, or an adapter around one."""
-    if not _fusable(layer, x):
-        return activate(layer(x), activation)
-    name, algorithm = _ONEDNN[activation]
-    return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, name, [], algorithm)
+    if _fusable(layer, x):
+        name, algorithm = _ONEDNN[activation]
+        return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, name, [], algorithm)
+    return activate(layer(x), activation)
 
 
 def linear_mul(layer: nn.Module, x: Tensor, other: Tensor) -> Tensor:
@@ -76,16 +103,22 @@ class FusedLinear(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
-        if _fusable(self, input):
-            return torch.ops.mkldnn._linear_pointwise(input, self.weight, self.bias, "none", [], "")
-        return F.linear(input, self.weight, self.bias)
+        if not _through_onednn(self, input):
+            return F.linear(input, self.weight, self.bias)
+        if torch.is_grad_enabled():
+            return _Product.apply(input, self.weight, self.bias)  # pyright: ignore[reportReturnType]
+        return _plain_product(input, self.weight, self.bias)
 
 
 def _fusable(layer: nn.Module, x: Tensor) -> bool:
+    return not torch.is_grad_enabled() and _through_onednn(layer, x)
+
+
+def _through_onednn(layer: nn.Module, x: Tensor) -> bool:
     return (
         x.device.type == "cpu"
-        and not torch.is_grad_enabled()
         and type(layer) in (nn.Linear, FusedLinear)
+        and type(layer.weight) in (nn.Parameter, Tensor)  # no sharded or quantised weight
         and x.dtype == layer.weight.dtype
         and x.dtype in (torch.float32, torch.bfloat16)
         and x.is_contiguous()

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -33,6 +33,38 @@ class Tokenized:
     skip: int = 0
 
 
+@dataclass(frozen=True)
+class Piece:
+    """One token as the backbone sees it and the characters it stands for; a marker's are its name."""
+
+    id: int
+    text: str
+    part: Literal["marker", "prompt", "text"]
+
+
+@dataclass(frozen=True)
+class Explained:
+    """A text as its tokens, in order; `cut` is the end of the text that had no room, empty where all had.
+
+    `num_tokens` counts the text whole.
+    """
+
+    pieces: list[Piece]
+    cut: str
+    num_tokens: int
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """What surrounds a text: ids before it, prompt tokenised with it, ids after it, and the room between."""
+
+    prefix: list[int]
+    tail: str
+    tail_ids: list[int]
+    suffix: list[int]
+    room: int
+
+
 class TextTokenizer:
     """A tokenizer that adds nothing by itself and cannot be talked into a special token.
 
@@ -44,28 +76,87 @@ class TextTokenizer:
         self.hf = hf_tokenizer
         self.contract = contract
         self._backend, self._special = _plain_backend(hf_tokenizer, contract.marker_ids)
+        named = {i for i, token in hf_tokenizer.added_tokens_decoder.items() if token.special}
+        self._reserved = named.union(hf_tokenizer.all_special_ids) - {hf_tokenizer.unk_token_id}
 
     def encode(self, texts: Sequence[str], role_name: RoleName, prompt: str | None = None) -> Tokenized:
         """Token ids of every text in its role; `prompt` replaces the role's own.
 
         Raises TextError, naming the row, for an item that is not a string or holds a lone surrogate.
         """
+        frame = self._frame(role_name, prompt)
+        bodies = self._bodies([frame.tail + check_text(text, row) for row, text in enumerate(texts)])
+        return self._framed(bodies, frame)
+
+    def encode_ids(
+        self, sequences: Sequence[Sequence[int]], role_name: RoleName, prompt: str | None = None
+    ) -> Tokenized:
+        """The same for texts that come as this tokenizer's ids; prompt, markers and the cut are added here too.
+
+        Raises TextError, naming the row, for a special token: markers are never part of a text.
+        """
+        frame = self._frame(role_name, prompt)
+        for row, sequence in enumerate(sequences):
+            forged = next((token for token in sequence if token in self._reserved), None)
+            if forged is not None:
+                name = self._special.get(forged) or self.hf.convert_ids_to_tokens(forged)
+                raise TextError(
+                    f"row {row} holds the special token {forged} ({name}); give the text's own tokens "
+                    f"(add_special_tokens=False), markers are added here"
+                )
+        return self._framed([[*frame.tail_ids, *sequence] for sequence in sequences], frame)
+
+    def explain(self, text: str, role_name: RoleName, prompt: str | None = None) -> Explained:
+        """What `encode` makes of one text, token by token."""
+        frame = self._frame(role_name, prompt)
+        whole = frame.tail + check_text(text, 0)
+        encoding = self._backend.encode(whole, add_special_tokens=False)
+        pieces: list[Piece] = []
+        reached = 0
+        cut_at = None
+        for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            spelled = self._spell([token])
+            shown = whole[max(start, reached) : end]  # tokens that share a character: the first one shows it
+            part = "prompt" if start < len(frame.tail) else "text"
+            for place, piece in enumerate(spelled):
+                if len(pieces) == frame.room and cut_at is None:
+                    cut_at = max(start, reached)
+                pieces.append(Piece(piece, shown if place == 0 else "", part))
+            reached = max(reached, end)
+        role = self.contract.role(role_name)
+        kept = [
+            *(Piece(i, self._name(i), "marker") for i in role.prefix_ids),
+            *(Piece(i, self._name(i), "prompt") for i in frame.prefix[len(role.prefix_ids) :]),
+            *pieces[: frame.room],
+            *(Piece(i, self._name(i), "marker") for i in frame.suffix),
+        ]
+        stand_in = self._stand_in()
+        cut = "" if cut_at is None else whole[max(cut_at, len(frame.tail)) :]
+        num_tokens = len(kept) + max(0, len(pieces) - frame.room)
+        return Explained(kept or [Piece(stand_in, self._name(stand_in), "marker")], cut, num_tokens)
+
+    def _name(self, token: int) -> str:
+        return self._special.get(token) or str(self.hf.convert_ids_to_tokens(token))
+
+    def _frame(self, role_name: RoleName, prompt: str | None) -> _Frame:
         role = self.contract.role(role_name)
         lead, tail = self._split_prompt(role.prompt if prompt is None else prompt)
         prefix, suffix = [*role.prefix_ids, *lead], list(role.suffix_ids)
         room = self.contract.max_length - len(prefix) - len(suffix)
-        ahead = len(self._bodies([tail])[0]) if tail else 0
-        if room <= ahead:
+        tail_ids = self._bodies([tail])[0] if tail else []
+        if room <= len(tail_ids):
             raise TextError(
-                f"the prompt takes {len(lead) + ahead} tokens and max_length is {self.contract.max_length}; "
+                f"the prompt takes {len(lead) + len(tail_ids)} tokens and max_length is {self.contract.max_length}; "
                 f"shorten the prompt"
             )
-        bodies = self._bodies([tail + check_text(text, row) for row, text in enumerate(texts)])
-        fixed = len(prefix) + len(suffix)
+        return _Frame(prefix, tail, tail_ids, suffix, room)
+
+    def _framed(self, bodies: list[list[int]], frame: _Frame) -> Tokenized:
+        fixed = len(frame.prefix) + len(frame.suffix)
         lengths = np.array([len(body) + fixed for body in bodies], dtype=np.int64)
         truncation = Truncation(lengths, lengths > self.contract.max_length)
-        ids = [[*prefix, *body[:room], *suffix] or [self._stand_in()] for body in bodies]
-        return Tokenized(ids, truncation, 0 if self.contract.pool_prompt else len(prefix) + ahead)
+        ids = [[*frame.prefix, *body[: frame.room], *frame.suffix] or [self._stand_in()] for body in bodies]
+        return Tokenized(ids, truncation, 0 if self.contract.pool_prompt else len(frame.prefix) + len(frame.tail_ids))
 
     def _bodies(self, texts: list[str]) -> list[list[int]]:
         encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)

@@ -1,7 +1,8 @@
 """Finetuning a decoder into an embedder."""
 
 from udever.train.fresh import FRESH, make_base
-from udever.train.loop import History, Step, finetune
+from udever.train.loop import History, Keeping, Step, Watch, finetune
+from udever.train.plan import Plan, plan
 from udever.train.recipe import run_recipe
 
-__all__ = ["FRESH", "History", "Step", "finetune", "make_base", "run_recipe"]
+__all__ = ["FRESH", "History", "Keeping", "Plan", "Step", "Watch", "finetune", "make_base", "plan", "run_recipe"]

@@ -1,28 +1,37 @@
 """`udever train`: a recipe from its TOML to a saved model."""
 
+import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from udever.config import ModelSettings, Recipe
-from udever.data.pairs import Pair, read_pairs
+from udever.data.mixture import Mixture
 from udever.embedder import Embedder
+from udever.errors import OutputError
 from udever.model.markers import with_markers
 from udever.storage import check_replaceable
+from udever.train import sharding
+from udever.train.checkpoint import checkpoints
 from udever.train.fresh import FRESH, make_base
-from udever.train.loop import History, finetune
+from udever.train.log import FIGURE, Log, draw
+from udever.train.loop import History, Keeping, Watch, finetune
+from udever.train.world import World
 
 RECIPE_FILE = "recipe.toml"
+_TOKENIZER_TEXTS = 200_000
 
 
-def load_base(settings: ModelSettings, pairs: Sequence[Pair] = (), seed: int = 0) -> Embedder:
+def load_base(settings: ModelSettings, texts: Iterable[str] = (), seed: int = 0) -> Embedder:
     """The backbone in float32, under the contract the recipe asks for.
 
-    The base named `FRESH` is made on the spot: a tokenizer trained on the texts of `pairs`, random weights.
+    The base named `FRESH` is made on the spot: a tokenizer trained on `texts`, random weights.
     """
     if settings.base == FRESH:
         with tempfile.TemporaryDirectory() as scratch:
-            make_base([text for pair in pairs for text in (pair.anchor, pair.positive)], Path(scratch), seed=seed)
+            make_base(list(texts), Path(scratch), seed=seed)
             embedder = load_base(settings.model_copy(update={"base": scratch}))
         embedder.name = FRESH
         return embedder
@@ -43,37 +52,128 @@ def load_base(settings: ModelSettings, pairs: Sequence[Pair] = (), seed: int = 0
     return embedder
 
 
-def run_recipe(recipe: Recipe, *, show_progress: bool = True) -> History:
+def open_recipe(recipe: Recipe) -> tuple[Embedder, Mixture]:
+    """The model and the data of a recipe, ready to train."""
+    mixture = Mixture.open(recipe.data, batch_size=recipe.training.batch_size, seed=recipe.training.seed)
+    texts = mixture.texts(_TOKENIZER_TEXTS) if recipe.model.base == FRESH else ()
+    return load_base(recipe.model, texts, recipe.training.seed), mixture
+
+
+def checkpoint_folder(recipe: Recipe) -> Path:
+    """Where the recipe's checkpoints and log go."""
+    output = Path(recipe.output.folder)
+    return (
+        Path(recipe.watch.checkpoints) if recipe.watch.checkpoints else output.with_name(f"{output.name}-checkpoints")
+    )
+
+
+def run_recipe(
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    restart: bool = False,
+    allow_changes: bool = False,
+    evaluate: Callable[[Embedder], dict[str, float]] | None = None,
+    show_progress: bool = True,
+) -> History:
     """Train as `recipe` says and write the model, its card and the resolved recipe into the output folder.
 
-    Raises before any work where the output folder holds something that is not a model.
+    `resume` goes on from the last checkpoint (from the beginning where there is none), `restart` deletes what
+    there is; raises OutputError for neither where a run was begun, and for a changed recipe or data without
+    `allow_changes`. Raises before any work where the output folder holds something that is not a model.
+    `evaluate` scores the model on the way. Every process torchrun started calls this.
     """
-    folder = Path(recipe.output.folder)
+    folder, kept = Path(recipe.output.folder), checkpoint_folder(recipe)
     check_replaceable(folder)
-    pairs = [pair for path in recipe.data.pairs for pair in read_pairs(path, "train")]
-    embedder = load_base(recipe.model, pairs, recipe.training.seed)
-    history = finetune(embedder, pairs, recipe.training, show_progress=show_progress)
-    save_trained(embedder, recipe, history, len(pairs), folder)
+    _check_begun(kept, resume=resume, restart=restart)
+    embedder, mixture = open_recipe(recipe)
+    world = World.from_environment(embedder.device)
+    if restart and world.leads:
+        shutil.rmtree(kept, ignore_errors=True)
+    world.wait()
+    watch = recipe.watch
+    # Watching changes no weight: other settings of it are no other run.
+    same = recipe.model_dump(mode="json", exclude={"watch": True, "output": True, "training": {"memory_gb"}})
+    keeping = Keeping(kept, same, watch.checkpoint_every, watch.keep, resume, allow_changes)
+    with Log.open(kept, tensorboard=watch.tensorboard, enabled=world.leads) as log:
+        told = Watch(log.start, log.step, log.scores, evaluate, watch.evaluate_every)
+        history = finetune(
+            embedder, mixture, recipe.training, recipe.loss, keeping=keeping, watch=told, show_progress=show_progress
+        )
+        history = replace(history, steps=log.steps or history.steps, scores=log.all_scores or history.scores)
+    if not history.stopped:
+        _finish(embedder, recipe, history, mixture, world)
+    world.wait()
     return history
 
 
-def save_trained(embedder: Embedder, recipe: Recipe, history: History, num_pairs: int, folder: Path) -> None:
-    """Write the trained model into `folder`, with its recipe beside the weights."""
+def _check_begun(folder: Path, *, resume: bool, restart: bool) -> None:
+    if resume and restart:
+        raise OutputError("both --resume and --restart were given; give one of them")
+    if checkpoints(folder) and not (resume or restart):
+        raise OutputError(
+            f"{folder} holds the checkpoints of an earlier run; go on with --resume, or begin anew with --restart"
+        )
+
+
+def _finish(embedder: Embedder, recipe: Recipe, history: History, mixture: Mixture, world: World) -> None:
+    model: Any = embedder.backbone
+    if sharding.is_sharded(model):
+        embedder = _whole(embedder, recipe, world)
+    if world.leads:
+        save_trained(embedder, recipe, history, mixture, Path(recipe.output.folder))
+
+
+def _whole(embedder: Embedder, recipe: Recipe, world: World) -> Embedder:
+    """The trained model with all its weights on the leading process; the others keep what they have."""
+    from udever.model.adapters import apply_tuning
+    from udever.train.loop import pick_tuning
+
+    state = sharding.gather(embedder.backbone)
+    if not world.leads:
+        return embedder
+    fresh = load_base(recipe.model)
+    training = recipe.training
+    model: Any = fresh.backbone
+    apply_tuning(model, pick_tuning(model, training), lora_rank=training.lora_rank, lora_alpha=training.lora_alpha)
+    model.load_state_dict(state)
+    fresh.weights_changed()
+    return fresh
+
+
+def save_trained(embedder: Embedder, recipe: Recipe, history: History, mixture: Mixture, folder: Path) -> None:
+    """Write the trained model into `folder`, with its recipe, its log and its figure beside the weights."""
     embedder.save(
         folder,
         merged=recipe.output.save == "merged",
         base=recipe.model.base,
-        notes=_notes(recipe, history, num_pairs),
-        extra_files={RECIPE_FILE: recipe.to_toml()},
+        notes=_notes(recipe, history, mixture),
+        extra_files={RECIPE_FILE: recipe.to_toml(), FIGURE: draw(history)},
     )
 
 
-def _notes(recipe: Recipe, history: History, num_pairs: int) -> str:
+def _notes(recipe: Recipe, history: History, mixture: Mixture) -> str:
     last = history.steps[-20:]
+    loss = sum(step.loss for step in last) / max(1, len(last))
+    data = "".join(
+        f"| {d.name} | {'' if d.num_pairs is None else format(d.num_pairs, ',')} | {d.share:.3f} | "
+        f"{', '.join(d.languages) or '-'} |\n"
+        for d in mixture.describe()
+    )
+    scores = "".join(
+        f"| {step} | {', '.join(f'{name} {value:.4f}' for name, value in found.items())} |\n"
+        for step, found in history.scores
+    )
+    table = f"\n| step | held-out rows |\n|---|---|\n{scores}" if scores else ""
     return f"""
 ## Training
 
-{num_pairs:,} pairs, {len(history.steps):,} steps of {recipe.training.batch_size}, {history.num_trainable:,} parameters
-moved; mean loss of the last {len(last)} steps {sum(step.loss for step in last) / len(last):.3f};
-{history.num_truncated:,} texts were cut at {recipe.model.max_length} tokens. The resolved recipe is in `{RECIPE_FILE}`.
+{len(history.steps):,} steps of {recipe.training.batch_size}, {history.num_trainable:,} parameters moved; mean loss of
+the last {len(last)} steps {loss:.3f}; {history.num_truncated:,} texts were cut at {recipe.model.max_length} tokens.
+The resolved recipe is in `{RECIPE_FILE}`.
+
+| data | pairs | share | languages |
+|---|---|---|---|
+{data}{table}
+![loss and scores]({FIGURE})
 """

@@ -1,0 +1,121 @@
+"""`udever classify`: a filter or labeller from examples, and its labels for a corpus."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from udever.cli.app import Device, Dtype, Seed, app, console, quiet_transformers
+from udever.cli.corpus import (
+    BatchTokens,
+    Column,
+    IdColumn,
+    Inputs,
+    RayAddress,
+    Split,
+    Threads,
+    WindowRows,
+    Workers,
+    load_step,
+    report,
+)
+
+if TYPE_CHECKING:
+    from udever.corpus import VectorStep
+
+classify = typer.Typer(help="Label texts from a handful of examples.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(classify, name="classify")
+
+
+def _records(inputs: list[str], split: str | None, wanted: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    from udever.corpus import find_sources, read_records
+    from udever.corpus.rows import Broken
+    from udever.errors import DataError
+
+    for source in find_sources(inputs, split):
+        for number, record in read_records(source, wanted):
+            where = f"{source.name} row {number}"
+            if isinstance(record, Broken):
+                raise DataError(f"{where}: {record.reason}; mend it or take it out")
+            yield where, record
+
+
+@classify.command()
+def fit(
+    examples: Annotated[list[str], typer.Argument(help="Labelled texts: files as for `embed`.", show_default=False)],
+    model: Annotated[str, typer.Option("--model", "-m", help="Model folder or hub name.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the filter and its report.")],
+    column: Column = "text",
+    label_column: Annotated[str, typer.Option(help="Column with the label, or a list of labels.")] = "label",
+    language_column: Annotated[str | None, typer.Option(help="Column with the language, for the report.")] = None,
+    group_column: Annotated[
+        str | None, typer.Option(help="Column that is alike for texts to be left out together (translations).")
+    ] = None,
+    separator: Annotated[str | None, typer.Option(help="Cut the label column here: several labels a text.")] = None,
+    precision: Annotated[float | None, typer.Option(help="Precision wanted of every label given.")] = None,
+    dimensions: Annotated[int | None, typer.Option(help="Keep the first ones of each vector.")] = None,
+    split: Split = None,
+    seed: Seed = 0,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Fit a filter on labelled texts and report how good it is on texts it has not seen."""
+    from udever.classify import Fields, Settings, read_examples
+    from udever.classify import fit as run
+    from udever.embedder import Embedder
+    from udever.storage import check_replaceable
+
+    settings = Settings(precision, seed)
+    check_replaceable(output)
+    wanted = [name for name in (column, label_column, language_column, group_column) if name is not None]
+    fields = Fields(column, label_column, language_column, group_column)
+    read = read_examples(_records(examples, split, wanted), fields, separator)
+    quiet_transformers()
+    embedder = Embedder.load(model, dtype=dtype, device=device)
+    embeddings = embedder.encode(read.texts, dimensions=dimensions, show_progress=True)
+    made, told = run(embeddings, read, fingerprint=embedder.fingerprint, model=model, settings=settings)
+    made.save(output, {"report.json": told.json(), "report.md": told.markdown()})
+    console().print(told.markdown(), highlight=False, markup=False)
+    console().print(f"{output}: {len(made.labels):,} labels from {len(read):,} examples", highlight=False)
+
+
+def load_label_step(folder: Path, model: str | None, dtype: str, device: str, batch_tokens: int | None) -> "VectorStep":
+    """The step of `udever classify apply`; also what a Ray actor makes for itself."""
+    from udever.classify import Filter
+    from udever.corpus import VectorStep
+
+    made = Filter.load(folder)
+    options = {"role": made.role, "batch_tokens": batch_tokens, "dimensions": made.dimensions}
+    inner = load_step(model or made.model, dtype, device, options, made.check)
+    return VectorStep(inner, made.made, made.identity, made.records, made.show)
+
+
+@classify.command()
+def apply(
+    folder: Annotated[Path, typer.Argument(metavar="FILTER", help="Folder of `classify fit`.", show_default=False)],
+    inputs: Inputs,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write; an unfinished one is gone on with.")],
+    model: Annotated[str | None, typer.Option("--model", "-m", help="The model, where it has moved.")] = None,
+    column: Column = "text",
+    id_column: IdColumn = "id",
+    split: Split = None,
+    batch_tokens: BatchTokens = None,
+    window_rows: WindowRows = 8192,
+    ray: RayAddress = None,
+    workers: Workers = 1,
+    threads: Threads = 1,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Label a corpus: shards like those of `udever embed`, with probabilities and labels."""
+    from functools import partial
+
+    from udever.corpus import Columns, Reading, run_job, runner_for
+
+    reading = Reading(inputs, Columns(column, id_column), split, window_rows)
+    reading.sources()
+    load = partial(load_label_step, folder, model, dtype, device, batch_tokens)
+    step = load()
+    runner = runner_for(load, ray, workers, threads, gpus=step.inner.num_gpus)
+    report(output, run_job(step, reading, output, runner=runner), "labelled")

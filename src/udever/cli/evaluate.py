@@ -1,0 +1,76 @@
+"""`udever eval`: score models on tasks."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from udever.cli.app import Device, Dtype, app, console
+
+if TYPE_CHECKING:
+    from udever.evaluate.endpoint import EndpointOptions
+
+
+@app.command("eval")
+def evaluate(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="Model folders or hub names; st:NAME for sentence-transformers; bm25, char-tfidf, random.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for results.")] = Path("results"),
+    suite: Annotated[str | None, typer.Option(help="Tasks inside the package: universal.")] = None,
+    data: Annotated[list[Path] | None, typer.Option(help="Folder with task.json, or of such folders.")] = None,
+    mteb: Annotated[list[str] | None, typer.Option(help="Public task or benchmark by name.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Only these, by name, with commas between.")] = None,
+    overrides: Annotated[Path | None, typer.Option(help="JSON: {task folder: {key of task.json: value}}.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible server; MODEL is its name.")] = None,
+    key_variable: Annotated[str, typer.Option(help="Environment variable with the server's key.")] = "OPENAI_API_KEY",
+    batch_texts: Annotated[int, typer.Option(min=1, help="Most texts in one request to the server.")] = 128,
+    prompts: Annotated[Path | None, typer.Option(help="JSON: {task, type or role: prompt}.")] = None,
+    instructions: Annotated[bool, typer.Option(help="Tell the model what each task wants.")] = False,
+    name: Annotated[str | None, typer.Option(help="Name of the model in results, such as org/model.")] = None,
+    dimensions: Annotated[int | None, typer.Option(min=1, help="Keep the first ones of each vector.")] = None,
+    batch_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens in one forward pass.")] = None,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Score models on tasks; without --data, --mteb or --suite on the universal suite. What is scored is kept."""
+    from udever.evaluate.candidates import ModelOptions, candidate
+    from udever.evaluate.plan import Sources, plan, read_prompts
+    from udever.evaluate.run import run
+    from udever.evaluate.table import show
+
+    options = ModelOptions(
+        dtype=dtype,
+        device=device,
+        dimensions=dimensions,
+        batch_tokens=batch_tokens,
+        prompts=read_prompts(prompts),
+        instructions=instructions,
+        name=name,
+    )
+    sources = Sources(suite=suite, data=tuple(data or ()), mteb=tuple(mteb or ()), tasks=tasks, overrides=overrides)
+    jobs = plan(sources, output)
+    candidates = [candidate(model, options, _served(endpoint, model, key_variable, batch_texts)) for model in models]
+    _quiet_mteb()
+    outcomes = run(candidates, jobs, output, show_progress=True)
+    show(outcomes, console())
+    if any(outcome.failed for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def _served(url: str | None, model: str, key_variable: str, batch_texts: int) -> "EndpointOptions | None":
+    from udever.evaluate.endpoint import EndpointOptions
+
+    return EndpointOptions(url, model, key_variable, batch_texts=batch_texts) if url else None
+
+
+def _quiet_mteb() -> None:
+    """mteb's, datasets' and transformers' own bars would come between ours; read when they are first imported."""
+    for variable in ("TQDM_DISABLE", "HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(variable, "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -1,0 +1,40 @@
+"""`udever merge`: several models averaged into one."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from udever.cli.app import app, console, quiet_transformers
+
+
+class MethodOption(StrEnum):
+    """How weights are averaged."""
+
+    linear = "linear"
+    slerp = "slerp"
+
+
+@app.command()
+def merge(
+    models: Annotated[list[str], typer.Argument(help="Model folders or hub names.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    method: Annotated[MethodOption, typer.Option(help="Straight mean, or along the arc.")] = MethodOption.linear,
+    weights: Annotated[str | None, typer.Option(help="A number for each model: 2,1. All alike if left out.")] = None,
+) -> None:
+    """Average finetuned models of one architecture into one; adapters are folded in first."""
+    from udever.merge import merge_models
+
+    quiet_transformers()
+    merged = merge_models(models, output, method=method.value, weights=_numbers(weights))
+    console().print(f"{output}: {len(models)} models, fingerprint {merged.fingerprint}")
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise typer.BadParameter(f"weights is {text!r}; expected numbers such as 2,1") from error

@@ -1,0 +1,66 @@
+"""`udever negatives`: hard negatives for training pairs."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from udever.cli.app import Device, Dtype, Seed, app, console, quiet_transformers
+
+
+class SearchOption(StrEnum):
+    """What finds candidates."""
+
+    model = "model"
+    bm25 = "bm25"
+    both = "both"
+
+
+@app.command()
+def negatives(
+    model: Annotated[
+        str, typer.Argument(help="Model folder or hub name; bm25 for no model at all.", show_default=False)
+    ],
+    pairs: Annotated[Path, typer.Argument(help="Parquet or JSONL file of pairs.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
+    num_negatives: Annotated[int, typer.Option("--num-negatives", "-n", min=1, help="Negatives per row.")] = 4,
+    search: Annotated[SearchOption, typer.Option(help="What finds candidates.")] = SearchOption.model,
+    corpus: Annotated[Path | None, typer.Option(help="File to search; the pairs' positives if left out.")] = None,
+    column: Annotated[str, typer.Option(help="Column of the corpus that holds the text.")] = "text",
+    max_share: Annotated[float, typer.Option(help="Drop what scores above this share of the positive's score.")] = 0.95,
+    margin: Annotated[float | None, typer.Option(help="Drop what scores above the positive less this.")] = None,
+    skip_top: Annotated[int, typer.Option(min=0, help="Leave out this many of the best that remain.")] = 0,
+    sample_from: Annotated[int | None, typer.Option(help="Draw from this many of the best; else the best.")] = None,
+    scores: Annotated[bool, typer.Option("--scores", help="Write the scores, for distillation.")] = False,
+    instruction: Annotated[str | None, typer.Option(help="Instruction of the anchors.")] = None,
+    seed: Seed = 0,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Find hard negatives for training pairs: texts that look like the positive and are none."""
+    from udever.embedder import Embedder
+    from udever.negatives import Options, mine_negatives
+
+    words_only = model == "bm25"
+    options = Options(
+        num_negatives=num_negatives,
+        search="bm25" if words_only else search.value,
+        corpus=corpus,
+        column=column,
+        max_share=max_share,
+        margin=margin,
+        skip_top=skip_top,
+        sample_from=sample_from,
+        scores=scores,
+        instruction=instruction,
+        seed=seed,
+    )
+    quiet_transformers()
+    embedder = None if words_only else Embedder.load(model, dtype=dtype, device=device)
+    found = mine_negatives(embedder, pairs, output, options, show_progress=True)
+    console().print(
+        f"{output}: {found.num_rows:,} pairs, {found.num_train:,} of split train; {found.num_full:,} with "
+        f"{num_negatives} negatives, {found.num_without:,} with none; {found.num_documents:,} texts searched; "
+        f"{found.num_replaced:,} rows had negatives, which were replaced"
+    )

@@ -1,0 +1,91 @@
+"""`udever report` and `udever plane`: results as a page, and parallel texts before and after finetuning."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from udever.cli.app import Device, Dtype, Seed, app, console, quiet_transformers
+
+
+class MethodOption(StrEnum):
+    """How embeddings are laid on a plane."""
+
+    pca = "pca"
+    umap = "umap"
+
+
+@app.command()
+def report(
+    results: Annotated[list[Path], typer.Argument(help="Folders written by `udever eval`.", show_default=False)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for report.html, figures and tables.")],
+    labels: Annotated[
+        Path | None, typer.Option(help="TOML or CSV: model -> name, family, train_language, kind, tuning, size.")
+    ] = None,
+    shares: Annotated[
+        Path | None, typer.Option(help="CSV language,percent: shares in pre-training; BLOOM's if left out.")
+    ] = None,
+    plane: Annotated[Path | None, typer.Option(help="Folder written by `udever plane`, to be shown too.")] = None,
+    against: Annotated[str | None, typer.Option(help="Model that the others are compared with.")] = None,
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Evaluation report",
+) -> None:
+    """Turn results of one or many models into tables and figures on one page."""
+    from udever.evaluate.analyses import ReportOptions, read_labels, read_plane, read_shares, write_benchmark_report
+    from udever.evaluate.store import read_scores
+    from udever.storage import check_replaceable
+
+    check_replaceable(output)
+    options = ReportOptions(
+        title=title,
+        labels=read_labels(labels) if labels else {},
+        shares=read_shares(shares) if shares else None,
+        plane=read_plane(plane) if plane else None,
+        against=against,
+    )
+    models = read_scores(results)
+    sections = write_benchmark_report(models, output, options, show_progress=True)
+    out = console()
+    out.print(f"{output / 'report.html'}: {len(models)} models", highlight=False, markup=False)
+    for section in sections:
+        if section.missing:
+            out.print(f"  without {section.title}: {section.missing}", highlight=False, markup=False)
+
+
+@app.command()
+def plane(
+    before: Annotated[str, typer.Argument(help="Model folder or hub name.", show_default=False)],
+    after: Annotated[str, typer.Argument(help="The same model finetuned.", show_default=False)],
+    texts: Annotated[
+        Path, typer.Argument(help="Parquet or JSONL with a column per language (eng-Latn).", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the figure and its number.")],
+    language: Annotated[
+        list[str] | None, typer.Option(help="Column to take; or what sentence1 and sentence2 are.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=2, help="Most texts in each language.")] = 300,
+    method: Annotated[MethodOption, typer.Option(help="How to lay them on a plane.")] = MethodOption.pca,
+    seed: Seed = 0,
+    dtype: Dtype = "auto",
+    device: Device = "auto",
+) -> None:
+    """Show how close translations are before and after finetuning: a figure and a number."""
+    from udever.embedder import Embedder
+    from udever.evaluate.analyses import make_plane, read_parallel, write_plane
+    from udever.storage import check_replaceable
+
+    check_replaceable(output)
+    quiet_transformers()
+    parallel = read_parallel(texts, language or (), limit=limit, seed=seed)
+    flat = [text for name in parallel.languages for text in parallel.texts[name]]
+    sides = [
+        (name, Embedder.load(name, dtype=dtype, device=device).encode(flat, show_progress=True))
+        for name in (before, after)
+    ]
+    found = make_plane(parallel, sides[0], sides[1], method=method.value, seed=seed)
+    write_plane(found, output, num_repeated=parallel.num_repeated)
+    out = console()
+    out.print(f"{output / 'plane.html'}: {parallel.num_rows} texts in {', '.join(parallel.languages)}", highlight=False)
+    if parallel.num_repeated:
+        out.print(f"  left out {parallel.num_repeated} rows that repeat a text", highlight=False)
+    out.print(found.sentence(), highlight=False, markup=False)

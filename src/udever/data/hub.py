@@ -1,0 +1,61 @@
+"""Data sets of the hub, and streams, by the `datasets` package."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from udever.data.columns import choose_columns, normalise
+from udever.data.files import BATCH_ROWS, JSON_SUFFIXES, rename
+from udever.data.settings import DatasetSettings
+from udever.errors import DataError
+
+
+def _load(**arguments: Any) -> Any:
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise DataError("data of the hub and streams need the datasets package: pip install 'udever[train]'") from error
+    return load_dataset(**arguments)
+
+
+def load_hub(settings: DatasetSettings, *, streaming: bool) -> Any:
+    """The data set `settings` names, as `datasets` has it. Raises DataError where it cannot be had."""
+    arguments = {"path": settings.hub, "name": settings.config, "split": settings.hub_split}
+    try:
+        return _load(**arguments, revision=settings.revision, streaming=streaming)
+    except DataError:
+        raise
+    except Exception as error:  # whatever the hub's client and its readers raise: there is no common base
+        raise DataError(f"{settings.hub}: {one_line(error)}; check name, config, hub_split and the network") from error
+
+
+def stream_files(paths: list[Path]) -> Any:
+    """Local files as a stream."""
+    kind = "json" if paths[0].suffix in JSON_SUFFIXES else "parquet"
+    try:
+        return _load(path=kind, data_files=[str(path) for path in paths], split="train", streaming=True)
+    except DataError:
+        raise
+    except Exception as error:  # as above
+        raise DataError(f"{paths[0]} cannot be streamed: {one_line(error)}") from error
+
+
+def one_line(error: Exception) -> str:
+    """What an exception of another package says, on one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def hub_batches(dataset: Any, mapping: Mapping[str, str], where: str) -> Callable[[], Iterator[pa.RecordBatch]]:
+    """A function that reads all rows of a downloaded data set as normalised batches."""
+
+    def read() -> Iterator[pa.RecordBatch]:
+        chosen = choose_columns(dataset.column_names, mapping, where)
+        first = 0
+        for table in dataset.with_format("arrow").iter(BATCH_ROWS):
+            for batch in table.combine_chunks().to_batches():
+                yield normalise(rename(batch, chosen), where, first)
+                first += batch.num_rows
+
+    return read
