@@ -42,6 +42,8 @@ class Row:
     unit: str
     goal: float | None = None
     note: str = ""
+    at_most: bool = False
+    """Whether the goal is the most the ratio should be."""
 
 
 def timed(work: Callable[[], Any]) -> Contender:
@@ -90,13 +92,17 @@ def report(title: str, rows: Sequence[Row], json_path: Path | None) -> None:
     for heading in ("comparison", "ours", "peer", "unit", "ratio", "goal"):
         table.add_column(heading, justify="left" if heading in ("comparison", "unit") else "right")
     for row in rows:
-        numbers = ["" if rate is None else f"{rate:,.0f}" for rate in (row.ours, row.peer)]
+        numbers = ["" if rate is None else _number(rate) for rate in (row.ours, row.peer)]
         ratio = row.note if row.ratio is None else f"{row.ratio:.2f}"
-        goal = "" if row.goal is None else f">= {row.goal:g}"
+        goal = "" if row.goal is None else f"{'<=' if row.at_most else '>='} {row.goal:g}"
         table.add_row(row.name, *numbers, row.unit, ratio, goal)
     Console(width=None if Console().is_terminal else 150).print(table)
     if json_path is not None:
         json_path.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def add_options(parser: argparse.ArgumentParser, *, layers: int) -> None:

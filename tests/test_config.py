@@ -29,7 +29,7 @@ def write(tmp_path, text):
 def test_a_recipe_keeps_its_defaults_and_survives_the_round_trip(tmp_path):
     recipe = read_recipe(write(tmp_path, GOOD))
     assert recipe.training == TrainingSettings(learning_rate=2e-4)
-    assert recipe.training.temperature == 0.05
+    assert recipe.loss.temperature == 0.05
     again = read_recipe(write(tmp_path, recipe.to_toml()))
     assert isinstance(again, Recipe)
     assert again == recipe
@@ -58,3 +58,12 @@ def test_a_wrong_recipe_is_one_line_that_helps(tmp_path, change, says):
 def test_a_missing_recipe(tmp_path):
     with pytest.raises(RecipeError, match="is not a file"):
         read_recipe(tmp_path / "none.toml")
+
+
+def test_matryoshka_weights_go_with_matryoshka_dimensions():
+    from udever.config import LossSettings
+
+    with pytest.raises(ValueError, match="1 matryoshka_weights for 2 matryoshka dimensions"):
+        LossSettings(matryoshka=[64, 32], matryoshka_weights=[1.0])
+    options = LossSettings(matryoshka=[64, 32], matryoshka_weights=[1.0, 0.5], margin=0.1).options()
+    assert (options.dimensions, options.dimension_weights, options.margin) == ((64, 32), (1.0, 0.5), 0.1)

@@ -4,20 +4,27 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from udever.errors import TextError
+
 
 class FakeEmbedder:
     """Bags of words hashed into unit vectors: texts that share words are near one another."""
 
     num_dimensions = 64
 
-    def __init__(self, fingerprint="abc123"):
+    def __init__(self, fingerprint="abc123", name="fake"):
         self.fingerprint = fingerprint
+        self.name = name
         self.calls = []
+        self.seen = []
 
     def _encode(self, role, texts, dimensions):
         single = isinstance(texts, str)
         texts = [texts] if single else list(texts)
         self.calls.append((role, len(texts)))
+        if any("unembeddable" in text for text in texts):
+            raise TextError("row 0 gives a vector that is not finite")
+        self.seen += texts
         words = [text.lower().split() for text in texts]
         vectors = np.full((len(texts), dimensions or self.num_dimensions), 1e-3, dtype=np.float32)
         for vector, here in zip(vectors, words, strict=True):
@@ -45,4 +52,63 @@ def embedder():
 
 @pytest.fixture
 def other_embedder():
-    return FakeEmbedder("def456")
+    return FakeEmbedder("def456", "other")
+
+
+@pytest.fixture
+def lance(tmp_path):
+    """An empty store on disk."""
+    from udever.index.lance import LanceStore
+
+    return LanceStore(tmp_path / "lance-index")
+
+
+@pytest.fixture(params=["lance", "qdrant"])
+def store(request, tmp_path):
+    """An empty store of either kind."""
+    if request.param == "lance":
+        return request.getfixturevalue("lance")
+    from qdrant_client import QdrantClient
+
+    from udever.index.qdrant import QdrantStore
+
+    return QdrantStore("http://nowhere:6333/chunks", QdrantClient(":memory:"), "chunks")
+
+
+@pytest.fixture(scope="session")
+def put():
+    """Write files given as {path: text or bytes} below a folder; return the folder."""
+
+    def write(root, files):
+        for name, content in files.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return root
+
+    return write
+
+
+def update(store, paths, embedder, *, model="fake", rebuild=False, **settings):
+    from udever.index.update import Settings, update_index
+
+    return update_index(store, paths, lambda name: embedder, Settings(model, **settings), rebuild=rebuild)
+
+
+def contents(store):
+    """Everything in the index but times and ids of versions: {chunk id: (...)}, {path: record}."""
+    ids, embeddings = store.embeddings()
+    assert len(ids) == len(set(ids)), "a chunk is there twice"
+    found = {hit.id: hit for hit in store.take(ids)}
+    chunks = {
+        name: (found[name].path, found[name].chunk, vector.tobytes())
+        for name, vector in zip(ids, embeddings, strict=True)
+    }
+    files = {path: (r.size_bytes, r.digest, r.num_chunks, r.reason) for path, r in store.files().items()}
+    return chunks, files
+
+
+@pytest.fixture(scope="session")
+def index():
+    """The helpers above: `index.update(store, paths, embedder, ...)`, `index.contents(store)`."""
+    return SimpleNamespace(update=update, contents=contents, embedder=FakeEmbedder)

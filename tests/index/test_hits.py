@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from udever.errors import ContractError, DataError
-from udever.index import EmbeddingTable, search
+from udever.index import EmbeddingTable, search_files
 from udever.index.table import Header, write
 
 TEXTS = ["how to parse json", "open a file", "sort a list of numbers", "the weather today", "parse a date"]
@@ -27,7 +27,7 @@ def store(embedder, path, texts, *, role="document", dimensions=64):
 
 def test_one_file(embedder, tmp_path):
     store(embedder, tmp_path / "a.parquet", TEXTS)
-    hits = search(embedder, tmp_path / "a.parquet", "sort numbers", k=2)
+    hits = search_files(embedder, tmp_path / "a.parquet", "sort numbers", top_k=2)
     assert (hits[0].id, hits[0].text, hits[0].source) == ("a2", TEXTS[2], "a.parquet")
     assert len(hits) == 2 and hits[0].score > hits[1].score
     assert embedder.calls[-1] == ("query", 1)
@@ -39,8 +39,8 @@ def test_a_folder_of_files_is_one_corpus(embedder, tmp_path):
     for name, texts in (("a", []), ("b", TEXTS[:2]), ("c", []), ("d", TEXTS[2:]), ("e", [])):
         store(embedder, tmp_path / "parts" / f"{name}.parquet", texts)
     for query in ("parse", "weather", "open list"):
-        whole = search(embedder, tmp_path / "whole", query, k=9)
-        parts = search(embedder, tmp_path / "parts", query, k=9)
+        whole = search_files(embedder, tmp_path / "whole", query, top_k=9)
+        parts = search_files(embedder, tmp_path / "parts", query, top_k=9)
         assert [(hit.text, hit.score) for hit in parts] == [(hit.text, pytest.approx(hit.score)) for hit in whole]
         assert len(parts) == 5
         assert [TEXTS[:2], TEXTS[2:]]["bd".index(parts[0].id[0])][int(parts[0].id[1])] == parts[0].text
@@ -48,43 +48,34 @@ def test_a_folder_of_files_is_one_corpus(embedder, tmp_path):
 
 def test_the_query_takes_the_dimensions_and_role_of_the_file(embedder, tmp_path):
     store(embedder, tmp_path / "a.parquet", TEXTS, role="symmetric", dimensions=16)
-    assert search(embedder, tmp_path, "the weather today", k=1)[0].score == pytest.approx(1, abs=1e-6)
+    assert search_files(embedder, tmp_path, "the weather today", top_k=1)[0].score == pytest.approx(1, abs=1e-6)
     assert embedder.calls[-1] == ("symmetric", 1)
 
 
 def test_another_model_is_refused(embedder, other_embedder, tmp_path):
     store(embedder, tmp_path / "a.parquet", TEXTS)
     with pytest.raises(ContractError, match=r"abc123.*def456.*embed the texts again"):
-        search(other_embedder, tmp_path, "parse")
+        search_files(other_embedder, tmp_path, "parse")
 
 
 def test_files_of_two_models_are_refused(embedder, other_embedder, tmp_path):
     store(embedder, tmp_path / "a.parquet", TEXTS)
     store(other_embedder, tmp_path / "b.parquet", TEXTS)
     with pytest.raises(ContractError, match=r"a\.parquet.*b\.parquet.*abc123.*def456.*embed the texts of both"):
-        search(embedder, tmp_path, "parse")
+        search_files(embedder, tmp_path, "parse")
 
 
 def test_a_stranger_among_embeddings_files_is_not_passed_over(embedder, tmp_path):
     store(embedder, tmp_path / "a.parquet", TEXTS)
     pq.write_table(pa.table({"x": [1]}), tmp_path / "b.parquet")
     with pytest.raises(DataError, match=r"b\.parquet is no embeddings file"):
-        search(embedder, tmp_path, "parse")
+        search_files(embedder, tmp_path, "parse")
 
 
-def test_a_folder_of_sources_is_searched_without_an_index(embedder, tmp_path):
-    (tmp_path / "notes.md").write_text("the weather today\n")
-    (tmp_path / "a.py").write_text("x = 1\n\n\ndef parse ( text ) :\n    return json\n")
-    pq.write_table(pa.table({"x": [1]}), tmp_path / "data.parquet")
-    hits = search(embedder, tmp_path, "parse json", k=1)
-    assert [(hit.id, hit.source) for hit in hits] == [("a.py:4-5", "a.py")]
-    assert hits[0].text.startswith("def parse")
-
-
-def test_nothing_to_search(embedder, tmp_path):
-    with pytest.raises(DataError, match="neither embeddings files nor text files"):
-        search(embedder, tmp_path, "parse")
+def test_nothing_to_search_files(embedder, tmp_path):
+    with pytest.raises(DataError, match="holds no embeddings files"):
+        search_files(embedder, tmp_path, "parse")
     with pytest.raises(DataError, match="does not exist"):
-        search(embedder, tmp_path / "none", "parse")
-    with pytest.raises(DataError, match="k is 0"):
-        search(embedder, tmp_path, "parse", k=0)
+        search_files(embedder, tmp_path / "none", "parse")
+    with pytest.raises(DataError, match="top_k is 0"):
+        search_files(embedder, tmp_path, "parse", top_k=0)

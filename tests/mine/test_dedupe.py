@@ -3,16 +3,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from udever.data.minhash import jaccard, shingles
 from udever.data.pairs import Pair
-from udever.mine.dedupe import (
-    MAX_SAME_ANCHOR,
-    THRESHOLD,
-    NearDuplicates,
-    dedupe,
-    jaccard,
-    shingles,
-    signature,
-)
+from udever.mine.dedupe import MAX_SAME_ANCHOR, THRESHOLD, NearDuplicates, dedupe
 
 WORDS = st.lists(st.sampled_from(["alpha", "beta", "gamma", "delta", "epsilon", "zeta"]), min_size=1, max_size=12)
 ROWS = st.lists(
@@ -90,12 +83,6 @@ def test_an_anchor_that_many_share_is_kept_once_and_few_share_a_group():
     assert skipped == {"row: anchor that over 3 rows share": MAX_SAME_ANCHOR + 1}
     assert len({pair.group for pair in kept if pair.anchor == "Open it."} - {None}) == 1
     assert [pair.group for pair in kept if pair.anchor == "Once."] == [None]
-
-
-def test_the_signature_estimates_the_similarity():
-    left = shingles(" ".join(f"w{i}" for i in range(400)))
-    right = shingles(" ".join(f"w{i}" for i in range(100, 500)))
-    assert abs((signature(left) == signature(right)).mean() - jaccard(left, right)) < 0.2
 
 
 def test_near_duplicates_are_found_among_many():

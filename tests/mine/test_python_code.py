@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from udever.mine.python_code import docstring, python_pairs, string_rows, without_docstring
+from udever.mine.python_code import docstring, python_pairs, without_docstring
+from udever.source.python_code import string_rows
 
 
 def mined(text: str, skipped: Counter[str] | None = None):

@@ -3,7 +3,8 @@ from collections import Counter
 
 import pytest
 
-from udever.mine.tree_code import GRAMMARS, comment_text, tree_pairs
+from udever.mine.tree_code import comment_text, tree_pairs
+from udever.source.tree_code import GRAMMARS
 
 
 def mined(text: str, suffix: str, skipped: Counter[str] | None = None):

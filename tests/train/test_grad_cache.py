@@ -169,3 +169,22 @@ def test_a_plan_says_what_fits():
         Budget.from_memory(1e6, 1e6, 2048)
     assert grad_cache.is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
     assert not grad_cache.is_out_of_memory(RuntimeError("shapes do not match"))
+
+
+def test_loss_and_gradients_are_those_of_sentence_transformers_cached_loss(decoders, tools, tmp_path):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.losses import CachedMultipleNegativesRankingLoss
+
+    plain = Embedder.load(decoders("bloom"), dtype="float32")
+    plain.save(tmp_path / "model")
+    theirs = SentenceTransformer(str(tmp_path / "model"), device="cpu", model_kwargs={"dtype": torch.float32})
+    batch = tools.mixture(tools.pairs[:12], 12).batch(0)
+    ours, found = tools.gradients(Embedder.load(tmp_path / "model", dtype="float32"), batch, Budget(40, 0))
+    loss_of = CachedMultipleNegativesRankingLoss(theirs, scale=20.0, mini_batch_size=4)
+    columns = [[pair.anchor for pair in batch.pairs], [pair.positive for pair in batch.pairs]]
+    loss = loss_of([theirs.preprocess(column) for column in columns], torch.arange(12))
+    loss.backward()
+    assert ours.loss == pytest.approx(loss.item(), rel=1e-5)
+    inner = theirs[0].auto_model
+    expected = {name.removeprefix("transformer."): p.grad for name, p in inner.named_parameters()}
+    tools.assert_close(found, expected, rtol=1e-3, atol=1e-5)

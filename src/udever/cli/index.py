@@ -136,7 +136,8 @@ def _show(hits: list["Hit"], query: str, num_lines: int, *, as_json: bool) -> No
     if not hits:
         typer.echo("no hits", err=True)
     for hit in hits:
-        what = " ".join(part for part in (hit.kind, " > ".join(filter(None, (hit.parent, hit.name)))) if part)
+        joint = " > " if hit.kind == "section" else "."
+        what = f"{hit.kind or ''} {joint.join(filter(None, (hit.parent, hit.name)))}"
         where = hit.id if hit.first_line is not None else hit.source or hit.id
         say(f"{hit.score:.3f}  {where}  {what}".rstrip(), style="bold")
         for number, line in snippet(hit, query, num_lines) if num_lines else []:

@@ -1,18 +1,171 @@
 """Where rooms that never import one another meet: an index and a classifier as the server takes them."""
 
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from udever.embedder import Embedder
-    from udever.serve import Classifier, IndexPort
+    from udever.index import Hit
+    from udever.index.query import Filters, Index, Mode
+    from udever.serve import Classifier, IndexPort, MapPoints
+
+_KEPT_S = 60.0
+"""How old a map may be before it is drawn again."""
 
 
-def index_port(embedder: "Embedder", path: Path) -> "IndexPort":
-    """The embeddings file at `path`, searched exactly. Raises DataError or ContractError where it does not fit."""
-    raise NotImplementedError
+def index_port(embedder: "Embedder", place: str) -> "IndexPort":
+    """The index or embeddings files at `place`. Raises DataError or ContractError where they do not fit."""
+    from udever.index.hits import embeddings_at
+    from udever.index.query import Index
+    from udever.serve import IndexPort
+
+    if embeddings_at(place):
+        return _Files(embedder, Path(place)).port()
+    index = Index.open(place)
+    index.check(embedder)
+    return IndexPort(
+        search=index.find,
+        name=index.store.uri,
+        count=index.store.count,
+        dimensions=index.manifest.dimensions,
+        points=_Map(index).points,
+        texts=lambda ids: _texts(index, ids),
+    )
 
 
-def classifier_port(embedder: "Embedder", folder: Path) -> "Classifier":
-    """The classifier in `folder`. Raises DataError or ContractError where it does not fit the model."""
-    raise NotImplementedError
+def _texts(index: "Index", ids: Sequence[str]) -> "Mapping[str, Hit]":
+    from udever.index import Hit
+
+    return {
+        found.id: Hit(score=0.0, id=found.id, source=found.path, **asdict(found.chunk))
+        for found in index.store.take(ids)
+    }
+
+
+class _Map:
+    """The points of an index, kept for a minute: drawing them reads every vector."""
+
+    def __init__(self, index: "Index") -> None:
+        self._index = index
+        self._drawn: tuple[float, int, MapPoints] | None = None
+
+    def points(self, limit: int) -> "MapPoints":
+        """At most `limit` points."""
+        from udever.index.projection import project
+        from udever.serve import MapPoints
+
+        if self._drawn is None or self._drawn[1] != limit or time.monotonic() - self._drawn[0] > _KEPT_S:
+            found, embeddings = self._index.points(limit)
+            columns = {
+                "language": [chunk.chunk.language or "" for chunk in found],
+                "kind": [chunk.chunk.kind for chunk in found],
+                "source": [chunk.path for chunk in found],
+            }
+            xy = project(embeddings) if found else np.empty((0, 2), np.float32)
+            self._drawn = (time.monotonic(), limit, MapPoints(xy, [chunk.id for chunk in found], columns))
+        return self._drawn[2]
+
+
+class _Files:
+    """Embeddings files, held in memory and searched exactly; by meaning alone, for they hold nothing else."""
+
+    def __init__(self, embedder: "Embedder", path: Path) -> None:
+        from udever.errors import ContractError, DataError
+        from udever.index import Hit, read
+        from udever.index.hits import embeddings_files
+
+        self._name = str(path)
+        tables = [(file, *read(file)) for file in embeddings_files(path)]
+        for file, header, _ in tables:
+            if header.fingerprint != embedder.fingerprint:
+                raise ContractError(
+                    f"{file} was embedded by the model with fingerprint {header.fingerprint}, the model given has "
+                    f"{embedder.fingerprint}; serve the first, or embed the texts again with this one (udever embed)"
+                )
+        widths = {header.dimensions for _, header, _ in tables}
+        if len(widths) != 1:
+            raise DataError(f"{path} holds embeddings of {sorted(widths)} dimensions; expected one width")
+        self._dimensions = widths.pop()
+        self._embeddings = np.concatenate([table.embeddings for _, _, table in tables])
+        self._hits = [Hit(0.0, *row) for _, _, table in tables for row in _rows(table)]
+        self._row_of = {hit.id: row for row, hit in enumerate(self._hits)}
+
+    def port(self) -> "IndexPort":
+        """As the server takes it."""
+        from udever.serve import IndexPort
+
+        return IndexPort(
+            search=self.search,
+            name=self._name,
+            count=lambda: len(self._hits),
+            dimensions=self._dimensions,
+            points=self.points,
+            texts=lambda ids: {name: self._hits[self._row_of[name]] for name in ids if name in self._row_of},
+        )
+
+    def search(
+        self,
+        query: str,
+        embedding: "NDArray[np.float32] | None",
+        top_k: int = 10,
+        *,
+        mode: "Mode",
+        filters: "Filters",
+    ) -> "list[Hit]":
+        """The nearest texts. Raises DataError for words alone and for filters."""
+        from udever.errors import DataError
+        from udever.index import top_k as nearest
+
+        if embedding is None:
+            raise DataError("embeddings files are searched by meaning only; make an index with udever index")
+        if filters.languages or filters.paths or filters.kinds:
+            raise DataError("embeddings files know no language, path or kind; make an index with udever index")
+        scores, rows = nearest(embedding[None], self._embeddings, top_k)
+        return [
+            replace(self._hits[row], score=float(score)) for score, row in zip(scores[0], rows[0].tolist(), strict=True)
+        ]
+
+    def points(self, limit: int) -> "MapPoints":
+        """Evenly spread rows on a plane."""
+        from udever.index.projection import project
+        from udever.serve import MapPoints
+
+        rows = np.linspace(0, len(self._hits) - 1, min(limit, len(self._hits))).astype(int)
+        xy = project(self._embeddings[rows]) if len(rows) else np.empty((0, 2), np.float32)
+        return MapPoints(xy, [self._hits[row].id for row in rows])
+
+
+def _rows(table: object) -> "Iterable[tuple[str, str, str | None]]":
+    return zip(table.ids, table.texts, table.sources, strict=True)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def classifier_port(embedder: "Embedder", folder: Path, harmless: Sequence[str] = ()) -> "Classifier":
+    """The filter in `folder`; moderations flag all its labels but `harmless`.
+
+    Raises DataError for what is no filter or a label it does not have, ContractError for another model's.
+    """
+    from udever.classify import Filter
+    from udever.errors import DataError
+    from udever.serve import Classifier
+
+    filter_ = Filter.load(folder)
+    filter_.check(embedder.fingerprint)
+    unknown = [label for label in harmless if label not in filter_.labels]
+    if unknown:
+        raise DataError(f"harmless is {unknown[0]!r}; the filter's labels are {', '.join(filter_.labels)}")
+    return Classifier(
+        predict=filter_.predict,
+        decide=filter_.decide,
+        classes=filter_.labels,
+        name=folder.resolve().name,
+        harmless=frozenset(harmless),
+        role=filter_.role,  # pyright: ignore[reportArgumentType] # one of the three, as it was fitted
+        dimensions=filter_.dimensions,
+    )

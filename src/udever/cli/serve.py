@@ -11,8 +11,9 @@ from udever.cli.app import Device, Dtype, Model, app, console, quiet_transformer
 @app.command()
 def serve(
     model: Model,
-    index: Annotated[Path | None, typer.Option(help="Index or embeddings file to search.")] = None,
+    index: Annotated[str | None, typer.Option(help="Folder or URI of an index, or embeddings files.")] = None,
     classifier: Annotated[Path | None, typer.Option(help="Folder of `udever classify fit`.")] = None,
+    harmless: Annotated[list[str] | None, typer.Option(help="A label that moderations never flag.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     keys: Annotated[Path | None, typer.Option(help="File of Bearer keys, one a line; else UDEVER_KEYS.")] = None,
@@ -53,11 +54,11 @@ def serve(
     embedder = Embedder.load(model, dtype=dtype, device=device)
     service = Service(
         embedder,
-        name=name or Path(model).name,
+        name=name or Path(model).resolve().name,
         aliases=alias or (),
         limits=bounds,
         index=index_port(embedder, index) if index else None,
-        classifier=classifier_port(embedder, classifier) if classifier else None,
+        classifier=classifier_port(embedder, classifier, harmless or ()) if classifier else None,
         threads=threads,
     )
     run(service, host=host, port=port, keys=known, say=lambda line: out.print(line, highlight=False, markup=False))

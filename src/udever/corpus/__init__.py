@@ -1,5 +1,28 @@
-"""Whole files of texts into files of embeddings."""
+"""Corpora of any size into folders of embeddings or labels, resumable and provably whole."""
 
-from udever.corpus.embed import Summary, embed_file
+from udever.corpus.audit import Audit, audit
+from udever.corpus.embedding import EmbedStep, VectorStep
+from udever.corpus.folder import check_output
+from udever.corpus.inputs import find_sources
+from udever.corpus.job import Reading, Summary, run_job
+from udever.corpus.on_ray import RayRunner, runner_for
+from udever.corpus.rows import Columns, read_records
+from udever.corpus.steps import Output, Step
 
-__all__ = ["Summary", "embed_file"]
+__all__ = [
+    "Audit",
+    "Columns",
+    "EmbedStep",
+    "Output",
+    "RayRunner",
+    "Reading",
+    "Step",
+    "Summary",
+    "VectorStep",
+    "audit",
+    "check_output",
+    "find_sources",
+    "read_records",
+    "run_job",
+    "runner_for",
+]

@@ -1,119 +1,251 @@
-"""Reading texts one row at a time from JSONL, Parquet and plain text, so that size does not matter."""
+"""Reading rows one at a time from every format, so that size does not matter and a bad row is only itself."""
 
+import csv
 import gzip
+import io
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from udever.corpus.inputs import Source
 from udever.errors import DataError
 
+_BATCH = 1024
+_SHOWN = 200
+_FIELD_BYTES = 2**31 - 1
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A text to embed. `number` counts the rows (lines, in files of lines) from 0."""
 
+class Row(NamedTuple):
+    """A text to embed. `number` counts a source's rows (lines, in files of lines) from 0."""
+
+    place: str
     number: int
     id: str
     text: str
-    source: str | None
+    source: str
 
 
-def _suffix(path: Path) -> str:
-    """The suffix that tells the format: of `a.jsonl.gz` that is `.jsonl`."""
-    return Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+class BadRow(NamedTuple):
+    """A row that cannot be embedded: where it stands, what stands there, and why it cannot."""
+
+    place: str
+    number: int
+    id: str | None
+    text: str | None
+    reason: str
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+class Broken(NamedTuple):
+    """A row of a file that is no record at all."""
+
+    content: str
+    reason: str
+
+
+Record = dict[str, Any] | Broken
+
+
+class Columns(NamedTuple):
+    """Which columns (keys, in JSONL) hold what; all but `text` may be absent."""
+
+    text: str = "text"
+    id: str = "id"
+    source: str = "source"
+
+
+def _open_bytes(source: Source) -> IO[bytes]:
+    if source.packing == ".gz":
+        return gzip.open(source.location, "rb")  # pyright: ignore[reportReturnType]
+    if source.packing == ".zst":
+        return io.BufferedReader(pa.input_stream(source.location, compression="zstd"))  # pyright: ignore[reportArgumentType]
+    return Path(source.location).open("rb")
+
+
+def _lines(source: Source) -> Iterator[tuple[int, str | Broken]]:
     """Lines that are not blank, without their ends, each with its number from 0."""
-    opener = gzip.open if path.suffix == ".gz" else open
     number = -1
     try:
-        with opener(path, "rt", encoding="utf-8-sig") as lines:
+        with _open_bytes(source) as lines:
             for number, line in enumerate(lines):
-                if line.strip():
-                    yield number, line.rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 after row {number}: {error.reason}; convert it") from error
+                line = line.rstrip(b"\r\n")
+                if number == 0:
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                try:
+                    text = line.decode()
+                except UnicodeDecodeError as error:
+                    shown = line.decode(errors="backslashreplace")
+                    yield number, Broken(shown, f"not UTF-8: {error.reason} at byte {error.start}")
+                    continue
+                if text.strip():
+                    yield number, text
     except (OSError, EOFError) as error:  # gzip raises both for a damaged file
-        raise DataError(f"{path} cannot be read after row {number}: {error}; check the file") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{source.location} cannot be read after row {number}: {reason}; check the file") from error
 
 
-def _json_records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in _lines(path):
+def _json_records(source: Source) -> Iterator[tuple[int, Record]]:
+    for number, line in _lines(source):
+        if isinstance(line, Broken):
+            yield number, line
+            continue
         try:
             record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise DataError(f"{path} row {number} (line {number + 1}) is not JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise DataError(f"{path} row {number} (line {number + 1}) is no JSON object; expected one a line")
-        yield number, record
+        except (ValueError, RecursionError) as error:
+            yield number, Broken(line, f"not JSON: {str(error).splitlines()[0]}")
+            continue
+        yield number, record if isinstance(record, dict) else Broken(line, "no JSON object; expected one a line")
 
 
-def _parquet_records(path: Path, column: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    number = 0
+def _csv_records(source: Source) -> Iterator[tuple[int, Record]]:
+    csv.field_size_limit(_FIELD_BYTES)
+    number = -1
     try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            if column not in names:
-                raise DataError(f"{path} has no column {column!r} (it has {', '.join(names)}); name the text column")
-            columns = [name for name in dict.fromkeys((column, "id", "source")) if name in names]
-            for batch in file.iter_batches(1024, columns=columns):
-                for record in batch.to_pylist():
-                    yield number, record
-                    number += 1
+        with io.TextIOWrapper(_open_bytes(source), "utf-8-sig", "surrogateescape", newline="") as lines:
+            rows = csv.reader(lines, delimiter="\t" if source.kind == ".tsv" else ",", strict=True)
+            names = next(rows, None)
+            if not names:
+                raise DataError(f"{source.location} has no header line; expected the names of its columns")
+            while True:
+                number += 1
+                try:
+                    fields = next(rows)
+                except StopIteration:
+                    return
+                except csv.Error as error:
+                    yield number, Broken("", f"not CSV near line {rows.line_num}: {error}")
+                    continue
+                if not fields:
+                    number -= 1
+                elif len(fields) != len(names):
+                    shown = json.dumps(fields, ensure_ascii=False)
+                    yield number, Broken(shown, f"{len(fields)} fields; the header has {len(names)}")
+                else:
+                    yield number, dict(zip(names, fields, strict=True))
+    except (OSError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{source.location} cannot be read after row {number}: {reason}; check the file") from error
+
+
+def _values(column: pa.ChunkedArray | pa.Array) -> list[Any]:
+    """A column as Python values; bytes that are no UTF-8 become lone surrogates, which no text may hold."""
+    try:
+        return column.to_pylist()
+    except UnicodeDecodeError:
+        binary = column.cast(pa.large_binary()).to_pylist()
+        return [None if value is None else value.decode(errors="surrogateescape") for value in binary]
+
+
+def _table_records(tables: Iterable[pa.Table | pa.RecordBatch], wanted: list[str]) -> Iterator[tuple[int, Record]]:
+    number = 0
+    for table in tables:
+        names = [name for name in wanted if name in table.column_names]
+        for values in zip(*(_values(table.column(name)) for name in names), strict=True):
+            yield number, dict(zip(names, values, strict=True))
+            number += 1
+
+
+def _parquet_records(source: Source, wanted: list[str]) -> Iterator[tuple[int, Record]]:
+    try:
+        with pq.ParquetFile(source.location) as file:
+            names = [name for name in wanted if name in file.schema_arrow.names]
+            if not names:  # a table without columns would have no rows either
+                names = file.schema_arrow.names[:1]
+            yield from _table_records(file.iter_batches(_BATCH, columns=names, use_threads=False), names)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"{path} cannot be read as Parquet after row {number}: {reason}") from error
+        raise DataError(f"{source.location} cannot be read as Parquet: {reason}; check the file") from error
 
 
-def _from_records(path: Path, records: Iterator[tuple[int, dict[str, Any]]], column: str) -> Iterator[Row]:
-    with_ids: bool | None = None
-    for number, record in records:
-        text = record.get(column)
-        if not isinstance(text, str):
-            given = "null" if text is None else f"a {type(text).__name__}"
-            if column not in record:
-                given = f"absent (it has {', '.join(record)})"
-            raise DataError(f"{path} row {number}: {column!r} is {given}; expected a text")
-        # The first row decides: ids of the file and row numbers mixed could name two texts alike.
-        with_ids = "id" in record if with_ids is None else with_ids
-        name = record.get("id") if with_ids else number
-        if isinstance(name, bool) or not isinstance(name, str | int):
-            raise DataError(f"{path} row {number}: 'id' is {name!r}; expected a string or a whole number")
-        source = record.get("source")
-        yield Row(number, str(name), text, None if source is None else str(source))
-
-
-def read_rows(path: str | Path, column: str = "text") -> Iterator[Row]:
-    """The texts of a file in order: `.parquet`, `.jsonl` (`column` holds the text), else one text per line.
-
-    `.gz` behind `.jsonl` and plain text is unpacked. Blank lines are no rows but are counted in the
-    numbers. `id` comes from the file where it has one, else it is the row's number. Raises DataError with
-    the file and the row for a text that is null, not a string or, in JSONL, absent.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path} is not a file; give a .jsonl, .parquet or text file")
-    suffix = _suffix(path)
-    if suffix == ".parquet":
-        yield from _from_records(path, _parquet_records(path, column), column)
-    elif suffix == ".jsonl":
-        yield from _from_records(path, _json_records(path), column)
-    else:
-        for number, line in _lines(path):
-            yield Row(number, str(number), line, None)
-
-
-def count_rows(path: Path) -> int | None:
-    """How many rows a Parquet file has; None for formats that do not say, and for files that are broken."""
-    if path.suffix != ".parquet":
-        return None
+def _open_dataset(source: Source) -> Any:
     try:
-        return pq.read_metadata(path).num_rows
-    except (pa.ArrowException, OSError):
+        import datasets
+    except ImportError as error:
+        raise DataError(f"{source.name} is a dataset: pip install 'udever[train]'") from error
+    try:
+        if source.kind == "hub":
+            opened: Any = datasets.load_dataset(source.location, split=source.split, streaming=True)
+        else:
+            opened = datasets.load_from_disk(source.location)
+    except Exception as error:  # the library raises a dozen kinds for what it cannot find
+        reason = (str(error).strip().splitlines() or ["unknown"])[0]
+        raise DataError(f"the dataset {source.location} cannot be opened: {reason}") from error
+    if not isinstance(opened, dict):
+        return opened
+    split = source.split or (next(iter(opened)) if len(opened) == 1 else None)
+    if split is None or split not in opened:
+        raise DataError(f"{source.location} has the splits {', '.join(map(str, opened))}; choose one with --split")
+    return opened[split]
+
+
+def _dataset_records(source: Source, wanted: list[str]) -> Iterator[tuple[int, Record]]:
+    tables = _open_dataset(source).with_format("arrow").iter(_BATCH)
+    try:
+        yield from _table_records(tables, wanted)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"the dataset {source.location} cannot be read: {reason}") from error
+
+
+def read_records(source: Source, wanted: list[str]) -> Iterator[tuple[int, Record]]:
+    """The rows of a source in order, each with its number from 0, as far as possible with the columns `wanted`.
+
+    A line that is no record is `Broken`; plain text gives records with the first of `wanted` alone. Blank
+    lines are no rows, yet counted in the numbers. Raises DataError where the source cannot be read on.
+    """
+    if source.kind in ("dataset", "hub"):
+        return _dataset_records(source, wanted)
+    if not Path(source.location).is_file():
+        raise DataError(f"{source.location} is gone; put it back or leave it out, then run again")
+    if source.kind == ".parquet":
+        return _parquet_records(source, wanted)
+    if source.kind == ".jsonl":
+        return _json_records(source)
+    if source.kind in (".csv", ".tsv"):
+        return _csv_records(source)
+    return ((n, line if isinstance(line, Broken) else {wanted[0]: line}) for n, line in _lines(source))
+
+
+def _show(value: Any) -> str | None:
+    if value is None:
         return None
+    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return shown.encode(errors="backslashreplace").decode()
+
+
+def _why_no_text(record: dict[str, Any], column: str) -> str | None:
+    text = record.get(column)
+    if isinstance(text, str):
+        return None if text.strip() else f"{column!r} is empty"
+    if column not in record:
+        return f"no {column!r}; the row has {', '.join(map(str, record))[:_SHOWN] or 'nothing'}"
+    return f"{column!r} is {'null' if text is None else type(text).__name__}; expected a text"
+
+
+def read_rows(source: Source, columns: Columns) -> Iterator[Row | BadRow]:
+    """The texts of a source in order; what is no text, is empty or has no id comes as a `BadRow`.
+
+    The id is the column's where the first record has one, else the row's number, behind the source's name
+    where the job has several sources: ids of a file and row numbers mixed could name two texts alike. A row
+    without an entry of its own is from `source.name`. Whether texts are UTF-8 is for the caller to see.
+    """
+    with_ids: bool | None = None
+    prefix = "" if source.alone else f"{source.name}:"
+    for number, record in read_records(source, list(columns)):
+        if isinstance(record, Broken):
+            yield BadRow(source.name, number, None, record.content, record.reason)
+            continue
+        with_ids = columns.id in record if with_ids is None else with_ids
+        name = record.get(columns.id) if with_ids else f"{prefix}{number}"
+        reason = _why_no_text(record, columns.text)
+        if isinstance(name, bool) or not isinstance(name, str | int):
+            reason, name = f"{columns.id!r} is {name!r:.{_SHOWN}}; expected a string or a whole number", None
+        if reason is not None:
+            shown = None if name is None else _show(str(name))
+            yield BadRow(source.name, number, shown, _show(record.get(columns.text)), reason)
+            continue
+        origin = record.get(columns.source)
+        yield Row(source.name, number, str(name), record[columns.text], source.name if origin is None else str(origin))

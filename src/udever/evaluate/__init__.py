@@ -2,6 +2,7 @@
 
 from udever.evaluate.bootstrap import Interval, paired_bootstrap
 from udever.evaluate.compare import Scores, score_bm25, score_embedder
+from udever.evaluate.encoder import MtebModel, as_mteb
 from udever.evaluate.held_out import RetrievalSet, Subset
 from udever.evaluate.metrics import METRICS, score_ranking
 from udever.evaluate.report import Extras, write_report
@@ -11,10 +12,12 @@ __all__ = [
     "METRICS",
     "Extras",
     "Interval",
+    "MtebModel",
     "Results",
     "RetrievalSet",
     "Scores",
     "Subset",
+    "as_mteb",
     "paired_bootstrap",
     "score_bm25",
     "score_embedder",

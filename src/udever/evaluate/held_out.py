@@ -1,16 +1,14 @@
 """Pairs nobody trained on, as a retrieval set: queries, corpus, qrels."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.data.pairs import Kind, Pair
+from udever.data.pairs import KINDS, Kind, Pair
 from udever.errors import DataError
-
-_KINDS: tuple[Kind, ...] = ("asymmetric", "symmetric")
 
 
 @dataclass(frozen=True)
@@ -51,14 +49,15 @@ class RetrievalSet:
         """Anchors become queries, positives documents, equal texts one; order is that of first appearance.
 
         All positives of an anchor are relevant to it, and so are the positives of every pair in the same
-        group. A document with the text of the query itself is neither relevant nor ranked, since every
-        model and BM25 find it; a query without another answer is left out and counted.
+        group or, for classification, of the same class. A document with the text of the query itself is neither
+        relevant nor ranked, since every model and BM25 find it; a query without another answer is left out and
+        counted.
         `max_queries` keeps a sample drawn with `seed`; the corpus stays whole. Raises DataError when no
         query remains.
         """
         if max_queries is not None and max_queries < 1:
             raise DataError(f"max_queries is {max_queries}; expected at least 1, or none for all")
-        subsets = [_subset(kind, [pair for pair in pairs if pair.kind == kind]) for kind in _KINDS]
+        subsets = [_subset(kind, [pair for pair in pairs if pair.kind == kind]) for kind in KINDS]
         num_trivial = sum(trivial for _, trivial in subsets)
         whole = cls(tuple(subset for subset, _ in subsets if subset.queries), num_trivial)
         if not whole.num_queries:
@@ -87,18 +86,26 @@ def _numbered(texts: Iterable[str]) -> dict[str, int]:
     return {text: number for number, text in enumerate(dict.fromkeys(texts))}
 
 
+def _shared_names(pair: Pair) -> Iterator[str]:
+    """What makes the positives of two pairs answer the anchors of both: their group; their class."""
+    if pair.group is not None:
+        yield f"group {pair.group}"
+    if pair.kind == "classification":
+        yield f"label {pair.label}"
+
+
 def _subset(kind: Kind, pairs: list[Pair]) -> tuple[Subset, int]:
     """The subset of `pairs`, all of one kind, and how many queries were trivial."""
     documents = _numbered(pair.positive for pair in pairs)
-    by_group: dict[str, set[int]] = defaultdict(set)
+    by_name: dict[str, set[int]] = defaultdict(set)
     for pair in pairs:
-        if pair.group is not None:
-            by_group[pair.group].add(documents[pair.positive])
+        for name in _shared_names(pair):
+            by_name[name].add(documents[pair.positive])
     relevant: dict[str, set[int]] = defaultdict(set)
     for pair in pairs:
         relevant[pair.anchor].add(documents[pair.positive])
-        if pair.group is not None:
-            relevant[pair.anchor] |= by_group[pair.group]
+        for name in _shared_names(pair):
+            relevant[pair.anchor] |= by_name[name]
     queries: list[str] = []
     qrels: list[NDArray[np.int64]] = []
     same: list[int] = []

@@ -1,18 +1,18 @@
-"""Embeddings on disk and exact search over them."""
+"""Embeddings on disk, exact search over them, and the index of a tree of files.
 
-from udever.index.files import Chunk, read_chunks
-from udever.index.hits import Hit, search
+The index itself is `index.query.Index` (ask), `index.update.update_index` (bring up to date), `index.tune.tune`.
+"""
+
+from udever.index.hits import Hit, search_files
 from udever.index.search import top_k, top_k_blocks
 from udever.index.table import EmbeddingTable, TableWriter, read, write
 
 __all__ = [
-    "Chunk",
     "EmbeddingTable",
     "Hit",
     "TableWriter",
     "read",
-    "read_chunks",
-    "search",
+    "search_files",
     "top_k",
     "top_k_blocks",
     "write",

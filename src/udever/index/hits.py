@@ -1,8 +1,7 @@
-"""`search`: a question in, the best texts out, from embeddings files or straight from a folder of files."""
+"""`search_files`: a question in, the best texts out of embeddings files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,28 +9,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udever.errors import ContractError, DataError
-from udever.index.files import Chunk, read_chunks
+from udever.index.places import NAME, is_index
 from udever.index.search import top_k_blocks
-from udever.index.table import Header, is_embeddings_file, read_embeddings, read_header, read_texts
-from udever.progress import progress_bar
+from udever.index.table import Header, is_embeddings_file, read_embeddings, read_header, read_texts, shard_files
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
 
-_WINDOW = 512
-
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One text found: `score` is the cosine, `id` its name, `source` where it comes from."""
+    """One text found: `score` says how well it fits, `id` is its name, `source` where it comes from.
+
+    Of a hit in an index the source is a file's path and the id `path:first-last`; it has its lines, kind, name,
+    parent and language too (see `source.chunks.Chunk`).
+    """
 
     score: float
     id: str
     text: str
     source: str | None = None
+    first_line: int | None = None
+    last_line: int | None = None
+    kind: str | None = None
+    name: str | None = None
+    parent: str | None = None
+    language: str | None = None
 
 
-def _embeddings_files(path: Path) -> list[Path]:
+def embeddings_at(place: str) -> bool:
+    """Whether `place` is an embeddings file or a folder of them; where there is an index too, it is the index."""
+    path = Path(place)
+    if is_index(path) or is_index(path / NAME):
+        return False
+    return path.is_file() or (path.is_dir() and bool(embeddings_files(path)))
+
+
+def embeddings_files(path: Path) -> list[Path]:
     """The embeddings files at `path`; empty for a folder that has none.
 
     Once one Parquet file of a folder is an embeddings file, all must be: a file passed over in silence
@@ -41,6 +55,9 @@ def _embeddings_files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError(f"{path} does not exist; give an embeddings file (Parquet) or a folder")
+    shards = shard_files(path)
+    if shards is not None:
+        return shards
     files = sorted(file for file in path.glob("*.parquet") if not file.name.startswith("."))
     return files if any(is_embeddings_file(file) for file in files) else []
 
@@ -92,46 +109,17 @@ def _search_files(embedder: "Embedder", files: list[Path], query: str, k: int, i
     ]
 
 
-def _search_folder(
-    embedder: "Embedder", folder: Path, query: str, k: int, instruction: str | None, show_progress: bool
+def search_files(
+    embedder: "Embedder", path: str | Path, query: str, top_k: int = 10, *, instruction: str | None = None
 ) -> list[Hit]:
-    waiting = read_chunks(folder)
-    chunks: list[Chunk] = []
-    vector = embedder.encode_query([query], instruction=instruction)
-    with progress_bar("embedding the folder", None, enabled=show_progress) as advance:
+    """The `top_k` texts at `path` nearest to `query`, best first; fewer where there are fewer.
 
-        def blocks() -> Iterator[NDArray[np.float32]]:
-            while window := list(islice(waiting, _WINDOW)):
-                chunks.extend(window)
-                yield embedder.encode_document([chunk.text for chunk in window])
-                advance(len(window))
-
-        scores, rows = top_k_blocks(vector, blocks(), k)
-    if not chunks:
-        raise DataError(f"{folder} holds neither embeddings files nor text files; give another folder")
-    found = [chunks[row] for row in rows[0]]
-    return [Hit(float(score), chunk.id, chunk.text, chunk.path) for score, chunk in zip(scores[0], found, strict=True)]
-
-
-def search(
-    embedder: "Embedder",
-    path: str | Path,
-    query: str,
-    k: int = 10,
-    *,
-    instruction: str | None = None,
-    show_progress: bool = False,
-) -> list[Hit]:
-    """The `k` texts at `path` nearest to `query`, best first; fewer where there are fewer.
-
-    `path` is an embeddings file, a folder of them, or a folder of source and documentation files, whose
-    chunks are then embedded on the fly and forgotten. Raises ContractError when the files come from
-    different models or from another model than `embedder`: their vectors cannot be compared.
+    `path` is an embeddings file or a folder of them. Every vector is compared. Raises ContractError when the
+    files come from different models or from another model than `embedder`: their vectors cannot be compared.
     """
-    if k < 1:
-        raise DataError(f"k is {k}; ask for at least one hit")
-    path = Path(path)
-    files = _embeddings_files(path)
-    if files:
-        return _search_files(embedder, files, query, k, instruction)
-    return _search_folder(embedder, path, query, k, instruction, show_progress)
+    if top_k < 1:
+        raise DataError(f"top_k is {top_k}; ask for at least one hit")
+    files = embeddings_files(Path(path))
+    if not files:
+        raise DataError(f"{path} holds no embeddings files; make one with udever embed")
+    return _search_files(embedder, files, query, top_k, instruction)

@@ -3,13 +3,14 @@
     id         string               the text's name in its input
     text       string
     source     string, may be null  where the text comes from
-    embedding  float32[dimensions]  unit length
+    embedding  float32[dimensions]  unit length; float16 in the shards of a corpus job that asked for it
     num_tokens int32                tokens that went through the model
     truncated  bool                 whether the text was longer than the model takes
 
 Metadata: `udever.fingerprint` (of model, tokenizer and contract), `udever.dimensions`, `udever.role`.
 """
 
+import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -141,6 +142,26 @@ def is_embeddings_file(path: Path) -> bool:
     return b"udever.fingerprint" in (metadata or {})
 
 
+def shard_files(folder: Path) -> list[Path] | None:
+    """The shards of a corpus job's output folder in input order; None for any other folder.
+
+    Raises DataError where the job has not come to its end yet, or a shard is gone.
+    """
+    if not (folder / "job.json").is_file():
+        return None
+    try:
+        names = [shard["file"] for shard in json.loads((folder / "manifest.json").read_text())["shards"]]
+    except FileNotFoundError:
+        raise DataError(f"{folder}: its job has not come to the end; run the same command again") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder / 'manifest.json'} is damaged ({error}); run the job again") from error
+    files = [folder / name for name in names]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise DataError(f"{missing[0]} is gone ({len(missing)} in all); run the job again, it makes what is missing")
+    return files
+
+
 def read_header(path: str | Path) -> Header:
     """Read and check everything of an embeddings file but its rows; raise DataError with what to do."""
     path = Path(path)
@@ -160,7 +181,8 @@ def read_header(path: str | Path) -> Header:
         raise DataError(f"{path} does not say its {', '.join(absent)}, so its model is unknown; {_AGAIN}")
     fingerprint, dimensions, role = (metadata[f"udever.{key}"] for key in _KEYS)
     stored = schema.field("embedding").type
-    if not dimensions.isdecimal() or stored != pa.list_(pa.float32(), int(dimensions)):
+    kinds = [pa.list_(kind, int(dimensions)) for kind in (pa.float32(), pa.float16())] if dimensions.isdecimal() else []
+    if stored not in kinds:
         raise DataError(f"{path} holds embeddings of type {stored}, not float32[{dimensions}]; {_AGAIN}")
     if role not in ROLES:
         raise DataError(f"{path} has the role {role!r}; expected one of {', '.join(ROLES)}; {_AGAIN}")
@@ -176,7 +198,7 @@ def _vectors(batch: pa.RecordBatch, path: Path, first: int) -> NDArray[np.float3
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
         raise DataError(f"{path} row {first + int(np.argmin(finite))}: the embedding is not finite; {_AGAIN}")
-    return vectors
+    return vectors.astype(np.float32, copy=False)
 
 
 def _batches(path: Path, columns: list[str], rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:

@@ -1,12 +1,9 @@
 """Drop rows that say what another row says: equal texts, near-equal texts, docstrings that many share.
 
 Near duplicates are found by MinHash and confirmed by the exact Jaccard similarity of their shingles
-(runs of three words or signs). Written on numpy arrays: one hash of all shingles at a time is what makes
-the difference between minutes and seconds.
+(`udever.data.minhash`).
 """
 
-import re
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,23 +13,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from udever.data.minhash import BAND_ROWS, NUM_HASHES, SURE_MARGIN, jaccard, shingles, signature
 from udever.data.pairs import Pair
-from udever.mine.text import one_line
+from udever.source.text import one_line
 
 THRESHOLD = 0.8
 """Two texts whose shingles overlap by this Jaccard similarity or more are near duplicates."""
 MAX_SAME_ANCHOR = 3
 """An anchor that more rows share says too little about any of them: one row keeps it."""
-
-_NUM_HASHES = 64
-_BAND_ROWS = 4  # 16 bands of 4: a pair at the threshold is seen with probability 0.9998
-_SURE_BELOW = THRESHOLD - 0.25  # of the estimate, whose standard deviation at the threshold is 0.05
-_TOKEN = re.compile(r"\w+|[^\w\s]")
-
-_random = np.random.default_rng(20231012)
-_FACTORS = _random.integers(1, 2**63, size=_NUM_HASHES, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-_OFFSETS = _random.integers(0, 2**63, size=_NUM_HASHES, dtype=np.uint64)
-_MIX = _random.integers(1, 2**63, size=4, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 
 Family = Literal["code", "docs", "translations"]
 
@@ -42,26 +30,6 @@ def family(pair: Pair) -> Family:
     if pair.kind == "symmetric":
         return "translations"
     return "code" if (pair.positive_language or "").endswith("-Code") else "docs"
-
-
-def shingles(text: str) -> NDArray[np.uint64]:
-    """Return the sorted, distinct 32-bit hashes of all runs of three tokens of `text`; at least one."""
-    tokens = [zlib.crc32(token.encode()) for token in _TOKEN.findall(text)]
-    ids = np.array(tokens + [0] * max(0, 3 - len(tokens)), dtype=np.uint64)
-    mixed = ids[:-2] * _MIX[0] + ids[1:-1] * _MIX[1] + ids[2:] * _MIX[2]
-    mixed = (mixed ^ (mixed >> np.uint64(29))) * _MIX[3]
-    return np.unique(mixed >> np.uint64(32))
-
-
-def signature(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the MinHash of a set of shingles: `_NUM_HASHES` minima, equal in the share that sets overlap."""
-    return ((hashes[:, None] * _FACTORS + _OFFSETS) >> np.uint64(32)).min(axis=0)
-
-
-def jaccard(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> float:
-    """Return the share of common shingles, from 0 to 1."""
-    common = np.intersect1d(left, right, assume_unique=True).size
-    return common / (left.size + right.size - common)
 
 
 class NearDuplicates:
@@ -76,7 +44,7 @@ class NearDuplicates:
         """Remember `text` and return True, unless it is nearly a text seen before: then return False."""
         hashes = shingles(text)
         mine = signature(hashes).astype(np.uint32)
-        keys = [(band, mine[band : band + _BAND_ROWS].tobytes()) for band in range(0, _NUM_HASHES, _BAND_ROWS)]
+        keys = [(band, mine[band : band + BAND_ROWS].tobytes()) for band in range(0, NUM_HASHES, BAND_ROWS)]
         candidates = sorted({index for key in keys for index in self._buckets.get(key, ())})
         if candidates and self._has_near(candidates, mine, hashes):
             return False
@@ -91,7 +59,7 @@ class NearDuplicates:
         return any(
             jaccard(self._sets[index].astype(np.uint64), hashes) >= THRESHOLD
             for index, estimate in zip(candidates, agreement, strict=True)
-            if estimate >= _SURE_BELOW
+            if estimate >= THRESHOLD - SURE_MARGIN
         )
 
 

@@ -1,233 +1,18 @@
-"""Documentation: the path of headings ("Guide > Install > Linux") -> the text of that section.
+"""Documentation: the path of headings ("Guide > Install > Linux") -> the text of that section."""
 
-A section's text is its own: what stands under its subsections belongs to those.
-"""
-
-import re
-import unicodedata
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import lru_cache
+from collections.abc import Iterator
 
-from bs4 import BeautifulSoup
-from bs4.element import NavigableString, Tag
 from bs4.exceptions import ParserRejectedMarkup
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 
 from udever.data.pairs import Pair
-from udever.mine.text import MAX_ANCHOR_CHARS, cut, num_words, one_line
+from udever.mine.text import MAX_ANCHOR_CHARS
+from udever.source.pages import SPLITTERS
+from udever.source.text import cut, num_words
 
 MAX_CHARS = 4_000
 MIN_ANCHOR_WORDS = 2
 MIN_WORDS = 12
-
-
-@dataclass
-class _Outline:
-    """Collects sections: a heading closes the section before it, text goes to the open one."""
-
-    sections: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
-    path: list[tuple[int, str]] = field(default_factory=list)
-    text: str = ""
-
-    def heading(self, level: int, title: str) -> None:
-        self.close()
-        while self.path and self.path[-1][0] >= level:
-            self.path.pop()
-        self.path.append((level, one_line(title)))
-
-    def close(self) -> None:
-        if self.path:
-            self.sections.append((tuple(title for _, title in self.path), self.text.strip()))
-        self.text = ""
-
-
-Sections = list[tuple[tuple[str, ...], str]]
-
-_FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\n.*?\n\1[ \t]*(?:\n|\Z)", re.DOTALL)
-_HTML_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-
-
-@lru_cache(maxsize=1)
-def _markdown() -> MarkdownIt:
-    return MarkdownIt("commonmark")
-
-
-def _inline_text(token: Token) -> str:
-    children = token.children or []
-    return "".join(
-        " " if child.type in ("softbreak", "hardbreak") else child.content
-        for child in children
-        if child.type in ("text", "code_inline", "softbreak", "hardbreak")
-    )
-
-
-def markdown_sections(text: str) -> Sections:
-    """Split Markdown at its headings; front matter and HTML comments are left out, code blocks kept."""
-    text = _FRONT_MATTER.sub("", text)
-    lines = text.split("\n")
-    outline, row = _Outline(), 0
-    tokens = _markdown().parse(text)
-    for index, token in enumerate(tokens):
-        # A heading inside a quotation or list (level > 0) is not the page's.
-        if token.type != "heading_open" or token.level or token.map is None:
-            continue
-        outline.text = "\n".join(lines[row : token.map[0]])
-        outline.heading(int(token.tag[1:]), _inline_text(tokens[index + 1]))
-        row = token.map[1]
-    outline.text = "\n".join(lines[row:])
-    outline.close()
-    return [(path, _HTML_COMMENT.sub("", body).strip()) for path, body in outline.sections]
-
-
-_ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1*[ \t]*")
-_ROLE = re.compile(r":[\w:+.-]+:`([^`]*)`")
-_TARGET = re.compile(r"`([^`<]*?)(?:\s*<[^`>]*>)?`_{0,2}")
-_SILENT_DIRECTIVES = (
-    "toctree|contents|index|highlight|currentmodule|module|sectionauthor|moduleauthor|include|literalinclude|raw|"
-    "meta|image|figure|rubric|default-role|role|sectnum|title|testsetup|testcleanup"
-)
-# Explicit markup that says nothing to a reader: labels, comments, substitutions, directives without text.
-_SILENT = re.compile(
-    rf"[ \t]*\.\.(?:[ ]+(?:_|\|)|[ ]+(?:[\w:-]+:)?(?:{_SILENT_DIRECTIVES})::|[ ]+(?![\w:+.-]+::|\[)|[ \t]*$)"
-)
-
-
-def _width(text: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
-
-
-def _is_adornment(line: str, title: str) -> bool:
-    line = line.rstrip()
-    return bool(_ADORNMENT.fullmatch(line)) and (len(line) >= 4 or len(line) >= _width(title.strip()) > 0)
-
-
-def _rst_title(text: str) -> str:
-    text = _TARGET.sub(r"\1", _ROLE.sub(r"`\1`", text))
-    return text.replace("**", "").replace("`", "").replace("\\", "")
-
-
-def _rst_body(lines: list[str]) -> str:
-    kept: list[str] = []
-    silent: int | None = None
-    for line in lines:
-        depth = len(line) - len(line.lstrip())
-        if silent is not None and (not line.strip() or depth > silent):
-            continue
-        silent = depth if _SILENT.match(line) else None
-        if silent is None:
-            kept.append(line)
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
-
-
-def rst_sections(text: str) -> Sections:
-    """Split reStructuredText at its underlined titles; labels, comments and directives without text go.
-
-    Titles are found by their lines. docutils is not used: it runs the directives it meets (`include`, `raw`),
-    and does not know Sphinx's.
-    """
-    lines = [line.expandtabs(8) for line in text.split("\n")]
-    outline = _Outline()
-    styles: list[tuple[str, bool]] = []  # in the order of their first use, which is their level
-    body: list[str] = []
-    row = 0
-    while row < len(lines):
-        line = lines[row]
-        following = lines[row + 1] if row + 1 < len(lines) else ""
-        third = lines[row + 2] if row + 2 < len(lines) else ""
-        starts = row == 0 or not lines[row - 1].strip() or lines[row - 1].startswith("..")
-        over = starts and following.strip() and _is_adornment(line, following) and third.rstrip() == line.rstrip()
-        under = (
-            starts
-            and line.strip()
-            and not line[0].isspace()
-            and not _ADORNMENT.fullmatch(line.rstrip())
-            and _is_adornment(following, line)
-        )
-        if not (over or under):
-            body.append(line)
-            row += 1
-            continue
-        style = (following[0] if under else line[0], bool(over))
-        if style not in styles:
-            styles.append(style)
-        outline.text = _rst_body(body)
-        outline.heading(styles.index(style), _rst_title(following if over else line))
-        body = []
-        row += 3 if over else 2
-    outline.text = _rst_body(body)
-    outline.close()
-    return outline.sections
-
-
-_DROPPED_TAGS = (
-    "script", "style", "nav", "noscript", "template", "svg", "footer", "aside", "form", "button", "iframe",
-    "head", "math",
-)  # fmt: skip
-_BLOCK_TAGS = frozenset(
-    (
-        "address", "article", "blockquote", "body", "dd", "details", "div", "dl", "dt", "fieldset",
-        "figcaption", "figure", "header", "hr", "html", "li", "main", "ol", "p", "pre", "section",
-        "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul", "h1", "h2", "h3", "h4", "h5",
-        "h6",
-    )
-)  # fmt: skip
-_PERMALINKS = frozenset("#¶§🔗")
-_HEADING = re.compile(r"h[1-6]")
-
-
-def _block(string_parent: Tag | None) -> Tag | None:
-    while string_parent is not None and string_parent.name not in _BLOCK_TAGS:
-        string_parent = string_parent.parent
-    return string_parent
-
-
-def html_sections(text: str) -> Sections:
-    """Split HTML at h1 to h6; scripts, styles, navigation, forms, footers and asides are left out.
-
-    Where the page marks its main part, the rest is left out too.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # bs4 warns of XHTML and of texts that look like a file name
-        soup = BeautifulSoup(text, "html.parser")
-    dropped = [*soup.find_all(_DROPPED_TAGS), *soup.select("[role=navigation], [role=search]")]
-    dropped += [link for link in soup.find_all("a") if link.get_text(strip=True) in _PERMALINKS]
-    for tag in dropped:
-        if not tag.decomposed:
-            tag.decompose()
-    root = soup.select_one("main, [role=main]") or soup.select_one("article") or soup
-    outline = _Outline()
-    block: Tag | None = None
-    for node in root.descendants:
-        if isinstance(node, Tag):
-            if _HEADING.fullmatch(node.name):
-                outline.heading(int(node.name[1]), node.get_text())
-            elif node.name == "br":
-                outline.text += "\n"
-        # Comments, doctypes and the like are subclasses; only the plain class is text.
-        elif type(node) is NavigableString:
-            inside = _block(node.parent)
-            if inside is not None and _HEADING.fullmatch(inside.name):
-                continue
-            is_raw = inside is not None and inside.name == "pre"
-            words = str(node) if is_raw else re.sub(r"\s+", " ", str(node))
-            if inside is not block and words.strip():
-                outline.text = outline.text.rstrip() + "\n\n"
-                block = inside
-            outline.text += words
-    outline.close()
-    return [(path, re.sub(r" *\n *\n\s*", "\n\n", body)) for path, body in outline.sections]
-
-
-SPLITTERS: dict[str, Callable[[str], Sections]] = {
-    **dict.fromkeys((".md", ".markdown"), markdown_sections),
-    ".rst": rst_sections,
-    **dict.fromkeys((".html", ".htm", ".xhtml"), html_sections),
-}
-"""File name suffix -> the function that splits such a file into sections."""
 
 
 def doc_pairs(text: str, source: str, suffix: str, language: str | None, skipped: Counter[str]) -> Iterator[Pair]:
@@ -240,8 +25,10 @@ def doc_pairs(text: str, source: str, suffix: str, language: str | None, skipped
     except (ParserRejectedMarkup, RecursionError):
         skipped["file: page that does not parse"] += 1
         return
-    for path, body in sections:
-        anchor = " > ".join(title for title in path if title)
+    for section in sections:
+        if not section.path:
+            continue  # what stands before the first heading has no question to answer
+        anchor, body = section.title_path, section.text
         if num_words(anchor) < MIN_ANCHOR_WORDS:
             skipped[f"row: heading under {MIN_ANCHOR_WORDS} words"] += 1
             continue

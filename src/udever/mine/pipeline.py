@@ -11,15 +11,17 @@ from udever.mine import docs, python_code, translations, tree_code
 from udever.mine.dedupe import dedupe
 from udever.mine.licences import folder_licence, header_licence
 from udever.mine.split import split_pairs
-from udever.mine.walk import Found, read_text, walk
 from udever.progress import progress_bar
+from udever.source.pages import SPLITTERS
+from udever.source.tree_code import GRAMMARS
+from udever.source.walk import Found, read_text, walk
 
 KINDS = ("code", "docs", "translations")
 
 _PYTHON = (".py", ".pyw")
 _SUFFIXES = {
-    "code": (*_PYTHON, *tree_code.GRAMMARS),
-    "docs": tuple(docs.SPLITTERS),
+    "code": (*_PYTHON, *GRAMMARS),
+    "docs": tuple(SPLITTERS),
     "translations": (".po", ".mo"),
 }
 _WHAT = {

@@ -2,35 +2,15 @@
 
 import ast
 import inspect
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 
 from udever.data.pairs import Pair
-from udever.mine.text import MAX_FUNCTION_CHARS, MIN_ANCHOR_WORDS, dedent, num_words, summary
+from udever.mine.text import MAX_FUNCTION_CHARS, MIN_ANCHOR_WORDS, summary
+from udever.source.python_code import LANGUAGE, Function, parse, string_rows
+from udever.source.text import dedent, num_words
 
-LANGUAGE = "python-Code"
 MIN_BODY_LINES = 2
-
-# Python 3.14 adds template strings.
-_STRINGS: tuple[type[ast.expr], ...] = (
-    ast.Constant,
-    ast.JoinedStr,
-    getattr(ast, "TemplateStr", ast.JoinedStr),
-)
-
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-
-
-def parse(text: str) -> ast.Module | None:
-    """Return the syntax tree of `text`, None where Python cannot parse it; no warning escapes."""
-    with warnings.catch_warnings():
-        # Old code holds invalid escapes ("\d"), for which the parser warns on standard error.
-        warnings.simplefilter("ignore")
-        try:
-            return ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
 
 
 def docstring(function: Function) -> ast.Expr | None:
@@ -39,20 +19,6 @@ def docstring(function: Function) -> ast.Expr | None:
     if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
         return first
     return None
-
-
-def string_rows(tree: ast.AST, lines: list[bytes]) -> set[int]:
-    """Return the rows (from 0) that begin inside a string literal: their indentation belongs to it."""
-    rows: set[int] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and not isinstance(node.value, str | bytes):
-            continue
-        if isinstance(node, _STRINGS) and (node.end_lineno or 0) > node.lineno:
-            spanned = lines[node.lineno - 1 : node.end_lineno]
-            # Strings side by side over several lines are one node too, but their lines begin between them.
-            if any(b'"""' in line or b"'''" in line or line.endswith(b"\\") for line in spanned):
-                rows.update(range(node.lineno, node.end_lineno or 0))
-    return rows
 
 
 def without_docstring(function: Function, lines: list[bytes], verbatim: set[int]) -> str:

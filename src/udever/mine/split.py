@@ -12,7 +12,7 @@ from dataclasses import replace
 from hashlib import blake2b
 
 from udever.data.pairs import Pair
-from udever.mine.text import one_line
+from udever.source.text import one_line
 
 
 def position(name: str, seed: int) -> float:

@@ -10,8 +10,8 @@ from pathlib import Path
 import polib
 
 from udever.data.pairs import Pair
-from udever.mine.languages import known, mteb_language
-from udever.mine.text import one_line
+from udever.source.languages import known, mteb_language
+from udever.source.text import one_line
 
 SOURCE_LANGUAGE = "eng-Latn"
 MIN_WORDS = 2

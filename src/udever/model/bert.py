@@ -12,14 +12,13 @@ from torch import Tensor, nn
 from udever.model import products
 from udever.model.attention import Attention, Scores
 
-_FIRST_POSITION = {"bert": 0, "roberta": 2, "xlm-roberta": 2, "camembert": 2}
 _ACTIVATIONS: dict[str, products.Activation] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
 
-FAMILIES = frozenset(_FIRST_POSITION)
+FAMILIES = frozenset({"bert", "roberta", "xlm-roberta", "camembert"})
 """`model_type` of the configurations this forward pass is right for."""
 
 
@@ -45,9 +44,10 @@ class BertShaped(nn.Module):
         """Hidden states after the last layer: [total, hidden], or [texts, hidden] of the closing tokens."""
         packed = attention.packed
         embeddings = self.model.embeddings
-        positions = packed.positions + _FIRST_POSITION[self.config.model_type]
+        # RoBERTa and its kin count positions from behind the padding token's id
+        first = 0 if self.config.model_type == "bert" else embeddings.padding_idx + 1
         hidden = embeddings.word_embeddings(packed.tokens) + embeddings.token_type_embeddings.weight[0]
-        hidden = _norm(embeddings.LayerNorm, hidden + embeddings.position_embeddings(positions))
+        hidden = _norm(embeddings.LayerNorm, hidden + embeddings.position_embeddings(packed.positions + first))
         activation = _ACTIVATIONS[self.config.hidden_act]
         for layer in self.model.encoder.layer:
             hidden = _mlp(layer, _attend(layer.attention, hidden, attention), activation)

@@ -1,1 +1,1 @@
-"""The files of a tree as text: walking it, .gitignore, languages, cutting code at functions and documents at headings."""
+"""The files of a tree as text: walking it, reading it, cutting code at functions and documents at headings."""

@@ -1,0 +1,122 @@
+"""Step 5: the texts of prepare.py as token ids, once -> SEEDLING_WORK/encoded/{students,contrast}.npz.
+
+students: `ids` (all texts end to end), `starts`, and for every text `target` (key of its English text), `kind`
+(number in KINDS), `language` (number in `languages`), `development`.
+contrast: `ids`, `starts` of texts; `anchor`, `positive`, `negative` (-1: none) are numbers of texts; `source`
+(number in `sources`), `group` (-1: none), `symmetric`, `development`.
+"""
+
+import numpy as np
+import pyarrow.parquet as pq
+from tokenizers import Tokenizer
+
+from common import WORK, key_of
+
+MAX_TOKENS = 256
+KINDS = ("sentence", "dictionary", "character", "english", "general", "code")
+"""What a text to distil is: a translated sentence, a word, a symbol's name, English of documents, English of
+everyday life, a function."""
+
+
+def kind_of(source: str, language: str) -> int:
+    """Number of the kind of a row of students.parquet."""
+    if source.startswith("freedict"):
+        return 1
+    if source.startswith("cldr"):
+        return 2
+    if language == "en":
+        general = source.startswith(("wordnet", "nli_", "qa_", "catalogue", "mlqa", "tydiqa", "code_", "python_library"))
+        return 4 if general else 3
+    return 0
+
+
+class Texts:
+    """Texts by number, tokenised in blocks."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.numbers: dict[str, int] = {}
+
+    def number(self, text: str | None) -> int:
+        """The number of a text; -1 for none."""
+        return self.numbers.setdefault(text, len(self.numbers)) if text else -1
+
+    def encode(self) -> dict[str, np.ndarray]:
+        """Token ids end to end, and where each text starts (one more than there are texts)."""
+        texts, parts, lengths = list(self.numbers), [], []
+        for first in range(0, len(texts), 65536):
+            block = [text[: 8 * MAX_TOKENS] for text in texts[first : first + 65536]]
+            for encoding in self.tokenizer.encode_batch_fast(block, add_special_tokens=False):
+                ids = np.array(encoding.ids[:MAX_TOKENS], dtype=np.uint16)
+                parts.append(ids)
+                lengths.append(len(ids))
+        starts = np.zeros(len(lengths) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=starts[1:])
+        return {"ids": np.concatenate(parts), "starts": starts}
+
+
+def students(tokenizer: Tokenizer) -> None:
+    """Write students.npz; a text that has several targets is there several times."""
+    targets = pq.read_table(WORK / "data" / "targets.parquet", columns=["text"])["text"].to_pylist()
+    table = pq.read_table(WORK / "data" / "students.parquet", columns=["text", "language", "target", "source", "split"])
+    rows = table.to_pydict()
+    contrast = pq.read_table(WORK / "data" / "contrast.parquet").to_pylist()
+    for row in contrast:  # a function is to land where its docstring is
+        if row["kind"] == "asymmetric" and row["source"].startswith(("code_", "python_library")):
+            rows["text"].append(row["positive"])
+            rows["language"].append(row["positive_language"])
+            rows["target"].append(row["anchor"])
+            rows["source"].append("function")
+            rows["split"].append(row["split"])
+    texts = Texts(tokenizer)
+    number = np.array([texts.number(text) for text in rows["text"]])
+    languages = sorted(set(rows["language"]))
+    place = {language: i for i, language in enumerate(languages)}
+    keys = [key_of(text) for text in targets]
+    kinds = [5 if s == "function" else kind_of(s, la) for s, la in zip(rows["source"], rows["language"], strict=True)]
+    np.savez(
+        WORK / "encoded" / "students.npz",
+        **texts.encode(),
+        text=number,
+        target=np.array([key_of(t) if isinstance(t, str) else keys[t] for t in rows["target"]], dtype=np.uint64),
+        kind=np.array(kinds, dtype=np.uint8),
+        language=np.array([place[language] for language in rows["language"]], dtype=np.uint16),
+        development=np.array([split == "development" for split in rows["split"]]),
+        languages=np.array(languages),
+    )
+    print(f"students: {len(number):,} rows, {len(texts.numbers):,} texts")
+
+
+def contrast(tokenizer: Tokenizer) -> None:
+    """Write contrast.npz."""
+    rows = pq.read_table(WORK / "data" / "contrast.parquet").to_pylist()
+    texts = Texts(tokenizer)
+    groups: dict[str, int] = {}
+    sources = sorted({row["source"] for row in rows})
+    place = {source: i for i, source in enumerate(sources)}
+    columns = {name: np.array([texts.number(row[name]) for row in rows]) for name in ("anchor", "positive", "negative")}
+    np.savez(
+        WORK / "encoded" / "contrast.npz",
+        **texts.encode(),
+        **columns,
+        source=np.array([place[row["source"]] for row in rows], dtype=np.uint16),
+        group=np.array([groups.setdefault(row["group"], len(groups)) if row["group"] else -1 for row in rows]),
+        symmetric=np.array([row["kind"] == "symmetric" for row in rows]),
+        development=np.array([row["split"] == "development" for row in rows]),
+        sources=np.array(sources),
+        anchor_language=np.array([row["anchor_language"] for row in rows]),
+        positive_language=np.array([row["positive_language"] for row in rows]),
+    )
+    print(f"contrast: {len(rows):,} rows, {len(texts.numbers):,} texts")
+
+
+def main() -> None:
+    """Encode both tables."""
+    tokenizer = Tokenizer.from_file(str(WORK / "tokenizer" / "tokenizer.json"))
+    (WORK / "encoded").mkdir(parents=True, exist_ok=True)
+    students(tokenizer)
+    contrast(tokenizer)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""`audit`: proof that an output folder holds one good result for every row of its input, and nothing else."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from udever.corpus import folder as layout
+from udever.corpus.hashes import HASH, HashLog, hash_bytes, repeated
+from udever.corpus.job import Reading, reading_of
+from udever.corpus.rows import Row
+from udever.corpus.shards import ShardInfo, read_columns, read_identity, read_info, to_numpy
+from udever.corpus.survey import hashed
+from udever.errors import DataError
+from udever.progress import progress_bar
+
+_TOLERANCE = {"float32": 1e-4, "float16": 2e-3}
+_SHOWN = 20
+
+
+@dataclass
+class Audit:
+    """What was found. `findings` is empty where everything holds; `more` counts those too many to list."""
+
+    num_rows: int = 0
+    num_results: int = 0
+    num_failed: int = 0
+    findings: list[str] = field(default_factory=list)
+    more: int = 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether every row of the input has one good result and nothing else is there."""
+        return not self.findings
+
+    def note(self, finding: str) -> None:
+        """One more finding."""
+        if len(self.findings) < _SHOWN:
+            self.findings.append(finding)
+        else:
+            self.more += 1
+
+
+class _Input:
+    """The good rows of the input, taken shard by shard; stops comparing at the first difference."""
+
+    def __init__(self, reading: Reading, audit: Audit) -> None:
+        self._audit = audit
+        self.num_bad = 0
+        self._rows: Iterator[tuple[Row, bytes, int]] = hashed(reading.rows(), self._refuse)
+        self._aligned = True
+
+    def _refuse(self, _: object) -> None:
+        self.num_bad += 1
+
+    def compare(self, name: str, info: ShardInfo, table: pa.Table) -> None:
+        """Note where ids or texts of a shard are not those of the input's next rows."""
+        if not self._aligned:
+            return
+        expected = [(row.id, text_hash) for row, text_hash, _ in islice(self._rows, info.num_input_rows)]
+        failed = {note["offset"] for note in info.failed}
+        expected = [entry for offset, entry in enumerate(expected) if offset not in failed]
+        found = list(zip(table.column("id").to_pylist(), table.column("text_hash").to_pylist(), strict=True))
+        if found == expected:
+            return
+        self._aligned = False
+        pairs = zip(found, expected, strict=False)
+        row = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(found), len(expected)))
+        here = f"id {found[row][0]!r}" if row < len(found) else "no row"
+        there = f"id {expected[row][0]!r}" if row < len(expected) else "no row"
+        self._audit.note(
+            f"{name} row {row} is not the input's: {here} there, {there} in the input or its text differs; "
+            f"the input changed: run the job again"
+        )
+
+    def end(self) -> None:
+        """Note rows of the input that no shard has, and count all of them."""
+        left = sum(1 for _ in self._rows)
+        if self._aligned and left:
+            self._audit.note(f"{left} rows at the end of the input have no result; run the job again")
+        self._audit.num_failed += self.num_bad
+
+
+def _check_values(audit: Audit, name: str, table: pa.Table, unit: bool) -> None:
+    """Every number finite, every vector of length 1, every hash that of its text."""
+    for column in table.column_names:
+        kind = table.schema.field(column).type
+        if not (pa.types.is_fixed_size_list(kind) and pa.types.is_floating(kind.value_type)):
+            continue
+        stored = table.column(column)
+        values = np.empty((0, 0)) if stored.null_count else to_numpy(stored).astype(np.float32)
+        if len(values) != len(table):
+            audit.note(f"{name}: rows without {column}")
+            continue
+        finite = np.isfinite(values).all(axis=1)
+        if not finite.all():
+            audit.note(f"{name}: {column} is not finite in {int((~finite).sum())} rows, first {int(finite.argmin())}")
+        if column == "embedding" and unit:
+            tolerance = _TOLERANCE["float16" if kind.value_type == pa.float16() else "float32"]
+            wrong = np.abs(np.linalg.norm(values, axis=1) - 1) > tolerance
+            if wrong.any():
+                audit.note(f"{name}: {int(wrong.sum())} vectors are not of length 1, first row {int(wrong.argmax())}")
+    texts, hashes = table.column("text").to_pylist(), table.column("text_hash").to_pylist()
+    wrong = [row for row, text in enumerate(texts) if hash_bytes(text.encode()) != hashes[row]]
+    if wrong:
+        audit.note(f"{name}: the text of row {wrong[0]} is not the one that was embedded ({len(wrong)} such rows)")
+
+
+def _check_shard(audit: Audit, manifest: layout.Manifest, path: Path, rows: int, rest: tuple[_Input, HashLog]) -> None:
+    given, ids = rest
+    name = path.name
+    if not path.is_file():
+        audit.note(f"{name} is gone with its {rows} rows; run the job again")
+        return
+    try:
+        info, identity = read_info(path), read_identity(path)
+        table = read_columns(path, pq.read_schema(path).names)
+    except DataError as error:
+        audit.note(str(error))
+        return
+    for key in sorted({*identity, *manifest.identity}):
+        if identity.get(key) != manifest.identity.get(key):
+            short = key.removeprefix("udever.")
+            audit.note(f"{name} has {short} {identity.get(key)}, the job {manifest.identity.get(key)}")
+    if not len(table) == info.num_rows == rows:
+        audit.note(f"{name} has {len(table)} rows; the manifest says {rows}, the shard {info.num_rows}")
+    _check_values(audit, name, table, manifest.identity.get("udever.unit") == "true")
+    given.compare(name, info, table)
+    audit.num_results += len(table)
+    audit.num_failed += len(info.failed)
+    ids.add(np.array([hash_bytes(i.encode()) for i in table.column("id").to_pylist()], HASH), 0)
+
+
+def audit(folder: str | Path, inputs: list[str] | None = None, *, show_progress: bool = False) -> Audit:
+    """Check the output folder of a job row by row against its input (`inputs` where it has moved).
+
+    What must hold: every row of the input has one result, in order, with its id and the hash of its text; all
+    numbers are finite and all vectors of length 1; one fingerprint and one set of options; no id twice; no
+    shard too many. Rows in failed.parquet are a finding: they have no vector. Raises DataError where the folder
+    is no job's that came to its end, or the input cannot be read.
+    """
+    folder = Path(folder)
+    manifest = layout.read_manifest(folder)
+    reading = reading_of(manifest)
+    if inputs:
+        reading = Reading(inputs, reading.columns, reading.split)
+    result = Audit()
+    with TemporaryDirectory() as temporary:
+        ids = HashLog(Path(temporary) / "ids")
+        given = _Input(reading, result)
+        with progress_bar("auditing", len(manifest.shards), enabled=show_progress) as advance:
+            for shard in manifest.shards:
+                _check_shard(result, manifest, folder / shard["file"], shard["rows"], (given, ids))
+                advance()
+        given.end()
+        num_twice = sum(len(entries) for entries in repeated(ids))
+    result.num_rows = result.num_results + result.num_failed
+    if num_twice:
+        result.note(f"{num_twice} ids have several rows; give every row an id of its own")
+    named = {path.name for path in manifest.files(folder)}
+    extra = [path.name for path in layout.shards_in(folder) if path.name not in named]
+    if extra:
+        result.note(f"{len(extra)} shards are not of this job's last run, such as {extra[0]}; run the job again")
+    _check_failed(result, folder)
+    return result
+
+
+def _check_failed(result: Audit, folder: Path) -> None:
+    path = folder / layout.FAILED
+    listed = pq.read_metadata(path).num_rows if path.is_file() else 0
+    if result.num_failed:
+        result.note(f"{result.num_failed} rows have no result; {path} says which and why")
+    if listed != result.num_failed:
+        result.note(f"{path} lists {listed} rows, {result.num_failed} have no result; run the job again")

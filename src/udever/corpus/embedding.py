@@ -1,0 +1,165 @@
+"""The step of `udever embed`: a text to its vector; and steps that make something of the vector."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+
+from udever.corpus.steps import Output, Tick
+from udever.errors import RecipeError
+from udever.index.table import ROLES, Role
+
+if TYPE_CHECKING:
+    from udever.embedder import Embedder
+    from udever.model.tokens import Tokenized
+
+VectorType = Literal["float32", "float16"]
+VECTOR_TYPES: tuple[str, ...] = get_args(VectorType)
+
+_COUNTS = [("num_tokens", "<i4"), ("truncated", "?")]
+
+
+@dataclass(frozen=True)
+class EmbedStep:
+    """Texts -> `embedding`, `num_tokens`, `truncated`.
+
+    `dimensions` keeps the first ones of each vector, which then has length 1 again (where the model's contract
+    scales at all). Raises RecipeError or TextError for a choice that does not exist.
+    """
+
+    embedder: "Embedder"
+    role: Role = "document"
+    dimensions: int | None = None
+    vector_type: VectorType = "float32"
+    batch_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES:
+            raise RecipeError(f"role is {self.role!r}; expected one of {', '.join(ROLES)}")
+        if self.vector_type not in VECTOR_TYPES:
+            raise RecipeError(f"vector_type is {self.vector_type!r}; expected one of {', '.join(VECTOR_TYPES)}")
+        self.embedder.check_dimensions(self.dimensions)
+        self.embedder.token_budget(self.batch_tokens)
+
+    @property
+    def num_gpus(self) -> int:
+        """How many GPUs one such step takes."""
+        return int(self.embedder.device.type == "cuda")
+
+    @property
+    def num_dimensions(self) -> int:
+        """Length of a vector."""
+        return self.dimensions or self.embedder.num_dimensions
+
+    @property
+    def columns(self) -> np.dtype:
+        """Fields of a record."""
+        kind = {"float32": "<f4", "float16": "<f2"}[self.vector_type]
+        return np.dtype([("embedding", kind, (self.num_dimensions,)), *_COUNTS])
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Vector space, side, size, and the precision the model computes in."""
+        weights = next(self.embedder.backbone.parameters())  # pyright: ignore[reportAttributeAccessIssue]
+        return {
+            "udever.fingerprint": self.embedder.fingerprint,
+            "udever.dimensions": str(self.num_dimensions),
+            "udever.role": self.role,
+            "udever.vector_type": self.vector_type,
+            "udever.precision": str(weights.dtype).removeprefix("torch."),
+            "udever.unit": str(self.embedder.contract.normalize).lower(),
+        }
+
+    def prepare(self, texts: list[str]) -> "Tokenized":
+        """Tokenise."""
+        tokenized = self.embedder.tokenize(texts, self.role)
+        self.embedder.check_tokens(tokenized.ids)
+        return tokenized
+
+    def run(self, prepared: "Tokenized", tick: Tick) -> Output:
+        """Embed, the longest first; a vector without a direction is the failure of its text alone."""
+        import torch
+
+        from udever.model.packing import plan_batches
+        from udever.model.pooling import unusable
+
+        ids = prepared.ids
+        lengths = [len(sequence) for sequence in ids]
+        batches = plan_batches(lengths, self.embedder.token_budget(self.batch_tokens))
+        total = sum(lengths)
+        out = torch.empty(len(ids), self.num_dimensions)
+        failed: dict[int, str] = {}
+        with torch.inference_mode():
+            for batch in batches:
+                pooled = self.embedder.embed_tokens([ids[i] for i in batch], prepared.skip)
+                for row in unusable(pooled):
+                    failed[batch[row]] = "its vector is not finite or has no length; load the model in float32"
+                out[batch] = self.embedder.finish(pooled, self.dimensions).cpu()
+                done = sum(lengths[i] for i in batch)
+                tick(done / total, done)
+        rows = self._records(out.numpy(), prepared)
+        return Output(rows, self._without_direction(rows["embedding"]) | failed)
+
+    def _records(self, vectors: np.ndarray, prepared: "Tokenized") -> np.ndarray:
+        rows = np.empty(len(vectors), self.columns)
+        with np.errstate(over="ignore"):  # beyond float16's range: infinite, and found by the next check
+            rows["embedding"] = vectors
+        rows["num_tokens"] = [len(sequence) for sequence in prepared.ids]
+        rows["truncated"] = prepared.truncation.truncated
+        return rows
+
+    def _without_direction(self, stored: np.ndarray) -> dict[int, str]:
+        """What only cutting or the narrower type made unusable."""
+        bad = ~np.isfinite(stored).all(1) | ~stored.any(1)
+        reason = f"its vector has no length or no place in {self.vector_type} at {self.num_dimensions} dimensions"
+        return {int(row): reason for row in np.flatnonzero(bad)}
+
+    def derived(self, rows: np.ndarray) -> dict[str, pa.Array]:
+        """Nothing more."""
+        return {}
+
+
+@dataclass(frozen=True)
+class VectorStep:
+    """Texts -> what `function` makes of their vectors [texts, dimensions]: a structured array of type `made`.
+
+    `names` is added to the identity; `show` turns the records into columns for people.
+    """
+
+    inner: EmbedStep
+    made: np.dtype
+    names: dict[str, str]
+    function: Callable[[np.ndarray], np.ndarray]
+    show: Callable[[np.ndarray], dict[str, pa.Array]]
+
+    @property
+    def columns(self) -> np.dtype:
+        """The fields of `made`, and the counts."""
+        return np.dtype([*self.made.descr, *_COUNTS])
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The embedding's, and `names`."""
+        return {**self.inner.identity, **self.names}
+
+    def prepare(self, texts: list[str]) -> Any:
+        """Tokenise."""
+        return self.inner.prepare(texts)
+
+    def run(self, prepared: Any, tick: Tick) -> Output:
+        """Embed and apply `function` to the texts that have a vector."""
+        output = self.inner.run(prepared, tick)
+        rows = np.zeros(len(output.rows), self.columns)
+        kept = np.setdiff1d(np.arange(len(rows)), list(output.failed))
+        made = self.function(output.rows["embedding"][kept].astype(np.float32))
+        for name in self.made.names or ():
+            rows[name][kept] = made[name]
+        for name, _ in _COUNTS:
+            rows[name] = output.rows[name]
+        return Output(rows, output.failed)
+
+    def derived(self, rows: np.ndarray) -> dict[str, pa.Array]:
+        """What `show` makes."""
+        return self.show(rows)

@@ -1,0 +1,235 @@
+"""A corpus job: sources in, a folder of shards out, resumable at every point.
+
+survey   read and hash every row; which windows have no shard yet?
+reuse    what they share with one another and with older shards
+run      spool -> tokens -> model -> shard, each in a thread of its own, windows in order
+end      failed rows, manifest; shards nobody needs any more go
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from udever.corpus import folder as layout
+from udever.corpus.ahead import Behind, ahead
+from udever.corpus.hashes import hash_bytes
+from udever.corpus.inputs import Source, find_sources
+from udever.corpus.reuse import Reuse, find_reuse
+from udever.corpus.rows import BadRow, Columns, Row, read_rows
+from udever.corpus.shards import read_columns, read_info
+from udever.corpus.steps import Output, Step, Tick, digest_of
+from udever.corpus.survey import FailedFile, Survey, read_failed, survey
+from udever.corpus.windows import Job, finish, nothing, plan, texts_of
+from udever.errors import RecipeError
+from udever.progress import Advance, progress_bar
+from udever.storage import atomic_file
+
+_TICK_ROWS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is read and how it is cut: the choices of a job that are not the step's.
+
+    `inputs` are files, folders, globs, saved datasets or a hub dataset; `split` is a dataset's. A window is
+    what is sorted by length, embedded and written together.
+    """
+
+    inputs: list[str]
+    columns: Columns = field(default_factory=Columns)
+    split: str | None = None
+    window_rows: int = 8192
+
+    def sources(self) -> list[Source]:
+        """The sources in order; raises DataError, as `find_sources`."""
+        return find_sources(self.inputs, self.split)
+
+    def rows(self) -> Iterator[Row | BadRow]:
+        """Every row of every source, in order."""
+        for source in self.sources():
+            yield from read_rows(source, self.columns)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run did and what is there now.
+
+    `num_rows` rows were read, `num_failed` of them have no result (see failed.parquet), `num_texts` distinct
+    texts went through the model in this run, as `num_tokens` tokens. `num_truncated` rows were cut to fit.
+    `duplicate_ids` counts ids that several rows have, `examples` are some of them.
+    """
+
+    num_rows: int
+    num_failed: int
+    num_texts: int
+    num_tokens: int
+    num_truncated: int
+    num_shards_made: int
+    duplicate_ids: int
+    examples: list[str]
+    seconds: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether every row has a result and an id of its own."""
+        return not self.num_failed and not self.duplicate_ids
+
+
+Runner = Callable[[Iterator[Job], Step, Reuse, Tick], None]
+"""Does jobs, all of them: `runner(jobs, step, reuse, tick)`. `tick` counts rows, not shares, and tokens."""
+
+
+def run_here(jobs: Iterator[Job], step: Step, reuse: Reuse, tick: Tick) -> None:
+    """The jobs in this process: planning, tokenising, the model and writing overlap."""
+
+    def prepared() -> Iterator[tuple[Job, object]]:
+        with closing(ahead(jobs)) as planned:
+            for job in planned:
+                yield job, step.prepare(texts_of(job)) if len(job.texts) else None
+
+    with closing(ahead(prepared())) as ready, Behind() as writer:
+        for job, tokens in ready:
+            writer.do(finish, job, _run(job, tokens, step, tick), step, reuse)
+
+
+def _run(job: Job, prepared: object, step: Step, tick: Tick) -> Output:
+    if not len(job.texts):
+        tick(job.num_rows, 0)
+        return nothing(step)
+    done = 0.0
+    counted = 0
+
+    def whole_rows(share: float, num_tokens: int) -> None:
+        nonlocal done, counted
+        done += share
+        rows = round(done * job.num_rows)
+        tick(rows - counted, num_tokens)
+        counted = rows
+
+    return step.run(prepared, whole_rows)
+
+
+class _Counter:
+    """Moves the bar and says tokens a second; time left is the bar's own."""
+
+    def __init__(self, advance: Advance) -> None:
+        self._advance = advance
+        self._started = time.perf_counter()
+        self.num_tokens = 0
+
+    def tick(self, num_rows: float, num_tokens: int) -> None:
+        """Rows and tokens that were done."""
+        self.num_tokens += num_tokens
+        rate = self.num_tokens / max(time.perf_counter() - self._started, 1e-9)
+        self._advance(num_rows, f"{rate:,.0f} tokens/s")
+
+
+def _counted(rows: Iterator[Row | BadRow], advance: Advance) -> Iterator[Row | BadRow]:
+    number = 0
+    for number, row in enumerate(rows, 1):
+        yield row
+        if number % _TICK_ROWS == 0:
+            advance(_TICK_ROWS)
+    advance(number % _TICK_ROWS)
+
+
+def run_job(
+    step: Step, reading: Reading, output: str | Path, *, runner: Runner = run_here, show_progress: bool = True
+) -> Summary:
+    """Do `step` for every row of `reading`; write the folder `output`. What is there already is not done again.
+
+    A row that cannot be embedded goes to `failed.parquet` and the others go on. Raises DataError (an input),
+    ContractError (the folder has another model's vectors), OutputError (disk, permissions, another run).
+    """
+    started = time.perf_counter()
+    if reading.window_rows < 1:
+        raise RecipeError(f"window_rows is {reading.window_rows}; expected at least 1")
+    folder = Path(output)
+    reading.sources()  # before anything is written
+    with layout.at_work(folder, step.identity) as work:
+        digest = digest_of(step)
+        shards = layout.usable_shards(folder, digest.hex())
+        with progress_bar("reading", None, enabled=show_progress) as advance:
+            rows = _counted(reading.rows(), advance)
+            found = survey(rows, step_digest=digest, done=shards.keys(), window_rows=reading.window_rows, work=work)
+        reuse = find_reuse(found, list(shards.values()), step.columns, work)
+        missing = [found.windows[number] for number in found.missing]
+        num_texts = 0
+
+        def jobs() -> Iterator[Job]:
+            nonlocal num_texts
+            for window in missing:
+                assert window.spool is not None
+                job = plan(window.spool, folder / layout.SHARDS / f"{window.key}.parquet", reuse)
+                num_texts += len(job.texts)
+                yield job
+
+        num_rows = sum(window.num_rows for window in missing)
+        with progress_bar("embedding", num_rows, enabled=show_progress) as advance:
+            counter = _Counter(advance)
+            runner(jobs(), step, reuse, counter.tick)
+        manifest = _end(step, reading, folder, found, work)
+        examples = _names(found, manifest.files(folder))
+    return Summary(
+        num_rows=manifest.num_rows,
+        num_failed=manifest.num_failed,
+        num_texts=num_texts,
+        num_tokens=counter.num_tokens,
+        num_truncated=manifest.num_truncated,
+        num_shards_made=len(missing),
+        duplicate_ids=found.duplicate_ids,
+        examples=examples,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _end(step: Step, reading: Reading, folder: Path, found: Survey, work: Path) -> layout.Manifest:
+    """Write failed rows and manifest from what the shards say."""
+    shards = [folder / layout.SHARDS / f"{window.key}.parquet" for window in found.windows]
+    num_tokens = num_truncated = num_failed = 0
+    entries = []
+    target = folder / layout.FAILED
+    with atomic_file(target) as temporary:
+        with FailedFile(temporary) as failed:
+            for row in read_failed(work / "failed.parquet"):
+                failed.add(row)
+            for shard in shards:
+                info = read_info(shard)
+                num_tokens += info.num_tokens
+                num_truncated += info.num_truncated
+                entries.append({"file": f"{layout.SHARDS}/{shard.name}", "rows": info.num_rows})
+                for row in info.failed_rows():
+                    failed.add(row)
+        num_failed = failed.num_rows
+    manifest = layout.Manifest(
+        identity=step.identity,
+        inputs=[str(Path(given).absolute()) if Path(given).exists() else given for given in reading.inputs],
+        columns=reading.columns._asdict(),
+        split=reading.split,
+        num_rows=found.num_rows,
+        num_failed=num_failed,
+        num_tokens=num_tokens,
+        num_truncated=num_truncated,
+        duplicate_ids=found.duplicate_ids,
+        shards=entries,
+    )
+    layout.write_manifest(folder, manifest)
+    if not num_failed:
+        target.unlink()
+    return manifest
+
+
+def _names(found: Survey, shards: list[Path]) -> list[str]:
+    """The ids behind the survey's examples of duplicates."""
+    names = []
+    for wanted, window in found.duplicate_examples:
+        ids = read_columns(shards[window], ["id"]).column(0).to_pylist()
+        names += [name for name in ids if hash_bytes(name.encode()) == wanted][:1]
+    return names
+
+
+def reading_of(manifest: layout.Manifest) -> Reading:
+    """What a job read."""
+    return Reading(manifest.inputs, Columns(**manifest.columns), manifest.split)

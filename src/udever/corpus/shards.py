@@ -1,0 +1,148 @@
+"""A shard: the result of one window as a Parquet file that says by its name and metadata what it is.
+
+    id          string
+    text        string
+    source      string                   the row's own `source`, else the file it comes from
+    ...                                  the step's columns: `embedding` (fixed-size list) and so on
+    num_tokens  int32                    tokens that went through the model
+    truncated   bool                     whether the text was longer than the model takes
+    text_hash   fixed-size binary[16]    BLAKE2b of the text in UTF-8
+
+Metadata: the step's identity (`udever.fingerprint`, ...), and `udever.shard`: JSON with the step's digest, the
+number of rows of the window, tokens and cut texts of the shard, and the rows that could not be embedded.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from udever.corpus.rows import BadRow
+from udever.corpus.steps import Step, digest_of
+from udever.errors import DataError
+from udever.storage import atomic_file
+
+_KEY = b"udever.shard"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardInfo:
+    """What a shard says about itself. `num_input_rows` counts its window's rows, the failed ones included."""
+
+    step: str
+    num_input_rows: int
+    num_tokens: int
+    num_truncated: int
+    failed: list[dict[str, Any]]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the file."""
+        return self.num_input_rows - len(self.failed)
+
+    def failed_rows(self) -> list[BadRow]:
+        """The rows of the window that are not in the file."""
+        return [BadRow(f["place"], f["row"], f["id"], f["text"], f["reason"]) for f in self.failed]
+
+
+def _array(values: np.ndarray) -> pa.Array:
+    if values.ndim == 1:
+        return pa.array(np.ascontiguousarray(values))
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
+
+
+def write_shard(path: Path, step: Step, window: pa.Table, rows: np.ndarray, failed: dict[int, str]) -> None:
+    """Write the shard of a spooled window whole or not at all; `failed` rows are noted and left out.
+
+    `rows` holds a record for every row of the window. Raises OutputError where the disk refuses.
+    """
+    kept = np.setdiff1d(np.arange(len(window)), list(failed))
+    places = window.select(["place", "row", "id", "text"]).take(pa.array(sorted(failed), pa.int64())).to_pylist()
+    notes = [
+        {"offset": offset, **place, "reason": failed[offset]}
+        for offset, place in zip(sorted(failed), places, strict=True)
+    ]
+    if failed:
+        window, rows = window.take(pa.array(kept)), rows[kept]
+    info = {
+        "step": digest_of(step).hex(),
+        "num_input_rows": len(window) + len(failed),
+        "num_tokens": int(rows["num_tokens"].sum()),
+        "num_truncated": int(rows["truncated"].sum()),
+        "failed": notes,
+    }
+    columns = {name: window.column(name) for name in ("id", "text", "source")}
+    names = [name for name in step.columns.names or () if name not in ("num_tokens", "truncated")]
+    columns |= {name: _array(rows[name]) for name in names} | step.derived(rows)
+    columns |= {name: _array(rows[name]) for name in ("num_tokens", "truncated")}
+    columns["text_hash"] = window.column("text_hash")
+    fields = [pa.field(name, column.type, nullable=False) for name, column in columns.items()]
+    metadata = {**step.identity, _KEY: json.dumps(info)}
+    table = pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields, metadata=metadata))
+    with atomic_file(path) as temporary:
+        # Floats and hashes are noise to a compressor: it would only take their time.
+        packing = {name: "zstd" if name in ("id", "text", "source") else "none" for name in columns}
+        leaves = {f"{name}.list.element": "none" for name in names}
+        pq.write_table(
+            table,
+            temporary,
+            compression=packing | leaves,  # pyright: ignore[reportArgumentType]
+            use_dictionary=["source"],  # pyright: ignore[reportArgumentType]
+            write_statistics=["id"],  # pyright: ignore[reportArgumentType]
+        )
+
+
+def read_info(path: Path) -> ShardInfo:
+    """What a shard says about itself. Raises DataError for a file that is none or is damaged."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        return ShardInfo(**json.loads(metadata[_KEY]))
+    except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
+        reason = (str(error).splitlines() or ["no metadata"])[0]
+        raise DataError(f"{path} is no shard, or damaged ({reason}); remove it and run the job again") from error
+
+
+def read_identity(path: Path) -> dict[str, str]:
+    """The identity of the step that made a shard."""
+    metadata = pq.read_schema(path).metadata or {}
+    return {k.decode(): v.decode() for k, v in metadata.items() if k.startswith(b"udever.") and k != _KEY}
+
+
+def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
+    """Columns of a shard. Raises DataError where it is damaged."""
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read(columns=list(names), use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{path} is damaged: {reason}; remove it and run the job again") from error
+
+
+def to_numpy(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of numbers, or of fixed-size lists of them, as an array [rows] or [rows, size]."""
+    array = column.combine_chunks()
+    if pa.types.is_fixed_size_list(array.type):
+        return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)
+    return array.to_numpy(zero_copy_only=False)
+
+
+def read_records(path: Path, columns: np.dtype, offsets: NDArray[np.integer]) -> np.ndarray:
+    """The records of some rows of a shard."""
+    names = list(columns.names or ())
+    table = read_columns(path, names)
+    rows = np.empty(len(offsets), columns)
+    for name in names:
+        rows[name] = to_numpy(table.column(name))[offsets]
+    return rows
+
+
+def read_spool(path: Path) -> pa.Table:
+    """A spooled window."""
+    with pa.OSFile(str(path), "rb") as file, pa.ipc.open_file(file) as reader:
+        return reader.read_all()

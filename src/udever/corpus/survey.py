@@ -1,0 +1,227 @@
+"""The first pass: every row read, checked and hashed, so that a job knows what is missing before it works.
+
+Rows are cut into windows. A window has a key: a hash of its texts, ids and sources and of the step. The shard
+of that key is the window's result, whatever run made it. Windows without one are spooled to the work folder.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from udever.corpus.hashes import HASH, SIZE_BYTES, HashLog, hash_bytes, repeated
+from udever.corpus.rows import BadRow, Row
+from udever.errors import DataError
+from udever.storage import atomic_file
+
+WINDOW_BYTES = 8 << 20
+"""A window ends at this much text, however few its rows: enough to sort by length, little enough to hold."""
+
+FAILED_SCHEMA = pa.schema(
+    [("place", pa.string()), ("row", pa.int64()), ("id", pa.string()), ("text", pa.string()), ("reason", pa.string())]
+)
+
+SPOOL_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("text", pa.string()),
+        ("source", pa.string()),
+        ("text_hash", pa.binary(SIZE_BYTES)),
+        ("place", pa.string()),
+        ("row", pa.int64()),
+    ]
+)
+
+_EXAMPLES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Some neighbouring rows. `spool` holds them where their shard is missing."""
+
+    key: str
+    num_rows: int
+    spool: Path | None
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What the first pass found. `wanted` has the text hashes of missing windows, tagged with their numbers.
+
+    `duplicate_ids` counts ids that several rows have; the examples are hashes of some, each with the number of
+    the window that has it first.
+    """
+
+    windows: list[Window]
+    wanted: HashLog
+    num_rows: int
+    num_failed: int
+    duplicate_ids: int
+    duplicate_examples: list[tuple[bytes, int]]
+
+    @property
+    def missing(self) -> list[int]:
+        """Numbers of the windows without a shard."""
+        return [number for number, window in enumerate(self.windows) if window.spool is not None]
+
+
+@dataclass
+class Block:
+    """Rows as columns, growing until they are a window."""
+
+    ids: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+    hashes: list[bytes] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    size_bytes: int = 0
+
+    def add(self, row: Row, text_hash: bytes, size_bytes: int) -> None:
+        """One more row."""
+        self.ids.append(row.id)
+        self.texts.append(row.text)
+        self.sources.append(row.source)
+        self.hashes.append(text_hash)
+        self.places.append(row.place)
+        self.numbers.append(row.number)
+        self.size_bytes += size_bytes
+
+    def key(self, step_digest: bytes) -> str:
+        """The window's key: 32 hexadecimal digits."""
+        digest = hashlib.blake2b(step_digest, digest_size=SIZE_BYTES)
+        digest.update(b"".join(self.hashes))
+        digest.update(json.dumps([self.ids, self.sources]).encode())
+        return digest.hexdigest()
+
+    def table(self) -> pa.Table:
+        """The rows as they are spooled."""
+        columns = [self.ids, self.texts, self.sources, self.hashes, self.places, self.numbers]
+        arrays = [pa.array(column, kind) for column, kind in zip(columns, SPOOL_SCHEMA.types, strict=True)]
+        return pa.Table.from_arrays(arrays, schema=SPOOL_SCHEMA)
+
+
+def hashed(rows: Iterable[Row | BadRow], refuse: Callable[[BadRow], None]) -> Iterator[tuple[Row, bytes, int]]:
+    """Good rows, each with the hash and the size of its text in UTF-8; bad ones go to `refuse`."""
+    for row in rows:
+        if isinstance(row, BadRow):
+            refuse(row)
+            continue
+        try:
+            data = row.text.encode()
+            row.id.encode()
+            row.source.encode()
+        except UnicodeEncodeError:
+            name, text = (value.encode(errors="backslashreplace").decode() for value in (row.id, row.text))
+            refuse(BadRow(row.place, row.number, name, text, "text, id or source is not UTF-8"))
+            continue
+        yield row, hash_bytes(data), len(data)
+
+
+def _windows_of(rows: Iterable[tuple[Row, bytes, int]], num_rows: int) -> Iterator[Block]:
+    """Rows cut into windows of `num_rows`, fewer where they reach `WINDOW_BYTES`."""
+    block = Block()
+    for row, text_hash, size_bytes in rows:
+        block.add(row, text_hash, size_bytes)
+        if len(block.ids) >= num_rows or block.size_bytes >= WINDOW_BYTES:
+            yield block
+            block = Block()
+    if block.ids:
+        yield block
+
+
+class FailedFile:
+    """Writes rows that cannot be embedded to a Parquet file, a thousand at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._writer = pq.ParquetWriter(path, FAILED_SCHEMA, compression="zstd")
+        self._waiting: list[BadRow] = []
+        self.num_rows = 0
+        self.first: BadRow | None = None
+
+    def add(self, row: BadRow) -> None:
+        """Append one row."""
+        self.first = self.first or row
+        self.num_rows += 1
+        self._waiting.append(row)
+        if len(self._waiting) >= 1000:
+            self._flush()
+
+    def _flush(self) -> None:
+        columns = list(zip(*self._waiting, strict=True)) or [()] * len(FAILED_SCHEMA)
+        self._writer.write_table(
+            pa.table([pa.array(c, f.type) for c, f in zip(columns, FAILED_SCHEMA, strict=True)], schema=FAILED_SCHEMA)
+        )
+        self._waiting = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._waiting:
+            self._flush()
+        self._writer.close()
+
+
+def read_failed(path: Path) -> Iterator[BadRow]:
+    """The rows of a file of failed rows."""
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(1000):
+            for record in batch.to_pylist():
+                yield BadRow(*(record[name] for name in FAILED_SCHEMA.names))
+
+
+def survey(
+    rows: Iterable[Row | BadRow], *, step_digest: bytes, done: Collection[str], window_rows: int, work: Path
+) -> Survey:
+    """Read all `rows` once; spool the windows whose keys are not in `done` to the folder `work`.
+
+    Raises DataError where no row can be embedded.
+    """
+    windows: list[Window] = []
+    ids, wanted = HashLog(work / "ids"), HashLog(work / "wanted")
+    num_good = 0
+    with FailedFile(work / "failed.parquet") as failed:
+        for number, block in enumerate(_windows_of(hashed(rows, failed.add), window_rows)):
+            key = block.key(step_digest)
+            spool = None if key in done else work / f"{number:08d}.arrow"
+            if spool is not None:
+                with atomic_file(spool) as path, pa.OSFile(str(path), "wb") as out:
+                    options = pa.ipc.IpcWriteOptions(compression="zstd")
+                    with pa.ipc.new_file(out, SPOOL_SCHEMA, options=options) as writer:
+                        writer.write_table(block.table())
+                wanted.add(np.array(block.hashes, HASH), number)
+            names = [hash_bytes(name.encode()) for name in block.ids]
+            ids.add(np.array(names, HASH), np.arange(num_good, num_good + len(names)))
+            num_good += len(names)
+            windows.append(Window(key, len(names), spool))
+    if not num_good:
+        first = failed.first
+        told = f"; the first one, {first.place} row {first.number}: {first.reason}" if first else ""
+        raise DataError(f"none of {failed.num_rows} rows can be embedded; expected at least one text{told}")
+    num_duplicates, examples = _duplicates(ids, windows)
+    return Survey(
+        windows=windows,
+        wanted=wanted,
+        num_rows=num_good + failed.num_rows,
+        num_failed=failed.num_rows,
+        duplicate_ids=num_duplicates,
+        duplicate_examples=examples,
+    )
+
+
+def _duplicates(ids: HashLog, windows: list[Window]) -> tuple[int, list[tuple[bytes, int]]]:
+    ends = np.cumsum([window.num_rows for window in windows])
+    count = 0
+    examples: list[tuple[bytes, int]] = []
+    for entries in repeated(ids):
+        count += len(entries)
+        for entry in entries[: _EXAMPLES - len(examples)]:
+            examples.append((entry["hash"].ljust(SIZE_BYTES, b"\0"), int(np.searchsorted(ends, entry["tag"], "right"))))
+    return count, examples

@@ -1,0 +1,71 @@
+"""What `udever eval` prints: one row a task, one column a model."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from udever.evaluate.run import Outcome
+from udever.evaluate.store import Score, read_scores
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def show(outcomes: Sequence[Outcome], console: "Console") -> None:
+    """Print the mean main score of every task and what was skipped, cut, spent and failed.
+
+    The interval is shown where a task has one score; "*" marks a task the model says it was trained on.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = [_scores(outcome) for outcome in outcomes]
+    names = list(dict.fromkeys(name for column in columns for name in column))
+    if names:
+        table = Table()
+        table.add_column("task", overflow="fold")
+        table.add_column("metric", overflow="fold")
+        for outcome in outcomes:
+            table.add_column(Text(outcome.name), justify="right")
+        for name in names:
+            metric = next(column[name][0].metric for column in columns if name in column)
+            table.add_row(Text(name), metric, *(_cell(column.get(name, [])) for column in columns))
+        console.print(table)
+    for outcome in outcomes:
+        for line in _remarks(outcome):
+            console.print(line, highlight=False, markup=False)
+
+
+def _scores(outcome: Outcome) -> dict[str, list[Score]]:
+    wanted = {*outcome.scored, *outcome.kept}
+    if outcome.folder is None or not wanted:
+        return {}
+    found: dict[str, list[Score]] = {}
+    for model in read_scores([outcome.folder]):
+        for score in model.scores:
+            if score.task in wanted:
+                found.setdefault(score.task, []).append(score)
+    return found
+
+
+def _cell(scores: Sequence[Score]) -> Any:
+    if not scores:
+        return ""
+    value = sum(score.value for score in scores) / len(scores)
+    mark = "*" if any(score.trained_on for score in scores) else ""
+    one = scores[0]
+    sure = f" [{one.low:.3f}, {one.high:.3f}]" if len(scores) == 1 and one.low is not None else ""
+    from rich.text import Text
+
+    return Text(f"{value:.3f}{mark}{sure}")
+
+
+def _remarks(outcome: Outcome) -> list[str]:
+    lines = [f"{outcome.name}: {len(outcome.scored)} tasks scored, {len(outcome.kept)} were there ({outcome.folder})"]
+    for task, count in outcome.truncated.items():
+        lines.append(f"  {task}: {count:,} texts were longer than the model reads and were cut")
+    for task, reason in outcome.skipped.items():
+        lines.append(f"  {task}: left out, {reason}")
+    if outcome.cost:
+        lines.append("  cost: " + ", ".join(f"{amount:,} {name}" for name, amount in outcome.cost.items()))
+    lines += [f"  {task}: FAILED: {reason}" for task, reason in outcome.failed.items()]
+    return lines

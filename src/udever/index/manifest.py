@@ -1,0 +1,79 @@
+"""What an index says about itself: model, vector space, what it covers, how it is searched."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from udever.errors import DataError
+
+FORMAT = 1
+"""Version of the layout in the store; another cannot be read."""
+
+CUT = 1
+"""Version of the rules by which files are cut; files cut by other rules are cut again."""
+
+
+class Tuning(BaseModel):
+    """How the nearest vectors are found.
+
+    `kind`: "exact", or a type of index that the store knows; `dimensions`: how many of the first ones of each
+    vector the index sees; `effort`: partitions looked at (`ivf_*`) or the length of the candidate list (`hnsw_*`);
+    `refine`: candidates for each hit wanted, which are scored again by the whole vectors. The rest is what was
+    measured when it was chosen: `num_chunks` there were, `recall` (None: not measured), `latency_ms` (median) and
+    `size_bytes` of the index.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str = "exact"
+    dimensions: int
+    effort: int = 0
+    refine: int = 1
+    num_chunks: int = 0
+    recall: float | None = None
+    latency_ms: float | None = None
+    size_bytes: int | None = None
+
+
+class Manifest(BaseModel):
+    """The one record of an index that describes it.
+
+    `base` is the folder that paths in the index start from, seen from the index's own folder where that lies
+    inside it, else absolute; `roots` are the files and folders below it that are covered.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = FORMAT
+    cut: int = CUT
+    model: str
+    fingerprint: str
+    dimensions: int
+    base: str
+    roots: tuple[str, ...]
+    exclude: tuple[str, ...] = ()
+    language: str | None = None
+    tuning: Tuning | None = None
+
+
+def parse_manifest(text: str, uri: str) -> Manifest:
+    """The manifest in `text`; DataError where it is damaged or of another version."""
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(
+            f"{uri}: the index's manifest cannot be read ({where}: {first['msg']}); "
+            "make it again with udever index --rebuild"
+        ) from error
+
+
+def saved_fingerprint(model: str) -> str | None:
+    """The fingerprint that a model folder was saved with, without loading it; None where none is written down."""
+    try:
+        return str(json.loads((Path(model) / "udever.json").read_text("utf-8"))["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

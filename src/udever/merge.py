@@ -1,0 +1,90 @@
+"""`udever merge`: several finetuned models averaged into one; adapters are folded into their backbone first."""
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from udever.embedder import Embedder
+from udever.errors import ModelError
+from udever.model.merging import Method, blend
+from udever.storage import check_replaceable
+
+
+def merge_models(
+    parts: Sequence[str], output: str | Path, *, method: Method = "linear", weights: Sequence[float] | None = None
+) -> Embedder:
+    """Average the models `parts` with `weights` (all the same where not given), write them to `output`, return them.
+
+    "linear" is the weighted mean of every weight. "slerp" goes along the arc between two, tensor by tensor; a third is
+    reached from where the first two met, so that with more than two their order counts. One part is written as it is,
+    its adapter folded in. Computed and written in float32, two models in memory at a time. Raises ModelError in one
+    line where the models differ in architecture, tokenizer or contract.
+    """
+    weights = _check(parts, weights)
+    check_replaceable(output)
+    merged = Embedder.load(parts[0], dtype="float32", device="cpu")
+    model: Any = merged.backbone
+    fingerprints = [merged.fingerprint]
+    total = weights[0]
+    for name, weight in zip(parts[1:], weights[1:], strict=True):
+        other = Embedder.load(name, dtype="float32", device="cpu")
+        _check_same(merged, other)
+        total += weight
+        if weight:
+            blend(model.state_dict(), other.backbone.state_dict(), weight / total, method)  # pyright: ignore[reportAttributeAccessIssue]
+        fingerprints.append(other.fingerprint)
+    merged.weights_changed()
+    notes = _notes(parts, weights, fingerprints, method)
+    merged.save(output, notes=notes, base=" + ".join(Path(part).name for part in parts))
+    return merged
+
+
+def _check(parts: Sequence[str], weights: Sequence[float] | None) -> list[float]:
+    if not parts:
+        raise ModelError("no model given; name at least one")
+    if weights is None:
+        return [1.0] * len(parts)
+    if len(weights) != len(parts):
+        raise ModelError(f"{len(weights)} weights for {len(parts)} models; give one for each")
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not weights[0]:
+        raise ModelError(f"weights are {list(weights)}; expected numbers of at least 0, the first above 0")
+    return list(weights)
+
+
+def _check_same(left: Embedder, right: Embedder) -> None:
+    """Raise ModelError naming the first thing in which the two differ."""
+    families = [embedder.backbone.config.get_text_config().model_type for embedder in (left, right)]
+    if families[0] != families[1]:
+        raise ModelError(f"{left.name} is {families[0]}, {right.name} {families[1]}; merge models of one architecture")
+    for part in ("model", "added_tokens", "normalizer", "pre_tokenizer"):
+        if _tokenizer(left)[part] != _tokenizer(right)[part]:
+            raise ModelError(f"{left.name} and {right.name} differ in the tokenizer ({part}); merge models of one")
+    mine, theirs = left.contract.model_dump(), right.contract.model_dump()
+    for entry, value in mine.items():
+        if theirs[entry] != value:
+            raise ModelError(
+                f"{left.name} and {right.name} differ in {entry}: {value} and {theirs[entry]}; "
+                f"merge models of one contract"
+            )
+
+
+def _tokenizer(embedder: Embedder) -> dict[str, Any]:
+    return json.loads(embedder.tokenizer.hf.backend_tokenizer.to_str())
+
+
+def _notes(parts: Sequence[str], weights: Sequence[float], fingerprints: Sequence[str], method: Method) -> str:
+    rows = "\n".join(
+        f"| `{part}` | {weight / sum(weights):.4g} | `{fingerprint}` |"
+        for part, weight, fingerprint in zip(parts, weights, fingerprints, strict=True)
+    )
+    return f"""
+## Merged
+
+The weights of {len(parts)} models, averaged ({method}):
+
+| model | weight | fingerprint |
+|---|---|---|
+{rows}
+"""

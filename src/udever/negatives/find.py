@@ -1,0 +1,108 @@
+"""Searching for candidates by a model's vectors or by BM25, in blocks."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udever.index.bm25 import Bm25
+from udever.index.search import rank
+from udever.negatives.known import LOWEST, Documents, Known
+
+_QUERIES = 256
+_BLOCK = 16_384
+
+Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What a candidate may score at most, given the score of the positive."""
+
+    max_share: float
+    margin: float | None
+
+    def __call__(self, positive: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The limit for each score of a positive; where that is below zero, a share counts downwards all the same."""
+        limit = positive - (1 - self.max_share) * np.abs(positive)
+        if self.margin is not None:
+            limit = np.minimum(limit, positive - self.margin)
+        return limit.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best candidates of some rows, best first: (rows, depth). -1 where there are no more; `positive` (rows,)."""
+
+    documents: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    positive: NDArray[np.float32]
+
+
+def by_vectors(
+    queries: Vectors, vectors: Vectors, documents: Documents, known: Known, first_row: int, limit: Limit, depth: int
+) -> Found:
+    """The best candidates by inner product within the limit; `queries` are those of the rows from `first_row` on."""
+    own = vectors[documents.of_row[first_row : first_row + len(queries)]]
+    positive = np.einsum("qd,qd->q", queries, own)
+    most = limit(positive)
+    best = np.full((len(queries), 0), LOWEST, np.float32)
+    found = np.full((len(queries), 0), -1, np.int64)
+    for first in range(0, documents.num_candidates, _BLOCK):
+        block = np.asarray(vectors[first : min(first + _BLOCK, documents.num_candidates)])
+        parts = []
+        for start in range(0, len(queries), _QUERIES):
+            scores = queries[start : start + _QUERIES] @ block.T
+            scores[scores > most[start : start + _QUERIES, None]] = LOWEST
+            known.hide(scores, first_row + start, first)
+            parts.append(rank(scores, depth))
+        here, places = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        # Equal scores stay in the order of the documents: what was found before stands before.
+        best, order = rank(np.concatenate([best, here], axis=1), depth)
+        found = np.take_along_axis(np.concatenate([found, places + first], axis=1), order, axis=1)
+    return Found(np.where(best > LOWEST, found, -1), best, positive)
+
+
+def by_words(
+    index: Bm25,
+    texts: Sequence[str],
+    documents: Documents,
+    known: Known,
+    first_row: int,
+    limit: Limit | None,
+    depth: int,
+) -> Found:
+    """The best candidates by BM25 within the limit, if any; only those that share a token with the query."""
+    parts: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
+    positives = []
+    row = first_row
+    for scores in index.scores(texts):
+        rows = np.arange(len(scores))
+        positive = scores[rows, documents.of_row[row : row + len(scores)]]
+        scores = scores[:, : documents.num_candidates].copy()
+        scores[scores <= 0] = LOWEST
+        if limit is not None:
+            scores[scores > limit(positive)[:, None]] = LOWEST
+        known.hide(scores, row, 0)
+        parts.append(rank(scores, depth))
+        positives.append(positive)
+        row += len(scores)
+    best, found = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return Found(np.where(best > LOWEST, found, -1), best, np.concatenate(positives))
+
+
+def judge(found: Found, queries: Vectors, vectors: Vectors, positive: NDArray[np.float32], limit: Limit) -> Found:
+    """`found` with the model's scores; what is above the limit becomes -1. The order stays that of the finder."""
+    scores = np.full(found.documents.shape, LOWEST, np.float32)
+    for start in range(0, len(queries), _QUERIES):
+        rows = slice(start, start + _QUERIES)
+        chosen = vectors[np.maximum(found.documents[rows], 0)]
+        scores[rows] = np.einsum("qd,qkd->qk", queries[rows], chosen)
+    keep = (found.documents >= 0) & (scores <= limit(positive)[:, None])
+    return Found(np.where(keep, found.documents, -1), np.where(keep, scores, LOWEST), positive)
+
+
+def windows(count: int, size: int = 16_384) -> Iterator[tuple[int, int]]:
+    """[0, count) in pieces."""
+    return ((start, min(start + size, count)) for start in range(0, count, size))

@@ -1,0 +1,79 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from udever.cli import app
+from udever.errors import ContractError, DataError, RecipeError
+
+TREE = {
+    "src/a.py": "def parse_json(text):\n    return load(text)\n",
+    "src/b.go": "package main\n\nfunc send(url string) {\n\tdial(url)\n}\n",
+    "docs/guide.md": "# Guide\n\nHow to parse.\n",
+}
+FLOAT = ["--dtype", "float32", "--device", "cpu"]
+
+
+def run(*arguments):
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+@pytest.fixture
+def tree(tmp_path, decoders, monkeypatch):
+    for name, text in TREE.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    run("index", "-m", decoders("llama"), *FLOAT)
+    return tmp_path
+
+
+def test_index_search_and_tune_from_the_command_line(tree, decoders, monkeypatch):
+    assert "0 files changed" in run("index", *FLOAT)
+    said = run("search", "parse json", "-k", "2", *FLOAT)
+    assert len([line for line in said.splitlines() if line.startswith("0.0")]) == 2
+    (tree / "docs" / "inner").mkdir()
+    monkeypatch.chdir(tree / "docs" / "inner")
+    lines = run("search", "send", "--mode", "words", "--path", "src/**", "--language", "go", "--json").splitlines()
+    assert [json.loads(line)["id"] for line in lines] == ["src/b.go:3-5"]
+    assert "      3  func send(url string) {" in run("search", "send", tree, "--mode", "words", "--lines", "1")
+    (tree / "queries.txt").write_text("how to parse\n")
+    said = run("index-tune", tree, "--queries", tree / "queries.txt", "--recall", "0.9", *FLOAT)
+    assert "chosen: exact, 32 dimensions" in said
+    with pytest.raises(ContractError, match="--rebuild"):
+        run("search", "x", tree, "-m", decoders("qwen3"), *FLOAT)
+    with pytest.raises(ContractError, match="--rebuild"):
+        run("index", tree, "-m", decoders("qwen3"), *FLOAT)
+    assert "4 files changed" in run("index", tree, "-m", decoders("qwen3"), "--rebuild", *FLOAT)
+
+
+def test_an_embeddings_file_is_searched_too(tree, decoders):
+    import numpy as np
+
+    from udever.embedder import Embedder
+    from udever.index.table import EmbeddingTable, Header, write
+
+    embedder = Embedder.load(decoders("llama"), dtype="float32", device="cpu")
+    texts = ["one thing", "another thing"]
+    rows = EmbeddingTable(
+        ["1", "2"], texts, [None, "x"], embedder.encode_document(texts), np.ones(2, np.int32), np.zeros(2, np.bool_)
+    )
+    write(tree / "v.parquet", Header(embedder.fingerprint, 32, "document"), [rows])
+    said = run("search", "one thing", tree / "v.parquet", "-m", decoders("llama"), "--json", *FLOAT)
+    assert {json.loads(line)["id"] for line in said.splitlines()} == {"1", "2"}
+    with pytest.raises(RecipeError, match="-m MODEL"):
+        run("search", "x", tree / "v.parquet")
+    with pytest.raises(RecipeError, match="drop --mode and filters"):
+        run("search", "x", tree / "v.parquet", "-m", "m", "--kind", "text")
+
+
+def test_mistakes_are_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="no index in"):
+        run("search", "x")
+    with pytest.raises(DataError, match="-m MODEL"):
+        run("index", tmp_path)

@@ -1,0 +1,72 @@
+"""`udever embed`, `udever audit` and `udever classify` as a person types them."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from udever.cli import main
+
+
+@pytest.fixture
+def udever(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["udever", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as error:
+            code = error.code or 0
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run
+
+
+def test_embed_audit_and_go_on(udever, decoders, corpus, texts, tmp_path):
+    path = corpus.jsonl(tmp_path / "a.jsonl", texts)
+    out = tmp_path / "out"
+    arguments = ("embed", decoders("bloom"), path, "-o", out, "--vector-type", "float16", "--window-rows", 20)
+    code, told, error = udever(*arguments)
+    assert code == 0, error
+    assert "70 rows" in told and "50 texts embedded" in told and "4 shards written" in told
+    assert udever("audit", out)[0] == 0
+    assert "0 texts embedded" in udever(*arguments)[1]
+    code, _, error = udever("embed", decoders("bloom"), path, "-o", out)
+    assert code == 2 and "udever: error:" in error and "holds results with vector_type float16" in error
+    path.write_text(path.read_text() + '{"id": "bad", "text": ""}\n')
+    code, _, error = udever(*arguments)
+    assert code == 1 and "1 rows failed" in error and "failed.parquet" in error
+    code, _, error = udever("audit", out)
+    assert code == 1 and "1 rows have no result" in error and "not whole: 71 rows, 70 results, 1 failed" in error
+    assert udever("embed", decoders("bloom"), tmp_path / "none.txt", "-o", tmp_path / "x")[0] == 2
+    assert not (tmp_path / "x").exists()
+
+
+def test_fit_and_apply(udever, decoders, tmp_path):
+    examples = tmp_path / "examples.csv"
+    words = {"sum": ["add numbers", "sum of numbers", "the sum", "a + b"], "greeting": ["hello", "hello world"]}
+    rows = [f"{word} {n},{label}" for label, some in words.items() for word in some for n in range(8)]
+    examples.write_text("text,label\n" + "\n".join(rows) + "\n")
+    code, told, error = udever("classify", "fit", examples, "-m", decoders("bloom"), "-o", tmp_path / "filter")
+    assert code == 0, error
+    assert "| greeting |" in told and "2 labels from 48 examples" in told
+    files = {path.name for path in (tmp_path / "filter").iterdir()}
+    assert files == {"filter.json", "head.safetensors", "report.json", "report.md"}
+    assert json.loads((tmp_path / "filter" / "report.json").read_text())["overall"]["num_examples"] == 48
+    code, told, error = udever("classify", "apply", tmp_path / "filter", examples, "-o", tmp_path / "labels")
+    assert code == 0, error
+    assert "48 texts labelled" in told
+    assert udever("audit", tmp_path / "labels")[0] == 0
+    (shard,) = (tmp_path / "labels" / "shards").iterdir()
+    table = pq.read_table(shard)
+    probabilities = table.column("probabilities").to_pylist()
+    names = json.loads(table.schema.metadata[b"udever.labels"])
+    for labels, p in zip(table.column("labels").to_pylist(), probabilities, strict=True):
+        assert labels == [names[p.index(max(p))]] and abs(sum(p) - 1) < 1e-6
+    command = ("classify", "apply", tmp_path / "filter", examples, "-o", tmp_path / "labels2")
+    code, _, error = udever(*command, "-m", decoders("llama"))
+    assert code == 2 and "the filter was fitted on embeddings with fingerprint" in error
+    examples.write_text("text,label\na\nb,x\n")
+    code, _, error = udever("classify", "fit", examples, "-m", decoders("bloom"), "-o", tmp_path / "filter")
+    assert code == 2 and "examples.csv row 0: 1 fields; the header has 2; mend it or take it out" in error

@@ -1,0 +1,40 @@
+import pytest
+
+from udever.index.hits import Hit
+from udever.index.snippet import snippet
+from udever.index.words import words
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("copyTree_v2", ["copytree_v2", "copy", "tree", "v", "2"]),
+        ("HTTPServer", ["httpserver", "http", "server"]),
+        ("os.path.join", ["os", "path", "join"]),
+        ("Größe STRASSE Straße", ["grösse", "strasse", "strasse"]),
+        ("ﬁne", ["fine"]),
+        ("返回用户", ["返", "回", "用", "户", "返回", "回用", "用户"]),
+        ("x返y", ["x", "返", "y"]),
+        ("'; DROP TABLE--", ["drop", "table"]),
+        ("a" * 65, []),
+        ("", []),
+    ],
+)
+def test_words(text, expected):
+    assert words(text) == expected
+
+
+def hit(text, first_line=10, last_line=None):
+    return Hit(1.0, "x", text, "a.py", first_line, last_line or first_line + text.count("\n"))
+
+
+def test_a_snippet_is_where_most_of_the_words_are():
+    text = "\n".join(["one", "two", "copy the", "tree", "end"])
+    assert snippet(hit(text), "copyTree", 2) == [(12, "copy the"), (13, "tree")]
+    assert snippet(hit(text), "nothing", 2) == [(10, "one"), (11, "two")]
+    assert snippet(hit("short"), "x", 9) == [(10, "short")]
+
+
+def test_lines_that_are_not_the_files_have_no_numbers():
+    assert snippet(hit("one\ntwo", 3, 9), "two", 1) == [(None, "two")]
+    assert snippet(Hit(1.0, "x", "one", "f"), "one", 1) == [(None, "one")]
