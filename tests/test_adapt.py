@@ -165,5 +165,6 @@ def test_the_readmes_example_runs(adapted, capsys):
 
 
 def test_the_readme_names_the_commands_there_are():
-    named = set(re.findall(r"^\| `udever (\w+)", README.read_text(), re.MULTILINE)) | {"demo"}
+    rows = re.findall(r"^\| `udever ([\w-]+)", README.read_text(), re.MULTILINE)
+    named = {name.replace("-", "_") for name in rows} | {"demo"}
     assert named == {command.callback.__name__ for command in app.registered_commands}

@@ -24,15 +24,13 @@ import torch.nn.functional as F
 
 import model as seedling
 from common import WORK
-from encode import KINDS
+from encode import KINDS, LANGUAGE_TEMPERATURE, SHARES
+from fast import closing_hidden
 from teacher import load_vectors
-from udever.model.attention import attention_over
 from udever.model.bloom import Bloom
 from udever.model.packing import Packed
 from udever.storage import atomic_file
 
-SHARES = {"sentence": 0.42, "dictionary": 0.16, "character": 0.06, "english": 0.12, "general": 0.18, "code": 0.06}
-LANGUAGE_TEMPERATURE = 0.5
 CODE_TOKENS = 128
 TEXT_TOKENS = 96
 TEMPERATURE = 0.05
@@ -94,9 +92,7 @@ def loss_of(student: torch.Tensor, teacher: torch.Tensor, unique: torch.Tensor) 
 
 def vectors_of(model: Bloom, packed: Packed) -> torch.Tensor:
     """Unit vectors of a packed batch."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        hidden = model(attention_over(packed, causal=True), last_only=True)
-    return F.normalize(hidden.float(), dim=1)
+    return F.normalize(closing_hidden(model, packed), dim=1)
 
 
 def optimiser(model: Bloom, rate: float) -> torch.optim.Optimizer:
@@ -145,7 +141,9 @@ class Run:
         if state:
             self.model.load_state_dict(state["model"])
             self.optimiser.load_state_dict(state["optimiser"])
-        self.ema = {name: tensor.clone() for name, tensor in (state["ema"] if state else self.model.state_dict()).items()}
+        self.ema = {
+            name: tensor.clone() for name, tensor in (state["ema"] if state else self.model.state_dict()).items()
+        }
 
     def save(self) -> None:
         """Write the checkpoint and the averaged weights, each whole or not at all."""

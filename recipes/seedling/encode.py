@@ -6,16 +6,25 @@ contrast: `ids`, `starts` of texts; `anchor`, `positive`, `negative` (-1: none) 
 (number in `sources`), `group` (-1: none), `symmetric`, `development`.
 """
 
+import sys
+
 import numpy as np
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer
 
 from common import WORK, key_of
+from teacher import load_vectors
 
 MAX_TOKENS = 256
 KINDS = ("sentence", "dictionary", "character", "english", "general", "code")
 """What a text to distil is: a translated sentence, a word, a symbol's name, English of documents, English of
 everyday life, a function."""
+
+
+SHARES = {"sentence": 0.42, "dictionary": 0.16, "character": 0.06, "english": 0.12, "general": 0.18, "code": 0.06}
+"""Of every kind, its share of the texts that are drawn."""
+
+LANGUAGE_TEMPERATURE = 0.5
 
 
 def kind_of(source: str, language: str) -> int:
@@ -25,7 +34,9 @@ def kind_of(source: str, language: str) -> int:
     if source.startswith("cldr"):
         return 2
     if language == "en":
-        general = source.startswith(("wordnet", "nli_", "qa_", "catalogue", "mlqa", "tydiqa", "code_", "python_library"))
+        general = source.startswith(
+            ("wordnet", "nli_", "qa_", "catalogue", "mlqa", "tydiqa", "code_", "python_library")
+        )
         return 4 if general else 3
     return 0
 
@@ -55,7 +66,22 @@ class Texts:
         return {"ids": np.concatenate(parts), "starts": starts}
 
 
-def students(tokenizer: Tokenizer) -> None:
+def choose(kind: np.ndarray, language: np.ndarray, known: np.ndarray, limit: int) -> np.ndarray:
+    """Rows whose target the teacher has embedded, at most `limit` of them, in the shares of the kinds.
+
+    Within a kind a language with n rows gets a share of n ** LANGUAGE_TEMPERATURE.
+    """
+    draw, chosen = np.random.default_rng(0), []
+    for number, name in enumerate(KINDS):
+        rows = np.flatnonzero((kind == number) & known)
+        counts = np.bincount(language[rows], minlength=language.max() + 1).astype(float)
+        order = draw.exponential(size=len(rows)) * counts[language[rows]] ** (1 - LANGUAGE_TEMPERATURE)
+        chosen.append(rows[np.argsort(order)[: int(limit * SHARES[name])]])
+        print(f"  {name}: {len(chosen[-1]):,} of {len(rows):,} rows", flush=True)
+    return np.sort(np.concatenate(chosen))
+
+
+def students(tokenizer: Tokenizer, limit: int) -> None:
     """Write students.npz; a text that has several targets is there several times."""
     targets = pq.read_table(WORK / "data" / "targets.parquet", columns=["text"])["text"].to_pylist()
     table = pq.read_table(WORK / "data" / "students.parquet", columns=["text", "language", "target", "source", "split"])
@@ -69,19 +95,22 @@ def students(tokenizer: Tokenizer) -> None:
             rows["source"].append("function")
             rows["split"].append(row["split"])
     texts = Texts(tokenizer)
-    number = np.array([texts.number(text) for text in rows["text"]])
     languages = sorted(set(rows["language"]))
     place = {language: i for i, language in enumerate(languages)}
     keys = [key_of(text) for text in targets]
+    target = np.array([key_of(t) if isinstance(t, str) else keys[t] for t in rows["target"]], dtype=np.uint64)
     kinds = [5 if s == "function" else kind_of(s, la) for s, la in zip(rows["source"], rows["language"], strict=True)]
+    kind, language = np.array(kinds, dtype=np.uint8), np.array([place[name] for name in rows["language"]])
+    chosen = choose(kind, language, np.isin(target, load_vectors()[0]), limit)
+    number = np.array([texts.number(rows["text"][row]) for row in chosen])
     np.savez(
         WORK / "encoded" / "students.npz",
         **texts.encode(),
         text=number,
-        target=np.array([key_of(t) if isinstance(t, str) else keys[t] for t in rows["target"]], dtype=np.uint64),
-        kind=np.array(kinds, dtype=np.uint8),
-        language=np.array([place[language] for language in rows["language"]], dtype=np.uint16),
-        development=np.array([split == "development" for split in rows["split"]]),
+        target=target[chosen],
+        kind=kind[chosen],
+        language=language[chosen].astype(np.uint16),
+        development=np.array([rows["split"][row] == "development" for row in chosen]),
         languages=np.array(languages),
     )
     print(f"students: {len(number):,} rows, {len(texts.numbers):,} texts")
@@ -111,11 +140,13 @@ def contrast(tokenizer: Tokenizer) -> None:
 
 
 def main() -> None:
-    """Encode both tables."""
+    """`python encode.py students [limit]` or `python encode.py contrast`."""
     tokenizer = Tokenizer.from_file(str(WORK / "tokenizer" / "tokenizer.json"))
     (WORK / "encoded").mkdir(parents=True, exist_ok=True)
-    students(tokenizer)
-    contrast(tokenizer)
+    if sys.argv[1] == "students":
+        students(tokenizer, int(sys.argv[2]) if len(sys.argv) > 2 else 10**9)
+    else:
+        contrast(tokenizer)
 
 
 if __name__ == "__main__":

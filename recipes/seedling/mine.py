@@ -134,7 +134,10 @@ def cldr_locales(folder: Path) -> Iterator[tuple[str, Path]]:
 def characters() -> list[dict]:
     """Names and keywords of one character, in English and in another language."""
     names: dict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
-    for package, part in (("cldr-annotations-full", "annotations"), ("cldr-annotations-derived-full", "annotationsDerived")):
+    for package, part in (
+        ("cldr-annotations-full", "annotations"),
+        ("cldr-annotations-derived-full", "annotationsDerived"),
+    ):
         base = PACKAGES / "xn" / package / "package" / part
         for language, folder in cldr_locales(base):
             content = json.loads((folder / "annotations.json").read_text(encoding="utf-8"))[part]
@@ -260,7 +263,9 @@ def catalogues() -> list[dict]:
         if folder.name == "home-assistant-frontend":
             found += json_catalogues(folder, "static/translations/*.json")
         for english, code, text in found:
-            language = {"zh-Hans": "zh", "zh-Hant": "zh-tw", "sr-Latn": "sr-latn", "pt-BR": "pt"}.get(code, code.split("-")[0])
+            language = {"zh-Hans": "zh", "zh-Hant": "zh-tw", "sr-Latn": "sr-latn", "pt-BR": "pt"}.get(
+                code, code.split("-")[0]
+            )
             first, second = clean(english), clean(text)
             if not language or language == "en" or len(first.split()) < 2 or not second or first == second:
                 continue
@@ -276,7 +281,9 @@ def code() -> list[dict]:
 
     rows = []
     job = demo_job(Path("unused"))
-    library = mine(job.paths, kinds=job.kinds, exclude=job.exclude, held_out=job.held_out, seed=job.seed, show_progress=False)
+    library = mine(
+        job.paths, kinds=job.kinds, exclude=job.exclude, held_out=job.held_out, seed=job.seed, show_progress=False
+    )
     # A held-out function copied into a package must not come back through it.
     held = {" ".join(text.split()) for p in library.pairs if p.split == "held_out" for text in (p.anchor, p.positive)}
     found = [(pair, "python_library", "PSF-2.0") for pair in library.pairs if pair.split == "train"]

@@ -1,13 +1,13 @@
 """Development scores of a run or a model folder; every choice is made by these, none by anything under eval/.
 
-    python score.py RUN_OR_FOLDER ... [--full]
+python score.py RUN_OR_FOLDER ... [--full]
 
-    sentences   nearest English sentence among those of the same language's held-out pairs, mean over languages
-    words       the same for dictionary words
-    sts         Spearman correlation with human scores (training set of the STS benchmark in 11 languages, which
-                nothing here is trained on): English, and mean of the others
-    questions   MRR@10 of held-out questions and headings over the held-out passages of their source
-    functions   MRR@10 of held-out docstrings over the held-out functions of all packages
+sentences   nearest English sentence among those of the same language's held-out pairs, mean over languages
+words       the same for dictionary words
+sts         Spearman correlation with human scores (training set of the STS benchmark in 11 languages, which
+            nothing here is trained on): English, and mean of the others
+questions   MRR@10 of held-out questions and headings over the held-out passages of their source
+functions   MRR@10 of held-out docstrings over the held-out functions of all packages
 """
 
 import json
@@ -61,7 +61,9 @@ def make_sets(limit: int) -> dict:
     for row in pq.read_table(DATA / "pairs" / "sts_stsb_multi_train.parquet").to_pylist():
         if position(row["group"]) < limit / 1000:
             sts[row["anchor_language"]].append((row["anchor"], row["positive"], row["score"]))
-    contrast = rows_of("contrast", ["anchor", "positive", "source", "split", "kind", "anchor_language"], 10**6, ("kind",))
+    contrast = rows_of(
+        "contrast", ["anchor", "positive", "source", "split", "kind", "anchor_language"], 10**6, ("kind",)
+    )
     questions: dict[str, list] = {}
     for source in QUESTIONS:
         questions[source] = [(r["anchor"], r["positive"]) for r in contrast if r["source"] == source][: 2 * limit]
@@ -133,7 +135,11 @@ def main() -> None:
         folder = WORK / "scores"
         folder.mkdir(exist_ok=True)
         (folder / f"{Path(name).name}.json").write_text(json.dumps(result, indent=1))
-        print(name, {k: round(v, 3) for k, v in result.items() if "/" not in k or k == "sts/en"}, f"{time.time() - started:.0f} s")
+        print(
+            name,
+            {k: round(v, 3) for k, v in result.items() if "/" not in k or k == "sts/en"},
+            f"{time.time() - started:.0f} s",
+        )
 
 
 if __name__ == "__main__":

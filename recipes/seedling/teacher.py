@@ -67,7 +67,9 @@ def main() -> None:
         texts = wanted[first : first + SHARD]
         vectors = teacher.encode(texts)
         with atomic_file(FOLDER / f"{len(list(FOLDER.glob('*.npz'))):05}.npz") as path, path.open("wb") as file:
-            np.savez(file, keys=np.array([key_of(t) for t in texts], dtype=np.uint64), vectors=vectors.astype(np.float16))
+            np.savez(
+                file, keys=np.array([key_of(t) for t in texts], dtype=np.uint64), vectors=vectors.astype(np.float16)
+            )
         print(f"{first + len(texts):,} texts, {time.time() - started:.0f} s", flush=True)
 
 

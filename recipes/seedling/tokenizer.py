@@ -27,8 +27,8 @@ SPECIAL = ["<pad>", "</s>", *NAMES]
 def normaliser() -> normalizers.Normalizer:
     """See above. A replacement is a fixed text, so that every capital letter takes two of its own."""
     replace = normalizers.Replace
-    camel = [replace(Regex(f"(?<=[A-Z]){c}(?=[a-z])"), f" {c.lower()}") for c in ascii_uppercase]
-    camel += [replace(Regex(f"(?<=[a-z0-9]){c}"), f" {c.lower()}") for c in ascii_uppercase]
+    camel = [replace(Regex(f"(?<=[A-Z]){c}(?=[a-z])"), f" {c}") for c in ascii_uppercase]
+    camel += [replace(Regex(f"(?<=[a-z0-9]){c}"), f" {c}") for c in ascii_uppercase]
     return normalizers.Sequence([normalizers.NFKC(), *camel, normalizers.Lowercase()])
 
 
@@ -93,7 +93,11 @@ def main() -> None:
     folder = WORK / "tokenizer"
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
-    for text in ("def getHTTPServerName(self):\n    return self._name", "Ich möchte ein Glas Wasser.", "今日は天気がいいです"):
+    for text in (
+        "def getHTTPServerName(self):\n    return self._name",
+        "Ich möchte ein Glas Wasser.",
+        "今日は天気がいいです",
+    ):
         print(tokenizer.encode(text).tokens)
 
 

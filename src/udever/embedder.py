@@ -39,6 +39,8 @@ Output = Literal["numpy", "torch"]
 Texts = str | Sequence[str]
 
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
+_BUNDLED = Path(__file__).parent / "models"
+_BUNDLED_NAMES = ("seedling",)
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "README.md"]
 
 
@@ -93,7 +95,7 @@ class Embedder:
         trust_remote_code: bool = False,
         **contract_changes: Any,
     ) -> Self:
-        """Load a folder or a hub model and test that it does what its contract says.
+        """Load a folder, a hub model or "seedling", the bundled one, and test that it does what its contract says.
 
         A folder this project saved brings its contract; so does a sentence-transformers folder; published
         checkpoints without either are known by name (`known_as="izhx/udever-bloom-560m"` for a copy in a
@@ -359,9 +361,13 @@ def _pick_device(device: str | torch.device) -> torch.device:
 
 
 def _resolve(name: str, revision: str | None, *, allow_pickle: bool) -> Path:
-    """A local folder as it is; a hub name by downloading what is needed and nothing else."""
+    """A local folder as it is, a bundled model where it lies; a hub name by downloading what is needed, no more."""
     if Path(name).is_dir():
         return Path(name)
+    if name in _BUNDLED_NAMES:
+        if not (_BUNDLED / name / artefact.CONTRACT_FILE).is_file():
+            raise ModelError(f"{name} is bundled with udever, and this installation lacks it; install udever again")
+        return _BUNDLED / name
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).exists():
         raise ModelError(f"{name} is not a folder; expected a model folder or a hub name such as org/model")
     from huggingface_hub import snapshot_download

@@ -1,6 +1,6 @@
 import pytest
 
-from udever.errors import DataError
+from udever.errors import ContractError, DataError
 from udever.index.query import MAX_READ_LINES, Filters, Index, full_language, fuse, where_of
 from udever.index.store import file_id
 
@@ -141,12 +141,20 @@ def test_status_and_points(found):
     assert [c.id for c in found.points(100)[0]][:3] == [c.id for c in chunks]
 
 
-def test_a_reader_sees_what_was_tuned_or_rebuilt_meanwhile(
-    found, embedder, other_embedder, index, tmp_path, monkeypatch
-):
-    index.update(found.store, [tmp_path / "tree"], other_embedder, model="other", rebuild=True)
+def test_a_reader_sees_what_another_process_rebuilt(lance, tmp_path, put, embedder, other_embedder, index, monkeypatch):
+    from udever.index.lance import LanceStore
+
     monkeypatch.setattr("udever.index.query._FRESH_S", -1)
-    assert found.manifest.fingerprint == "def456"
+    monkeypatch.setattr("udever.index.lance._FRESH_S", 0)
+    index.update(lance, [put(tmp_path / "tree", TREE)], embedder)
+    reader = Index(LanceStore(lance.folder))
+    assert len(reader.search(embedder, "send", 50, mode="meaning")) == 7
+    (tmp_path / "tree" / "docs" / "net.md").unlink()
+    index.update(lance, [tmp_path / "tree"], other_embedder, model="other", rebuild=True)
+    with pytest.raises(ContractError, match="def456"):
+        reader.search(embedder, "send")
+    assert len(reader.search(other_embedder, "send", 50, mode="meaning")) == 6
+    assert len(reader.search(None, "send", 50, mode="words")) == 5
 
 
 def test_there_is_no_index(store):

@@ -185,6 +185,7 @@ def test_an_approximate_index_that_looks_everywhere_is_exact(lance, kind, monkey
     assert [hit.id for hit in lance.nearest(query, 10, Where(), tuning)] == expected
     few = tuning.model_copy(update={"effort": 1})
     assert len(lance.nearest(query, 60, Where(languages=("go-Code",)), few)) == 60, "one partition is not enough"
+    assert len(lance.nearest(query, 300, Where(), few)) == 300, "nor is it without a filter"
     lance.replace(["c.py"], make_rows("c.py", 1), -query[None])  # not in the index yet
     assert lance.is_unsettled()
     assert lance.nearest(-query, 1, Where(), tuning)[0].path == "c.py"

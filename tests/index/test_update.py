@@ -243,6 +243,24 @@ def test_two_writers_and_foreign_folders_are_refused(lance, tree, embedder, inde
         index.update(LanceStore(tmp_path / "mine"), [tree], embedder)
 
 
+def test_a_full_disk_is_told_and_the_next_run_completes(lance, tree, embedder, index, monkeypatch):
+    index.update(lance, [tree], embedder)
+    (tree / "notes.txt").write_text("other\n")
+    table = type(lance._table("chunks"))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(table, "merge_insert", full)
+    with pytest.raises(
+        OutputError, match=r"cannot write the index .*No space left on device.*run the same command again"
+    ):
+        index.update(lance, [tree], embedder)
+    monkeypatch.undo()
+    assert index.update(lance, [tree], embedder).num_changed == 1
+    assert index.update(lance, [tree], None, model=None).num_changed == 0
+
+
 def test_a_damaged_index_is_told_in_one_line(lance, tree, embedder, index):
     from udever.index.lance import LanceStore
 
@@ -267,7 +285,7 @@ CHANGED = {
 }
 
 
-@pytest.mark.parametrize(("begins", "stride"), [("empty", 4), ("older", 2)])
+@pytest.mark.parametrize(("begins", "stride"), [("empty", 5), ("older", 3)])
 def test_killed_anywhere_the_next_run_completes_it(begins, stride, tmp_path, embedder, index, put, monkeypatch):
     from udever.index.lance import LanceStore
 
@@ -283,7 +301,7 @@ def test_killed_anywhere_the_next_run_completes_it(begins, stride, tmp_path, emb
     assert told.returncode == 0, told.stderr
     ended = int(told.stdout)
     killed = range(0, ended, stride)
-    assert len(killed) >= 9
+    assert len(killed) >= 8
     whole = LanceStore(work / str(ended))
     expected = index.contents(whole)
     assert set(expected[1]) == set(TREE if begins == "empty" else CHANGED)

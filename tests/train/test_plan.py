@@ -15,10 +15,11 @@ from udever.training import held_out_batches, train
 @pytest.fixture
 def recipe(base, tools, tmp_path):
     held_out = [Pair(p.anchor, p.positive, split="held_out") for p in tools.pairs[40:]]
-    write_pairs([*tools.pairs[:40], *tools.pairs[:8], *held_out], tmp_path / "pairs.parquet")
+    long = Pair("copy the long tree " * 9, "a text that is cut")
+    write_pairs([long, *tools.pairs[1:40], *tools.pairs[1:9], *held_out], tmp_path / "pairs.parquet")
     return Recipe.model_validate(
         {
-            "model": {"base": str(base), "max_length": 10},
+            "model": {"base": str(base), "max_length": 16},
             "data": {"pairs": [str(tmp_path / "pairs.parquet")]},
             "training": {"tuning": "full", "batch_size": 16, "epochs": 2.0, "precision": "float32", "memory_gb": 0.01},
             "watch": {"evaluate_every": 3, "tensorboard": True},
@@ -34,9 +35,10 @@ def test_the_plan_says_what_the_run_then_does(recipe, tmp_path):
     assert (planned.num_steps, planned.num_trainable) == (len(history.steps), history.num_trainable) == (6, 36_352)
     tokens = [step.num_tokens for step in history.steps]
     assert min(tokens) <= planned.tokens_per_step <= max(tokens)
+    assert history.num_truncated > 0
     assert planned.truncated_share == pytest.approx(history.num_truncated / (32 * 6), abs=0.1)
     assert 0 < planned.repeated_share < 0.3
-    assert planned.longest_text_tokens == 10
+    assert planned.longest_text_tokens == 16
     assert planned.datasets[0].duplicate_anchors == pytest.approx(8 / 48)
     assert planned.peak_bytes > planned.weights_bytes * 4
     text = "\n".join(planned.lines())

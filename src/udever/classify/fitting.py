@@ -15,10 +15,10 @@ from udever.classify.examples import Kind
 from udever.classify.head import decide, probabilities
 from udever.errors import DataError, RecipeError
 
-_STRENGTHS = (0.003, 0.03, 0.3, 3.0)
+_STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 _FEW, _NUM_FOLDS, _NUM_FOLDS_OF_MANY = 2000, 5, 3
 _ENOUGH = 10  # examples with and without a label from which it gets a calibration of its own
-_Z = 1.2816  # one-sided 90 % confidence
+_Z = 1.6449  # one-sided 95 % confidence
 _ABSENT = -30.0  # the score of a label that a fold's training part did not have
 _FLOOR = 1e-12
 
@@ -250,7 +250,7 @@ class Thresholds:
 
 
 def lowest_precision(num_right: np.ndarray, num: np.ndarray) -> np.ndarray:
-    """The precision that is exceeded with 90 % confidence (Wilson's bound) when `num_right` of `num` are right."""
+    """The precision that is exceeded with 95 % confidence (Wilson's bound) when `num_right` of `num` are right."""
     share = num_right / num
     centre = share + _Z**2 / (2 * num)
     width = _Z * np.sqrt(share * (1 - share) / num + _Z**2 / (4 * num**2))

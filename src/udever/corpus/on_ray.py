@@ -8,6 +8,7 @@ the rest the actor leaves the records in the work folder and the driver finishes
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -183,10 +184,9 @@ class _Worker:
 
     def _loaded(self) -> Step:
         if self._step is None:
-            import torch
-
-            torch.set_num_threads(self._threads)
             self._step = self._load()
+            if "torch" in sys.modules:  # a step without a model need not load it for this
+                sys.modules["torch"].set_num_threads(self._threads)
             if digest_of(self._step).hex() != self._digest:
                 raise ContractError("a worker's model, precision or udever is not the driver's; install the same there")
         return self._step

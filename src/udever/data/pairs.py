@@ -6,7 +6,7 @@ with the same `label` are of one class, and neither are ever each other's negati
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -54,7 +54,8 @@ SCHEMA = pa.schema([(field.name, _LISTS.get(field.name, pa.string())) for field 
 
 def to_table(pairs: Sequence[Pair]) -> pa.Table:
     """`pairs` as a table of `SCHEMA`."""
-    return pa.Table.from_pylist([asdict(pair) for pair in pairs], schema=SCHEMA)
+    columns = [pa.array([getattr(pair, field.name) for pair in pairs], field.type) for field in SCHEMA]
+    return pa.Table.from_arrays(columns, schema=SCHEMA)
 
 
 def write_pairs(pairs: Sequence[Pair], path: str | Path) -> None:

@@ -202,7 +202,7 @@ def _score_one(model: Any, candidate: Candidate, job: Job, outcome: Outcome) -> 
         outcome.skipped[job.name] = "it has no vectors, and this task wants some"
         return
     task.load_data()
-    _embed_ahead(model, task)
+    embed_ahead(model, task)
     collector = Collector(task)
     scores: dict[str, list[dict[str, Any]]] = {}
     items = []
@@ -240,7 +240,7 @@ def _score_one(model: Any, candidate: Candidate, job: Job, outcome: Outcome) -> 
     task.unload_data()
 
 
-def _embed_ahead(model: Any, task: Any) -> None:
+def embed_ahead(model: Any, task: Any) -> None:
     """Give the model a symmetric task's texts in one piece, before mteb asks for them subset by subset."""
     if not hasattr(model, "embed_ahead") or task.metadata.type in ("Retrieval", "Reranking", "InstructionRetrieval"):
         return

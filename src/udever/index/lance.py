@@ -114,7 +114,7 @@ class LanceStore:
         self.uri = str(uri)
         try:
             self._db = lancedb.connect(self.uri, read_consistency_interval=timedelta(seconds=_FRESH_S))
-            self._names = set(self._list())
+            self._list()  # a place that cannot be read is told now
         except (OSError, RuntimeError, ValueError) as error:
             raise DataError(f"cannot open {self.uri}: {_reason(error)}; check the path or URI") from error
         self._open: dict[str, Any] = {}
@@ -148,7 +148,8 @@ class LanceStore:
 
     def read_manifest(self) -> str | None:
         """The manifest; None where there is none."""
-        if "manifest" not in self._names and "manifest" not in self._list():
+        self._open.pop("manifest", None)  # another process may have dropped it and made a new one
+        if "manifest" not in self._list():
             return None
         rows = self._arrow(self._table("manifest").search().limit(None))
         return rows["manifest"][0].as_py() if len(rows) else None
@@ -160,13 +161,11 @@ class LanceStore:
     def _overwrite(self, name: str, content: Any, schema: pa.Schema | None = None) -> None:
         with _writing(self.uri):
             self._open[name] = self._db.create_table(name, data=content, schema=schema, mode="overwrite")
-        self._names.add(name)
 
     def create(self, dimensions: int) -> None:
         """Begin anew; without its manifest an index does not exist, so a stop in between leaves none."""
         if "manifest" in self._list():
             self._db.drop_table("manifest")
-        self._names.discard("manifest")
         self._open.clear()
         self._overwrite("chunks", _chunk_schema(dimensions).empty_table())
         self._overwrite("files", _FILE_SCHEMA.empty_table())
@@ -248,19 +247,23 @@ class LanceStore:
         query = chunks.search(vector, vector_column_name="short" if is_short else "embedding").distance_type("dot")
         if condition:
             query = query.where(condition, prefilter=True)
-        wanted = ["id", "path", *_CHUNK, "_distance"]
         if exact:
             query = query.bypass_vector_index()
         else:
-            # No upper limit: where the filter lets little through, more partitions are opened until there is enough.
-            query = query.minimum_nprobes(tuning.effort).maximum_nprobes(0)
+            # Where the filter lets little through, more lists are opened (0: all) until there is enough. Without a
+            # filter that costs more than the search itself, so it is done only where too little came back.
+            query = query.minimum_nprobes(tuning.effort).maximum_nprobes(0 if condition else tuning.effort)
             if not is_short and tuning.refine > 1:
                 query = query.refine_factor(tuning.refine)
-        if not is_short:
-            table = self._arrow(query.select(wanted).limit(top_k))
-            return _found(table, 1 - table["_distance"].to_numpy())
-        table = self._arrow(query.select([*wanted, "embedding"]).limit(top_k * tuning.refine))
-        return _found(table, _matrix(table["embedding"]) @ embedding)[:top_k]
+        num_wanted = top_k * tuning.refine if is_short else top_k
+        columns = ["id", "path", *_CHUNK, "_distance", *(["embedding"] if is_short else [])]
+        query = query.select(columns).limit(num_wanted)
+        table = self._arrow(query)
+        if not exact and not condition and len(table) < min(num_wanted, chunks.count_rows()):
+            table = self._arrow(query.maximum_nprobes(0))
+        if is_short:
+            return _found(table, _matrix(table["embedding"]) @ embedding)[:top_k]
+        return _found(table, 1 - table["_distance"].to_numpy())
 
     def matching(self, words: Sequence[str], top_k: int, where: Where) -> list[Found]:
         """The chunks with the highest BM25 for any of `words`."""

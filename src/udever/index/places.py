@@ -77,8 +77,9 @@ def prepare(folder: Path) -> None:
         raise OutputError(f"{folder} holds files that are not an index; give a new or empty folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if folder.parent.name == NAME.parent.name:
-            (folder.parent / ".gitignore").write_text("*\n")
+        ignore = folder.parent / ".gitignore"
+        if folder.parent.name == NAME.parent.name and not ignore.exists():
+            ignore.write_text("*\n")
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror}; check the path and its permissions") from error
 

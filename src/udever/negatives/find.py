@@ -47,21 +47,40 @@ def by_vectors(
     own = vectors[documents.of_row[first_row : first_row + len(queries)]]
     positive = np.einsum("qd,qd->q", queries, own)
     most = limit(positive)
-    best = np.full((len(queries), 0), LOWEST, np.float32)
-    found = np.full((len(queries), 0), -1, np.int64)
+    best = np.full((len(queries), depth), LOWEST, np.float32)
+    found = np.full((len(queries), depth), -1, np.int64)
     for first in range(0, documents.num_candidates, _BLOCK):
         block = np.asarray(vectors[first : min(first + _BLOCK, documents.num_candidates)])
-        parts = []
         for start in range(0, len(queries), _QUERIES):
-            scores = queries[start : start + _QUERIES] @ block.T
-            scores[scores > most[start : start + _QUERIES, None]] = LOWEST
+            rows = slice(start, start + _QUERIES)
+            scores = queries[rows] @ block.T
+            scores[scores > most[rows, None]] = LOWEST
             known.hide(scores, first_row + start, first)
-            parts.append(rank(scores, depth))
-        here, places = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-        # Equal scores stay in the order of the documents: what was found before stands before.
-        best, order = rank(np.concatenate([best, here], axis=1), depth)
-        found = np.take_along_axis(np.concatenate([found, places + first], axis=1), order, axis=1)
+            best[rows], found[rows] = _merge(best[rows], found[rows], scores, first)
     return Found(np.where(best > LOWEST, found, -1), best, positive)
+
+
+def _merge(
+    best: NDArray[np.float32], found: NDArray[np.int64], scores: NDArray[np.float32], first: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The best of what was found before and of `scores`, whose columns are the documents from `first` on.
+
+    Equal scores stay in the order of the documents. After the first block hardly any score is above the worst that
+    was found, so that one comparison is all that most of them cost.
+    """
+    depth = best.shape[1]
+    above = scores > best[:, -1:]
+    if (best[:, -1] == LOWEST).any() and scores.shape[1] > depth:
+        above &= scores >= np.partition(scores, -depth, axis=1)[:, [-depth]]
+    counts = above.sum(axis=1)
+    rows, columns = np.nonzero(above)
+    slots = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    new = np.full((len(scores), counts.max()), LOWEST, np.float32)
+    places = np.full(new.shape, -1, np.int64)
+    new[rows, slots] = scores[rows, columns]
+    places[rows, slots] = columns + first
+    merged, order = rank(np.concatenate([best, new], axis=1), depth)
+    return merged, np.take_along_axis(np.concatenate([found, places], axis=1), order, axis=1)
 
 
 def by_words(

@@ -74,12 +74,15 @@ def _ending_quietly() -> Iterator[None]:
 
 
 def _listening(host: str, port: int) -> socket.socket:
+    listening = None
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
+        if listening is not None:
+            listening.close()
         raise OutputError(f"cannot listen on {host} port {port}: {error}; choose another --port or --host") from error
     return listening
 

@@ -201,7 +201,7 @@ def test_the_interactive_figures_in_a_browser(report, browser):
     ink = "document.getElementById('plot').layout.font.color"
     assert page.evaluate(ink) == "#1b1b1a"
     page.emulate_media(color_scheme="dark")
-    assert page.evaluate(ink) == "#ececea"
+    page.wait_for_function(f"{ink} === '#ececea'")  # the page is told of the change a moment later
     assert all(url.startswith((report.as_uri(), "data:")) for url in requests)
     assert complaints == []
     page.close()

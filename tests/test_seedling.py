@@ -1,0 +1,61 @@
+"""The bundled model: found by its name, offline, small, and what its card says."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import udever.embedder
+from udever import Embedder, ModelError
+
+FOLDER = Path(udever.embedder.__file__).parent / "models" / "seedling"
+MOST_BYTES = 36_000_000
+
+bundled = pytest.mark.skipif(not (FOLDER / "udever.json").is_file(), reason="the seedling is not trained yet")
+
+
+def test_an_installation_without_it_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(udever.embedder, "_BUNDLED", tmp_path / "none")
+    with pytest.raises(ModelError, match="seedling is bundled with udever, and this installation lacks it"):
+        Embedder.load("seedling")
+
+
+def test_its_name_is_looked_up_beside_the_package(embedders, tmp_path, monkeypatch):
+    saved = tmp_path / "package" / "seedling"
+    embedders["bloom"].save(saved)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(udever.embedder, "_BUNDLED", tmp_path / "package")
+    assert Embedder.load("seedling", dtype="float32").fingerprint == embedders["bloom"].fingerprint
+
+
+def test_a_folder_of_that_name_goes_first(embedders, tmp_path, monkeypatch):
+    embedders["bloom"].save(tmp_path / "seedling")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(udever.embedder, "_BUNDLED", tmp_path / "none")
+    assert Embedder.load("seedling", dtype="float32").fingerprint == embedders["bloom"].fingerprint
+
+
+@bundled
+def test_it_is_small_and_carries_its_card():
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) <= MOST_BYTES
+    card = (FOLDER / "README.md").read_text(encoding="utf-8")
+    for heading in ("## Data and licences", "## Training", "## Scores", "## Limits"):
+        assert heading in card
+
+
+@bundled
+def test_meaning_goes_before_language():
+    seedling = Embedder.load("seedling", dtype="float32")
+    texts = ["The weather is nice today.", "Das Wetter ist heute schön.", "Save the file to the disk."]
+    vectors = seedling.encode(texts)
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert vectors[0] @ vectors[1] > 0.3 + vectors[0] @ vectors[2]
+
+
+@bundled
+def test_hostile_texts_give_vectors():
+    seedling = Embedder.load("seedling", dtype="float32")
+    texts = ["", " ", "\x00", "XMLHttpRequest2JSON", "ÅÄÖ ẞ ﬀ ①", "👨‍👩‍👧‍👦", "\u202eabc", "a" * 5000, "</s>[BOQ]"]
+    with pytest.warns(UserWarning, match="were cut"):
+        assert np.isfinite(seedling.encode(texts)).all()
