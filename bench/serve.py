@@ -10,7 +10,7 @@ clients are the same lean ones for both: they keep their connection and decode n
 infinity-emb wants packages that disagree with this project's, hence an environment of its own:
 
     python -m venv infinity-env
-    infinity-env/bin/pip install torch==2.13.0 "infinity-emb[server,torch]" "click<8.2"
+    infinity-env/bin/pip install torch==2.13.0 "infinity-emb[server,torch]"
 
 (Run with infinity-emb 0.0.78, torch 2.13, transformers 4.57, sentence-transformers 3.4; its BetterTransformer needs
 a package it no longer works with, so it runs without.)

@@ -247,3 +247,20 @@ def test_the_embedder_of_a_copy_of_its_weights_is_refused_nothing(embedders):
     """ContractError is a ModelError is a ValueError: one `except` catches what a caller can mend."""
     assert issubclass(ContractError, ModelError)
     assert issubclass(ModelError, ValueError)
+
+
+def test_finish_is_what_encode_does_to_pooled_vectors(embedders):
+    embedder = embedders("bloom")
+    pooled = embedder.encode(["a", "b"], normalize=False, output="torch")
+    np.testing.assert_allclose(embedder.finish(pooled).numpy(), embedder.encode(["a", "b"]), atol=1e-6)
+    small = embedder.finish(pooled, 8)
+    np.testing.assert_allclose(small.numpy(), embedder.encode(["a", "b"], dimensions=8), atol=1e-6)
+    np.testing.assert_array_equal(embedder.finish(pooled, 8, normalize=False).numpy(), pooled[:, :8].numpy())
+    with pytest.raises(TextError, match="expected 1 to 32"):
+        embedder.finish(pooled, 33)
+
+
+@pytest.mark.parametrize("token", [-1, 420])
+def test_tokens_the_model_does_not_have_are_named(token, embedders):
+    with pytest.raises(TextError, match=f"row 1 has token {token}"):
+        embedders("bloom").check_tokens([[1], [5, token]])

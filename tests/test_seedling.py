@@ -23,17 +23,17 @@ def test_an_installation_without_it_says_so(tmp_path, monkeypatch):
 
 def test_its_name_is_looked_up_beside_the_package(embedders, tmp_path, monkeypatch):
     saved = tmp_path / "package" / "seedling"
-    embedders["bloom"].save(saved)
+    embedders("bloom").save(saved)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(udever.embedder, "_BUNDLED", tmp_path / "package")
-    assert Embedder.load("seedling", dtype="float32").fingerprint == embedders["bloom"].fingerprint
+    assert Embedder.load("seedling", dtype="float32").fingerprint == embedders("bloom").fingerprint
 
 
 def test_a_folder_of_that_name_goes_first(embedders, tmp_path, monkeypatch):
-    embedders["bloom"].save(tmp_path / "seedling")
+    embedders("bloom").save(tmp_path / "seedling")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(udever.embedder, "_BUNDLED", tmp_path / "none")
-    assert Embedder.load("seedling", dtype="float32").fingerprint == embedders["bloom"].fingerprint
+    assert Embedder.load("seedling", dtype="float32").fingerprint == embedders("bloom").fingerprint
 
 
 @bundled

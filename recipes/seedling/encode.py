@@ -7,6 +7,7 @@ contrast: `ids`, `starts` of texts; `anchor`, `positive`, `negative` (-1: none) 
 """
 
 import sys
+from collections import Counter
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -25,6 +26,9 @@ SHARES = {"sentence": 0.42, "dictionary": 0.16, "character": 0.06, "english": 0.
 """Of every kind, its share of the texts that are drawn."""
 
 LANGUAGE_TEMPERATURE = 0.5
+
+CAPS = {"freedict": 150_000, "parallel": 120_000, "wordnet": 60_000, "nl_shell": 60_000}
+"""Of these sources, at most so many pairs are contrasted."""
 
 
 def kind_of(source: str, language: str) -> int:
@@ -116,9 +120,21 @@ def students(tokenizer: Tokenizer, limit: int) -> None:
     print(f"students: {len(number):,} rows, {len(texts.numbers):,} texts")
 
 
+def capped(sources: list[str]) -> list[int]:
+    """Row numbers, of the large sources a random sample."""
+    kept, counts = [], Counter()
+    for row in np.random.default_rng(0).permutation(len(sources)):
+        family = next((name for name in CAPS if sources[row].startswith(name)), "")
+        counts[family] += 1
+        if counts[family] <= CAPS.get(family, len(sources)):
+            kept.append(row)
+    return kept
+
+
 def contrast(tokenizer: Tokenizer) -> None:
     """Write contrast.npz."""
-    rows = pq.read_table(WORK / "data" / "contrast.parquet").to_pylist()
+    table = pq.read_table(WORK / "data" / "contrast.parquet")
+    rows = table.take(np.sort(capped(table["source"].to_pylist()))).to_pylist()
     texts = Texts(tokenizer)
     groups: dict[str, int] = {}
     sources = sorted({row["source"] for row in rows})

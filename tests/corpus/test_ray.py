@@ -1,6 +1,7 @@
 """Ray itself, on this machine: two workers, one of which dies. In a process of its own: Ray forks and warns."""
 
 import json
+import socket
 import subprocess
 import sys
 import textwrap
@@ -15,7 +16,7 @@ from udever.corpus.hashes import hash_bytes
 from udever.corpus.rows import Row
 from udever.corpus.steps import digest_of
 from udever.corpus.survey import SPOOL_SCHEMA, Block
-from udever.errors import RecipeError
+from udever.errors import OutputError, RecipeError
 
 SCRIPT = textwrap.dedent("""
     import os, runpy, signal, sys
@@ -105,3 +106,13 @@ def test_a_window_that_takes_its_workers_along_is_given_up(one_window, fake_step
             on_ray._Worker(Dying, digest_of(fake_step()).hex(), 1)(one_window)
     kind, message = json.loads(on_ray._Worker(Dying, digest_of(fake_step()).hex(), 1)(one_window)["error"][0])
     assert kind == "OutputError" and "4 workers died over one window" in message
+
+
+def test_an_address_where_nobody_answers(corpus, fake_step, texts, tmp_path):
+    path = corpus.jsonl(tmp_path / "a.jsonl", texts)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))  # bound and not listening: whoever connects is refused
+        for scheme in ("", "ray://"):
+            address = f"{scheme}127.0.0.1:{free.getsockname()[1]}"
+            with pytest.raises(OutputError, match=f"no Ray at {address}: .*refused"):
+                corpus.run(fake_step(), path, tmp_path / "out", runner=RayRunner(fake_step, address))

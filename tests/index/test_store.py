@@ -169,7 +169,7 @@ def test_many_rows_come_back_whole(store):
 
 @pytest.mark.parametrize("kind", ["ivf_flat", "ivf_sq", "ivf_rq"])
 def test_an_approximate_index_that_looks_everywhere_is_exact(lance, kind, monkeypatch):
-    monkeypatch.setattr(lance_module, "EXACT_UP_TO", 10)
+    monkeypatch.setattr(lance_module, "EXACT_FILTERED_UP_TO", 10)
     lance.create(64)
     lance.write_manifest("m")
     rng = np.random.default_rng(0)

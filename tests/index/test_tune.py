@@ -93,7 +93,7 @@ def test_an_index_is_tuned_by_itself_when_it_has_outgrown_exact_search(
 ):
     put(tmp_path / "tree", {f"{n}.md": f"# {n}\n\nword{n} word{n % 7}\n" for n in range(1_100)})
     monkeypatch.setattr("udever.index.tune.EXACT_UP_TO", 1_000)
-    monkeypatch.setattr("udever.index.lance.EXACT_UP_TO", 100)
+    monkeypatch.setattr("udever.index.lance.EXACT_FILTERED_UP_TO", 100)
     index.update(lance, [tmp_path / "tree"], embedder)
     chosen = Index(lance).manifest.tuning
     assert chosen.num_chunks == 1_100

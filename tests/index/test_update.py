@@ -219,6 +219,9 @@ def test_exclude_and_language_are_remembered(lance, tree, embedder, index):
     index.update(lance, [tree], embedder, exclude=(), language="deu-Latn")
     assert {c.language for _, c, _ in index.contents(lance)[0].values()} == {"deu-Latn", "python-Code"}
     assert embedder.seen == ["def twice(a):\n    return a * 2"], "cutting again embeds nothing again"
+    index.update(lance, [tree], embedder, exclude=("docs/",))
+    index.update(lance, [tree], embedder, model=None, rebuild=True)
+    assert "docs/guide.md" not in lance.files(), "nor does a rebuild forget them"
 
 
 def test_an_index_inside_its_folder_moves_with_it(tree, embedder, index, tmp_path):
@@ -273,6 +276,9 @@ def test_a_damaged_index_is_told_in_one_line(lance, tree, embedder, index):
     broken.write_manifest('{"format": 2}')
     with pytest.raises(DataError, match="manifest cannot be read"):
         Index(broken)
+    with pytest.raises(DataError, match="manifest cannot be read"):
+        index.update(broken, [tree], embedder)
+    assert index.update(broken, [tree], embedder, rebuild=True).num_chunks == 8
 
 
 CHANGED = {

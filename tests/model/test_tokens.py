@@ -138,3 +138,52 @@ def test_the_template_of_a_tokenizer_is_found_and_not_applied_twice(make, before
     )
     assert template_ids(hf) == (tuple(before), tuple(after))
     assert TextTokenizer(hf, contract()).encode(["a"], "query").ids == [[BOQ, hf.get_vocab()["a"], EOQ]]
+
+
+@given(texts=st.lists(st.text() | st.sampled_from(HOSTILE), min_size=1, max_size=4), limit=st.integers(3, 20))
+def test_a_text_explained_is_the_text_encoded(bpe, texts, limit):
+    tokenizer = TextTokenizer(bpe, contract(limit))
+    encoded = tokenizer.encode(texts, "document")
+    for row, text in enumerate(texts):
+        explained = tokenizer.explain(text, "document")
+        assert [piece.id for piece in explained.pieces] == encoded.ids[row]
+        assert [piece.part for piece in explained.pieces] == [
+            "marker",
+            *["text"] * (len(encoded.ids[row]) - 2),
+            "marker",
+        ]
+        shown = "".join(piece.text for piece in explained.pieces if piece.part == "text")
+        assert explained.num_tokens == encoded.truncation.num_tokens[row]
+        assert bool(explained.cut) <= bool(encoded.truncation.truncated[row])
+        assert shown + explained.cut == text
+
+
+def test_a_prompt_is_told_from_the_text(bpe):
+    tokenizer = TextTokenizer(bpe, contract(30))
+    pieces = tokenizer.explain("hello", "query", "</s>find: ").pieces
+    assert [piece.id for piece in pieces] == tokenizer.encode(["hello"], "query", "</s>find: ").ids[0]
+    assert (pieces[0].text, pieces[1].text, pieces[1].part) == ("[BOQ]", "</s>", "prompt")
+    assert "".join(piece.text for piece in pieces if piece.part == "text") == "hello"
+    assert "".join(piece.text for piece in pieces[2:] if piece.part == "prompt") == "find: "
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_spelled_special_tokens_are_explained_too(text, unigram):
+    tokenizer = TextTokenizer(unigram, contract(99))
+    ids = [piece.id for piece in tokenizer.explain(text, "query").pieces]
+    assert ids == tokenizer.encode([text], "query").ids[0]
+
+
+@given(text=st.text(), limit=st.integers(3, 20))
+def test_ids_of_a_text_give_what_the_text_gives(bpe, text, limit):
+    tokenizer = TextTokenizer(bpe, contract(limit))
+    ids = TextTokenizer(bpe, contract(10_000)).encode([text], "query").ids[0][1:-1]
+    ours, theirs = tokenizer.encode_ids([ids], "query"), tokenizer.encode([text], "query")
+    assert ours.ids == theirs.ids
+    assert ours.truncation.truncated.tolist() == theirs.truncation.truncated.tolist()
+
+
+@pytest.mark.parametrize("token", [EOS, BOQ, EOD, 3])
+def test_a_special_token_among_ids_is_refused(token, bpe):
+    with pytest.raises(TextError, match=f"row 1 holds the special token {token}"):
+        TextTokenizer(bpe, contract(99)).encode_ids([[20], [20, token]], "query")

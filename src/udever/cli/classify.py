@@ -19,6 +19,7 @@ from udever.cli.corpus import (
     Workers,
     load_step,
     report,
+    settled,
 )
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def fit(
     quiet_transformers()
     embedder = Embedder.load(model, dtype=dtype, device=device)
     embeddings = embedder.encode(read.texts, dimensions=dimensions, show_progress=True)
-    made, told = run(embeddings, read, fingerprint=embedder.fingerprint, model=model, settings=settings)
+    made, told = run(embeddings, read, fingerprint=embedder.fingerprint, model=settled(model), settings=settings)
     made.save(output, {"report.json": told.json(), "report.md": told.markdown()})
     console().print(told.markdown(), highlight=False, markup=False)
     console().print(f"{output}: {len(made.labels):,} labels from {len(read):,} examples", highlight=False)
@@ -115,7 +116,7 @@ def apply(
 
     reading = Reading(inputs, Columns(column, id_column), split, window_rows)
     reading.sources()
-    load = partial(load_label_step, folder, model, dtype, device, batch_tokens)
+    load = partial(load_label_step, folder.absolute(), model and settled(model), dtype, device, batch_tokens)
     step = load()
     runner = runner_for(load, ray, workers, threads, gpus=step.inner.num_gpus)
     report(output, run_job(step, reading, output, runner=runner), "labelled")

@@ -38,6 +38,11 @@ Workers = Annotated[int, typer.Option(help="Ray actors, each with a model.")]
 Threads = Annotated[int, typer.Option(help="Threads of each Ray actor.")]
 
 
+def settled(model: str) -> str:
+    """A model's name that means the same in every working folder."""
+    return str(Path(model).absolute()) if Path(model).is_dir() else model
+
+
 def load_step(
     model: str, dtype: str, device: str, options: dict[str, Any], fingerprint: Callable[[str], None] | None = None
 ) -> "EmbedStep":
@@ -107,7 +112,7 @@ def embed(
     }
     reading = Reading(inputs, Columns(column, id_column), split, window_rows)
     reading.sources()  # a wrong path is told before the model is loaded
-    load = partial(load_step, model, dtype, device, options)
+    load = partial(load_step, settled(model), dtype, device, options)
     step = load()
     runner = runner_for(load, ray, workers, threads, gpus=step.num_gpus)
     report(output, run_job(step, reading, output, runner=runner), "embedded")

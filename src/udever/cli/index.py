@@ -156,6 +156,7 @@ def index_tune(
     device: Device = "auto",
 ) -> None:
     """Choose by measurement how an index is searched: dimensions, type, effort."""
+    from udever.index.places import only_writer
     from udever.index.query import Index, describe
     from udever.index.tune import read_queries, tune
 
@@ -171,14 +172,15 @@ def index_tune(
         out.print(line, highlight=False, markup=False)
 
     say("recall@10  latency ms        bytes  setting")
-    tuned = tune(
-        found.store,
-        recall=recall,
-        queries=embeddings,
-        say=lambda tried: say(
-            f"{tried.recall:9.3f}  {tried.latency_ms:10.2f}  {tried.size_bytes:11,}  {describe(tried)}"
-        ),
-    )
+    with only_writer(found.store.folder):
+        tuned = tune(
+            found.store,
+            recall=recall,
+            queries=embeddings,
+            say=lambda tried: say(
+                f"{tried.recall:9.3f}  {tried.latency_ms:10.2f}  {tried.size_bytes:11,}  {describe(tried)}"
+            ),
+        )
     say(f"chosen: {describe(tuned.chosen)}")
 
 

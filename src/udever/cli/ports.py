@@ -1,8 +1,10 @@
 """Where rooms that never import one another meet: an index and a classifier as the server takes them."""
 
+import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,23 +13,30 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from udever.cli.points import Vectors
     from udever.embedder import Embedder
     from udever.index import Hit
     from udever.index.query import Filters, Index, Mode
     from udever.serve import Classifier, IndexPort, MapPoints
 
+_log = logging.getLogger(__name__)
+
 _KEPT_S = 60.0
 """How old a map may be before it is drawn again."""
 
 
-def index_port(embedder: "Embedder", place: str) -> "IndexPort":
-    """The index or embeddings files at `place`. Raises DataError or ContractError where they do not fit."""
+def index_port(embedder: "Embedder", place: str, before: str | None = None) -> "IndexPort":
+    """The index or embeddings files at `place`; `before` are the same texts by another model, for the map.
+
+    Raises DataError or ContractError where they do not fit.
+    """
+    from udever.cli.points import of_index
     from udever.index.hits import embeddings_at
     from udever.index.query import Index
     from udever.serve import IndexPort
 
     if embeddings_at(place):
-        return _Files(embedder, Path(place)).port()
+        return _Files(embedder, Path(place)).port(before)
     index = Index.open(place)
     index.check(embedder)
     return IndexPort(
@@ -35,7 +44,7 @@ def index_port(embedder: "Embedder", place: str) -> "IndexPort":
         name=index.store.uri,
         count=index.store.count,
         dimensions=index.manifest.dimensions,
-        points=_Map(index).points,
+        points=_Map(partial(of_index, index), before).points,
         texts=lambda ids: _texts(index, ids),
     )
 
@@ -50,26 +59,24 @@ def _texts(index: "Index", ids: Sequence[str]) -> "Mapping[str, Hit]":
 
 
 class _Map:
-    """The points of an index, kept for a minute: drawing them reads every vector."""
+    """The points of a place, kept for a minute: laying them out reads every vector."""
 
-    def __init__(self, index: "Index") -> None:
-        self._index = index
+    def __init__(self, read: "Callable[[int], Vectors]", before: str | None) -> None:
+        self._read, self._before = read, before
         self._drawn: tuple[float, int, MapPoints] | None = None
 
     def points(self, limit: int) -> "MapPoints":
-        """At most `limit` points."""
-        from udever.index.projection import project
+        """At most `limit` points; of two models those that both have."""
+        from udever.cli.points import map_points, read_vectors, shared
         from udever.serve import MapPoints
 
         if self._drawn is None or self._drawn[1] != limit or time.monotonic() - self._drawn[0] > _KEPT_S:
-            found, embeddings = self._index.points(limit)
-            columns = {
-                "language": [chunk.chunk.language or "" for chunk in found],
-                "kind": [chunk.chunk.kind for chunk in found],
-                "source": [chunk.path for chunk in found],
-            }
-            xy = project(embeddings) if found else np.empty((0, 2), np.float32)
-            self._drawn = (time.monotonic(), limit, MapPoints(xy, [chunk.id for chunk in found], columns))
+            after, before = self._read(limit), None
+            if self._before is not None and after.ids:
+                after, before = shared(after, read_vectors(self._before, ids=after.ids))
+            empty = MapPoints(np.empty((0, 2), np.float32), [])
+            points = map_points(after, before) if after.ids else empty
+            self._drawn = (time.monotonic(), limit, points)
         return self._drawn[2]
 
 
@@ -81,7 +88,7 @@ class _Files:
         from udever.index import Hit, read
         from udever.index.hits import embeddings_files
 
-        self._name = str(path)
+        self._path = path
         tables = [(file, *read(file)) for file in embeddings_files(path)]
         for file, header, _ in tables:
             if header.fingerprint != embedder.fingerprint:
@@ -97,16 +104,16 @@ class _Files:
         self._hits = [Hit(0.0, *row) for _, _, table in tables for row in _rows(table)]
         self._row_of = {hit.id: row for row, hit in enumerate(self._hits)}
 
-    def port(self) -> "IndexPort":
+    def port(self, before: str | None = None) -> "IndexPort":
         """As the server takes it."""
         from udever.serve import IndexPort
 
         return IndexPort(
             search=self.search,
-            name=self._name,
+            name=str(self._path),
             count=lambda: len(self._hits),
             dimensions=self._dimensions,
-            points=self.points,
+            points=_Map(self.vectors, before).points,
             texts=lambda ids: {name: self._hits[self._row_of[name]] for name in ids if name in self._row_of},
         )
 
@@ -132,14 +139,17 @@ class _Files:
             replace(self._hits[row], score=float(score)) for score, row in zip(scores[0], rows[0].tolist(), strict=True)
         ]
 
-    def points(self, limit: int) -> "MapPoints":
-        """Evenly spread rows on a plane."""
-        from udever.index.projection import project
-        from udever.serve import MapPoints
+    def vectors(self, limit: int) -> "Vectors":
+        """Evenly spread rows, with the columns beside their texts where those can still be read."""
+        from udever.cli.points import of_files, with_columns
+        from udever.errors import DataError
 
-        rows = np.linspace(0, len(self._hits) - 1, min(limit, len(self._hits))).astype(int)
-        xy = project(self._embeddings[rows]) if len(rows) else np.empty((0, 2), np.float32)
-        return MapPoints(xy, [self._hits[row].id for row in rows])
+        found = of_files(self._path, limit)
+        try:
+            return with_columns(found, self._path)
+        except DataError as error:
+            _log.warning("the map has one colour: %s", error)
+            return found
 
 
 def _rows(table: object) -> "Iterable[tuple[str, str, str | None]]":

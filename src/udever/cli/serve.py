@@ -12,6 +12,9 @@ from udever.cli.app import Device, Dtype, Model, app, console, quiet_transformer
 def serve(
     model: Model,
     index: Annotated[str | None, typer.Option(help="Folder or URI of an index, or embeddings files.")] = None,
+    before: Annotated[
+        str | None, typer.Option(help="The index's texts embedded by another model, for the map's before and after.")
+    ] = None,
     classifier: Annotated[Path | None, typer.Option(help="Folder of `udever classify fit`.")] = None,
     harmless: Annotated[list[str] | None, typer.Option(help="A label that moderations never flag.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -57,7 +60,7 @@ def serve(
         name=name or Path(model).resolve().name,
         aliases=alias or (),
         limits=bounds,
-        index=index_port(embedder, index) if index else None,
+        index=index_port(embedder, index, before) if index else None,
         classifier=classifier_port(embedder, classifier, harmless or ()) if classifier else None,
         threads=threads,
     )

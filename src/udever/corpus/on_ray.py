@@ -8,6 +8,7 @@ the rest the actor leaves the records in the work folder and the driver finishes
 import json
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from udever.errors import ContractError, OutputError, RecipeError, UdeverError
 from udever.storage import atomic_file
 
 _TRIES = 4  # Ray would try a window that kills its worker for ever
+_CONNECT_S = 10
 _OBJECT_STORE_BYTES = 200 << 20  # only names and counts pass through it
 
 
@@ -224,6 +226,17 @@ def _load_output(spool: Path, step: Step) -> Output:
     return Output(rows, failed)
 
 
+def _check_reachable(address: str) -> None:
+    """Raise OutputError where nobody answers at host:port; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+    except OSError as error:
+        raise OutputError(f"no Ray at {address}: {error}; give host:port, auto or local") from error
+
+
 @contextmanager
 def _ray(runner: RayRunner) -> Iterator[Any]:
     """Ray, started or joined for the block, without telemetry, dashboard or its own bars."""
@@ -235,6 +248,7 @@ def _ray(runner: RayRunner) -> Iterator[Any]:
     except ImportError as error:
         raise OutputError("running on Ray needs it: pip install 'udever[ray]'") from error
     local = runner.address == "local"
+    _check_reachable(runner.address)
     started = not ray.is_initialized()
     if started:
         here = (

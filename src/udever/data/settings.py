@@ -68,13 +68,15 @@ class DataSettings(Section):
     A batch holds rows of one dataset and one kind, or, with `mixed`, of all. How often a dataset is drawn: by
     weight where all have one; otherwise by the number of batches in one pass over it, to the power of
     `sampling_temperature` (1, the default: every row is seen equally often; 0: every dataset gives equally many
-    batches; in between, small datasets are seen more often than large ones).
+    batches; in between, small datasets are seen more often than large ones). `trained_on` names the evaluation
+    tasks whose training data is among the datasets: `udever eval` marks their scores.
     """
 
     pairs: list[str] = Field(default=[])
     datasets: list[DatasetSettings] = Field(default=[])
     sampling_temperature: float | None = Field(default=None, ge=0, le=1)
     mixed: bool = False
+    trained_on: list[str] = []
 
     @property
     def all_datasets(self) -> list[DatasetSettings]:

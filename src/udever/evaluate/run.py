@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -207,9 +208,12 @@ def _score_one(model: Any, candidate: Candidate, job: Job, outcome: Outcome) -> 
     scores: dict[str, list[dict[str, Any]]] = {}
     items = []
     for split in task.eval_splits:
-        found = task.evaluate(
-            model, split, encode_kwargs={"show_progress_bar": False}, prediction_folder=NOWHERE, num_proc=None
-        )
+        with warnings.catch_warnings():
+            # scikit-learn says of every label that is never predicted that its precision is 0, which is a score
+            warnings.filterwarnings("ignore", message=".*is ill-defined and being set to 0.0")
+            found = task.evaluate(
+                model, split, encode_kwargs={"show_progress_bar": False}, prediction_folder=NOWHERE, num_proc=None
+            )
         scores[split] = [_entry(task, subset, entry) for subset, entry in found.items()]
         items += collector.items(split, found)
     cut = getattr(model, "num_truncated", 0) - truncated
@@ -245,13 +249,15 @@ def embed_ahead(model: Any, task: Any) -> None:
     if not hasattr(model, "embed_ahead") or task.metadata.type in ("Retrieval", "Reranking", "InstructionRetrieval"):
         return
     columns = [name for name, kind in task._get_content_columns().items() if kind == "text"]
-    dataset = task.dataset or {}
+    dataset: Any = task.dataset or {}
     texts: dict[str, None] = {}
     for subset in task.hf_subsets:
         splits = dataset.get(subset, dataset)
         for split in task.eval_splits:
             data = splits.get(split)
-            for name in columns if data is not None else ():
+            if data is None:
+                continue
+            for name in columns:
                 texts.update(dict.fromkeys(text for text in data[name] if isinstance(text, str)))
     if texts:
         model.embed_ahead(list(texts), task.metadata, str(task.metadata.dataset.get("path", task.metadata.name)))
@@ -260,7 +266,7 @@ def embed_ahead(model: Any, task: Any) -> None:
 def _entry(task: Any, subset: str, scores: Mapping[str, Any]) -> dict[str, Any]:
     """Scores as mteb's result files have them."""
     by_subset = task.metadata.hf_subsets_to_langscripts
-    languages = by_subset.get(subset) or list(dict.fromkeys(name for names in by_subset.values() for name in names))
+    languages = by_subset.get(subset) or dict.fromkeys(name for names in by_subset.values() for name in names)
     return {**scores, "hf_subset": subset, "languages": list(languages), "mteb_version": mteb_version()}
 
 

@@ -18,8 +18,14 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError, ModelError, OutputError
 from udever.index.manifest import Tuning
-from udever.index.store import EXACT_UP_TO, FileRecord, Found, Row, Where, file_id
+from udever.index.store import FileRecord, Found, Row, Where, file_id
 from udever.source.chunks import Chunk
+
+EXACT_FILTERED_UP_TO = 2_000
+"""Where no more chunks than this pass a filter, all of them are compared: they lie scattered, so each costs more."""
+
+_FILTERED_EFFORT = 4
+"""With a filter the nearest that pass lie farther off: so many times as many lists are opened."""
 
 _FRESH_S = 2
 """A reader sees what another process wrote after at most this long."""
@@ -239,7 +245,7 @@ class LanceStore:
             return []
         chunks = self._table("chunks")
         condition = _condition(where)
-        exact = tuning.kind == "exact" or (bool(condition) and chunks.count_rows(condition) <= EXACT_UP_TO)
+        exact = tuning.kind == "exact" or (bool(condition) and chunks.count_rows(condition) <= EXACT_FILTERED_UP_TO)
         # The table's own word counts: another process may have tuned it a moment ago.
         schema = chunks.schema
         is_short = not exact and "short" in schema.names
@@ -252,7 +258,8 @@ class LanceStore:
         else:
             # Where the filter lets little through, more lists are opened (0: all) until there is enough. Without a
             # filter that costs more than the search itself, so it is done only where too little came back.
-            query = query.minimum_nprobes(tuning.effort).maximum_nprobes(0 if condition else tuning.effort)
+            effort = tuning.effort * (_FILTERED_EFFORT if condition else 1)
+            query = query.minimum_nprobes(effort).maximum_nprobes(0 if condition else effort)
             if not is_short and tuning.refine > 1:
                 query = query.refine_factor(tuning.refine)
         num_wanted = top_k * tuning.refine if is_short else top_k

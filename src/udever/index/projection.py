@@ -34,6 +34,21 @@ def project(embeddings: NDArray[np.float32], *, method: Method = "pca", seed: in
     raise DataError(f"method is {method!r}; expected 'pca' or 'umap'")
 
 
+def align(points: NDArray[np.float32], target: NDArray[np.float32]) -> NDArray[np.float32]:
+    """`points` [n, 2] moved, turned or mirrored, and scaled to the spread of `target` [n, 2], as near to it as it gets.
+
+    For two pictures of the same rows: orthogonal Procrustes. Distances among the points keep their proportions.
+    """
+    assert points.shape == target.shape
+    centred = points.astype(np.float64) - points.mean(axis=0, dtype=np.float64)
+    middle = target.mean(axis=0, dtype=np.float64)
+    wanted = target.astype(np.float64) - middle
+    left, _, right = np.linalg.svd(centred.T @ wanted)
+    size = np.linalg.norm(centred)
+    scale = np.linalg.norm(wanted) / size if size else 1.0
+    return (centred @ left @ right * scale + middle).astype(np.float32)
+
+
 def _pca(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     centred = embeddings.astype(np.float64)
     centred -= centred.mean(axis=0)

@@ -13,7 +13,7 @@ from udever.index.manifest import Tuning
 from udever.source.chunks import Chunk
 
 EXACT_UP_TO = 20_000
-"""Where no more chunks than this pass the filter, all of them are compared."""
+"""An index of no more chunks than this compares all of them unless it was tuned to do otherwise."""
 
 UNFINISHED = ""
 """The digest of a file whose chunks are being written: whatever is there of it is written again."""

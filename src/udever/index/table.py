@@ -220,6 +220,11 @@ def read_embeddings(path: str | Path, rows: int = 16_384) -> Iterator[NDArray[np
         yield _vectors(batch, path, first)
 
 
+def read_ids(path: str | Path) -> list[str]:
+    """The ids of a file alone, in order."""
+    return [name for _, batch in _batches(Path(path), ["id"], 65_536) for name in batch.column("id").to_pylist()]
+
+
 def read_texts(path: str | Path, rows: Iterable[int]) -> dict[int, tuple[str, str, str | None]]:
     """Id, text and source of single rows, read without the embeddings."""
     path = Path(path)

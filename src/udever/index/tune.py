@@ -18,7 +18,7 @@ _LEAST_CHUNKS = 1_000
 """With fewer there is nothing to gain."""
 
 _LEAST_DIMENSIONS = 32
-_EFFORTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+_EFFORTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512)
 _SAMPLED_QUERIES = 64
 _EPSILON = 1e-5
 """Scores this close are equal: a store's products are rounded in another order than ours."""

@@ -60,7 +60,7 @@ class Update:
 
 @dataclass
 class _Window:
-    """Files to be written together, and what was counted over all windows."""
+    """Files to be written together: their records, and path, number and chunk of each chunk."""
 
     records: list[FileRecord] = field(default_factory=list)
     chunks: list[tuple[str, int, Chunk]] = field(default_factory=list)
@@ -236,23 +236,40 @@ class Settings:
     language: str | None = None
 
 
+def _old_manifest(store: Store, *, rebuild: bool) -> Manifest | None:
+    """The manifest that stands; None where there is none, or a damaged one that is to be replaced."""
+    text = store.read_manifest()
+    try:
+        return None if text is None else parse_manifest(text, store.uri)
+    except DataError:
+        if rebuild:
+            return None
+        raise
+
+
 def _begin(
     store: Store, paths: Sequence[Path], settings: Settings, load: Callable[[str], "Embedder"], *, rebuild: bool
 ) -> tuple[Manifest, _Model]:
     """The manifest that is to hold, written, and the model; a new index is made where there is none."""
-    text = store.read_manifest()
-    before = parse_manifest(text, store.uri) if text is not None and not rebuild else None
-    if before is None:
-        if settings.model is None:
+    old = _old_manifest(store, rebuild=rebuild)
+    if old is None or rebuild:
+        name = settings.model or (old.model if old is not None else None)
+        if name is None:
             raise DataError(f"{store.uri} is to be made anew; name the model to make it with: -m MODEL")
-        model = _Model(settings.model, load)
+        model = _Model(name, load)
         embedder = model.embedder()
-        manifest = new_manifest(store, paths, settings.model, embedder.fingerprint, embedder.num_dimensions)
-        store.create(manifest.dimensions)
+        fingerprint, dimensions = embedder.fingerprint, embedder.num_dimensions
+        if old is None:
+            manifest = new_manifest(store, paths, name, fingerprint, dimensions)
+        else:
+            fresh = {"fingerprint": fingerprint, "dimensions": dimensions, "tuning": None}
+            manifest = covering(old, base_of(old, store), paths).model_copy(update=fresh)
+        store.create(dimensions)
     else:
-        model = _Model(settings.model or before.model, load)
-        model.check(before, store.uri)
-        manifest = covering(before, base_of(before, store), paths)
+        model = _Model(settings.model or old.model, load)
+        model.check(old, store.uri)
+        manifest = covering(old, base_of(old, store), paths)
+    before = None if rebuild else old
     changes = {"model": full_name(model.name), "cut": CUT, "exclude": settings.exclude, "language": settings.language}
     manifest = manifest.model_copy(update={name: value for name, value in changes.items() if value is not None})
     if before is not None and (before.cut, before.language) != (manifest.cut, manifest.language):
@@ -275,8 +292,9 @@ def update_index(
     """Make the index in `store` agree with the files under `paths` and with those it covers already.
 
     `load` makes an Embedder of a model's name; it is called only where something has to be embedded or nothing
-    else tells the model's fingerprint. `rebuild` drops what is there first. Raises ContractError where the index
-    holds another model's vectors, DataError for a path that does not exist or is not below what the index covers.
+    else tells the model's fingerprint. `rebuild` drops all chunks first and keeps what the index covers. Raises
+    ContractError where the index holds another model's vectors, DataError for a path that does not exist or is
+    not below what the index covers.
     """
     started = time.perf_counter()
     for path in paths:

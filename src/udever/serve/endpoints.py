@@ -17,9 +17,10 @@ from udever.model.contract import RoleName
 from udever.serve import replies, wire
 from udever.serve.errors import ApiError, unprocessable
 from udever.serve.marks import marked_lines
+from udever.serve.packed import packed_map
 from udever.serve.ports import Classifier, IndexPort
 from udever.serve.service import Embedded, Part, Service
-from udever.serve.writing import base64_of, coded, dumps, embeddings, usage
+from udever.serve.writing import dumps, embeddings, usage
 
 
 @dataclass(frozen=True)
@@ -201,18 +202,7 @@ async def points(service: Service, limit: int) -> bytes:
     found = await service.search(index.points, limit)
 
     def write() -> bytes:
-        xy = np.asarray(found.xy, dtype=np.float32)
-        return dumps(
-            {
-                "num_points": len(xy),
-                "num_rows": index.count(),
-                "x": base64_of(xy[:, 0]),
-                "y": base64_of(xy[:, 1]),
-                "ids": list(found.ids),
-                "columns": {name: coded(values) for name, values in found.columns.items()},
-                "links": base64_of(np.asarray(found.links, dtype=np.int32)),
-            }
-        )
+        return dumps(packed_map(found, index.count()))
 
     return await service.compute(write)
 

@@ -29,13 +29,17 @@ class SearchFunction(Protocol):
 class MapPoints:
     """An index on a plane: `xy` float32 [points, 2], `ids`, and columns to colour the points by.
 
-    `links` are pairs of rows that belong together, such as translations: int32 [links, 2].
+    `links` are pairs of rows that belong together, such as translations: int32 [links, 2]. `before` is where
+    another model had put the same points, `models` the names of that model, if any, and of this one. Where there
+    are columns `source` and `lines` (`first-last`), both joined by a colon are the id of a search's hit.
     """
 
     xy: NDArray[np.float32]
     ids: Sequence[str]
     columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
     links: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 2), dtype=np.int32))
+    before: NDArray[np.float32] | None = None
+    models: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -135,12 +135,18 @@ class SimilarityReply(BaseModel):
 
 
 class MapReply(BaseModel):
-    """Points of the index: `x` and `y` base64 of little-endian float32, `links` of int32 pairs."""
+    """Points of the index: `x` and `y` base64 of little-endian float32, `links` of int32 pairs.
+
+    `before_x` and `before_y` are where the first of two `models` had put them.
+    """
 
     num_points: int
     num_rows: int
     x: str
     y: str
+    before_x: str | None
+    before_y: str | None
+    models: list[str]
     ids: list[str]
     columns: dict[str, dict[str, Any]]
     links: str

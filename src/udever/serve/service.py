@@ -26,6 +26,7 @@ from udever.serve.settings import Limits
 _QUICK_CHARACTERS = 4096
 """Texts of a request up to here are tokenised in a thread of their own, never behind a bulk request's."""
 _CHUNK_CHARACTERS = 65_536
+_BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
 _SEARCHES = 4
 _WAITING_SEARCHES = 256
 
@@ -81,7 +82,7 @@ class Service:
         self._search = ThreadPoolExecutor(_SEARCHES, "udever-search")
         self._num_searches = 0
         self._planner = Planner(
-            batch_tokens=self.limits.batch_tokens,
+            batch_tokens=self.limits.batch_tokens or _BATCH_TOKENS.get(embedder.device.type, _BATCH_TOKENS["cpu"]),
             age_cap_s=self.limits.age_cap_s,
             pads=isinstance(embedder.backbone, PaddedModel),
         )
@@ -186,21 +187,18 @@ class Service:
 
     async def _tokenize(self, part: Part) -> Tokenized:
         prompt = self._prompt(part.instruction)
-        encode = self.embedder.tokenizer.encode if isinstance(part.inputs[0], str) else self._frame
-        if sum(map(len, part.inputs)) <= _QUICK_CHARACTERS:
-            return await self._in(self._quick, self._checked, encode, part.inputs, part.role, prompt)
-        chunks = [
-            await self._in(self._slow, self._checked, encode, chunk, part.role, prompt)
-            for chunk in _chunks(part.inputs)
-        ]
+        pool = self._quick if sum(map(len, part.inputs)) <= _QUICK_CHARACTERS else self._slow
+        if not isinstance(part.inputs[0], str):
+            return await self._in(pool, self._frame, part.inputs, part.role, prompt)
+        chunks = [await self._in(pool, self._encoded, chunk, part.role, prompt) for chunk in _chunks(part.inputs)]
         return _joined(chunks)
 
     def _frame(self, ids: Sequence[Sequence[int]], role: RoleName, prompt: str | None) -> Tokenized:
         self.embedder.check_tokens(ids)  # before a token is looked up by name
         return self.embedder.tokenizer.encode_ids(ids, role, prompt)
 
-    def _checked(self, encode: Callable[..., Tokenized], *arguments: Any) -> Tokenized:
-        tokenized = encode(*arguments)
+    def _encoded(self, texts: Sequence[str], role: RoleName, prompt: str | None) -> Tokenized:
+        tokenized = self.embedder.tokenizer.encode(texts, role, prompt)
         self.embedder.check_tokens(tokenized.ids)
         return tokenized
 

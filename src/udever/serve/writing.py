@@ -1,13 +1,14 @@
 """Answers as bytes, without a Python object per number."""
 
 import asyncio
-import binascii
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+
+from udever.serve.packed import base64_of
 
 _BLOCK_NUMBERS = 1 << 16
 """Numbers written between two looks at the event loop: a few milliseconds as decimal text."""
@@ -16,12 +17,6 @@ _BLOCK_NUMBERS = 1 << 16
 def dumps(value: Any) -> bytes:
     """JSON; numpy arrays become arrays of numbers."""
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
-
-
-def base64_of(array: NDArray[Any]) -> str:
-    """The array's bytes, little-endian, in base64."""
-    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
-    return binascii.b2a_base64(little.data, newline=False).decode("ascii")
 
 
 async def embeddings(
@@ -51,9 +46,3 @@ async def embeddings(
 def usage(num_tokens: int) -> dict[str, int]:
     """OpenAI's count of tokens, as the model read them: markers and prompt included, what was cut not."""
     return {"prompt_tokens": num_tokens, "total_tokens": num_tokens}
-
-
-def coded(values: Sequence[str]) -> dict[str, Any]:
-    """A column of few distinct values: their names, and for each row which one, as base64 of int32."""
-    names, codes = np.unique(np.asarray(values, dtype=object).astype(str), return_inverse=True)
-    return {"names": names.tolist(), "codes": base64_of(codes.astype(np.int32))}
