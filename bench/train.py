@@ -261,7 +261,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--precisions", nargs="+", choices=["float32", "bfloat16"], default=known)
     parser.add_argument("--batch-size", type=int, default=96, help="pairs in a batch")
     parser.add_argument("--steps", type=int, default=2, help="steps in a run")
-    parser.add_argument("--memory-gb", type=float, default=1.0, help="training.memory_gb of our side")
+    parser.add_argument("--memory-gb", type=float, default=0.6, help="training.memory_gb of our side")
     parser.add_argument("--mini-batches", type=int, nargs="+", default=[8, 16, 32], help="sizes the peer tries")
     parser.add_argument("--large", type=int, metavar="PAIRS", help="measure one batch of so many pairs instead")
     parser.add_argument("--processes", action="store_true", help="measure two processes beside one instead")

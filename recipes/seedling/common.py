@@ -14,21 +14,22 @@ WORK = Path(os.environ.get("SEEDLING_WORK", Path("runs") / "seedling"))
 
 PERMISSIVE = frozenset(
     {
-        "MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "CC-BY-2.0", "CC-BY-3.0", "CC-BY-4.0", "PSF-2.0",
-        "CC0-1.0 AND PSF-2.0", "WordNet-3.0", "Unicode-3.0", "MIT OR Apache-2.0", "ISC", "HPND", "curl", "Zlib",
-        "BSL-1.0", "blessing",
+        "MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "CC-BY-2.0", "CC-BY-3.0", "CC-BY-4.0",
+        "PSF-2.0", "CC0-1.0 AND PSF-2.0", "WordNet-3.0", "Unicode-3.0", "MIT OR Apache-2.0", "ISC", "HPND", "curl",
+        "Zlib", "BSL-1.0", "blessing",
     }
 )  # fmt: skip
 SHARE_ALIKE = frozenset({"CC-BY-SA-3.0", "CC-BY-SA-4.0", "Apache-2.0 AND CC-BY-SA-4.0"})
 SHIPS = PERMISSIVE | SHARE_ALIKE
 """Licences of the rows that what ships is trained on."""
 
-LANGUAGES = frozenset(
-    """
-    af ar az be bg bn bs ca cs da de el en eo es et eu fa fi fr gl gu he hi hr hu hy id is it ja ka kk km kn ko lo lt
-    lv mk ml mr ms my nb ne nl no pa pl pt ro ru sk sl sq sr sr-latn sv sw ta te th tl tr uk ur uz vi zh zh-tw
-    """.split()
-)
+LANGUAGES = frozenset({
+    "af", "ar", "az", "be", "bg", "bn", "bs", "ca", "cs", "da", "de", "el", "en", "eo", "es", "et", "eu",
+    "fa", "fi", "fr", "gl", "gu", "he", "hi", "hr", "hu", "hy", "id", "is", "it", "ja", "ka", "kk", "km",
+    "kn", "ko", "lo", "lt", "lv", "mk", "ml", "mr", "ms", "my", "nb", "ne", "nl", "no", "pa", "pl", "pt",
+    "ro", "ru", "sk", "sl", "sq", "sr", "sr-latn", "sv", "sw", "ta", "te", "th", "tl", "tr", "uk", "ur", "uz",
+    "vi", "zh", "zh-tw",
+})  # fmt: skip
 """What the seedling is trained on, beside code; other languages of the sources are left out."""
 
 CODE = frozenset({"python", "java", "javascript", "typescript", "go", "php", "ruby", "rust", "c++", "shell"})

@@ -8,7 +8,10 @@ have to be embedded, so the batch is as large as memory likes.
 Batch k is drawn by a generator seeded with k: a run that was killed goes on exactly where its last checkpoint was.
 
     python distill.py RUN [--layers 1] [--heads 4] [--steps 20000] [--texts 1024] [--rate 2e-3] [--decay 0]
-                      [--start OTHER_RUN] [--minutes 0]
+                      [--start OTHER_RUN] [--minutes 0] [--contrast 0] [--pairs 384]
+
+`--contrast` is the share of steps that take pairs instead and contrast each with the others of its step (InfoNCE both
+ways): 0 is distillation alone, 1 is contrastive training alone.
 """
 
 import argparse
@@ -18,15 +21,15 @@ import os
 import time
 from pathlib import Path
 
+import model as seedling
 import numpy as np
 import torch
 import torch.nn.functional as F
-
-import model as seedling
 from common import WORK
 from encode import KINDS, LANGUAGE_TEMPERATURE, SHARES
 from fast import closing_hidden
 from teacher import load_vectors
+
 from udever.model.bloom import Bloom
 from udever.model.packing import Packed
 from udever.storage import atomic_file
@@ -75,12 +78,79 @@ class Students:
         lengths = np.minimum(np.diff(self.starts)[self.text[rows]], room)
         order = np.argsort(-lengths, kind="stable")
         rows, lengths = rows[order], lengths[order]
-        starts = self.starts[self.text[rows]]
-        ends = np.cumsum(lengths + 1)
-        flat = np.full(ends[-1], seedling.CLOSING, dtype=np.int64)
-        for start, length, end in zip(starts, lengths, ends, strict=True):
-            flat[end - 1 - length : end - 1] = self.ids[start : start + length]
-        return Packed(torch.from_numpy(flat), tuple((lengths + 1).tolist())), self.target[rows]
+        packed = packed_texts(self.ids, self.starts[self.text[rows]], lengths)
+        return packed, self.target[rows]
+
+
+FAMILIES = {
+    "code": (0.36, ("code_", "python_library")),
+    "questions": (0.14, ("qa_",)),
+    "headings": (0.12, ("docs_",)),
+    "bitext": (0.22, ("bitext",)),
+    "parallel": (0.05, ("parallel_",)),
+    "words": (0.03, ("freedict",)),
+    "meanings": (0.03, ("wordnet",)),
+    "shell": (0.02, ("nl_shell",)),
+    "entailment": (0.03, ("nli_",)),
+}
+"""Pairs that are contrasted with one another: share of the steps, and which sources."""
+
+
+class Pairs:
+    """Pairs to contrast, one family at a time."""
+
+    def __init__(self) -> None:
+        self.files = [np.load(WORK / "encoded" / f"{name}.npz") for name in ("contrast", "bitext")]
+        self.ids = [file["ids"].astype(np.int64) for file in self.files]
+        self.starts = [file["starts"] for file in self.files]
+        self.columns = [{name: file[name] for name in ("anchor", "positive", "group")} for file in self.files]
+        self.families: list[tuple[int, np.ndarray]] = []
+        self.shares = []
+        for name, (share, prefixes) in FAMILIES.items():
+            which = 1 if name == "bitext" else 0
+            file = self.files[which]
+            wanted = np.array([str(source).startswith(prefixes) for source in file["sources"]])
+            rows = np.flatnonzero(wanted[file["source"]] & ~file["development"])
+            if len(rows):
+                self.families.append((which, rows))
+                self.shares.append(share)
+                print(f"  {name}: {len(rows):,} pairs", flush=True)
+        self.shares = np.array(self.shares) / sum(self.shares)
+
+    def draw(self, step: int, num_pairs: int) -> tuple[Packed, torch.Tensor, torch.Tensor]:
+        """Texts of one step, packed longest first; where each pair's two texts are; which are no negatives."""
+        draw = np.random.default_rng((1, step))
+        which, rows = self.families[draw.choice(len(self.families), p=self.shares)]
+        chosen = rows[draw.integers(len(rows), size=num_pairs)]
+        columns, starts = self.columns[which], self.starts[which]
+        chosen = chosen[np.unique(columns["anchor"][chosen], return_index=True)[1]]
+        chosen = chosen[np.unique(columns["positive"][chosen], return_index=True)[1]]
+        anchor, positive, group = (columns[name][chosen] for name in ("anchor", "positive", "group"))
+        texts = np.concatenate([anchor, positive])
+        lengths = np.minimum(np.diff(starts)[texts], CODE_TOKENS)
+        order = np.argsort(-lengths, kind="stable")
+        place = np.empty(len(order), dtype=np.int64)
+        place[order] = np.arange(len(order))
+        same = (group[:, None] == group[None]) & (group[:, None] >= 0) | (anchor[:, None] == positive[None])
+        np.fill_diagonal(same, False)
+        packed = packed_texts(self.ids[which], starts[texts[order]], lengths[order])
+        return packed, torch.from_numpy(place.reshape(2, -1)), torch.from_numpy(same)
+
+
+def contrast_of(vectors: torch.Tensor, place: torch.Tensor, same: torch.Tensor) -> torch.Tensor:
+    """InfoNCE both ways over the pairs of one step."""
+    scores = (vectors[place[0]] @ vectors[place[1]].T / TEMPERATURE).masked_fill(same, float("-inf"))
+    right = torch.arange(len(scores))
+    return (F.cross_entropy(scores, right) + F.cross_entropy(scores.T, right)) / 2
+
+
+def packed_texts(ids: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> Packed:
+    """Texts of at most `lengths` tokens end to end, each closed."""
+    ends = np.cumsum(lengths + 1)
+    flat = np.full(ends[-1], seedling.CLOSING, dtype=np.int64)
+    for start, length, end in zip(starts, lengths, ends, strict=True):
+        flat[end - 1 - length : end - 1] = ids[start : start + length]
+    return Packed(torch.from_numpy(flat), tuple((lengths + 1).tolist()))
 
 
 def loss_of(student: torch.Tensor, teacher: torch.Tensor, unique: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -172,34 +242,44 @@ def load_model(folder: Path) -> Bloom:
 
 def train(options: argparse.Namespace) -> None:
     """Run until `steps`, or for `minutes`."""
-    students = Students()
+    students = Students() if options.contrast < 1 else None
+    pairs = Pairs() if options.contrast > 0 else None
     run = Run(options)
     model = run.model.train()
     started = saved = logged = time.time()
-    sums, tokens = np.zeros(2), 0
+    sums, counts, tokens = np.zeros(3), np.zeros(3), 0
     while run.step < options.steps and not (options.minutes and time.time() - started > 60 * options.minutes):
-        packed, target = students.draw(run.step, options.texts)
-        distinct, place = np.unique(target, return_inverse=True)
-        unique = F.normalize(torch.from_numpy(students.vectors[distinct].astype(np.float32)), dim=1)
-        close, neighbours = loss_of(vectors_of(model, packed), unique[torch.from_numpy(place)], unique)
+        if pairs and (students is None or np.random.default_rng((2, run.step)).random() < options.contrast):
+            packed, place, same = pairs.draw(run.step, options.pairs)
+            loss = contrast_of(vectors_of(model, packed), place, same)
+            sums[2] += loss.item()
+            counts[2] += 1
+        else:
+            packed, target = students.draw(run.step, options.texts)
+            distinct, row = np.unique(target, return_inverse=True)
+            unique = F.normalize(torch.from_numpy(students.vectors[distinct].astype(np.float32)), dim=1)
+            close, neighbours = loss_of(vectors_of(model, packed), unique[torch.from_numpy(row)], unique)
+            loss = close + neighbours
+            sums[:2] += close.item(), neighbours.item()
+            counts[:2] += 1
         run.optimiser.zero_grad(set_to_none=True)
-        (close + neighbours).backward()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        assert math.isfinite(close.item()), f"step {run.step}: the loss is not finite"
+        assert math.isfinite(loss.item()), f"step {run.step}: the loss is not finite"
         for group in run.optimiser.param_groups:
             group["lr"] = rate_at(run.step, options) * group["scale"]
         run.optimiser.step()
         run.step += 1
         if run.step % 10 == 0:
             run.average(10)
-        sums += (close.item(), neighbours.item())
         tokens += len(packed.tokens)
         if run.step % 50 == 0:
-            line = {"step": run.step, "close": sums[0] / 50, "neighbours": sums[1] / 50, "time": time.time()}
+            mean = sums / counts.clip(min=1)
+            line = {"step": run.step, "close": mean[0], "neighbours": mean[1], "contrast": mean[2], "time": time.time()}
             line |= {"tokens_per_second": tokens / (time.time() - logged), "cpu": time.process_time()}
             with (run.folder / "log.jsonl").open("a") as file:
                 file.write(json.dumps({k: round(v, 4) for k, v in line.items()}) + "\n")
-            sums, tokens, logged = np.zeros(2), 0, time.time()
+            sums, counts, tokens, logged = np.zeros(3), np.zeros(3), 0, time.time()
         if time.time() - saved > 180:
             run.save()
             saved = time.time()
@@ -217,6 +297,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--decay", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=0)
+    parser.add_argument("--contrast", type=float, default=0)
+    parser.add_argument("--pairs", type=int, default=384)
     parser.add_argument("--start")
     train(parser.parse_args())
 

@@ -10,11 +10,11 @@ import sys
 from collections import Counter
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
-from tokenizers import Tokenizer
-
 from common import WORK, key_of
 from teacher import load_vectors
+from tokenizers import Tokenizer
 
 MAX_TOKENS = 256
 KINDS = ("sentence", "dictionary", "character", "english", "general", "code")
@@ -134,14 +134,41 @@ def capped(sources: list[str]) -> list[int]:
 def contrast(tokenizer: Tokenizer) -> None:
     """Write contrast.npz."""
     table = pq.read_table(WORK / "data" / "contrast.parquet")
-    rows = table.take(np.sort(capped(table["source"].to_pylist()))).to_pylist()
+    write_pairs(tokenizer, table.take(np.sort(capped(table["source"].to_pylist()))).to_pylist(), "contrast")
+
+
+def bitext(tokenizer: Tokenizer, limit: int) -> None:
+    """Write bitext.npz, in the same form: translations of sentences that the teacher has not embedded."""
+    targets = pq.read_table(WORK / "data" / "targets.parquet", columns=["text"])["text"].to_pylist()
+    columns = ["text", "language", "target", "source", "split"]
+    table = pq.read_table(WORK / "data" / "students.parquet", columns=columns)
+    keys = np.array([key_of(text) for text in targets], dtype=np.uint64)
+    unknown = ~np.isin(keys, load_vectors()[0])[table["target"].to_numpy()]
+    found = table.filter(pa.array(unknown)).to_pylist()
+    rows = [row for row in found if row["language"] != "en" and not row["source"].startswith(("freedict", "cldr"))]
+    language = np.array([row["language"] for row in rows])
+    _, place, counts = np.unique(language, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(0).exponential(size=len(rows)) * counts[place] ** (1 - LANGUAGE_TEMPERATURE)
+    pairs = [
+        {
+            "anchor": targets[row["target"]], "positive": row["text"], "negative": None, "anchor_language": "en",
+            "positive_language": row["language"], "kind": "symmetric", "source": "bitext", "split": row["split"],
+            "group": None,
+        }
+        for row in (rows[i] for i in np.argsort(order)[:limit])
+    ]  # fmt: skip
+    write_pairs(tokenizer, pairs, "bitext")
+
+
+def write_pairs(tokenizer: Tokenizer, rows: list[dict], name: str) -> None:
+    """Write encoded/`name`.npz."""
     texts = Texts(tokenizer)
     groups: dict[str, int] = {}
     sources = sorted({row["source"] for row in rows})
     place = {source: i for i, source in enumerate(sources)}
-    columns = {name: np.array([texts.number(row[name]) for row in rows]) for name in ("anchor", "positive", "negative")}
+    columns = {side: np.array([texts.number(row[side]) for row in rows]) for side in ("anchor", "positive", "negative")}
     np.savez(
-        WORK / "encoded" / "contrast.npz",
+        WORK / "encoded" / f"{name}.npz",
         **texts.encode(),
         **columns,
         source=np.array([place[row["source"]] for row in rows], dtype=np.uint16),
@@ -149,20 +176,19 @@ def contrast(tokenizer: Tokenizer) -> None:
         symmetric=np.array([row["kind"] == "symmetric" for row in rows]),
         development=np.array([row["split"] == "development" for row in rows]),
         sources=np.array(sources),
-        anchor_language=np.array([row["anchor_language"] for row in rows]),
-        positive_language=np.array([row["positive_language"] for row in rows]),
     )
-    print(f"contrast: {len(rows):,} rows, {len(texts.numbers):,} texts")
+    print(f"{name}: {len(rows):,} rows, {len(texts.numbers):,} texts")
 
 
 def main() -> None:
-    """`python encode.py students [limit]` or `python encode.py contrast`."""
+    """`python encode.py students [limit]`, `contrast` or `bitext [limit]`."""
     tokenizer = Tokenizer.from_file(str(WORK / "tokenizer" / "tokenizer.json"))
     (WORK / "encoded").mkdir(parents=True, exist_ok=True)
-    if sys.argv[1] == "students":
-        students(tokenizer, int(sys.argv[2]) if len(sys.argv) > 2 else 10**9)
-    else:
+    limit = int(sys.argv[2]) if len(sys.argv) > 2 else 10**9
+    if sys.argv[1] == "contrast":
         contrast(tokenizer)
+    else:
+        {"students": students, "bitext": bitext}[sys.argv[1]](tokenizer, limit)
 
 
 if __name__ == "__main__":

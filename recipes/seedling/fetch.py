@@ -33,11 +33,13 @@ def unpack(archive: Path, folder: Path) -> None:
         return
     folder.mkdir(parents=True)
     if archive.suffix in (".whl", ".zip"):
-        zipfile.ZipFile(archive).extractall(folder)
+        with zipfile.ZipFile(archive) as content:
+            content.extractall(folder)
     elif archive.suffix == ".deb":
         run(["dpkg-deb", "-x", str(archive.resolve()), str(folder.resolve())], folder)
     else:
-        tarfile.open(archive).extractall(folder, filter="data")
+        with tarfile.open(archive) as content:
+            content.extractall(folder, filter="data")
 
 
 def newest(folder: Path, before: set[Path]) -> list[Path]:

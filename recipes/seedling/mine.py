@@ -1,7 +1,7 @@
 """Step 1: packages -> pairs, one Parquet file per kind in SEEDLING_WORK/mined, in the columns of the shared pairs.
 
-    python mine.py dictionaries   bilingual FreeDict dictionaries (Debian), those under CC-BY or CC-BY-SA alone, and what two
-                                  of them say together about a pair of languages that has none
+    python mine.py dictionaries   bilingual FreeDict dictionaries (Debian), those under CC-BY or CC-BY-SA alone, and
+                                  what two of them say together about a pair of languages that has none
     python mine.py characters     names and keywords of emoji and symbols in 150 languages (CLDR)
     python mine.py names          countries and languages in 150 languages (CLDR)
     python mine.py wordnet        English words, glosses and examples (WordNet)
@@ -22,7 +22,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-
 from common import PERMISSIVE, SHIPS, WORK
 
 PACKAGES = WORK / "packages"
@@ -148,7 +147,7 @@ def characters() -> list[dict]:
     for character, said in names.items():
         english = said.pop("en", None)
         # Skin tones and the like repeat one name a dozen times.
-        if english is None or len(character) > 2 and ":" in english[0]:
+        if english is None or (len(character) > 2 and ":" in english[0]):
             continue
         for language, texts in said.items():
             for first, second in zip(english, texts, strict=True):

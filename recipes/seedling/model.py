@@ -4,8 +4,8 @@ import copy
 from pathlib import Path
 
 import torch
-
 from common import WORK
+
 from udever import Embedder
 from udever.model.bloom import Bloom, BloomBlock, init_weights
 from udever.model.contract import Contract, Role

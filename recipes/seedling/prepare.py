@@ -18,7 +18,6 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-
 from common import CODE, DATA, LANGUAGES, SHIPS, WORK, is_development, plain
 
 MAX_CHARS = 500
@@ -118,35 +117,34 @@ class Collector:
         self.contrast.append(row)
 
 
+def route(row: dict, collector: Collector, waiting: dict[str, list[dict]]) -> None:
+    """One pair to where it belongs: to distil, to contrast, or waiting for an English text of its group."""
+    anchor, positive = row["anchor_language"], row["positive_language"]
+    translated = row["kind"] == "symmetric" and anchor != positive
+    if translated and anchor == "en":
+        collector.student(row, row["positive"], positive, row["anchor"])
+    elif translated and positive == "en":
+        collector.student(row, row["anchor"], anchor, row["positive"])
+    elif translated and row["group"]:
+        waiting[row["group"]].append(row)
+    else:
+        collector.pair(row)
+        for side in ("anchor", "positive", "negative"):
+            language = row["positive_language" if side == "negative" else f"{side}_language"]
+            if language == "en" and row[side] and len(row[side]) <= MAX_CHARS:
+                collector.target(row[side], row["source"], row["licence"])
+
+
 def split_groups(rows: Iterator[dict], collector: Collector) -> None:
     """Pairs with an English side, or whose group has an English text, are distilled; the rest is contrasted."""
-    without_english: dict[str, list[dict]] = defaultdict(list)
+    waiting: dict[str, list[dict]] = defaultdict(list)
     english_of: dict[str, str] = {}
     for row in rows:
-        anchor, positive = row["anchor_language"], row["positive_language"]
-        symmetric = row["kind"] == "symmetric" and anchor != positive
-        if symmetric and row.get("group"):
-            for side in ("anchor", "positive"):
-                if row[f"{side}_language"] == "en":
-                    english_of.setdefault(row["group"], row[side])
-        if row["source"] == "wordnet":
-            # Glosses and examples are English of general kind: texts to distil, and word -> meaning.
-            for side in ("anchor", "positive"):
-                collector.target(row[side], row["source"], row["licence"])
-            collector.pair(row)
-        elif symmetric and anchor == "en":
-            collector.student(row, row["positive"], positive, row["anchor"])
-        elif symmetric and positive == "en":
-            collector.student(row, row["anchor"], anchor, row["positive"])
-        elif symmetric and row["group"]:
-            without_english[row["group"]].append(row)
-        else:
-            collector.pair(row)
-            for side in ("anchor", "positive", "negative"):
-                language = row["positive_language" if side == "negative" else f"{side}_language"]
-                if language == "en" and row[side] and len(row[side]) <= MAX_CHARS:
-                    collector.target(row[side], row["source"], row["licence"])
-    for group, members in without_english.items():
+        for side in ("anchor", "positive"):
+            if row["kind"] == "symmetric" and row["group"] and row[f"{side}_language"] == "en":
+                english_of.setdefault(row["group"], row[side])
+        route(row, collector, waiting)
+    for group, members in waiting.items():
         for row in members:
             if group not in english_of:
                 collector.pair(row)

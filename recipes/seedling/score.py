@@ -16,14 +16,14 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+import model as seedling
 import numpy as np
 import pyarrow.parquet as pq
 import torch
-from scipy.stats import spearmanr
-
-import model as seedling
 from common import DATA, WORK, position
 from distill import load_model
+from scipy.stats import spearmanr
+
 from udever import Embedder
 
 Encode = "Callable[[list[str]], np.ndarray]"

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-
 from common import WORK, key_of
 
 FOLDER = WORK / "teacher"

@@ -12,9 +12,9 @@ from string import ascii_uppercase
 import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from common import DATA, LANGUAGES, SHIPS, WORK
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from common import DATA, LANGUAGES, SHIPS, WORK
 from udever.model.markers import NAMES
 
 VOCAB_SIZE = 32_768

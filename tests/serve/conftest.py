@@ -1,9 +1,11 @@
 """A real server in a thread, over a tiny model, with an index and a classifier that are plain functions."""
 
+import shutil
 import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -120,3 +122,48 @@ def client(server):
     """An HTTP client of the shared server."""
     with httpx.Client(base_url=server[0], timeout=30) as client:
         yield client
+
+
+@pytest.fixture(scope="module")  # closed behind each module: two of them at once do not go together
+def browser():
+    """Chromium, driven by Playwright."""
+    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if executable is None:
+        pytest.skip("no Chromium on the path: install Debian's package chromium")
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser):
+    """open_page(url, **context options) -> a page; at the end, no complaints and no requests to elsewhere."""
+    seen = SimpleNamespace(complaints=[], requests=[], allowed=())
+    contexts = []
+
+    def run(url, *, ready=None, allowed=(), **options):
+        context = browser.new_context(**{"viewport": {"width": 1200, "height": 800}, "color_scheme": "light", **options})
+        contexts.append(context)
+        context.set_default_timeout(10_000)
+        seen.allowed += (*allowed,)
+        page = context.new_page()
+        page.on("request", lambda request: seen.requests.append((url, request.url)))
+        page.on("console", lambda message: seen.complaints.append(message.text))
+        page.on("pageerror", lambda error: seen.complaints.append(str(error)))
+        page.on("dialog", lambda dialog: (seen.complaints.append(dialog.message), dialog.dismiss()))
+        page.goto(url)
+        if ready:
+            page.wait_for_selector(ready)
+        return page
+
+    yield run
+    for context in contexts:
+        context.close()
+    homes = [(home.split("#")[0].rstrip("/"), wanted) for home, wanted in seen.requests]
+    elsewhere = [wanted for home, wanted in homes if not wanted.startswith((home, "data:"))]
+    assert elsewhere == []
+    assert [text for text in seen.complaints if not any(part in text for part in seen.allowed)] == []

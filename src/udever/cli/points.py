@@ -47,24 +47,33 @@ class Vectors:
         )
 
 
-def read_vectors(place: str, limit: int = 50_000, ids: Sequence[str] | None = None) -> Vectors:
-    """At most `limit` rows, evenly spread, of the index or the embeddings files at `place`; or those of `ids`.
-
-    Raises DataError where there are neither.
-    """
+def check_place(place: str) -> None:
+    """Raise DataError unless there are embeddings files or an index at `place`."""
     from udever.errors import DataError
     from udever.index.hits import embeddings_at
     from udever.index.places import is_uri
     from udever.index.query import Index
 
-    if not is_uri(place):
-        path = Path(place)
-        if embeddings_at(place):
-            return of_files(path, limit, ids)
-        if not path.exists():
+    if is_uri(place) or not embeddings_at(place):
+        if not is_uri(place) and not Path(place).exists():
             raise DataError(f"{place} does not exist; give a folder of udever embed, or an index")
-        if (path / "job.json").is_file():
+        if not is_uri(place) and (Path(place) / "job.json").is_file():
             raise DataError(f"{place} holds no embeddings; give a folder of udever embed, or an index")
+        Index.open(place)
+
+
+def read_vectors(place: str, limit: int = 50_000, ids: Sequence[str] | None = None) -> Vectors:
+    """At most `limit` rows, evenly spread, of the index or the embeddings files at `place`; or those of `ids`.
+
+    Raises DataError where there are neither.
+    """
+    from udever.index.hits import embeddings_at
+    from udever.index.places import is_uri
+    from udever.index.query import Index
+
+    check_place(place)
+    if not is_uri(place) and embeddings_at(place):
+        return of_files(Path(place), limit, ids)
     index = Index.open(place)
     return of_index(index, limit if ids is None else index.store.count())
 
@@ -183,8 +192,14 @@ def map_points(after: Vectors, before: Vectors | None = None, method: "Method" =
         after.columns,
         links=links_of(after.groups),
         before=None if before is None else align(project(before.embeddings, method=method), xy),
-        models=[after.name] if before is None else [before.name, after.name],
+        models=[] if before is None else _names(before, after),
     )
+
+
+def _names(before: Vectors, after: Vectors) -> list[str]:
+    if before.name != after.name:
+        return [before.name, after.name]
+    return [f"{side.name} ({side.fingerprint[:8]})" for side in (before, after)]
 
 
 def links_of(groups: Sequence[str]) -> "NDArray[np.int32]":

@@ -30,11 +30,13 @@ def index_port(embedder: "Embedder", place: str, before: str | None = None) -> "
 
     Raises DataError or ContractError where they do not fit.
     """
-    from udever.cli.points import of_index
+    from udever.cli.points import check_place, of_index
     from udever.index.hits import embeddings_at
     from udever.index.query import Index
     from udever.serve import IndexPort
 
+    if before is not None:
+        check_place(before)
     if embeddings_at(place):
         return _Files(embedder, Path(place)).port(before)
     index = Index.open(place)

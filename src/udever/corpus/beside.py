@@ -43,7 +43,8 @@ def _read(
 ) -> None:
     left, found = into
     # Two readers side by side: one knows the rows' ids, the other the columns.
-    for row, (_, record) in zip(read_rows(source, columns), read_records(source, list(wanted)), strict=False):
+    records = read_records(source, [columns.text, *wanted])
+    for row, (_, record) in zip(read_rows(source, columns), records, strict=False):
         if not left:
             return
         if not isinstance(row, BadRow) and not isinstance(record, Broken) and row.id in left:

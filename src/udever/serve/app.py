@@ -26,7 +26,16 @@ from udever.serve.writing import dumps
 PAGE = Path(__file__).with_name("page")
 """Where the page lies: `index.html`, served at `/`, and what it loads, served below `/page`."""
 
-_CONTENT_POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
+_CONTENT_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_PAGE_HEADERS = {
+    "Content-Security-Policy": _CONTENT_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",  # asked again each time: parts of two versions do not go together
+}
 
 _REFUSALS = {
     400: "The body is no JSON.",
@@ -156,18 +165,23 @@ def _add_states(app: FastAPI, service: Service) -> None:
     app.add_api_route("/metrics", show_metrics, response_class=Response, responses={**text})
 
 
+class _PageFiles(StaticFiles):
+    def file_response(self, *given: Any, **named: Any) -> Response:
+        """A part of the page, with the page's headers."""
+        response = super().file_response(*given, **named)
+        response.headers.update(_PAGE_HEADERS)
+        return response
+
+
 def _add_page(app: FastAPI, page: Path) -> None:
     if not (page / "index.html").is_file():
         return
 
     async def index() -> Response:
-        return FileResponse(
-            page / "index.html",
-            headers={"Content-Security-Policy": _CONTENT_POLICY, "X-Content-Type-Options": "nosniff"},
-        )
+        return FileResponse(page / "index.html", headers=_PAGE_HEADERS)
 
     app.add_api_route("/", index, include_in_schema=False, response_class=Response)
-    app.mount("/page", StaticFiles(directory=page), name="page")
+    app.mount("/page", _PageFiles(directory=page), name="page")
 
 
 def _add_errors(app: FastAPI) -> None:

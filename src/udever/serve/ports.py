@@ -30,7 +30,7 @@ class MapPoints:
     """An index on a plane: `xy` float32 [points, 2], `ids`, and columns to colour the points by.
 
     `links` are pairs of rows that belong together, such as translations: int32 [links, 2]. `before` is where
-    another model had put the same points, `models` the names of that model, if any, and of this one. Where there
+    another model had put the same points, `models` the names of that model and this one. Where there
     are columns `source` and `lines` (`first-last`), both joined by a colon are the id of a search's hit.
     """
 

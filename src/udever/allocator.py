@@ -1,0 +1,20 @@
+"""The C library's memory allocator, told how tensors live."""
+
+import ctypes
+import sys
+
+_M_MMAP_THRESHOLD = -3
+_THRESHOLD_BYTES = 12 << 20
+
+
+def return_large_blocks() -> bool:
+    """Let blocks of 12 MiB and more go back to the system when they are freed; whether that could be done.
+
+    glibc by and by keeps blocks of up to 32 MiB in its heap, where tensors of ever other sizes tear holes: training
+    BLOOM of 1024 dimensions in packed micro-batches then held 0.3 to 0.6 GB that no tensor used. Smaller blocks
+    stay in the heap, since fresh pages cost time (dev/LOG.md). Other C libraries are left alone.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and mallopt(_M_MMAP_THRESHOLD, _THRESHOLD_BYTES) == 1

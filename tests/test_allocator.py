@@ -1,0 +1,37 @@
+"""Large blocks go back to the system, once that was asked for."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from udever.allocator import return_large_blocks
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+import torch
+if sys.argv[1] == "ask":
+    assert return_large_blocks()
+torch.ones(30 << 20, dtype=torch.uint8)  # the first free of a mapped block raises glibc's own threshold
+kept = []
+before = resident()
+for size in range(13, 29):
+    block = torch.ones(size << 20, dtype=torch.uint8)
+    kept.append(torch.ones(1 << 20, dtype=torch.uint8))  # holds the heap open behind the block
+    del block
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator is asked, on Linux alone")
+def test_freed_tensors_leave_the_process():
+    def held(how):
+        done = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert held("ask") < 24 << 20
+    assert held("leave") > 32 << 20
