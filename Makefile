@@ -8,7 +8,7 @@ demo: install
 	$(BIN)/udever demo --output runs/demo
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install
 	$(BIN)/ruff check src tests bench

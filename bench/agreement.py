@@ -50,7 +50,7 @@ def lines_of(model: ModelScores, published: dict[str, Any]) -> tuple[list[Line],
     for score in model.scores:
         content = read_task(model.folder, score.task) or {}
         public = PAIRED.get(score.task) or (content.get("udever") or {}).get("mteb_name")
-        split = published.get(public, {}).get(score.split, {})
+        split = published.get(str(public), {}).get(score.split, {})
         value = split.get(score.subset)
         if value is None and sum(s.task == score.task and s.split == score.split for s in model.scores) == 1:
             value = split.get("default")

@@ -59,7 +59,7 @@ def speed(options: argparse.Namespace, maker: common.TextMaker, folder: Path, sc
         run_job(step, reading, output, show_progress=False)
 
     job()
-    ours = np.concatenate([read(file)[1].embeddings for file in shard_files(output)])
+    ours = np.concatenate([read(file)[1].embeddings for file in shard_files(output) or []])
     cosines = (ours * step.embedder.encode_document(texts)).sum(1)
     print(f"lowest cosine of the job's vectors and pure encoding {cosines.min():.6f}")
     if not cosines.min() > 0.9999:

@@ -81,7 +81,7 @@ def test_embed_and_search(adapted, tmp_path, capsys, monkeypatch):
     vectors = tmp_path / "vectors.parquet"
     code, _, err = run(capsys, monkeypatch, "embed", output / "model", texts, "-o", vectors)
     assert code == 0, err
-    code, out, _ = run(capsys, monkeypatch, "search", output / "model", vectors, "hash it", "--json", "-k", "3")
+    code, out, _ = run(capsys, monkeypatch, "search", "hash it", vectors, "-m", output / "model", "--json", "-k", "3")
     hits = [json.loads(line) for line in out.splitlines()]
     assert (code, len(hits)) == (0, 3)
     assert hits[0]["score"] >= hits[1]["score"] >= hits[2]["score"]
@@ -101,7 +101,7 @@ def test_train_from_a_recipe_and_another_models_vectors_are_refused(adapted, tmp
     texts = tmp_path / "texts.txt"
     texts.write_text("one line\nanother line\n")
     assert run(capsys, monkeypatch, "embed", output / "model", texts, "-o", tmp_path / "v.parquet")[0] == 0
-    code, _, err = run(capsys, monkeypatch, "search", model, tmp_path / "v.parquet", "line")
+    code, _, err = run(capsys, monkeypatch, "search", "line", tmp_path / "v.parquet", "-m", model)
     assert code == 2
     assert "fingerprint" in err
 
@@ -125,7 +125,8 @@ def one_line_error(code, err):
         ["train", "bad.toml"],
         ["embed", "nothing", "texts.txt", "-o", "v.parquet"],
         ["embed", "./no/such/model", "texts.txt", "-o", "v.parquet"],
-        ["search", "nothing", "texts.txt", "query"],
+        ["search", "query", "texts.txt", "-m", "nothing"],
+        ["plan", "bad.toml"],
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(arguments, tmp_path, capsys, monkeypatch):
@@ -166,5 +167,7 @@ def test_the_readmes_example_runs(adapted, capsys):
 
 def test_the_readme_names_the_commands_there_are():
     rows = re.findall(r"^\| `udever ([\w-]+)", README.read_text(), re.MULTILINE)
-    named = {name.replace("-", "_") for name in rows} | {"demo"}
-    assert named == {command.callback.__name__ for command in app.registered_commands}
+    named = {*rows, "demo"}
+    there = {command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands}
+    groups = {group.name or group.typer_instance.info.name for group in app.registered_groups}
+    assert named == there | groups

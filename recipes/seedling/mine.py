@@ -6,6 +6,7 @@
     python mine.py names          countries and languages in 150 languages (CLDR)
     python mine.py wordnet        English words, glosses and examples (WordNet)
     python mine.py catalogues     gettext and JSON translations inside PyPI packages
+    python mine.py manuals        paragraphs of translated manuals (GNOME Help), whose pages have the same structure
     python mine.py code           docstring -> function, by the miner of `udever pairs`
 
 The packages must be unpacked first: see fetch.py.
@@ -19,6 +20,7 @@ import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -270,6 +272,37 @@ def catalogues() -> list[dict]:
                 continue
             source = f"catalogue_{folder.name}"
             rows.setdefault((first, second), row(first, second, ("en", language), source, licence))
+    return list(rows.values())
+
+
+def blocks(page: Path) -> list[str]:
+    """Titles and paragraphs of a Mallard page, in order, white space joined."""
+    try:
+        root = ElementTree.parse(page).getroot()
+    except ElementTree.ParseError:
+        return []
+    wanted = (element for element in root.iter() if element.tag.rpartition("}")[2] in ("title", "p", "desc"))
+    return [" ".join("".join(element.itertext()).split()) for element in wanted]
+
+
+def manuals() -> list[dict]:
+    """English and translated blocks of pages that have equally many of them."""
+    base = PACKAGES / "xb" / "gnome-user-docs" / "usr" / "share" / "help"
+    rows = {}
+    for page in sorted((base / "C").rglob("*.page")):
+        english = blocks(page)
+        for folder in sorted(base.iterdir()):
+            other = folder / page.relative_to(base / "C")
+            translated = blocks(other) if folder.name != "C" and other.is_file() else []
+            if len(translated) != len(english):
+                continue
+            code = folder.name.replace("_", "-")
+            language = {"zh-CN": "zh", "zh-TW": "zh-tw", "zh-HK": "zh-tw", "sr@latin": "sr-latn"}.get(code)
+            language = language or code.split("-")[0]
+            for first, second in zip(english, translated, strict=True):
+                if first != second and len(first) > 1 and second and language != "en":
+                    made = row(first, second, ("en", language), "gnome_user_docs", "CC-BY-SA-3.0")
+                    rows.setdefault((first, second), made)
     return list(rows.values())
 
 

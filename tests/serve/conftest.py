@@ -146,7 +146,9 @@ def open_page(browser):
     contexts = []
 
     def run(url, *, ready=None, allowed=(), **options):
-        context = browser.new_context(**{"viewport": {"width": 1200, "height": 800}, "color_scheme": "light", **options})
+        context = browser.new_context(
+            **{"viewport": {"width": 1200, "height": 800}, "color_scheme": "light", **options}
+        )
         contexts.append(context)
         context.set_default_timeout(10_000)
         seen.allowed += (*allowed,)

@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import time
 
 import numpy as np
 import pytest
@@ -122,7 +121,9 @@ def test_what_cannot_be_drawn(vectors, tmp_path, corpus, monkeypatch):
         made = run(vectors[0], "-o", tmp_path / "m.html", "--rows", moved)
         assert data_of(tmp_path / "m.html")["columns"].keys() == {"language", "kind", "source"}
         (tmp_path / "other.jsonl").write_text('{"id": "x", "text": "y"}\n')
-        assert "has none of the rows" in str(run(vectors[0], "-o", tmp_path / "m", "--rows", tmp_path / "other.jsonl").exception)
+        assert "has none of the rows" in str(
+            run(vectors[0], "-o", tmp_path / "m", "--rows", tmp_path / "other.jsonl").exception
+        )
     finally:
         moved.rename(corpus)
 
@@ -140,7 +141,9 @@ def test_the_served_map_of_shards_has_colours_and_lines(vectors, embedders):
 def test_an_index(tmp_path, decoders, embedders):
     pytest.importorskip("lancedb")
     (tmp_path / "tree").mkdir()
-    (tmp_path / "tree" / "sums.py").write_text("def add(a, b):\n    return a + b\n\n\ndef sub(a, b):\n    return a - b\n")
+    (tmp_path / "tree" / "sums.py").write_text(
+        "def add(a, b):\n    return a + b\n\n\ndef sub(a, b):\n    return a - b\n"
+    )
     made = CliRunner().invoke(
         app, ["index", str(tmp_path / "tree"), "-m", str(decoders("bloom")), "--dtype", "float32"]
     )
@@ -174,8 +177,12 @@ def test_aligning_undoes_a_turn_a_mirror_a_move_and_a_scale(seed, scale, turn, m
 
 def test_columns_are_found_by_row_numbers_too(tmp_path, embedders):
     for name in ("a", "b"):
-        (tmp_path / f"{name}.csv").write_text("text,language\n" + "".join(f"{name} {n},lang-{name}\n" for n in range(3)))
-    run_job(EmbedStep(embedders("bloom")), Reading([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]), tmp_path / "out")
+        (tmp_path / f"{name}.csv").write_text(
+            "text,language\n" + "".join(f"{name} {n},lang-{name}\n" for n in range(3))
+        )
+    run_job(
+        EmbedStep(embedders("bloom")), Reading([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]), tmp_path / "out"
+    )
     found = with_columns(read_vectors(str(tmp_path / "out")), tmp_path / "out")
     assert found.columns["language"] == ["lang-a"] * 3 + ["lang-b"] * 3
     assert found.groups == []
@@ -233,7 +240,6 @@ def test_fifty_thousand_points_stay_smooth(tmp_path, open_page):
     assert write_map(tmp_path / "map.html", points, MapPage("Many", texts, num, text_length=100)) == num
     page = open_page((tmp_path / "map.html").as_uri(), ready="canvas.points")
     assert page.inner_text(".map .status") == "50,000 texts"
-    start_s = time.perf_counter()
     frames_ms = page.evaluate(
         """async () => {
           const canvas = document.querySelector("canvas.points"), times = [];
@@ -242,14 +248,14 @@ def test_fifty_thousand_points_stay_smooth(tmp_path, open_page):
             const start = performance.now(); run(now); times.push(performance.now() - start);
           });
           for (let step = 0; step < 30; step += 1) {
-            canvas.dispatchEvent(new WheelEvent("wheel", { deltaY: step < 15 ? -40 : 40, clientX: 400, clientY: 400, cancelable: true }));
+            const place = { clientX: 400, clientY: 400, cancelable: true };
+            canvas.dispatchEvent(new WheelEvent("wheel", { deltaY: step < 15 ? -40 : 40, ...place }));
             await new Promise(plain);
           }
           window.requestAnimationFrame = plain;
           return times;
         }"""
     )
-    assert len(frames_ms) >= 30, time.perf_counter() - start_s
-    print(f"frame ms at 50,000 points: median {np.median(frames_ms):.1f}, worst {max(frames_ms):.1f}")
+    assert len(frames_ms) >= 30
     # Far from the few milliseconds of a quiet machine, and near enough to notice work that grows with the square.
     assert np.median(frames_ms) < 100

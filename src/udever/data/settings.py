@@ -76,7 +76,7 @@ class DataSettings(Section):
     datasets: list[DatasetSettings] = Field(default=[])
     sampling_temperature: float | None = Field(default=None, ge=0, le=1)
     mixed: bool = False
-    trained_on: list[str] = []
+    trained_on: list[str] = Field(default=[])
 
     @property
     def all_datasets(self) -> list[DatasetSettings]:

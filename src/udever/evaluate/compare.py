@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.index.bm25 import Bm25
 from udever.evaluate.held_out import RetrievalSet, Subset
 from udever.evaluate.metrics import DEPTH, METRICS, score_ranking
+from udever.index.bm25 import Bm25
 from udever.index.search import top_k_blocks
 
 if TYPE_CHECKING:

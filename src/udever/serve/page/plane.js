@@ -214,8 +214,8 @@ export class Plane {
   }
 
   get radius() {
-    const usual = 1.25 + 4.2 / Math.log10(Math.max(10, this.points.num)) ** 1.4;
-    return Math.max(1.2, Math.min(7, usual * Math.max(0.8, this.camera.zoom ** 0.3)));
+    const usual = Math.max(1.6, Math.min(5.5, 14 * this.points.num ** -0.2));
+    return Math.min(7, usual * Math.max(0.9, this.camera.zoom ** 0.3));
   }
 
   /** Points and links; true where links were left out that a still picture would show. */
@@ -255,7 +255,7 @@ export class Plane {
     const { links } = this.points;
     const num = links.length / 2;
     const step = Math.max(1, Math.ceil(num / most));
-    const share = Math.round(256 * Math.max(0.1, Math.min(0.4, 40 / Math.sqrt(num / step))));
+    const share = Math.round(256 * Math.max(0.08, Math.min(0.35, 8 / Math.sqrt(num / step))));
     for (let link = 0; link < num; link += step) {
       const [a, b] = [links[2 * link], links[2 * link + 1]];
       if (slots[a] === DIM || slots[b] === DIM) continue;
