@@ -241,14 +241,14 @@ def load_model(folder: Path) -> Bloom:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Run until `steps`, or for `minutes`."""
+    """Run until `steps`, or for so many minutes of processor time."""
     students = Students() if options.contrast < 1 else None
     pairs = Pairs() if options.contrast > 0 else None
     run = Run(options)
     model = run.model.train()
-    started = saved = logged = time.time()
+    saved = logged = time.time()
     sums, counts, tokens = np.zeros(3), np.zeros(3), 0
-    while run.step < options.steps and not (options.minutes and time.time() - started > 60 * options.minutes):
+    while run.step < options.steps and not (options.minutes and time.process_time() > 60 * options.minutes):
         if pairs and (students is None or np.random.default_rng((2, run.step)).random() < options.contrast):
             packed, place, same = pairs.draw(run.step, options.pairs)
             loss = contrast_of(vectors_of(model, packed), place, same)

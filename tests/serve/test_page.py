@@ -119,7 +119,7 @@ def test_filters(open_page, address):
     page.locator(".hit button.chip", has_text="deu-Latn").click()
     num_hits(page, 1)
     page.fill("input[placeholder^='python']", "")
-    page.get_by_text("Words", exact=True).click()
+    page.get_by_role("radio", name="Words", exact=True).check()
     num_hits(page, 2)
     assert "somme" not in page.inner_text(".results") and "two numbers" in page.inner_text(".results")
     ask(page, "nothingness")
@@ -284,7 +284,7 @@ def test_colours_lines_and_sides_of_the_map(open_page, address):
     drawn(page)
     assert len(points_on_canvas(page)) == 6  # three of them joined by two lines
     page.uncheck("input[type=checkbox]")
-    page.get_by_text("Before", exact=True).click()
+    page.get_by_role("radio", name="Before", exact=True).check()
     page.wait_for_timeout(900)  # the points travel for 0.7 s
     inner = points_on_canvas(page)
     assert len(inner) == 8 and np.ptp([x for x, _, _ in inner]) < 0.6 * np.ptp([x for x, _, _ in wide])
@@ -318,7 +318,7 @@ def test_trying_texts(open_page, address):
     assert chips.locator("xpath=self::*[contains(@class, 'marker')]").count() == sum(
         piece["part"] == "marker" for piece in shown["tokens"]
     )
-    page.get_by_text("Query", exact=True).click()
+    page.get_by_role("radio", name="Query", exact=True).check()
     page.fill("textarea >> nth=1", "many words " * 600)
     page.wait_for_selector("text=cut to 512")
     assert page.inner_text(".cut s").endswith("words")
