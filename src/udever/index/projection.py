@@ -74,7 +74,7 @@ def _umap(embeddings: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the compiler below it, about itself
         try:
-            from umap import UMAP
+            from umap import UMAP  # pyright: ignore[reportMissingImports]  # an extra that "all" leaves out
         except ImportError as error:
             raise ModelError("umap-learn is not installed; run pip install 'udever[umap]', or take 'pca'") from error
         neighbours = min(_UMAP_NEIGHBOURS, rows - 1)
