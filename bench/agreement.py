@@ -2,30 +2,83 @@
 
     udever eval MODEL --name sentence-transformers/all-MiniLM-L6-v2 --dtype float32 --data DATA/eval \\
         --overrides bench/evaluate_overrides.json -o RESULTS
-    python bench/agreement.py RESULTS PUBLISHED.json [--all]
+    python bench/agreement.py RESULTS PUBLISHED.json --data DATA/eval [--all]
 
 PUBLISHED.json is {"org__model": {public task: {split: {subset: main score}}}}. A result belongs to the public task
 that its task.json names under `mteb_name`, or that `PAIRED` below gives it, and each of its splits and subsets to the
-published one of the same name ("default" where there is one subset). `DIFFERS` says of which results the data are known
-not to be the public task's, and how; those are shown and not counted.
+published one of the same name ("default" where there is one subset).
+
+Whether the data are the public task's is counted, not assumed: mteb carries counts of every public task (samples,
+characters, unique pairs, documents, queries), and its own code counts the same of the data here. The column "data"
+says which differ. A row whose samples (and documents and queries) are all within 1 % of the public task's is held to
+agree within 0.005; any other is shown and not held to it.
 """
 
 import argparse
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from udever.evaluate.folder import find_tasks
 from udever.evaluate.store import ModelScores, Score, read_scores, read_task
 
 TOLERANCE = 0.005
+WHOLE = 0.01
 PAIRED = {"sts12": "STS12", "cosqa": "CosQA", "bucc_zh_en": "BUCC.v2"}
-DIFFERS: dict[str, str] = {
-    "sts12": "2,358 of the 3,108 pairs: the part MSRvid is missing",
-    "cosqa": "the development set: 313 queries over 552 functions; the public task has 500 over 6,267",
-    "bucc_zh_en": "the development pool of the shared task; the public task is made from the training pool",
-    "xnli": "all 3,340 pairs of the test; the public task draws 2,048 rows and drops the neutral ones of them",
+COUNTS = {
+    "num_samples": "samples",
+    "unique_pairs": "unique pairs",
+    "num_queries": "queries",
+    "num_documents": "documents",
+    "number_of_characters": "characters",
 }
+
+
+class Counts:
+    """What mteb counts of the tasks in a folder, and of the public ones."""
+
+    def __init__(self, data: Path, overrides: Path | None) -> None:
+        replaced = json.loads(overrides.read_text()) if overrides else {}
+        self._tasks = {task.name: task for task in find_tasks(data, replaced)}
+        self._loaded: dict[str, Any] = {}
+
+    def _here(self, name: str) -> Any:
+        from udever.evaluate.local_tasks import as_mteb_task
+
+        if name not in self._loaded:
+            self._loaded = {name: as_mteb_task(self._tasks[name])}  # the last one alone: a corpus may be large
+            self._loaded[name].load_data()
+        return self._loaded[name]
+
+    def compare(self, score: Score, public: str) -> "Data | None":
+        """How the data differ from the public task's; None where mteb has no counts of it."""
+        import mteb
+
+        stated = (mteb.get_task(public).metadata.descriptive_stats or {}).get(score.split)
+        by_subset = (stated or {}).get("hf_subset_descriptive_stats")
+        if by_subset is not None:
+            stated = by_subset.get(score.subset) or by_subset.get("default")
+        if stated is None:
+            return None
+        task = self._here(score.task)
+        counted = task._calculate_descriptive_statistics_from_split(score.split, hf_subset=score.subset)
+        both = [key for key in COUNTS if isinstance(stated.get(key), int) and isinstance(counted.get(key), int)]
+        differing = [key for key in both if counted[key] != stated[key]]
+        sizes = [key for key in both if key not in ("number_of_characters", "unique_pairs")]
+        return Data(
+            whole=all(abs(counted[key] - stated[key]) <= WHOLE * stated[key] for key in sizes),
+            text="; ".join(f"{COUNTS[key]} {counted[key]:,} for {stated[key]:,}" for key in differing),
+        )
+
+
+@dataclass(frozen=True)
+class Data:
+    """Whether a subset is the public task's as a whole, and which counts differ."""
+
+    whole: bool
+    text: str
 
 
 @dataclass(frozen=True)
@@ -35,6 +88,7 @@ class Line:
     score: Score
     public: str
     published: float
+    data: Data | None
 
     @property
     def difference(self) -> float:
@@ -42,7 +96,7 @@ class Line:
         return self.score.value - self.published
 
 
-def lines_of(model: ModelScores, published: dict[str, Any]) -> tuple[list[Line], list[Score]]:
+def lines_of(model: ModelScores, published: dict[str, Any], counts: Counts) -> tuple[list[Line], list[Score]]:
     """The scores that have a published one, and those that have none."""
     found: list[Line] = []
     alone: list[Score] = []
@@ -57,7 +111,7 @@ def lines_of(model: ModelScores, published: dict[str, Any]) -> tuple[list[Line],
         if value is None:
             alone.append(score)
         else:
-            found.append(Line(score, str(public), value))
+            found.append(Line(score, str(public), value, counts.compare(score, str(public))))
     return found, alone
 
 
@@ -66,18 +120,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
     parser.add_argument("published", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="the folder of tasks the results were made from")
+    parser.add_argument("--overrides", type=Path, default=Path(__file__).with_name("evaluate_overrides.json"))
     parser.add_argument("--all", action="store_true", help="a row for every subset, not one for a task and split")
     options = parser.parse_args()
+    import datasets
+
+    datasets.disable_progress_bars()
+    os.environ["TQDM_DISABLE"] = "1"
     published = json.loads(options.published.read_text())
+    counts = Counts(options.data, options.overrides)
     for model in read_scores([options.results]):
         scores = published.get(model.name.replace("/", "__"))
         if scores is None:
             continue
-        lines, alone = lines_of(model, scores)
+        lines, alone = lines_of(model, scores, counts)
         print(f"\n{model.name}, revision {model.revision}\n")
         show(lines, every=options.all)
         missing = sorted({f"{score.task} ({score.split})" for score in alone})
         print(f"\nWithout a published score: {', '.join(missing)}" if missing else "")
+
+
+def said(group: list[Line]) -> str:
+    """What the column "data" says of one row."""
+    if any(line.data is None for line in group):
+        return "mteb has no counts"
+    differing = [line for line in group if line.data and line.data.text]
+    if not differing:
+        return "the same counts"
+    part = [line for line in differing if line.data and not line.data.whole]
+    example = (part or differing)[0]
+    assert example.data
+    text = (
+        example.data.text
+        if len(group) == 1
+        else f"{len(differing)} differ; {example.score.subset}: {example.data.text}"
+    )
+    return f"not whole: {text}" if part else text
 
 
 def show(lines: list[Line], *, every: bool) -> None:
@@ -96,13 +175,14 @@ def show(lines: list[Line], *, every: bool) -> None:
         )
         where = f" ({worst.score.subset})" if len(group) > 1 else ""
         subsets = group[0].score.subset if len(group) == 1 else str(len(group))
+        data = said(group)
         print(
             f"| {group[0].public} | {key[1]} | {subsets} | {there:.4f} | {here:.4f} | {worst.difference:+.4f}{where} "
-            f"| {within} of {len(group)} | {DIFFERS.get(key[0], 'the same')} |"
+            f"| {within} of {len(group)} | {data} |"
         )
-    same = [line for line in lines if line.score.task not in DIFFERS]
+    same = [line for line in lines if line.data is not None and line.data.whole]
     outside = [line for line in same if abs(line.difference) > TOLERANCE]
-    print(f"\n{len(same) - len(outside)} of {len(same)} scores over the same data are within {TOLERANCE}.")
+    print(f"\n{len(same) - len(outside)} of {len(same)} scores over the public task's data are within {TOLERANCE}.")
     for line in sorted(outside, key=lambda line: -abs(line.difference))[:20]:
         place = f"{line.public}, {line.score.split}, {line.score.subset}"
         print(f"* {place}: {line.score.value:.5f}, published {line.published:.5f}")

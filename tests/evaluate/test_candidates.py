@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from udever.errors import DataError, ModelError
-from udever.evaluate.candidates import ModelOptions, candidate, trained_on
+from udever.evaluate.candidates import ModelOptions, candidate, recipe_of, trained_on
 from udever.evaluate.endpoint import EndpointOptions
 
 OPTIONS = ModelOptions(dtype="float32", device="cpu")
@@ -99,6 +99,7 @@ def test_what_a_card_and_a_recipe_say_of_training(tmp_path):
     )
     (tmp_path / "recipe.toml").write_text('[data]\npairs = ["a"]\ntrained_on = ["xnli"]\n')
     assert trained_on(tmp_path) == {"sts13", "STS12", "xnli"}
+    assert recipe_of(tmp_path) == {"data": {"pairs": ["a"], "trained_on": ["xnli"]}}
     (tmp_path / "recipe.toml").write_text('[data]\ntrained_on = "xnli"\n')
     with pytest.raises(DataError, match=r"recipe\.toml: trained_on is 'xnli'; expected a list"):
         trained_on(tmp_path)

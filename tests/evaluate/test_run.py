@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from udever.cli import app
 from udever.errors import ModelError, RecipeError
+from udever.evaluate.analyses.labels import label_of
 from udever.evaluate.candidates import Candidate, candidate
 from udever.evaluate.folder import find_tasks
 from udever.evaluate.plan import Sources, plan
@@ -30,7 +31,8 @@ def words(mteb_model):
             make.loads += 1
             return mteb_model(**options)
 
-        return Candidate("words", key, load, frozenset(["sts", "PublicName"]))
+        recipe = {"training": {"tuning": "bitfit"}}
+        return Candidate("words", key, load, frozenset(["sts", "PublicName"]), recipe)
 
     make.loads = 0
     return make
@@ -50,6 +52,7 @@ def test_every_kind_is_scored_and_then_kept_without_loading(tasks, words, tmp_pa
     (model,) = read_scores([tmp_path / "out"])
     assert {score.task for score in model.scores} == set(tiny.kinds)
     assert {score.task for score in model.scores if score.trained_on} == {"sts"}
+    assert label_of(model).tuning == "bitfit"
     assert all(read_items(first.folder, task) for task in tiny.kinds)
     assert result_of(first, "sts")["udever"]["environment"]["mteb"]
 

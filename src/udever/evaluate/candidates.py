@@ -15,6 +15,7 @@ from udever.errors import DataError, ModelError
 from udever.evaluate.endpoint import Endpoint, EndpointOptions
 from udever.evaluate.lexical import NAMES
 
+_RECIPE_FILE = "recipe.toml"
 _SMALL_BYTES = 256 << 20
 _DECIDING = (".safetensors", ".bin", ".json", ".txt", ".model")
 """Files of a model folder that can change a vector; the card cannot."""
@@ -42,13 +43,15 @@ class ModelOptions:
 class Candidate:
     """A model under test. `key` stands for all that decides its vectors, and is cheap; None where that is not known.
 
-    `load` gives the mteb model; its meta has name and revision. `cost` says what a run has used up so far.
+    `load` gives the mteb model; its meta has name and revision. `recipe` is how it was trained, where its folder says
+    so. `cost` says what a run has used up so far.
     """
 
     name: str
     key: str | None
     load: Callable[[], Any]
     trained_on: frozenset[str] = frozenset()
+    recipe: Mapping[str, Any] | None = None
     cost: Callable[[], dict[str, int]] = dict
 
 
@@ -76,6 +79,7 @@ def candidate(model: str, options: ModelOptions, endpoint: EndpointOptions | Non
         key=key if folder.is_dir() else None,
         load=lambda: load(where, name, options),
         trained_on=trained_on(folder) if folder.is_dir() else frozenset(),
+        recipe=recipe_of(folder),
     )
 
 
@@ -91,15 +95,25 @@ def trained_on(folder: Path) -> frozenset[str]:
         text = card.read_text(encoding="utf-8", errors="replace")
         match = re.match(r"---\n(.*?)\n---\s", text, re.DOTALL)
         named += _names(_front_matter(match[1]).get("trained_on"), card) if match else []
-    recipe = folder / "recipe.toml"
-    if recipe.is_file():
-        try:
-            content = tomllib.loads(recipe.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise DataError(f"{recipe} cannot be read: {str(error).splitlines()[0]}") from error
-        data = content.get("data")
-        named += _names(data.get("trained_on") if isinstance(data, dict) else None, recipe)
+    recipe = recipe_of(folder)
+    if recipe is not None:
+        data = recipe.get("data")
+        named += _names(data.get("trained_on") if isinstance(data, dict) else None, folder / _RECIPE_FILE)
     return frozenset(named)
+
+
+def recipe_of(folder: Path) -> dict[str, Any] | None:
+    """The sections of the recipe.toml that training left in a model folder; None where there is none.
+
+    Raises DataError for one that is no TOML.
+    """
+    path = folder / _RECIPE_FILE
+    if not path.is_file():
+        return None
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
 
 
 def _front_matter(text: str) -> dict[str, Any]:
