@@ -23,6 +23,8 @@ SIMILARITY_PAIRS = ("deu-eng", "ara-eng", "cmn-eng", "rus-spa", "cmn-ara", "deu-
 PARAPHRASE_PAIRS = ("eng-jpn", "fra-hin", "tur-eng")
 RERANKING_SUBSETS = ("eng", "jpn", "tur", "eng-jpn", "fra-hin")
 PASSAGE_PAIRS = ("deu-eng", "rus-eng", "hin-eng", "jpn-eng", "tur-eng", "eng-cmn", "fra-cmn", "ara-cmn")
+UNRELATED = 7
+"""How many rows further a pair of similarity takes its second sentence to have one that has nothing to do with it."""
 RERANKED = 12
 """Candidates for each query to rerank."""
 
@@ -150,12 +152,16 @@ def similarity() -> tuple[Any, Tables]:
     subsets = [key for key in rows[0] if key != "score"] + list(SIMILARITY_PAIRS)
     tables = {
         subset: [
-            {"sentence1": row[subset[:3]][0], "sentence2": row[subset[-3:]][1], "score": row["score"], "split": "test"}
-            for row in rows
+            {"sentence1": row[subset[:3]][0], "sentence2": other[subset[-3:]][1], "score": score, "split": "test"}
+            for number, row in enumerate(rows)
+            for other, score in ((row, row["score"]), (rows[(number + UNRELATED) % len(rows)], 0.0))
         ]
         for subset in subsets
     }
-    notes = "Graded 0 to 5 by meaning. Pairs that mean the same share few words, pairs that do not share many."
+    notes = (
+        "Graded 0 to 5 by meaning. Pairs that mean the same share few words, pairs that do not share many; as many "
+        "pairs again have nothing to do with each other."
+    )
     languages = {subset: dict.fromkeys(subset.split("-")) for subset in subsets}
     return task("universal_similarity", "sts", "cosine_spearman", notes, languages), tables
 
@@ -169,9 +175,14 @@ def paraphrases() -> tuple[tuple[Any, Tables], tuple[Any, Tables]]:
     for subset in subsets:
         first, second = subset[:3], subset[-3:]
         pairs[subset] = [
-            {"sentence1": row[first][0], "sentence2": row[second][2 - label], "label": label, "split": "test"}
-            for row in rows
-            for label in (1, 0)
+            {"sentence1": row[first][0], "sentence2": text, "label": label, "split": "test"}
+            for number, row in enumerate(rows)
+            for text, label in (
+                (row[second][1], 1),
+                (row[second][2], 0),
+                (rows[(number + 1) % len(rows)][second][1], 0),
+                (rows[(number + 2) % len(rows)][second][2], 0),
+            )
         ]
     for subset in RERANKING_SUBSETS:
         first, second = subset[:3], subset[-3:]
