@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from udever.bundled import bundled_folder
 from udever.errors import ContractError, ModelError, TextError
 from udever.model import adapters, artefact, export
 from udever.model.attention import attention_over
@@ -39,8 +40,6 @@ Output = Literal["numpy", "torch"]
 Texts = str | Sequence[str]
 
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
-_BUNDLED = Path(__file__).parent / "models"
-_BUNDLED_NAMES = ("seedling",)
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "README.md"]
 
 
@@ -364,10 +363,9 @@ def _resolve(name: str, revision: str | None, *, allow_pickle: bool) -> Path:
     """A local folder as it is, a bundled model where it lies; a hub name by downloading what is needed, no more."""
     if Path(name).is_dir():
         return Path(name)
-    if name in _BUNDLED_NAMES:
-        if not (_BUNDLED / name / artefact.CONTRACT_FILE).is_file():
-            raise ModelError(f"{name} is bundled with udever, and this installation lacks it; install udever again")
-        return _BUNDLED / name
+    bundled = bundled_folder(name)
+    if bundled is not None:
+        return bundled
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).exists():
         raise ModelError(f"{name} is not a folder; expected a model folder or a hub name such as org/model")
     from huggingface_hub import snapshot_download

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from udever.bundled import bundled_folder
 from udever.errors import DataError, ModelError
 from udever.evaluate.endpoint import Endpoint, EndpointOptions
 from udever.evaluate.lexical import NAMES
@@ -68,7 +69,7 @@ def candidate(model: str, options: ModelOptions, endpoint: EndpointOptions | Non
         return _served(endpoint, options)
     ours = not model.startswith("st:")
     where = model.removeprefix("st:")
-    folder = Path(where)
+    folder = bundled_folder(where) or Path(where)
     if where.startswith((".", "/", "~")) and not folder.is_dir():
         raise ModelError(f"{where} is not a folder; expected a model folder, a hub name, or one of {', '.join(NAMES)}")
     name = options.name or (folder.resolve().name if folder.is_dir() else where)
@@ -77,7 +78,7 @@ def candidate(model: str, options: ModelOptions, endpoint: EndpointOptions | Non
     return Candidate(
         name=name,
         key=key if folder.is_dir() else None,
-        load=lambda: load(where, name, options),
+        load=lambda: load(str(folder), name, options),
         trained_on=trained_on(folder) if folder.is_dir() else frozenset(),
         recipe=recipe_of(folder),
     )

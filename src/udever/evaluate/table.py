@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 def show(outcomes: Sequence[Outcome], console: "Console") -> None:
     """Print the mean main score of every task and what was skipped, cut, spent and failed.
 
-    The interval is shown where a task has one score; "*" marks a task the model says it was trained on.
+    The interval is shown for a single model where a task has one score; "*" marks a task the model says it was
+    trained on.
     """
     from rich.table import Table
     from rich.text import Text
@@ -21,14 +22,15 @@ def show(outcomes: Sequence[Outcome], console: "Console") -> None:
     columns = [_scores(outcome) for outcome in outcomes]
     names = list(dict.fromkeys(name for column in columns for name in column))
     if names:
-        table = Table()
-        table.add_column("task", overflow="fold")
-        table.add_column("metric", overflow="fold")
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        table.add_column("task", no_wrap=True)
+        table.add_column("metric", no_wrap=True)
         for outcome in outcomes:
-            table.add_column(Text(outcome.name), justify="right")
+            table.add_column(Text(outcome.name.rpartition("/")[2]), justify="right", overflow="fold")
         for name in names:
             metric = next(column[name][0].metric for column in columns if name in column)
-            table.add_row(Text(name), metric, *(_cell(column.get(name, [])) for column in columns))
+            cells = (_cell(column.get(name, []), sure=len(outcomes) == 1) for column in columns)
+            table.add_row(Text(name), metric, *cells)
         console.print(table)
     for outcome in outcomes:
         for line in _remarks(outcome):
@@ -47,16 +49,16 @@ def _scores(outcome: Outcome) -> dict[str, list[Score]]:
     return found
 
 
-def _cell(scores: Sequence[Score]) -> Any:
+def _cell(scores: Sequence[Score], *, sure: bool) -> Any:
     if not scores:
         return ""
     value = sum(score.value for score in scores) / len(scores)
     mark = "*" if any(score.trained_on for score in scores) else ""
     one = scores[0]
-    sure = f" [{one.low:.3f}, {one.high:.3f}]" if len(scores) == 1 and one.low is not None else ""
+    interval = f" [{one.low:.3f}, {one.high:.3f}]" if sure and len(scores) == 1 and one.low is not None else ""
     from rich.text import Text
 
-    return Text(f"{value:.3f}{mark}{sure}")
+    return Text(f"{value:.3f}{mark}{interval}")
 
 
 def _remarks(outcome: Outcome) -> list[str]:
