@@ -32,8 +32,10 @@ def project(tmp_path_factory):
 @pytest.fixture(scope="module")
 def adapted(project, tmp_path_factory):
     output = tmp_path_factory.mktemp("runs") / "out"
-    arguments = ["adapt", str(project), "-o", str(output), "--epochs", "2", "--batch-size", "16", "--held-out", "0.25"]
-    result = CliRunner().invoke(app, [*arguments, "--ask", "merge two tables"], catch_exceptions=False)
+    arguments = ["adapt", str(project), "-o", str(output), "--base", "fresh", "--epochs", "2", "--batch-size", "16"]
+    result = CliRunner().invoke(
+        app, [*arguments, "--held-out", "0.25", "--ask", "merge two tables"], catch_exceptions=False
+    )
     assert result.exit_code == 0, result.output
     return output, result.output
 

@@ -6,6 +6,7 @@ The card is card.md with its {places} filled: licences and rows by source, packa
 scores of score.py where they were taken.
 """
 
+import itertools
 import json
 import re
 import sys
@@ -13,9 +14,12 @@ from collections import Counter
 from pathlib import Path
 
 import model as seedling
+import numpy as np
 import pyarrow.parquet as pq
 from common import SHARE_ALIKE, WORK
 from distill import load_model
+
+LOSSES = ("close", "neighbours", "contrast")
 
 
 def table(head: tuple[str, ...], rows: list[tuple]) -> str:
@@ -81,6 +85,40 @@ def scores(run: str) -> str:
     )
 
 
+def cpu_minutes(lines: list[dict]) -> float:
+    """Processor time of a run over all its starts; the clock of each begins at zero."""
+    ends = [a["cpu"] for a, b in itertools.pairwise(lines) if b["cpu"] < a["cpu"]]
+    return (sum(ends) + lines[-1]["cpu"]) / 60
+
+
+def losses(lines: list[dict]) -> str:
+    """Losses along the way: means over the tenths of the run."""
+    rows = []
+    for part in np.array_split(np.arange(len(lines)), 10):
+        means = (np.mean([lines[i][name] for i in part if lines[i][name]]) for name in LOSSES)
+        rows.append((f"{lines[part[-1]]['step']:,}", *(f"{mean:.3f}" for mean in means)))
+    return table(("up to step", "distillation: closeness", "distillation: neighbours", "InfoNCE"), rows)
+
+
+def curves(lines: list[dict], path: Path) -> None:
+    """The same as a figure."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot as plt
+
+    plt.rcParams |= {"svg.hashsalt": "udever", "svg.fonttype": "none", "font.family": "sans-serif"}
+    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    steps = np.array([line["step"] for line in lines])
+    for name, colour, dashes in zip(LOSSES, ("#0072B2", "#D55E00", "#009E73"), ("-", "--", ":"), strict=True):
+        values = np.array([line[name] for line in lines])
+        smooth = np.convolve(values, np.ones(5) / 5, mode="valid")
+        axes.plot(steps[4:], smooth, dashes, color=colour, label={"contrast": "InfoNCE"}.get(name, name))
+    axes.set(xlabel="step", ylabel="loss, mean of 250 steps", ylim=(0, 3))
+    axes.legend(frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
 def main() -> None:
     """Write the folder."""
     run = sys.argv[1]
@@ -93,11 +131,13 @@ def main() -> None:
         "packages": packages(counts),
         "development": scores(run),
         "steps": f"{lines[-1]['step']:,}",
-        "cpu_minutes": f"{lines[-1]['cpu'] / 60:.0f}",
+        "cpu_minutes": f"{cpu_minutes(lines):.0f}",
+        "losses": losses(lines),
     }
     for name, text in filled.items():
         notes = notes.replace("{" + name + "}", text)
     seedling.export(load_model(WORK / run), folder, notes)
+    curves(lines, folder / "losses.svg")
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {total / 1e6:.1f} MB")
 

@@ -25,13 +25,18 @@ from udever.index import top_k
 from udever.mine import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine, standard_library
 from udever.model.markers import Markers
 from udever.storage import atomic_folder, check_replaceable
-from udever.train import FRESH, History, finetune
+from udever.train import FRESH, SEEDLING, History, finetune
 from udever.train.recipe import load_base, save_trained
 
 FRESH_TRAINING = TrainingSettings(
     tuning="full", batch_size=128, epochs=4.0, learning_rate=3e-3, schedule="cosine", warmup=0.05
 )
 """What a base with random weights needs in place of the paper's settings."""
+
+SEEDLING_TRAINING = TrainingSettings(
+    tuning="full", batch_size=128, epochs=2.0, learning_rate=3e-4, schedule="cosine", warmup=0.1
+)
+"""For a small embedder that is trained already: all of it moves, a little."""
 
 DEMO_QUESTIONS = (
     "how do I copy a whole directory tree",
@@ -46,7 +51,7 @@ PRETRAINED_TRAINING = TrainingSettings(epochs=3.0)
 
 def default_training(base: str) -> TrainingSettings:
     """The settings that suit a base."""
-    return FRESH_TRAINING if base == FRESH else PRETRAINED_TRAINING
+    return {FRESH: FRESH_TRAINING, SEEDLING: SEEDLING_TRAINING}.get(base, PRETRAINED_TRAINING)
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,7 @@ class Job:
 
     paths: Sequence[Path]
     output: Path
-    base: str = FRESH
+    base: str = SEEDLING
     kinds: Collection[str] = KINDS
     exclude: Sequence[str] = ()
     language: str | None = None
@@ -68,7 +73,7 @@ class Job:
     seed: int = 0
 
 
-def demo_job(output: Path, base: str = FRESH) -> Job:
+def demo_job(output: Path, base: str = SEEDLING) -> Job:
     """`adapt` on the standard library of the interpreter that runs."""
     return Job(
         paths=[standard_library()],

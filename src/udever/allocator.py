@@ -18,3 +18,14 @@ def return_large_blocks() -> bool:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and mallopt(_M_MMAP_THRESHOLD, _THRESHOLD_BYTES) == 1
+
+
+def give_back_free() -> bool:
+    """Hand pages that no block uses back to the system, of every thread's heap; whether some were.
+
+    Takes a few milliseconds; what is allocated next faults its pages in again.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return trim is not None and trim(0) == 1

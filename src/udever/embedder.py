@@ -106,7 +106,7 @@ class Embedder:
         the vectors it should.
         """
         known_as = contract_changes.pop("known_as", str(name_or_folder))
-        folder = _resolve(str(name_or_folder), revision, allow_pickle=allow_pickle)
+        folder = resolve(str(name_or_folder), revision, allow_pickle=allow_pickle)
         where = _pick_device(device)
         loaded = _load_folder(
             folder,
@@ -359,8 +359,11 @@ def _pick_device(device: str | torch.device) -> torch.device:
     return chosen
 
 
-def _resolve(name: str, revision: str | None, *, allow_pickle: bool) -> Path:
-    """A local folder as it is, a bundled model where it lies; a hub name by downloading what is needed, no more."""
+def resolve(name: str, revision: str | None = None, *, allow_pickle: bool = False) -> Path:
+    """The folder of a model: a local one as it is, a bundled one where it lies, a hub name's after downloading.
+
+    Only what is needed is downloaded. Raises ModelError for what is none of these.
+    """
     if Path(name).is_dir():
         return Path(name)
     bundled = bundled_folder(name)
@@ -393,7 +396,7 @@ def _load_folder(
     if saved is not None:
         contract = saved.contract
         if saved.base is not None:
-            base = _resolve(saved.base.name, None, allow_pickle=how["allow_pickle"])
+            base = resolve(saved.base.name, None, allow_pickle=how["allow_pickle"])
     elif known_as in RECIPES:
         contract = contract_of(known_as, tokenizer)
     elif sentence_transformers is not None:

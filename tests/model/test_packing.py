@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from udever.model.packing import Packed, pack, plan_batches
+from udever.model.packing import Packed, few_sizes, fillers, pack, plan_batches
 
 
 @given(st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=9), min_size=1, max_size=9))
@@ -40,3 +40,19 @@ def test_shapes_are_checked():
     """The import hook in conftest is at work: a matrix is no run of tokens."""
     with pytest.raises(TypeCheckError):
         Packed(torch.zeros(2, 2, dtype=torch.int64), (2, 2))
+
+
+@given(st.lists(st.integers(1, 512), min_size=1, max_size=200))
+def test_fillers_bring_a_batch_to_one_of_few_shapes(lengths):
+    more = fillers(lengths)
+    filled = [*lengths, *more]
+    assert all(1 <= length <= max(lengths) for length in more)
+    assert few_sizes(len(filled)) == len(filled)
+    assert few_sizes(sum(filled)) == sum(filled)
+    assert sum(more) <= 1 + sum(lengths) // 4
+
+
+def test_there_are_few_sizes_and_each_is_near():
+    sizes = {few_sizes(num) for num in range(1, 4097)}
+    assert len(sizes) <= 8 * 10 + 8
+    assert all(num <= few_sizes(num) <= num * 9 / 8 for num in range(1, 4097))

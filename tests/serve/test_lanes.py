@@ -63,7 +63,7 @@ def test_a_short_query_waits_for_no_more_than_the_batch_that_runs():
 
 def test_a_flood_of_short_queries_leaves_bulk_every_second_turn():
     made = planner()
-    bulk = job([50] * 40)
+    bulk = job([50] * 400)
     made.add(bulk)
     turns = []
     for number in range(12):
@@ -81,8 +81,47 @@ def test_batches_are_small_while_short_queries_come_and_large_otherwise():
     made.take(0.0)
     brisk = sum(item.length for item in made.take(0.1))
     patient = sum(item.length for item in made.take(60.0))
-    assert 250 <= brisk <= 300  # three empty passes
+    assert 150 <= brisk <= 200  # two empty passes
     assert 1500 <= patient <= 1600  # sixteen
+
+
+def test_a_flood_of_short_queries_runs_in_large_batches_and_takes_half_of_the_time():
+    made = planner(batch_tokens=100_000)
+    bulk = job([50] * 500)
+    made.add(bulk)
+    for _ in range(80):
+        made.add(job([9], arrival_s=0.0))
+    sizes = [sum(item.length for item in made.take(0.1)) for _ in range(2)]
+    assert sizes[0] == 80 * 9
+    assert sizes[0] - 50 < sizes[1] <= sizes[0]
+
+
+def test_a_short_query_under_bulk_is_answered_within_three_times_its_idle_time():
+    made = planner(batch_tokens=4096)
+    made.pace = Pace(fixed_s=0.0055, token_s=0.00007)
+    clock_s, waited = 0.0, []
+    queries = iter(range(1, 400))
+    due_s, asked = 1.0, {}
+    while len(waited) < 200:
+        while len(made) < 256:
+            made.add(job([4 + (number * 37) % 60 for number in range(64)], arrival_s=clock_s))
+        if clock_s >= due_s:
+            query = job([8], arrival_s=due_s)
+            asked[id(query)] = query
+            made.add(query)
+            due_s = math.inf
+        batch = made.take(clock_s)
+        num_tokens = sum(item.length for item in batch)
+        seconds = 0.005 + 0.00005 * num_tokens
+        clock_s += seconds
+        made.pace.observe(num_tokens, seconds)
+        if id(batch[0].job) in asked:
+            waited.append(clock_s - asked.pop(id(batch[0].job)).arrival_s)
+            due_s = clock_s + 0.02 + 0.0007 * (next(queries) % 13)  # at any moment of a batch
+    idle_s = 0.005 + 0.00005 * 8
+    waited.sort()
+    assert waited[len(waited) // 2] <= 2.5 * idle_s
+    assert waited[len(waited) * 95 // 100] <= 3 * idle_s
 
 
 @given(
@@ -161,6 +200,6 @@ def test_pace_learns_both_costs_and_forgets_slowly():
     pace.observe(8, 0.105)
     assert 0.005 < pace.fixed_s < 0.02
     before = (pace.fixed_s, pace.token_s)
-    pace.observe(SHORT_TOKENS + 1, 99.0)
+    pace.observe(SHORT_TOKENS + 1, 99.0)  # neither
     assert (pace.fixed_s, pace.token_s) == before
     assert math.isfinite(pace.token_s)

@@ -5,7 +5,9 @@ import httpx
 import numpy as np
 import pytest
 
+from udever.model.packing import few_sizes
 from udever.serve import Limits
+from udever.serve import service as service_module
 
 ERROR_KEYS = {"message", "type", "param", "code"}
 
@@ -375,3 +377,42 @@ def test_a_large_float_answer_is_whole(client, server):
 
 def test_limits_have_sensible_defaults():
     assert Limits().queue_tokens >= Limits().request_tokens
+
+
+def test_batches_on_the_cpu_are_of_few_shapes_and_fillers_change_nothing(serve, embedders):
+    shapes = []
+
+    def prepare(service):
+        inner = service.embedder.embed_tokens
+
+        def embed_tokens(ids, skip=0):
+            shapes.append((len(ids), sum(map(len, ids))))
+            return inner(ids, skip)
+
+        service.embedder.embed_tokens = embed_tokens
+
+    texts = [" ".join(["word"] * num) for num in range(1, 60)]
+    embedder = embedders("qwen3")
+    expected = embedder.encode(texts)
+    try:
+        with serve(prepare=prepare) as (address, _), httpx.Client(base_url=address, timeout=30) as client:
+            for first in range(0, len(texts), 7):
+                some = texts[first : first + 7]
+                rows = client.post("/v1/embeddings", json={"input": some}).json()["data"]
+                found = np.array([row["embedding"] for row in rows])
+                assert len(rows) == len(some)
+                assert (found * expected[first : first + 7]).sum(1).min() >= 0.99999
+    finally:
+        del embedder.embed_tokens
+    assert len(shapes) > 10
+    assert all(few_sizes(num) == num for shape in shapes for num in shape)
+
+
+def test_free_memory_goes_back_now_and_then(serve, monkeypatch):
+    tidied = []
+    monkeypatch.setattr(service_module, "_TIDY_BATCHES", 3)
+    monkeypatch.setattr(service_module, "give_back_free", lambda: tidied.append(1))
+    with serve() as (address, _), httpx.Client(base_url=address, timeout=30) as client:
+        for _ in range(7):
+            assert post(client, "/v1/embeddings", input="hello").status_code == 200
+    assert len(tidied) == 2

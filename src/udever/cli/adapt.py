@@ -18,12 +18,14 @@ from udever.cli.app import (
     quiet_transformers,
 )
 
+_BASE = "Backbone: folder, hub name, 'seedling' (bundled), or 'fresh' (random weights, made on the spot)."
+
 
 @app.command()
 def adapt(
     paths: Paths,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for model, table and report.")],
-    base: Annotated[str, typer.Option(help="Backbone: folder, hub name, or 'fresh' (made on the spot).")] = "fresh",
+    base: Annotated[str, typer.Option(help=_BASE)] = "seedling",
     kind: Kinds = None,
     exclude: Exclude = None,
     language: Language = None,
@@ -65,7 +67,7 @@ def adapt(
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the result.")] = Path("runs/demo"),
-    base: Annotated[str, typer.Option(help="Backbone: folder, hub name, or 'fresh'.")] = "fresh",
+    base: Annotated[str, typer.Option(help=_BASE)] = "seedling",
 ) -> None:
     """Run `adapt` on Python's own standard library: docstring -> function."""
     from udever.adapt import adapt as run

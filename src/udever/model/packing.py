@@ -68,3 +68,26 @@ def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
         batches[-1].append(index)
         room -= lengths[index]
     return batches
+
+
+def few_sizes(num: int) -> int:
+    """The next of the sizes that batches are filled up to: eight of them between a number and its double."""
+    step = 1 << max(0, num.bit_length() - 4)
+    return -(-num // step) * step
+
+
+def fillers(lengths: Sequence[int]) -> list[int]:
+    """Lengths of texts that, put behind a batch of such `lengths`, leave it few different shapes.
+
+    Both the number of texts and of tokens then are of `few_sizes`. oneDNN compiles every product anew for each
+    number of rows and never forgets all of it: 0.35 MB for each product and size (dev/LOG.md). No filler is longer
+    than the longest text.
+    """
+    num, total, longest = len(lengths), sum(lengths), max(lengths)
+    filled = few_sizes(total)
+    while True:
+        room = filled - total
+        added = few_sizes(num - (-room // longest)) - num
+        if added <= room:
+            return [room // added + (row < room % added) for row in range(added)]
+        filled = few_sizes(filled + 1)

@@ -79,7 +79,7 @@ class Pace:
         weight = self._weight if weight is None else weight
         if num_tokens <= SHORT_TOKENS:
             self.fixed_s += weight * (seconds - self.fixed_s)
-        elif num_tokens >= 4 * SHORT_TOKENS:
+        elif num_tokens >= 2 * SHORT_TOKENS:
             self.token_s += weight * (seconds / num_tokens - self.token_s)
 
     def tokens_in(self, seconds: float) -> int:
@@ -172,12 +172,14 @@ class Lane:
 class Planner:
     """Two lanes that take turns, and how large the next batch may be.
 
-    While short queries come (one within `brisk_s`) a batch lasts about `brisk` empty forward passes, so that
-    the next one waits little; otherwise `patient` ones, where little more is to be gained. `batch_tokens`
-    bounds both. `pads` says that the model pads the texts of a batch to the longest.
+    Short queries that wait go together, in a batch of at most `patient` empty forward passes, beyond which little
+    is gained. While they come (one within `brisk_s`) a bulk batch lasts about `brisk` of them, so that the next
+    short query waits little, or as long as the short batch before it, so that a flood of short queries gets
+    half of the time; otherwise `patient` ones. `batch_tokens` bounds all. `pads` says that the model pads the texts
+    of a batch to the longest.
     """
 
-    brisk, patient = 3.0, 16.0
+    brisk, patient = 2.0, 16.0
     brisk_s = 5.0
 
     def __init__(self, *, batch_tokens: int, age_cap_s: float, pads: bool) -> None:
@@ -186,6 +188,7 @@ class Planner:
         self._short, self._bulk = Lane(), Lane()
         self._short_next = True
         self._last_short_s = -math.inf
+        self._last_short_tokens = 0
         self._number = 0
         self._num_dead = 0
 
@@ -221,10 +224,17 @@ class Planner:
         first, second = (self._short, self._bulk) if self._short_next else (self._bulk, self._short)
         lane = first if first.head() is not None else second
         self._short_next = lane is self._bulk
-        return lane.take(self._room(now_s))
+        if lane is self._bulk:
+            return lane.take(self._room(brisk=now_s - self._last_short_s < self.brisk_s))
+        batch = lane.take(self._room(brisk=False))
+        self._last_short_tokens = sum(item.length for item in batch)
+        return batch
 
-    def _room(self, now_s: float) -> Room:
-        passes = self.brisk if now_s - self._last_short_s < self.brisk_s else self.patient
+    def _room(self, *, brisk: bool) -> Room:
         empty = self.pace.tokens_in(self.pace.fixed_s)
-        tokens = min(self._batch_tokens, max(2 * SHORT_TOKENS, int(passes * empty)))
+        if brisk:
+            wanted = max(int(self.brisk * empty), self._last_short_tokens)
+        else:
+            wanted = int(self.patient * empty)
+        tokens = min(self._batch_tokens, max(2 * SHORT_TOKENS, wanted))
         return Room(tokens, max(1, empty // 2) if self._pads else None)

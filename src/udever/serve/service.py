@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from udever.allocator import give_back_free
 from udever.embedder import Embedder
 from udever.errors import TextError
 from udever.model.contract import RoleName
 from udever.model.decoders import PaddedModel
+from udever.model.packing import fillers
 from udever.model.tokens import Explained, Tokenized
-from udever.serve.batcher import BadInputError, Batcher, BrokenError, OverloadedError
+from udever.serve.batcher import BadInputError, Batcher, BatchReport, BrokenError, OverloadedError
 from udever.serve.errors import ApiError, overloaded, unprocessable
 from udever.serve.lanes import SHORT_TOKENS, Planner
 from udever.serve.metrics import Metrics
@@ -27,6 +29,8 @@ _QUICK_CHARACTERS = 4096
 """Texts of a request up to here are tokenised in a thread of their own, never behind a bulk request's."""
 _CHUNK_CHARACTERS = 65_536
 _BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
+_TIDY_BATCHES = 500
+"""Batches between two times that free memory goes back to the system."""
 _SEARCHES = 4
 _WAITING_SEARCHES = 256
 
@@ -80,18 +84,20 @@ class Service:
         self._names = {name, *aliases, embedder.fingerprint}
         self._quick, self._slow = (ThreadPoolExecutor(1, f"udever-tokens-{kind}") for kind in ("quick", "slow"))
         self._search = ThreadPoolExecutor(_SEARCHES, "udever-search")
-        self._num_searches = 0
+        self._num_searches = self._num_batches = 0
+        pads = isinstance(embedder.backbone, PaddedModel)
+        self._fills = embedder.device.type == "cpu" and not pads
         self._planner = Planner(
             batch_tokens=self.limits.batch_tokens or _BATCH_TOKENS.get(embedder.device.type, _BATCH_TOKENS["cpu"]),
             age_cap_s=self.limits.age_cap_s,
-            pads=isinstance(embedder.backbone, PaddedModel),
+            pads=pads,
         )
         self.batcher = Batcher(
             self._encode,
             self._planner,
             queue_tokens=max(self.limits.queue_tokens, self.limits.request_tokens),
             timeout_s=self.limits.timeout_s,
-            on_batch=self.metrics.ran,
+            on_batch=self._ran,
             threads=threads,
         )
         self.metrics.watch("queue_tokens", "Tokens waiting or running.", lambda: self.batcher.held_tokens)
@@ -240,7 +246,18 @@ class Service:
 
     @torch.inference_mode()
     def _encode(self, sequences: Sequence[Sequence[int]], skip: int) -> NDArray[np.float32]:
+        if self._fills:
+            token = sequences[0][0]
+            more = [[token] * length for length in fillers([len(sequence) for sequence in sequences])]
+            return self.embedder.embed_tokens([*sequences, *more], skip)[: len(sequences)].numpy()
         return self.embedder.embed_tokens(sequences, skip).cpu().numpy()
+
+    def _ran(self, report: BatchReport) -> None:
+        """Count a batch; now and then tidy up: batches of ever other sizes tear holes into the threads' heaps."""
+        self.metrics.ran(report)
+        self._num_batches += 1
+        if self._num_batches % _TIDY_BATCHES == 0 and self.embedder.device.type == "cpu":
+            give_back_free()
 
     def _learn_pace(self) -> None:
         """Time a nearly empty batch and a full one, so that the first batches are already of the right size."""

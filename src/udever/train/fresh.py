@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from udever.model.bloom import Bloom
 
 FRESH = "fresh"
-"""The name by which recipes and the command line ask for such a base."""
+"""The name by which recipes and the command line ask for a base made on the spot."""
+
+SEEDLING = "seedling"
+"""The name of the base that is bundled with the package."""
 
 _EOS, _PAD = "</s>", "<pad>"
 

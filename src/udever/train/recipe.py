@@ -9,8 +9,9 @@ from typing import Any
 
 from udever.config import ModelSettings, Recipe
 from udever.data.mixture import Mixture
-from udever.embedder import Embedder
+from udever.embedder import Embedder, resolve
 from udever.errors import OutputError
+from udever.model.artefact import CONTRACT_FILE
 from udever.model.markers import with_markers
 from udever.storage import check_replaceable
 from udever.train import sharding
@@ -27,7 +28,8 @@ _TOKENIZER_TEXTS = 200_000
 def load_base(settings: ModelSettings, texts: Iterable[str] = (), seed: int = 0) -> Embedder:
     """The backbone in float32, under the contract the recipe asks for.
 
-    The base named `FRESH` is made on the spot: a tokenizer trained on `texts`, random weights.
+    The base named `FRESH` is made on the spot: a tokenizer trained on `texts`, random weights. A base that is an
+    embedder already keeps its contract, but for what the recipe names; its markers too where they are "auto".
     """
     if settings.base == FRESH:
         with tempfile.TemporaryDirectory() as scratch:
@@ -35,14 +37,13 @@ def load_base(settings: ModelSettings, texts: Iterable[str] = (), seed: int = 0)
             embedder = load_base(settings.model_copy(update={"base": scratch}))
         embedder.name = FRESH
         return embedder
-    changes = {}
-    if settings.markers != "keep":
-        changes = {
-            "pooling": settings.pooling,
-            "attention": settings.attention,
-            "max_length": settings.max_length,
-        }
+    own = (resolve(settings.base) / CONTRACT_FILE).is_file()
+    names = {"pooling", "attention", "max_length"}
+    asked = names & settings.model_fields_set if own or settings.markers == "keep" else names
+    changes = {name: getattr(settings, name) for name in asked}
     embedder = Embedder.load(settings.base, dtype="float32", **changes)
+    if settings.markers == "keep" or (own and settings.markers == "auto"):
+        return embedder
     model = embedder.backbone
     table = getattr(model, "word_embeddings", None)
     if table is None:

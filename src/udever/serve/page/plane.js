@@ -11,6 +11,7 @@ export const DIM = NUM_SLOTS + 1;
 const LINES_MOVING = 3000;
 const LINES_STILL = 20000;
 const SETTLED_MS = 140;
+const SMOOTH_MS = 12;
 
 /** The picture: points in their colours below, rings and lines of what is looked at above. */
 export class Plane {
@@ -40,7 +41,7 @@ export class Plane {
     this.y = points.after.y;
     this.camera = new Camera(this.bounds());
     this.grid = null;
-    this.drawn_ms = 0;
+    this.sharp_ms = 0;
     this.waiting = 0;
     this.moved_at = 0;
     listen(this.canvas, this.gestures());
@@ -179,13 +180,24 @@ export class Plane {
     const { clientWidth, clientHeight } = this.host;
     if (!clientWidth || !clientHeight) return;
     this.ratio = Math.min(2, devicePixelRatio || 1);
-    for (const canvas of [this.canvas, this.overlay]) {
-      canvas.width = Math.round(clientWidth * this.ratio);
-      canvas.height = Math.round(clientHeight * this.ratio);
-    }
     this.camera.resize(clientWidth, clientHeight);
-    this.raster = new Raster(this.context, this.canvas.width, this.canvas.height);
+    this.fill(this.overlay, this.ratio);
+    this.raster = null;
+    this.sharpen(this.ratio);
     this.redraw();
+  }
+
+  fill(canvas, ratio) {
+    canvas.width = Math.round(this.camera.width * ratio);
+    canvas.height = Math.round(this.camera.height * ratio);
+  }
+
+  /** Let the points have so many pixels for each of the page's. */
+  sharpen(ratio) {
+    if (this.raster?.ratio === ratio) return;
+    this.fill(this.canvas, ratio);
+    this.raster = new Raster(this.context, this.canvas.width, this.canvas.height);
+    this.raster.ratio = ratio;
   }
 
   /** Read the colours of the theme. */
@@ -206,10 +218,8 @@ export class Plane {
     if (this.waiting || !this.raster) return;
     this.waiting = requestAnimationFrame(() => {
       this.waiting = 0;
-      const start = performance.now();
-      if (this.draw(start)) setTimeout(() => this.redraw(), SETTLED_MS);
+      if (this.draw(performance.now())) setTimeout(() => this.redraw(), SETTLED_MS);
       this.drawOverlay();
-      this.drawn_ms = performance.now() - start;
     });
   }
 
@@ -218,9 +228,20 @@ export class Plane {
     return Math.min(7, usual * Math.max(0.9, this.camera.zoom ** 0.3));
   }
 
-  /** Points and links; true where links were left out that a still picture would show. */
+  /** The picture below; true where a still one would show more: sharper points, or links that were left out. */
   draw(now) {
-    const { raster, ratio, camera, x, y, order, slots, litRows } = this;
+    const moving = now - this.moved_at < SETTLED_MS;
+    const coarse = moving && this.ratio > 1 && this.sharp_ms > SMOOTH_MS;
+    this.sharpen(coarse ? 1 : this.ratio);
+    const left_out = this.drawPoints(now, moving);
+    if (!coarse) this.sharp_ms = performance.now() - now;
+    return coarse || left_out;
+  }
+
+  /** Points and links; true where links were left out. */
+  drawPoints(now, moving) {
+    const { raster, camera, x, y, order, slots, litRows } = this;
+    const { ratio } = raster;
     const radius = Math.round(this.radius * ratio * 4) / 4;
     if (this.stamps?.radius !== radius) {
       this.stamps = this.colors.map((color, slot) =>
@@ -229,7 +250,7 @@ export class Plane {
       this.stamps.radius = radius;
     }
     raster.clear(this.ground);
-    const left_out = this.showLinks && this.drawLinks(now - this.moved_at < SETTLED_MS ? LINES_MOVING : LINES_STILL, now);
+    const left_out = this.showLinks && this.drawLinks(moving ? LINES_MOVING : LINES_STILL, moving);
     const scale = camera.scale * ratio;
     const offsetX = (camera.width * ratio) / 2 - camera.x * scale;
     const offsetY = (camera.height * ratio) / 2 + camera.y * scale;
@@ -250,8 +271,9 @@ export class Plane {
     return left_out;
   }
 
-  drawLinks(most, now) {
-    const { raster, ratio, camera, x, y, slots, litRows } = this;
+  drawLinks(most, moving) {
+    const { raster, camera, x, y, slots, litRows } = this;
+    const { ratio } = raster;
     const { links } = this.points;
     const num = links.length / 2;
     const step = Math.max(1, Math.ceil(num / most));
@@ -264,7 +286,7 @@ export class Plane {
       const [bx, by] = camera.toScreen(x[b], y[b]);
       raster.line(ax * ratio, ay * ratio, bx * ratio, by * ratio, this.ink, share);
     }
-    return step > 1 && now - this.moved_at < SETTLED_MS;
+    return step > 1 && moving;
   }
 
   drawOverlay() {
@@ -287,9 +309,9 @@ export class Plane {
     for (const row of new Set([this.selected, this.hovered])) this.drawGroup(context, row, css(this.ink, 0.75), ring);
     context.font = "600 11px system-ui, sans-serif";
     context.textBaseline = "middle";
-    this.lit.slice(0, 200).reverse().forEach((row, place, all) => {
-      const rank = all.length - place;
-      const [x, y] = ring(row, 2.5, this.accent, 1.75);
+    const places = this.lit.slice(0, 200).reverse().map((row) => ring(row, 2.5, this.accent, 1.75));
+    places.forEach(([x, y], place) => {
+      const rank = places.length - place;
       if (rank > 9) return;
       context.lineWidth = 3;
       context.strokeStyle = css(this.ground);

@@ -53,16 +53,21 @@ export class Raster {
   set(stamp, x, y) {
     const { pixels, width, height } = this;
     const { num, dx, dy, keep, redBlue, green, reach } = stamp;
-    const inside = x >= reach && y >= reach && x < width - reach && y < height - reach;
     const start = y * width + x;
+    if (stamp.width !== width) {
+      stamp.width = width;
+      stamp.offset = Int32Array.from(dx, (across, i) => dy[i] * width + across);
+    }
+    const { offset } = stamp;
+    const inside = x >= reach && y >= reach && x < width - reach && y < height - reach;
     for (let i = 0; i < num; i += 1) {
       if (!inside && (x + dx[i] < 0 || x + dx[i] >= width || y + dy[i] < 0 || y + dy[i] >= height)) continue;
-      const at = start + dy[i] * width + dx[i];
+      const at = start + offset[i];
       const old = pixels[at];
       // Red and blue share one multiplication: each has eight bits of room above it.
       const rb = ((Math.imul(old & 0xff00ff, keep[i]) + redBlue[i]) >>> 8) & 0xff00ff;
-      const g = ((((old >>> 8) & 0xff) * keep[i] + green[i]) >>> 8) & 0xff;
-      pixels[at] = (0xff000000 | rb | (g << 8)) >>> 0;
+      const g = (((old >>> 8) & 0xff) * keep[i] + green[i]) & 0xff00;
+      pixels[at] = 0xff000000 | rb | g;
     }
   }
 
