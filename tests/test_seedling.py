@@ -5,6 +5,9 @@ import pytest
 
 import udever.bundled
 from udever import Embedder, ModelError
+from udever.config import ModelSettings
+from udever.evaluate.candidates import ModelOptions, candidate
+from udever.train.recipe import load_base
 
 FOLDER = udever.bundled.MODELS / "seedling"
 MOST_BYTES = 36_000_000
@@ -57,3 +60,30 @@ def test_hostile_texts_give_vectors():
     texts = ["", " ", "\x00", "XMLHttpRequest2JSON", "ÅÄÖ ẞ ﬀ ①", "👨‍👩‍👧‍👦", "\u202eabc", "a" * 5000, "</s>[BOQ]"]
     with pytest.warns(UserWarning, match="were cut"):
         assert np.isfinite(seedling.encode(texts)).all()
+
+
+@bundled
+def test_as_a_base_it_keeps_its_closing_token():
+    base, seedling = load_base(ModelSettings(base="seedling", max_length=300)), Embedder.load("seedling")
+    assert base.contract == seedling.contract.model_copy(update={"max_length": 300})
+
+
+@bundled
+def test_it_is_a_candidate_that_is_known_without_loading():
+    found = candidate("seedling", ModelOptions())
+    assert found.key is not None and found.name == "seedling"
+
+
+@bundled
+def test_code_is_found_from_other_languages():
+    seedling = Embedder.load("seedling")
+    functions = seedling.encode_document(
+        [
+            "def write_file(path, text):\n    open(path, 'w').write(text)",
+            "def sort_numbers(values):\n    return sorted(values)",
+        ]
+    )
+    questions = seedling.encode_query(
+        ["Text in eine Datei schreiben", "trier une liste de nombres", "数値を並べ替える"]
+    )
+    assert (questions @ functions.T).argmax(1).tolist() == [0, 1, 1]

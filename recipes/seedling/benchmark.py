@@ -11,6 +11,7 @@ result files: {"org__model": {public task: {split: {subset: score}}}}.
 
 import argparse
 import json
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -94,15 +95,25 @@ PUBLIC = {
 }  # fmt: skip
 
 
-def measured(model: ModelScores) -> dict[Key, float]:
+Value = tuple[float, float]
+"""A score and half of its 95 % interval; nan where that is not known."""
+
+
+def measured(model: ModelScores) -> dict[Key, Value]:
     """Scores of a run, by public task."""
-    return {(PUBLIC.get(s.task, s.task), s.split, s.subset): s.value for s in model.scores}
+    return {
+        (PUBLIC.get(s.task, s.task), s.split, s.subset): (
+            s.value,
+            math.nan if s.low is None or s.high is None else (s.high - s.low) / 2,
+        )
+        for s in model.scores
+    }
 
 
-def published(content: dict) -> dict[Key, float]:
+def published(content: dict) -> dict[Key, Value]:
     """Scores of a result file."""
     return {
-        (task, split, subset): value
+        (task, split, subset): (value, math.nan)
         for task, splits in content.items()
         for split, subsets in splits.items()
         if isinstance(subsets, dict)
@@ -110,16 +121,29 @@ def published(content: dict) -> dict[Key, float]:
     }
 
 
-def value_of(goal: Goal, scores: dict[Key, float], wanted: set[Key]) -> float | None:
-    """Mean over the scores that any run has; by task first where `by_task`. None where one of them is missing."""
+def value_of(goal: Goal, scores: dict[Key, Value], wanted: set[Key]) -> Value | None:
+    """Mean over the scores that any run has; by task first where `by_task`. None where one of them is missing.
+
+    Its half interval is the mean of theirs: what it is at most, whether their items have to do with each other
+    (translations of one sentence) or not.
+    """
     found = {key: scores.get(key, scores.get((*key[:2], "default"))) for key in wanted if goal.keep(key)}
     values = {key: value for key, value in found.items() if value is not None}
     if not found or len(values) < len(found):
         return None
+    groups = [[key for key in values if key[0] == task] for task in sorted({key[0] for key in values})]
     if not goal.by_task:
-        return float(np.mean(list(values.values())))
-    tasks = sorted({key[0] for key in values})
-    return float(np.mean([np.mean([value for key, value in values.items() if key[0] == task]) for task in tasks]))
+        groups = [list(values)]
+    means = [np.mean([values[key] for key in group], axis=0) for group in groups]
+    value, half = np.mean(means, axis=0)
+    return float(value), float(half)
+
+
+def written(value: Value | None) -> str:
+    """A cell of the table."""
+    if value is None:
+        return ""
+    return f"{value[0]:.3f}" if math.isnan(value[1]) else f"{value[0]:.3f} ± {value[1]:.3f}"
 
 
 def untrained(folder: Path, layers: int, heads: int) -> None:
@@ -142,7 +166,7 @@ def main() -> None:
     if options.untrained:
         untrained(options.untrained, 1, 2)
         return
-    models: dict[str, dict[Key, float]] = {}
+    models: dict[str, dict[Key, Value]] = {}
     for model in read_scores(options.results):
         models.setdefault(model.name.rpartition("/")[2], {}).update(measured(model))
     wanted = {key for scores in models.values() for key in scores}
@@ -156,8 +180,7 @@ def main() -> None:
     }
     print("| | " + " | ".join(models) + " |\n" + "|---" * (len(models) + 1) + "|")
     for goal, values in rows.items():
-        cells = ("" if value is None else f"{value:.3f}" for value in values.values())
-        print(f"| {goal} | " + " | ".join(cells) + " |")
+        print(f"| {goal} | " + " | ".join(map(written, values.values())) + " |")
     if options.output:
         options.output.write_text(json.dumps(rows, indent=1))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import model as seedling
 import numpy as np
 import pyarrow.parquet as pq
+from benchmark import written
 from common import SHARE_ALIKE, WORK
 from distill import load_model
 
@@ -74,15 +75,26 @@ def packages(counts: Counter[tuple[str, str]]) -> str:
     return table(("from", "package", "file", "licence"), rows)
 
 
-def scores(run: str) -> str:
-    """Development scores, the means."""
-    path = WORK / "scores" / f"{run}.json"
+def scores(columns: dict[str, str]) -> str:
+    """Development scores, the means, of runs whose scores were taken; `columns` is heading -> run."""
+    paths = {heading: WORK / "scores" / f"{run}.json" for heading, run in columns.items()}
+    found = {heading: json.loads(path.read_text()) for heading, path in paths.items() if path.exists()}
+    if not found:
+        return "not taken yet"
+    names = [name for name in next(iter(found.values())) if "/" not in name or name == "sts/en"]
+    rows = [(name, *(f"{values[name]:.3f}" for values in found.values())) for name in names]
+    return table(("development set", *found), rows)
+
+
+def benchmark() -> str:
+    """The goals that benchmark.py wrote to SEEDLING_WORK/goals.json, beside the models that matter most."""
+    path = WORK / "goals.json"
     if not path.exists():
         return "not taken yet"
-    found = json.loads(path.read_text())
-    return table(
-        ("development set", "score"), [(k, f"{v:.3f}") for k, v in found.items() if "/" not in k or k == "sts/en"]
-    )
+    goals = json.loads(path.read_text())
+    models = [name for name in next(iter(goals.values())) if name not in ("random",)]
+    rows = [(goal, *(written(values[name]) for name in models)) for goal, values in goals.items()]
+    return table(("", *models), rows)
 
 
 def cpu_minutes(lines: list[dict]) -> float:
@@ -129,7 +141,9 @@ def main() -> None:
     filled = {
         "sources": sources(counts),
         "packages": packages(counts),
-        "development": scores(run),
+        "development": scores({"all of the steps": run, "half": "half", "a fifth": "fifth"}),
+        "arms": scores({"a": "arm_a", "b": "arm_b", "c": "arm_c", "d": "arm_d"}),
+        "benchmark": benchmark(),
         "steps": f"{lines[-1]['step']:,}",
         "cpu_minutes": f"{cpu_minutes(lines):.0f}",
         "losses": losses(lines),

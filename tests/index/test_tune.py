@@ -35,6 +35,7 @@ def test_the_choice_reaches_the_recall_it_was_chosen_for(lance):
     fill(lance, embeddings)
     said = []
     tuned = tune(lance, recall=0.95, say=said.append)
+    assert all(0 < tuning.recall_low <= tuning.recall for tuning in said)
     assert said == tuned.tried
     assert {"exact", "ivf_flat", "ivf_sq", "ivf_rq"} <= {tried.kind for tried in tuned.tried}
     assert min(tried.dimensions for tried in tuned.tried) < 64, "shortened vectors were tried"
@@ -74,8 +75,8 @@ def test_a_small_index_stays_exact_and_an_empty_one_cannot_be_tuned(store):
 
 
 def test_of_nearly_equally_fast_settings_the_smallest_wins():
-    def measured(kind, recall, latency_ms, size_bytes):
-        return Tuning(kind=kind, dimensions=8, recall=recall, latency_ms=latency_ms, size_bytes=size_bytes)
+    def measured(kind, low, latency_ms, size_bytes):
+        return Tuning(kind=kind, dimensions=8, recall=1.0, recall_low=low, latency_ms=latency_ms, size_bytes=size_bytes)
 
     tried = [
         measured("exact", 1.0, 30.0, 100),
@@ -127,3 +128,9 @@ def test_reading_queries(tmp_path):
     (tmp_path / "q.txt").write_text("\n")
     with pytest.raises(DataError, match="holds no queries"):
         read_queries(tmp_path / "q.txt")
+
+
+def test_what_reaches_the_recall_by_luck_is_not_enough():
+    luck = Tuning(kind="luck", dimensions=8, recall=0.96, recall_low=0.94, latency_ms=1.0, size_bytes=1)
+    sure = Tuning(kind="sure", dimensions=8, recall=0.97, recall_low=0.95, latency_ms=2.0, size_bytes=1)
+    assert tuning_module._choose([luck, sure], 0.95).kind == "sure"

@@ -21,8 +21,8 @@ class Tuning(BaseModel):
     `kind`: "exact", or a type of index that the store knows; `dimensions`: how many of the first ones of each
     vector the index sees; `effort`: partitions looked at (`ivf_*`) or the length of the candidate list (`hnsw_*`);
     `refine`: candidates for each hit wanted, which are scored again by the whole vectors. The rest is what was
-    measured when it was chosen: `num_chunks` there were, `recall` (None: not measured), `latency_ms` (median) and
-    `size_bytes` of the index.
+    measured when it was chosen: `num_chunks` there were, `recall` (None: not measured) and where that
+    of other queries is above nine times out of ten, `latency_ms` (median) and `size_bytes` of the index.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,6 +33,7 @@ class Tuning(BaseModel):
     refine: int = 1
     num_chunks: int = 0
     recall: float | None = None
+    recall_low: float | None = None
     latency_ms: float | None = None
     size_bytes: int | None = None
 
