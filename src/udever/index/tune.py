@@ -152,8 +152,9 @@ def tune(
 
     `queries` [queries, dimensions] are the person's own, embedded; without them chunks stand in, each asked for
     its neighbours. Each kind gets the least effort whose recall is surely (nine times out of ten, for other queries
-    of the kind) at least `recall`; shortened vectors (Matryoshka) are tried where they can reach it. `quick` tries the first kind alone. `say` is told each result as it comes. The
-    index is built and the choice written to the manifest, where later searches find it.
+    of the kind) at least `recall`; shortened vectors (Matryoshka) are tried where they can reach it. `quick` tries
+    the first kind alone. `say` is told each result as it comes. The index is built and the choice written to the
+    manifest, where later searches find it.
     """
     if not 0 < recall <= 1:
         raise DataError(f"recall is {recall}; expected a share above 0 and up to 1, such as 0.95")
