@@ -16,7 +16,6 @@ agree within 0.005; any other is shown and not held to it.
 
 import argparse
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +126,6 @@ def main() -> None:
     import datasets
 
     datasets.disable_progress_bars()
-    os.environ["TQDM_DISABLE"] = "1"
     published = json.loads(options.published.read_text())
     counts = Counts(options.data, options.overrides)
     for model in read_scores([options.results]):
@@ -175,10 +173,9 @@ def show(lines: list[Line], *, every: bool) -> None:
         )
         where = f" ({worst.score.subset})" if len(group) > 1 else ""
         subsets = group[0].score.subset if len(group) == 1 else str(len(group))
-        data = said(group)
         print(
             f"| {group[0].public} | {key[1]} | {subsets} | {there:.4f} | {here:.4f} | {worst.difference:+.4f}{where} "
-            f"| {within} of {len(group)} | {data} |"
+            f"| {within} of {len(group)} | {said(group)} |"
         )
     same = [line for line in lines if line.data is not None and line.data.whole]
     outside = [line for line in same if abs(line.difference) > TOLERANCE]

@@ -5,6 +5,7 @@ Test folders are no packages to import from, so what the tests share comes as fi
 """
 
 import os
+import shutil
 import signal
 import sys
 import traceback
@@ -226,3 +227,18 @@ def killed():
         return int(count)
 
     return run
+
+
+@pytest.fixture(scope="module")  # closed behind each module: two of them at once do not go together
+def browser():
+    """Chromium, driven by Playwright."""
+    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if executable is None:
+        pytest.skip("no Chromium on the path: install Debian's package chromium")
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
+        yield browser
+        browser.close()

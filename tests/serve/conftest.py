@@ -1,6 +1,5 @@
 """A real server in a thread, over a tiny model, with an index and a classifier that are plain functions."""
 
-import shutil
 import threading
 import time
 from contextlib import contextmanager
@@ -122,21 +121,6 @@ def client(server):
     """An HTTP client of the shared server."""
     with httpx.Client(base_url=server[0], timeout=30) as client:
         yield client
-
-
-@pytest.fixture(scope="module")  # closed behind each module: two of them at once do not go together
-def browser():
-    """Chromium, driven by Playwright."""
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None:
-        pytest.skip("no Chromium on the path: install Debian's package chromium")
-    from playwright.sync_api import sync_playwright
-
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 import csv
 import io
 import re
-import shutil
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -58,17 +57,3 @@ def make_results():
     return SimpleNamespace(
         score=make_score, model=make_model, rows=read_rows, parse=parse, placed=placed, is_affine=is_affine, svg=SVG
     )
-
-
-@pytest.fixture(scope="module")  # closed behind each module: two of them at once do not go together
-def browser():
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None:
-        pytest.skip("no Chromium on the path: install Debian's package chromium")
-    from playwright.sync_api import sync_playwright
-
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
-        yield browser
-        browser.close()
