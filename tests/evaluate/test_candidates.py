@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from udever.errors import DataError, ModelError
-from udever.evaluate.candidates import ModelOptions, candidate, recipe_of, trained_on
+from udever.evaluate.candidates import ModelOptions, candidate, recipe_of, trained_on, training_of
 from udever.evaluate.endpoint import EndpointOptions
 
 OPTIONS = ModelOptions(dtype="float32", device="cpu")
@@ -106,3 +106,13 @@ def test_what_a_card_and_a_recipe_say_of_training(tmp_path):
     (tmp_path / "recipe.toml").write_text("[data")
     with pytest.raises(DataError, match=r"recipe\.toml cannot be read"):
         trained_on(tmp_path)
+
+
+def test_what_training_left_is_read(tmp_path):
+    assert training_of(tmp_path) is None
+    (tmp_path / "training.json").write_text('{"tuning": "lora"}')
+    assert training_of(tmp_path) == {"tuning": "lora"}
+    for content, told in (("{", "cannot be read"), ("[1]", r"holds '\[1\]'; expected an object")):
+        (tmp_path / "training.json").write_text(content)
+        with pytest.raises(DataError, match=rf"training\.json {told}"):
+            training_of(tmp_path)

@@ -16,7 +16,7 @@ from udever.errors import DataError, ModelError
 from udever.evaluate.endpoint import Endpoint, EndpointOptions
 from udever.evaluate.lexical import NAMES
 
-_RECIPE_FILE = "recipe.toml"
+_RECIPE_FILE, _TRAINING_FILE = "recipe.toml", "training.json"
 _SMALL_BYTES = 256 << 20
 _DECIDING = (".safetensors", ".bin", ".json", ".txt", ".model")
 """Files of a model folder that can change a vector; the card cannot."""
@@ -44,8 +44,8 @@ class ModelOptions:
 class Candidate:
     """A model under test. `key` stands for all that decides its vectors, and is cheap; None where that is not known.
 
-    `load` gives the mteb model; its meta has name and revision. `recipe` is how it was trained, where its folder says
-    so. `cost` says what a run has used up so far.
+    `load` gives the mteb model; its meta has name and revision. `recipe` and `training` are how it was trained and on
+    what, where its folder says so. `cost` says what a run has used up so far.
     """
 
     name: str
@@ -53,6 +53,7 @@ class Candidate:
     load: Callable[[], Any]
     trained_on: frozenset[str] = frozenset()
     recipe: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] | None = None
     cost: Callable[[], dict[str, int]] = dict
 
 
@@ -81,6 +82,7 @@ def candidate(model: str, options: ModelOptions, endpoint: EndpointOptions | Non
         load=lambda: load(str(folder), name, options),
         trained_on=trained_on(folder) if folder.is_dir() else frozenset(),
         recipe=recipe_of(folder),
+        training=training_of(folder),
     )
 
 
@@ -108,13 +110,27 @@ def recipe_of(folder: Path) -> dict[str, Any] | None:
 
     Raises DataError for one that is no TOML.
     """
-    path = folder / _RECIPE_FILE
+    return _read(folder / _RECIPE_FILE, tomllib.loads)
+
+
+def training_of(folder: Path) -> dict[str, Any] | None:
+    """The content of the training.json that training left in a model folder; None where there is none.
+
+    Raises DataError for one that is no JSON object.
+    """
+    return _read(folder / _TRAINING_FILE, json.loads)
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content = parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds {str(content)[:40]!r}; expected an object as training writes it")
+    return content
 
 
 def _front_matter(text: str) -> dict[str, Any]:

@@ -273,7 +273,12 @@ def _entry(task: Any, subset: str, scores: Mapping[str, Any]) -> dict[str, Any]:
 def _plain(meta: Any, candidate: Candidate) -> dict[str, Any]:
     """The model's description as JSON: mteb's fields, and ours."""
     content = meta.to_dict()
-    ours = {"trained_on": sorted(candidate.trained_on), "recipe": candidate.recipe, "environment": environment()}
+    ours = {
+        "trained_on": sorted(candidate.trained_on),
+        "recipe": candidate.recipe,
+        "training": candidate.training,
+        "environment": environment(),
+    }
     return json.loads(json.dumps({**content, "udever": ours}, default=str))
 
 

@@ -1,14 +1,15 @@
 """`udever train`: a recipe from its TOML to a saved model."""
 
+import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from udever.config import ModelSettings, Recipe
-from udever.data.mixture import Mixture
+from udever.data.mixture import DatasetSummary, Mixture
 from udever.embedder import Embedder, resolve
 from udever.errors import OutputError
 from udever.model.artefact import CONTRACT_FILE
@@ -18,10 +19,10 @@ from udever.train import sharding
 from udever.train.checkpoint import checkpoints
 from udever.train.fresh import FRESH, make_base
 from udever.train.log import FIGURE, Log, draw
-from udever.train.loop import History, Keeping, Watch, finetune
+from udever.train.loop import History, Keeping, Watch, finetune, pick_tuning
 from udever.train.world import World
 
-RECIPE_FILE = "recipe.toml"
+RECIPE_FILE, TRAINING_FILE = "recipe.toml", "training.json"
 _TOKENIZER_TEXTS = 200_000
 
 
@@ -128,7 +129,6 @@ def _finish(embedder: Embedder, recipe: Recipe, history: History, mixture: Mixtu
 def _whole(embedder: Embedder, recipe: Recipe, world: World) -> Embedder:
     """The trained model with all its weights on the leading process; the others keep what they have."""
     from udever.model.adapters import apply_tuning
-    from udever.train.loop import pick_tuning
 
     state = sharding.gather(embedder.backbone)
     if not world.leads:
@@ -143,23 +143,42 @@ def _whole(embedder: Embedder, recipe: Recipe, world: World) -> Embedder:
 
 
 def save_trained(embedder: Embedder, recipe: Recipe, history: History, mixture: Mixture, folder: Path) -> None:
-    """Write the trained model into `folder`, with its recipe, its log and its figure beside the weights."""
+    """Write the trained model into `folder`; beside the weights its recipe, what it was trained on, and a figure."""
+    datasets = mixture.describe()
     embedder.save(
         folder,
         merged=recipe.output.save == "merged",
         base=recipe.model.base,
-        notes=_notes(recipe, history, mixture),
-        extra_files={RECIPE_FILE: recipe.to_toml(), FIGURE: draw(history)},
+        notes=_notes(recipe, history, datasets),
+        extra_files={
+            RECIPE_FILE: recipe.to_toml(),
+            TRAINING_FILE: json.dumps(_trained(embedder, recipe, history, datasets), indent=2) + "\n",
+            FIGURE: draw(history),
+        },
     )
 
 
-def _notes(recipe: Recipe, history: History, mixture: Mixture) -> str:
+def _trained(
+    embedder: Embedder, recipe: Recipe, history: History, datasets: Sequence[DatasetSummary]
+) -> dict[str, Any]:
+    """What the recipe leaves open and training found out: how it tuned, and the kinds and languages of its pairs."""
+    model: Any = embedder.backbone
+    return {
+        "tuning": pick_tuning(model, recipe.training),
+        "num_steps": len(history.steps),
+        "num_trainable": history.num_trainable,
+        "num_truncated": history.num_truncated,
+        "datasets": [asdict(dataset) for dataset in datasets],
+    }
+
+
+def _notes(recipe: Recipe, history: History, datasets: Sequence[DatasetSummary]) -> str:
     last = history.steps[-20:]
     loss = sum(step.loss for step in last) / max(1, len(last))
     data = "".join(
         f"| {d.name} | {'' if d.num_pairs is None else format(d.num_pairs, ',')} | {d.share:.3f} | "
         f"{', '.join(d.languages) or '-'} |\n"
-        for d in mixture.describe()
+        for d in datasets
     )
     scores = "".join(
         f"| {step} | {', '.join(f'{name} {value:.4f}' for name, value in found.items())} |\n"

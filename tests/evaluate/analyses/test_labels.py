@@ -59,25 +59,52 @@ def test_a_label_that_fits_two_revisions_is_refused(make_results):
     assert apply_labels(two, {"b" * 32: Label(name="second")})[1].name == "second"
 
 
-def test_the_recipe_of_a_model_is_the_default(make_results):
-    recipe = {
-        "model": {"base": "bigscience/bloom-560m"},
-        "training": {"tuning": "bitfit"},
-        "data": {
-            "datasets": [
-                {"path": "a.parquet", "languages": ["fra-Latn"], "kind": "symmetric"},
-                {"path": "b.parquet", "languages": ["fra-Latn"], "kind": "asymmetric"},
-            ]
-        },
-    }
+def trained(make_results, *datasets, tuning=None, **details):
     model = make_results.model("m", make_results.score("Task", "en", 0.5, "eng-Latn"), size=5)
-    model.meta["udever"]["recipe"] = recipe
-    assert label_of(model) == Label(None, "bloom", "fra-Latn", "both", "bitfit", 5)
-    del recipe["data"]["datasets"][0]["languages"]
-    recipe["training"]["tuning"] = "auto"
-    assert label_of(model) == Label(None, "bloom", None, "both", None, 5)
-    recipe["data"]["pairs"] = ["more.parquet"]
-    assert label_of(model).kind is None
+    model.meta["udever"] |= {"training": {"tuning": tuning, "datasets": list(datasets)}, **details}
+    return label_of(model)
+
+
+def dataset(kinds, languages):
+    return {"kinds": dict.fromkeys(kinds, 3), "languages": dict.fromkeys(languages, 3)}
+
+
+def test_what_training_left_is_the_default(make_results):
+    recipe = {"model": {"base": "bigscience/bloom-560m"}, "training": {"tuning": "auto"}}
+    rows = dataset(["symmetric"], ["fra-Latn -> fra-Latn"]), dataset(["asymmetric"], ["fra-Latn -> fra-Latn"])
+    found = trained(make_results, *rows, tuning="bitfit", recipe=recipe)
+    assert found == Label(None, "bloom", "fra-Latn", "both", "bitfit", 5)
+    assert trained(make_results, recipe={**recipe, "training": {"tuning": "lora"}}).tuning == "lora"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "kind"),
+    [
+        ([["symmetric"], ["symmetric"]], "symmetric"),
+        ([["asymmetric"]], "asymmetric"),
+        ([["asymmetric", "symmetric"]], "both"),
+        ([["symmetric"], ["classification"]], None),
+        ([["classification"]], None),
+        ([["symmetric"], []], None),  # a stream, which nobody counted
+    ],
+)
+def test_the_kind_is_known_where_every_dataset_is(make_results, kinds, kind):
+    assert trained(make_results, *(dataset(one, ["eng-Latn -> eng-Latn"]) for one in kinds)).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("languages", "train_language"),
+    [
+        ([["eng-Latn -> python-Code"]], "eng-Latn+python-Code"),
+        ([["? -> python-Code"]], "python-Code"),
+        ([["eng-Latn -> eng-Latn"], ["eng-Latn -> deu-Latn"]], "deu-Latn+eng-Latn"),
+        ([["eng-Latn -> eng-Latn", "? -> ?"]], None),
+        ([["eng-Latn -> eng-Latn"], []], None),
+        ([[f"eng-Latn -> {code}" for code in ("deu-Latn", "fra-Latn", "tur-Latn", "rus-Cyrl")]], "5 languages"),
+    ],
+)
+def test_the_languages_are_known_where_every_row_names_one(make_results, languages, train_language):
+    assert trained(make_results, *(dataset(["symmetric"], one) for one in languages)).train_language == train_language
 
 
 @pytest.mark.parametrize(

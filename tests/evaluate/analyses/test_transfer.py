@@ -48,8 +48,30 @@ def test_every_cell_is_in_the_picture_and_holes_are_hatched(make_results):
     ]
     assert figure.svg.count("<pattern") == 1 and "Hatched" in figure.caption
     (heat,) = figure.plotly["data"]
-    assert [value for line in heat["z"] for value in line] == [float(r["score"]) if r["score"] else None for r in rows]
+    scores = [float(r["score"]) if r["score"] else None for r in rows]
+    assert [value for line in heat["customdata"] for value in line] == scores
     assert len(figure.plotly["layout"]["shapes"]) == 3
+
+
+def test_colours_compare_the_rows_of_a_column(make_results):
+    values = {"eng-Latn": (0.9, 0.2, 0.5), "fra-Latn": (0.7, 0.4, 0.5), "deu-Latn": (0.8, 0.3, 0.2)}
+    models = [model(make_results, train, train, scores) for train, scores in values.items()]
+    (found,) = transfer.transfers(make_runs(models))
+    gains = dict(zip(found.train_languages, found.gains, strict=True))
+    columns = [found.test_languages.index(language) for language in TESTS]
+    assert [gains["eng-Latn"][column] for column in columns] == pytest.approx([0.1, -0.1, 0.1])
+    assert [gains["deu-Latn"][column] for column in columns] == pytest.approx([0, 0, -0.2])
+    assert "0.200 above" in transfer.draw([found]).caption
+    (heat,) = transfer.draw([found]).plotly["data"]
+    assert heat["z"] == found.gains and (heat["zmin"], heat["zmax"]) == pytest.approx((-0.2, 0.2))
+
+
+def test_every_language_of_a_row_is_framed(make_results):
+    both = model(make_results, "both", "eng-Latn+zho-Hans", (0.5, 0.4, 0.3))
+    (found,) = transfer.transfers(make_runs([both, model(make_results, "fr", "fra-Latn", (0.7, 0.8, 0.4))]))
+    assert found.train_languages == ("fra-Latn", "eng-Latn+zho-Hans")
+    shapes = transfer.draw([found]).plotly["layout"]["shapes"]
+    assert [(shape["x0"] + 0.46, shape["y0"] + 0.46) for shape in shapes] == [(1, 0), (0, 1), (2, 1)]
 
 
 def test_runs_that_differ_otherwise_get_maps_of_their_own(make_results):

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 KINDS = ("symmetric", "asymmetric", "both")
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmb]?)\s*", re.IGNORECASE)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9}
+_MOST_NAMED = 4
+"""Languages that are named one by one; more are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +26,8 @@ class Label:
     """How a model was made; None for what is not known.
 
     `name` is how figures call it, `family` joins sizes of one kind by a line, `train_language` is the language
-    of its training pairs, `kind` the kind of them (`KINDS`), `tuning` what moved (full, bitfit, lora), `size`
-    the number of parameters.
+    of its training pairs (several joined by "+"), `kind` the kind of them (`KINDS`), `tuning` what moved (full,
+    bitfit, lora), `size` the number of parameters.
     """
 
     name: str | None = None
@@ -40,10 +42,10 @@ FIELDS = tuple(field.name for field in fields(Label))
 
 
 def label_of(model: "ModelScores") -> Label:
-    """What the results themselves say: the number of parameters, and the recipe that training left with the model.
+    """What the results themselves say: the number of parameters, and what training left with the model.
 
-    Looks in `model_meta.json` under "udever" for "recipe" (the sections of recipe.toml), "label" (the fields of
-    `Label`) and "base".
+    Looks in `model_meta.json` under "udever" for "recipe" (the sections of recipe.toml), "training" (the content of
+    training.json) and "label" (the fields of `Label`), each going over the one before.
     """
     details = model.meta.get("udever")
     details = details if isinstance(details, Mapping) else {}
@@ -51,6 +53,9 @@ def label_of(model: "ModelScores") -> Label:
     recipe = details.get("recipe")
     if isinstance(recipe, Mapping):
         label = replace(label, **_from_recipe(recipe))
+    training = details.get("training")
+    if isinstance(training, Mapping):
+        label = replace(label, **_from_training(training))
     given = details.get("label")
     return replace(label, **_checked(given, "model_meta.json")) if isinstance(given, Mapping) else label
 
@@ -62,25 +67,37 @@ def _from_recipe(recipe: Mapping[str, Any]) -> dict[str, Any]:
         found["tuning"] = str(training["tuning"])
     if isinstance(backbone, Mapping) and backbone.get("base"):
         found["family"] = re.sub(r"[-_]?\d+(\.\d+)?[mb]\d?$", "", Path(str(backbone["base"])).name, flags=re.IGNORECASE)
-    data = recipe.get("data")
-    datasets = data.get("datasets") if isinstance(data, Mapping) and not data.get("pairs") else None
-    if isinstance(datasets, Sequence) and datasets and all(isinstance(one, Mapping) for one in datasets):
-        found |= _from_datasets(datasets)
     return found
 
 
-def _from_datasets(datasets: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """The language and kind of the pairs, where every dataset of the recipe says its own."""
-    found: dict[str, str] = {}
-    languages = [one.get("languages") for one in datasets]
-    if all(languages):
-        found["train_language"] = "+".join(sorted({str(language) for group in languages for language in group or ()}))
-    kinds = {one.get("kind") for one in datasets}
+def _from_training(training: Mapping[str, Any]) -> dict[str, str]:
+    """How the model was tuned, and the languages and kind of its pairs where every dataset says its own."""
+    found = {"tuning": str(training["tuning"])} if training.get("tuning") else {}
+    datasets = training.get("datasets")
+    if not isinstance(datasets, Sequence) or not datasets or not all(isinstance(one, Mapping) for one in datasets):
+        return found
+    kinds = [set(one.get("kinds") or ()) for one in datasets]
+    if all(kinds):
+        found |= _kind(set().union(*kinds))
+    rows = [set(one.get("languages") or ()) for one in datasets]
+    if all(rows):
+        found |= _languages(set().union(*rows))
+    return found
+
+
+def _kind(kinds: set[str]) -> dict[str, str]:
     if kinds == {"symmetric", "asymmetric"}:
-        found["kind"] = "both"
-    elif kinds in ({"symmetric"}, {"asymmetric"}):
-        found["kind"] = str(kinds.pop())
-    return found
+        return {"kind": "both"}
+    return {"kind": min(kinds)} if kinds in ({"symmetric"}, {"asymmetric"}) else {}
+
+
+def _languages(rows: set[str]) -> dict[str, str]:
+    """Of "fra-Latn -> python-Code" and the like, both sides; of rows that name no language, nothing is known."""
+    sides = [{side for side in row.split(" -> ") if side != "?"} for row in rows]
+    if not all(sides):
+        return {}
+    languages = sorted(set().union(*sides))
+    return {"train_language": "+".join(languages) if len(languages) <= _MOST_NAMED else f"{len(languages)} languages"}
 
 
 def read_labels(path: str | Path) -> dict[str, Label]:

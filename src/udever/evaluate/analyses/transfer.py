@@ -27,6 +27,16 @@ class Transfer:
     values: Sequence[Sequence[float | None]]
     num_runs: tuple[int, ...]
 
+    @property
+    def gains(self) -> list[list[float | None]]:
+        """Each value minus the mean of its column. Columns are of different tasks, so only rows can be compared."""
+        columns = [[value for value in column if value is not None] for column in zip(*self.values, strict=True)]
+        means = [sum(column) / len(column) if column else 0.0 for column in columns]
+        return [
+            [None if value is None else value - mean for value, mean in zip(line, means, strict=True)]
+            for line in self.values
+        ]
+
 
 def transfers(runs: Sequence[Run]) -> list[Transfer]:
     """A map for each size, tuning and kind of data with at least two train languages, over what its runs share."""
@@ -68,8 +78,8 @@ def section(runs: Sequence[Run]) -> Section:
     maps = transfers(runs)
     if not maps:
         reason = (
-            "It needs two or more runs with different train languages and everything else alike: name the languages "
-            "with --labels (train_language)."
+            "It needs two or more runs with different train languages and everything else alike. The languages come "
+            "from the training.json beside a model, or from --labels (train_language)."
         )
         return Section(ID, TITLE, missing=reason)
     text = (
@@ -94,10 +104,19 @@ def draw(maps: Sequence[Transfer]) -> Figure:
         f"Scores from {worst[0]:.3f} (trained on {worst[1]}, tested on {worst[2]}) to {best[0]:.3f} "
         f"(trained on {best[1]}, tested on {best[2]})."
     )
-    caption = "Lighter is higher; the frame marks a test in the train language."
+    caption = (
+        "Numbers are scores. Colours compare the rows of a column, since another column is of other tasks: the "
+        f"lightest stands for {_span(maps):.3f} above the mean of its column, the darkest for as much below. A frame "
+        "marks a test in a language that was trained on."
+    )
     if len(present) < len(rows):
         caption += " Hatched: not measured."
     return Figure(ID, TITLE, caption, said, _svg(maps), _plotly(maps), data)
+
+
+def _span(maps: Sequence[Transfer]) -> float:
+    """The largest gain or loss of all maps: what the ends of the colours stand for."""
+    return max(abs(gain) for found in maps for line in found.gains for gain in line if gain is not None)
 
 
 def _svg(maps: Sequence[Transfer]) -> str:
@@ -108,34 +127,33 @@ def _svg(maps: Sequence[Transfer]) -> str:
         figure = canvas(max(4.5, 1.4 + 0.37 * columns), sum(heights) + 1.35 * len(maps))
         grid: Any = figure.subplots(len(maps), 1, squeeze=False, gridspec_kw={"height_ratios": heights})
         for axes, found in zip(grid[:, 0], maps, strict=True):
-            _map(axes, found, titles)
+            _map(axes, found, _span(maps) or 1.0, titles)
         return to_svg(figure, ID, titles)
 
 
-def _map(axes: "Axes", found: Transfer, titles: dict[str, str]) -> None:
+def _map(axes: "Axes", found: Transfer, span: float, titles: dict[str, str]) -> None:
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
-    present = [value for line in found.values for value in line if value is not None]
-    low, span = min(present), (max(present) - min(present)) or 1.0
+    gains = found.gains
     for row, (train, line) in enumerate(zip(found.train_languages, found.values, strict=True)):
         for column, (test, value) in enumerate(zip(found.test_languages, line, strict=True)):
+            gain = gains[row][column]
             gid = f"cell-{len(titles)}"
             titles[gid] = f"trained on {train}, tested on {test}: " + (
                 "not measured" if value is None else f"{value:.3f}"
             )
             corner = (column - 0.48, row - 0.48)
-            if value is None:
+            if value is None or gain is None:
                 axes.add_patch(Rectangle(corner, 0.96, 0.96, fc="none", ec=QUIET, hatch="////", lw=0, gid=gid))
                 continue
-            place = (value - low) / span
+            place = 0.5 + gain / span / 2
             axes.add_patch(Rectangle(corner, 0.96, 0.96, fc=colormaps["cividis"](place), lw=0, gid=gid))
             axes.text(column, row, _short(value), ha="center", va="center", fontsize=7.5,
                       color="#000000" if place > 0.5 else "#ffffff")  # fmt: skip
     for row, train in enumerate(found.train_languages):
-        if train in found.test_languages:
-            corner = (found.test_languages.index(train) - 0.46, row - 0.46)
-            axes.add_patch(Rectangle(corner, 0.92, 0.92, fc="none", ec=INK, lw=2))
+        for column in _tested(train, found):
+            axes.add_patch(Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fc="none", ec=INK, lw=2))
     axes.set_xlim(-0.5, len(found.test_languages) - 0.5)
     axes.set_ylim(len(found.train_languages) - 0.5, -0.5)
     axes.set_xticks(
@@ -150,14 +168,15 @@ def _map(axes: "Axes", found: Transfer, titles: dict[str, str]) -> None:
     axes.set_title(found.title or "all runs", fontsize=9)
 
 
+def _tested(train: str, found: Transfer) -> list[int]:
+    """The columns of the languages of a row."""
+    return [found.test_languages.index(one) for one in train.split("+") if one in found.test_languages]
+
+
 def _frames(found: Transfer, number: int) -> list[dict[str, Any]]:
     """plotly's frames around the tests in the train language; categories are at 0, 1, 2, ..."""
     suffix = "" if number == 0 else str(number + 1)
-    places = [
-        (found.test_languages.index(train), row)
-        for row, train in enumerate(found.train_languages)
-        if train in found.test_languages
-    ]
+    places = [(x, row) for row, train in enumerate(found.train_languages) for x in _tested(train, found)]
     return [
         {"type": "rect", "xref": f"x{suffix}", "yref": f"y{suffix}", "x0": x - 0.46, "x1": x + 0.46, "y0": y - 0.46,
          "y1": y + 0.46, "line": {"color": INK, "width": 2}}
@@ -189,13 +208,16 @@ def _plotly(maps: Sequence[Transfer]) -> dict[str, Any]:
                 "type": "heatmap",
                 "x": list(found.test_languages),
                 "y": [f"{name} ({count} runs)" if count > 1 else name for name, count in _rows(found)],
-                "z": [list(line) for line in found.values],
+                "z": found.gains,
+                "zmin": -_span(maps),
+                "zmax": _span(maps),
+                "customdata": [list(line) for line in found.values],
                 "text": [["" if value is None else _short(value) for value in line] for line in found.values],
                 "texttemplate": "%{text}",
-                "hovertemplate": "trained on %{y}<br>tested on %{x}<br>%{z:.3f}<extra></extra>",
+                "hovertemplate": "trained on %{y}<br>tested on %{x}<br>%{customdata:.3f} (%{z:+.3f})<extra></extra>",
                 "hoverongaps": False,
                 "colorscale": "Cividis",
-                "showscale": number == 0,
+                "showscale": False,
                 "xgap": 2,
                 "ygap": 2,
                 "xaxis": f"x{suffix}",

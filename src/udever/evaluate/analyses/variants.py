@@ -96,8 +96,8 @@ def section(runs: Sequence[Run], what: Comparison) -> Section:
     found = compare(runs, what)
     if not found:
         reason = (
-            f"It needs runs with different {what.noun} and everything else alike: name them with --labels "
-            f"({what.field})."
+            f"It needs runs with different {what.noun} and everything else alike. What they are comes from the "
+            f"training.json beside a model, or from --labels ({what.field})."
         )
         return Section(what.id, what.title, missing=reason)
     text = ["Runs of one panel differ in nothing else that is known of them; means are over the tasks they share."]
