@@ -91,8 +91,26 @@ def test_instructions_go_to_queries_and_to_both_sides_of_symmetric_tasks(mteb_mo
     assert "user query" in bag_of_words.calls[-1][2]
 
 
+def test_many_texts_go_in_steps_the_longest_first_and_tell_how_far_they_are(
+    mteb_model, bag_of_words, encode, monkeypatch
+):
+    texts = ["a", "b b b", "c c", "b b b", "d d d d", "e e e e e"]
+    whole = encode(mteb_model(), texts)
+    monkeypatch.setattr(encoder, "_STEP", 2)
+    model = mteb_model()
+    told = []
+    model.watch = lambda: told.append(model.num_embedded)
+    bag_of_words.calls.clear()
+    np.testing.assert_array_equal(encode(model, texts), whole)
+    assert [call[0] for call in bag_of_words.calls] == [["e e e e e", "d d d d"], ["b b b", "c c"], ["a"]]
+    assert told == [2, 4, 5]
+
+
+@pytest.mark.parametrize("step", [1, 2, 4096])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_vector_that_is_not_finite_names_place_row_and_text(bad, mteb_model, encode):
+def test_a_vector_that_is_not_finite_names_place_row_and_text(bad, step, mteb_model, encode, monkeypatch):
+    monkeypatch.setattr(encoder, "_STEP", step)
+
     def spoiled(texts, role, prompt):
         return np.array([[bad if text == "poison" else 1.0] for text in texts], dtype=np.float32)
 

@@ -1,4 +1,5 @@
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -6,7 +7,8 @@ from typer.testing import CliRunner
 
 from udever.cli import app
 from udever.errors import ModelError, RecipeError
-from udever.evaluate.analyses.labels import label_of
+from udever.evaluate import encoder
+from udever.evaluate.analyses.labels import Label, label_of
 from udever.evaluate.candidates import Candidate, candidate
 from udever.evaluate.folder import find_tasks
 from udever.evaluate.plan import Sources, plan
@@ -32,7 +34,8 @@ def words(mteb_model):
             return mteb_model(**options)
 
         recipe = {"training": {"tuning": "bitfit"}}
-        return Candidate("words", key, load, frozenset(["sts", "PublicName"]), recipe)
+        training = {"datasets": [{"kinds": {"symmetric": 9}, "languages": {"eng-Latn -> eng-Latn": 9}}]}
+        return Candidate("words", key, load, frozenset(["sts", "PublicName"]), recipe, training)
 
     make.loads = 0
     return make
@@ -52,9 +55,23 @@ def test_every_kind_is_scored_and_then_kept_without_loading(tasks, words, tmp_pa
     (model,) = read_scores([tmp_path / "out"])
     assert {score.task for score in model.scores} == set(tiny.kinds)
     assert {score.task for score in model.scores if score.trained_on} == {"sts"}
-    assert label_of(model).tuning == "bitfit"
+    assert label_of(model) == Label(train_language="eng-Latn", kind="symmetric", tuning="bitfit")
     assert all(read_items(first.folder, task) for task in tiny.kinds)
     assert result_of(first, "sts")["udever"]["environment"]["mteb"]
+
+
+def test_a_long_task_says_how_far_it_is(tasks, words, tmp_path, monkeypatch):
+    notes = []
+
+    @contextmanager
+    def bar(name, total, *, enabled=True):
+        yield lambda steps=1, note="": notes.append(note)
+
+    monkeypatch.setattr(encoder, "_STEP", 2)
+    monkeypatch.setattr("udever.evaluate.run.progress_bar", bar)
+    (job,) = (job for job in folder_jobs(find_tasks(tasks)) if job.name == "sts")
+    run([words()], [job], tmp_path / "out")
+    assert notes[:3] == ["sts", "sts, 2 texts", "sts, 4 texts"]
 
 
 def test_a_run_is_the_same_every_time(tasks, words, tmp_path, tiny):

@@ -27,6 +27,8 @@ Embed = Callable[[Sequence[str], Role, str | None], Floats]
 _REMEMBERED_BYTES = 1 << 30
 _DOCUMENTS = 16_384
 """Documents embedded and searched together."""
+_STEP = 4096
+"""Texts between two calls of `MtebModel.watch`."""
 _ROW = re.compile(r"\brow (\d+)\b")
 
 
@@ -36,7 +38,8 @@ class MtebModel:
     `prompts` by mteb's names, the most special first: "STS13-query", "STS13", "Retrieval-query", "Retrieval",
     "query"; a prompt replaces the model's own. With `instructions` mteb's own words on what a task wants are given to
     queries and to both sides of symmetric tasks, written into `template`. `num_embedded` counts the texts that went
-    through the model, `num_truncated` those of them that were cut, where the model says so.
+    through the model, `num_truncated` those of them that were cut, where the model says so. `watch` is called after
+    every few thousand texts.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class MtebModel:
         self.mteb_model_meta = meta
         self.num_embedded = 0
         self.num_truncated = 0
+        self.watch: Callable[[], None] = lambda: None
         self._embed = embed
         self._prompts = dict(prompts or {})
         self._instructions = instructions
@@ -79,15 +83,16 @@ class MtebModel:
         keys = [_key(text, role, prompt) for text in texts]
         missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in self._remembered}
         fresh: dict[bytes, Floats] = {}
-        if missing:
-            wanted = list(missing.values())
+        for keys_now in _steps(missing):
+            wanted = [missing[key] for key in keys_now]
             try:
                 vectors = np.asarray(self._embed(wanted, role, prompt), dtype=np.float32)
                 _check_finite(vectors)
             except TextError as error:
                 raise _at(error, wanted, texts, place) from error
-            fresh = dict(zip(missing, vectors, strict=True))
-            self.num_embedded += len(fresh)
+            fresh |= zip(keys_now, vectors, strict=True)
+            self.num_embedded += len(vectors)
+            self.watch()
         found = [fresh[key] if key in fresh else self._remembered[key] for key in keys]
         self._remembered.add(fresh)
         return np.stack(found) if found else np.zeros((0, 0), dtype=np.float32)
@@ -332,6 +337,15 @@ def _key(text: str, role: Role, prompt: str | None) -> bytes:
 def _unit(vectors: Any) -> Floats:
     vectors = np.asarray(vectors, dtype=np.float32)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+
+
+def _steps(missing: Mapping[bytes, str]) -> Iterator[list[bytes]]:
+    """The keys, some thousands at a time; of more, those of long texts first, so that a batch's texts are alike."""
+    keys = list(missing)
+    if len(keys) > _STEP:
+        keys.sort(key=lambda key: -len(missing[key]))
+    for start in range(0, len(keys), _STEP):
+        yield keys[start : start + _STEP]
 
 
 def _check_finite(vectors: Floats) -> None:

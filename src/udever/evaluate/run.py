@@ -14,7 +14,7 @@ from udever.evaluate.candidates import Candidate
 from udever.evaluate.folder import FolderTask
 from udever.evaluate.metas import environment, full_name, require_mteb
 from udever.evaluate.store import TaskRecord, model_folder, read_task, write_model, write_task
-from udever.progress import progress_bar
+from udever.progress import Advance, progress_bar
 from udever.storage import atomic_file
 
 SUITES = Path(__file__).parent / "suite"
@@ -176,6 +176,7 @@ def _score(candidate: Candidate, jobs: Sequence[Job], results: Path, known: Know
     with progress_bar(meta.name, len(missing), enabled=show_progress) as advance:
         for job in missing:
             advance(0, job.name)
+            _say_progress(model, job.name, advance)
             try:
                 _score_one(model, candidate, job, outcome)
             except AssertionError:
@@ -189,6 +190,13 @@ def _score(candidate: Candidate, jobs: Sequence[Job], results: Path, known: Know
         known.note("skipped", candidate.key, {**(known.get("skipped", candidate.key) or {}), **outcome.skipped})
     outcome.cost = candidate.cost()
     return outcome
+
+
+def _say_progress(model: Any, task: str, advance: Advance) -> None:
+    """Have a model that counts its texts say within a long task how far it is."""
+    if hasattr(model, "watch"):
+        start = model.num_embedded
+        model.watch = lambda: advance(0, f"{task}, {model.num_embedded - start:,} texts")
 
 
 def _score_one(model: Any, candidate: Candidate, job: Job, outcome: Outcome) -> None:
