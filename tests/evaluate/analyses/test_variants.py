@@ -38,6 +38,13 @@ def test_the_numbers_are_those_computed_by_hand(make_results):
     assert "both is highest over all tasks" in section.text[1]
 
 
+@pytest.mark.parametrize(("other", "doubted"), [(0.305, True), (0.4, False)])
+def test_a_lead_within_the_interval_is_called_one(make_results, other, doubted):
+    two = [model(make_results, "f", 0.3, tuning="full"), model(make_results, "l", other, tuning="lora")]
+    said = variants.section(make_runs(two), variants.TUNING).text[1]
+    assert "lora is highest over all tasks" in said and ("within its interval" in said) == doubted
+
+
 def test_adapters_are_compared_likewise(make_results):
     (figure,) = variants.section(runs_of(make_results), variants.TUNING).figures
     rows = {(row["tuning"], row["task_type"]): row for row in make_results.rows(figure)}

@@ -101,11 +101,18 @@ def section(runs: Sequence[Run], what: Comparison) -> Section:
         )
         return Section(what.id, what.title, missing=reason)
     text = ["Runs of one panel differ in nothing else that is known of them; means are over the tasks they share."]
-    for variants in found:
-        best = max(zip(variants.variants, variants.means, strict=True), key=lambda pair: pair[1][0].value)
-        others = [f"{name} {means[0].value:.3f}" for name, means in zip(variants.variants, variants.means, strict=True)]
-        text.append(f"{variants.title or 'All runs'}: {best[0]} is highest over all tasks ({', '.join(others)}).")
+    text += [f"{variants.title or 'All runs'}: {_said(variants)}." for variants in found]
     return Section(what.id, what.title, text, [draw(found, what)])
+
+
+def _said(variants: Variants) -> str:
+    """Which variant is highest over all tasks, and whether that may be chance."""
+    over_all = sorted(zip(variants.variants, variants.means, strict=True), key=lambda pair: -pair[1][0].value)
+    (best, means), (_, next_means) = over_all[:2]
+    every = ", ".join(f"{name} {means[0].value:.3f}" for name, means in over_all)
+    close = means[0].low is not None and next_means[0].value >= means[0].low
+    doubt = ", but the next is within its interval" if close else ""
+    return f"{best} is highest over all tasks ({every}){doubt}"
 
 
 def draw(found: Sequence[Variants], what: Comparison) -> Figure:
