@@ -84,7 +84,9 @@ def section(runs: Sequence[Run]) -> Section:
         return Section(ID, TITLE, missing=reason)
     text = (
         "Each row is a model trained on pairs in one language, each column its monolingual score in a test language "
-        "(programming languages: from questions to code), over what all models of the map have.",
+        "(programming languages: from questions to code), over what all models of the map have. Models of a map are "
+        "alike in family, size, tuning and kind of pairs; what else differs, such as the number of steps, is not known "
+        "to it.",
     )
     return Section(ID, TITLE, text, [draw(maps)])
 

@@ -100,7 +100,10 @@ def section(runs: Sequence[Run], what: Comparison) -> Section:
             f"training.json beside a model, or from --labels ({what.field})."
         )
         return Section(what.id, what.title, missing=reason)
-    text = ["Runs of one panel differ in nothing else that is known of them; means are over the tasks they share."]
+    text = [
+        "Runs of one panel are alike in every other label (family, size, tuning, kind, train language), and in that "
+        "alone; means are over the tasks they share."
+    ]
     text += [f"{variants.title or 'All runs'}: {_said(variants)}." for variants in found]
     return Section(what.id, what.title, text, [draw(found, what)])
 
