@@ -88,5 +88,21 @@ def test_nothing_in_common_is_said_and_not_drawn(make_results):
     assert universal.by_score(make_runs(models))[0].name == "a"
 
 
+def test_a_baseline_that_cannot_do_all_narrows_nobodys_mean(make_results):
+    find, alike = (make_results.score(name, "en", value, "eng-Latn") for name, value in (("Find", 0.2), ("Alike", 0.6)))
+    models = [
+        make_results.model("baseline/bm25", find),
+        make_results.model("baseline/random", find, alike),
+        make_results.model("a", find, alike, size=10),
+    ]
+    runs = make_runs(models)
+    found = universal.universal_scores(runs)
+    assert {run.name: mean.value for run, mean in found.rows} == pytest.approx({"random": 0.4, "a": 0.4})
+    assert [run.name for run in found.without] == ["bm25"] and found.num_left_out == 0
+    assert universal.over(found).endswith("Without a mean, as it lacks some of them: bm25.")
+    assert universal.by_score(runs)[-1].name == "bm25"
+    assert universal.universal_scores(make_runs(models[:2])).keys == [("Find", "test", "en")]
+
+
 def test_the_best_comes_first(make_results):
     assert [run.name for run in universal.by_score(runs_of(make_results))] == ["large", "other", "small", "floor"]

@@ -14,11 +14,15 @@ ID, TITLE = "universal", "Universal score and size"
 
 @dataclass(frozen=True)
 class Universal:
-    """Each run's universal score over `keys`, which all runs have; `num_left_out` others were not common."""
+    """Each run's universal score over `keys`, which all runs have; `num_left_out` others were not common.
+
+    Baselines that cannot do all of it are in `without`: a lexical one would narrow everyone's mean to retrieval.
+    """
 
     keys: Sequence[Key]
     num_left_out: int
     rows: Sequence[tuple[Run, Mean]]
+    without: Sequence[Run] = ()
 
     @property
     def best(self) -> Run:
@@ -27,17 +31,27 @@ class Universal:
 
 
 def universal_scores(runs: Sequence[Run]) -> Universal | None:
-    """The mean over task types, then tasks, then subsets, of what all `runs` have; None where that is nothing."""
-    keys = common_keys(runs)
-    means = [(run, mean_by_type(run.scores[key] for key in keys)) for run in runs]
+    """The mean over task types, then tasks, then subsets, of what all `runs` have; None where that is nothing.
+
+    Baselines do not decide what that is where there is any other model.
+    """
+    keys = common_keys([run for run in runs if not _is_baseline(run)] or runs)
+    without = [run for run in runs if not all(key in run.scores for key in keys)]
+    means = [(run, mean_by_type(run.scores[key] for key in keys)) for run in runs if run not in without]
     rows = [(run, mean) for run, mean in means if mean is not None]
-    return Universal(keys, len(all_keys(runs)) - len(keys), rows) if rows else None
+    return Universal(keys, len(all_keys(runs)) - len(keys), rows, without) if rows else None
+
+
+def _is_baseline(run: Run) -> bool:
+    return run.model.name.startswith("baseline/")
 
 
 def by_score(runs: Sequence[Run]) -> list[Run]:
     """The runs, the highest universal score first; as given where there is none."""
     universal = universal_scores(runs)
-    return [run for run, _ in sorted(universal.rows, key=lambda row: -row[1].value)] if universal else list(runs)
+    if universal is None:
+        return list(runs)
+    return [run for run, _ in sorted(universal.rows, key=lambda row: -row[1].value)] + list(universal.without)
 
 
 def over(universal: Universal) -> str:
@@ -45,7 +59,9 @@ def over(universal: Universal) -> str:
     tasks = count(len({task for task, _, _ in universal.keys}), "task")
     text = f"Means are over {tasks} ({count(len(universal.keys), 'task subset')}) that every model here has"
     if universal.num_left_out:
-        return f"{text}; {count(universal.num_left_out, 'other subset')} left out because some model lacks them."
+        text += f"; {count(universal.num_left_out, 'other subset')} left out because some model lacks them"
+    if universal.without:
+        text += f". Without a mean, as it lacks some of them: {', '.join(run.name for run in universal.without)}"
     return f"{text}."
 
 
