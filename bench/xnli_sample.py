@@ -9,6 +9,7 @@ so its own code finds them here too, where the neutral rows are missing and the 
 
 import argparse
 import json
+from functools import cache
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ LABELS = {1: "entailment", 0: "contradiction"}
 """Of a folder's rows; mteb's own labels are 0, 1 (neutral) and 2 in this order."""
 
 
+@cache  # every language has as many
 def drawn(num_each: int) -> dict[str, set[int]]:
     """Which rows of each label mteb takes, counted within the label, where there are `num_each` of each."""
     import datasets

@@ -4,7 +4,7 @@
     udever eval runs/arms/* -o runs/results
     udever report runs/results -o runs/report
 
-Each is the seedling, finetuned for a minute at most on pairs from texts.jsonl: forty short statements in six languages,
+Each is the seedling, finetuned for a few seconds on pairs from texts.jsonl: forty short statements in six languages,
 each with a sentence that goes on from it, the same in other words, and a question that the two sentences answer. A
 symmetric pair is a statement and its other wording, an asymmetric one a question and the two sentences. The texts were
 written for this and stand in no evaluation set. Forty of them show how the figures are made, not what the languages are
@@ -68,7 +68,6 @@ def main() -> None:
     """Train every model that is not there yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/arms"))
-    parser.add_argument("--base", default=SEEDLING)
     options = parser.parse_args()
     for name, rows in arms().items():
         folder = options.output / name
@@ -77,7 +76,7 @@ def main() -> None:
         work = options.output.with_name(f"{options.output.name}-work") / name
         write_pairs(rows, work / "pairs.parquet")
         recipe = Recipe(
-            model=ModelSettings(base=options.base),
+            model=ModelSettings(base=SEEDLING),
             data=DataSettings(pairs=[str(work / "pairs.parquet")]),
             training=TRAINING,
             watch=WatchSettings(checkpoints=str(work / "checkpoints")),

@@ -36,9 +36,14 @@ def universal_scores(runs: Sequence[Run]) -> Universal | None:
     Baselines do not decide what that is where there is any other model.
     """
     keys = common_keys([run for run in runs if not _is_baseline(run)] or runs)
-    without = [run for run in runs if not all(key in run.scores for key in keys)]
-    means = [(run, mean_by_type(run.scores[key] for key in keys)) for run in runs if run not in without]
-    rows = [(run, mean) for run, mean in means if mean is not None]
+    rows: list[tuple[Run, Mean]] = []
+    without: list[Run] = []
+    for run in runs:
+        mean = mean_by_type(run.scores[key] for key in keys) if all(key in run.scores for key in keys) else None
+        if mean is None:
+            without.append(run)
+        else:
+            rows.append((run, mean))
     return Universal(keys, len(all_keys(runs)) - len(keys), rows, without) if rows else None
 
 

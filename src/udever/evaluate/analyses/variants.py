@@ -101,8 +101,8 @@ def section(runs: Sequence[Run], what: Comparison) -> Section:
         )
         return Section(what.id, what.title, missing=reason)
     text = [
-        "Runs of one panel are alike in every other label (family, size, tuning, kind, train language), and in that "
-        "alone; means are over the tasks they share."
+        "Runs of one panel are alike in every other label (family, size, tuning, kind, train language); what no label "
+        "says, such as the number of steps, may differ. Means are over the tasks they share."
     ]
     text += [f"{variants.title or 'All runs'}: {_said(variants)}." for variants in found]
     return Section(what.id, what.title, text, [draw(found, what)])
