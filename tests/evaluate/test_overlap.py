@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from udever.cli import app
-from udever.data.minhash import jaccard, shingles
+from udever.text.minhash import jaccard, shingles
 from udever.errors import DataError, RecipeError
 from udever.evaluate.overlap import normalise, overlap
 

@@ -3,7 +3,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udever.data.minhash import jaccard, shingles
+from udever.text.minhash import jaccard, shingles
 from udever.data.pairs import Pair
 from udever.mine.dedupe import MAX_SAME_ANCHOR, THRESHOLD, NearDuplicates, dedupe
 
