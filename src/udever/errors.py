@@ -13,8 +13,6 @@ Each message is one line: what was given, what was expected, what to do. The com
 exits with 2. A broken assumption of our own is an `assert`, never one of these.
 """
 
-import os
-
 
 class UdeverError(ValueError):
     """Base of all errors that the caller can mend."""
@@ -27,8 +25,8 @@ class DataError(UdeverError):
 class FileRefused(DataError):
     """A file is not read; `reason` says why without naming it, so that files can be counted by reason."""
 
-    def __init__(self, path: object, reason: str) -> None:
-        super().__init__(f"{os.fsencode(str(path)).decode(errors='replace')} {reason}")
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} {reason}")
         self.reason = reason
 
 

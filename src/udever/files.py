@@ -23,11 +23,11 @@ def open_regular(path: Path, *, root: Path | None = None, max_bytes: int | None 
         # What is opened is the path without links: a link put there in between is refused by O_NOFOLLOW.
         resolved = path.resolve(strict=True)
         if root is not None and not resolved.is_relative_to(root.resolve()):
-            raise FileRefused(path, "is a link out of its folder")
+            raise FileRefused(printable(path), "is a link out of its folder")
         _check(path, resolved.stat(), max_bytes)  # before opening, since opening some devices does something
         descriptor = os.open(resolved, _FLAGS | _NO_WAITING)
     except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
-        raise FileRefused(path, _reason(error)) from error
+        raise FileRefused(printable(path), _reason(error)) from error
     try:
         _check(path, os.fstat(descriptor), max_bytes)
         return os.fdopen(descriptor, "rb")
@@ -42,17 +42,22 @@ def read_regular(path: Path, *, root: Path | None = None, max_bytes: int) -> byt
         try:
             data = file.read(max_bytes + 1)
         except OSError as error:
-            raise FileRefused(path, _reason(error)) from error
+            raise FileRefused(printable(path), _reason(error)) from error
     if len(data) > max_bytes:
-        raise FileRefused(path, f"holds more than {max_bytes:,} bytes")
+        raise FileRefused(printable(path), f"holds more than {max_bytes:,} bytes")
     return data
+
+
+def printable(path: object) -> str:
+    """A path as text that can be written anywhere: bytes of a name that are no UTF-8 are escaped."""
+    return os.fsencode(str(path)).decode(errors="backslashreplace")
 
 
 def _check(path: Path, status: os.stat_result, max_bytes: int | None) -> None:
     if not stat.S_ISREG(status.st_mode):
-        raise FileRefused(path, "is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
+        raise FileRefused(printable(path), "is a folder" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
     if max_bytes is not None and status.st_size > max_bytes:
-        raise FileRefused(path, f"holds more than {max_bytes:,} bytes")
+        raise FileRefused(printable(path), f"holds more than {max_bytes:,} bytes")
 
 
 def _reason(error: OSError | RuntimeError) -> str:

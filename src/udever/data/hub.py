@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from udever.data.columns import choose_columns, normalise
-from udever.data.files import BATCH_ROWS, JSON_SUFFIXES, rename
+from udever.data.files import BATCH_ROWS, rename
+from udever.data.formats import pairs_format
 from udever.data.settings import DatasetSettings
 from udever.errors import DataError
 
@@ -33,7 +34,12 @@ def load_hub(settings: DatasetSettings, *, streaming: bool) -> Any:
 
 def stream_files(paths: list[Path]) -> Any:
     """Local files as a stream."""
-    kind = "json" if paths[0].suffix in JSON_SUFFIXES else "parquet"
+    kinds = sorted({pairs_format(path).kind for path in paths})
+    if kinds not in (["jsonl"], ["parquet"]):
+        raise DataError(
+            f"{paths[0]} cannot be streamed with {', '.join(kinds)} files; give Parquet or JSONL files alone"
+        )
+    kind = "json" if kinds == ["jsonl"] else "parquet"
     try:
         return _load(path=kind, data_files=[str(path) for path in paths], split="train", streaming=True)
     except DataError:

@@ -31,9 +31,6 @@ class Stream:
         self._where = f"dataset {settings.name!r}"
         self._batch_size = batch_size
         self._paths = find_files(settings) if settings.hub is None else []
-        suffixes = sorted({path.suffix for path in self._paths})
-        if len(suffixes) > 1:
-            raise DataError(f"{self._where} streams files of different types ({', '.join(suffixes)}); give one type")
         hub = settings.hub is not None
         self._whole = load_hub(settings, streaming=True) if hub else stream_files(self._paths)
         self._rewind()

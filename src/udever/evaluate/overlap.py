@@ -18,11 +18,11 @@ from unicodedata import category, normalize
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.text.minhash import MinHashIndex
 from udever.errors import DataError, RecipeError
 from udever.evaluate.eval_texts import Place, read_batches, read_eval_texts, texts_of
 from udever.evaluate.folder import SUFFIXES
 from udever.progress import progress_bar
+from udever.text.minhash import MinHashIndex
 
 THRESHOLD = 0.8
 MIN_CHARS = 25

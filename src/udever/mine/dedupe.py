@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.text.minhash import BAND_ROWS, NUM_HASHES, SURE_MARGIN, jaccard, shingles, signature
 from udever.data.pairs import Pair
 from udever.source.text import one_line
+from udever.text.minhash import BAND_ROWS, NUM_HASHES, SURE_MARGIN, jaccard, shingles, signature
 
 THRESHOLD = 0.8
 """Two texts whose shingles overlap by this Jaccard similarity or more are near duplicates."""

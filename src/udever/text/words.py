@@ -1,5 +1,6 @@
 """The words of a text, as every lexical comparison of this project sees them: search, BM25, snippets."""
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -55,7 +56,7 @@ def _words(text: str) -> Iterator[str]:
         if unspaced:
             letters = _letters().findall(unspaced)
             yield from letters
-            yield from (first + second for first, second in zip(letters, letters[1:], strict=False))
+            yield from (first + second for first, second in itertools.pairwise(letters))
         for name in [run] if len(run) <= MAX_WORD else run.split("_"):
             yield from _identifier(name.strip("_"))
 
