@@ -128,7 +128,7 @@ def test_a_stream_that_breaks_says_where(folder):
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="is not a file"):
         opened(stream("zz.jsonl"))
-    with pytest.raises(DataError, match="different types"):
+    with pytest.raises(DataError, match="streamed files are of jsonl, parquet"):
         opened(stream(["a.jsonl", "m.parquet"]))
 
 

@@ -37,7 +37,7 @@ def stream_files(paths: list[Path]) -> Any:
     kinds = sorted({pairs_format(path).kind for path in paths})
     if kinds not in (["jsonl"], ["parquet"]):
         raise DataError(
-            f"{paths[0]} cannot be streamed with {', '.join(kinds)} files; give Parquet or JSONL files alone"
+            f"{paths[0]}: streamed files are of {', '.join(kinds)}; give Parquet files or JSONL files alone"
         )
     kind = "json" if kinds == ["jsonl"] else "parquet"
     try:

@@ -24,6 +24,7 @@ MAX_ROW_BYTES = 16 << 20
 _SHOWN_BYTES = 10_000  # of a row that is too large
 _BATCH_ROWS, _BATCH_BYTES = 1024, 64 << 20
 _SNIFFED = 8192
+_MAX_NULS = 20
 _CSV_FIELD = 2**31 - 1
 _AFTER_RETURN = re.compile(r"(?<=\r)(?!\n)")
 
@@ -102,8 +103,8 @@ class _Lines:
     def _refuse_binary(self, start: bytes) -> None:
         if start.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise DataError(f"{printable(self.path)} is UTF-16; convert it to UTF-8 (iconv -f UTF-16 -t UTF-8)")
-        if b"\0" in start:
-            raise DataError(f"{printable(self.path)} is no text: it holds NUL bytes; check its name and its format")
+        if start.count(0) * _MAX_NULS > len(start):  # a stray one may stand in a text
+            raise DataError(f"{printable(self.path)} is no text but binary; check its name and its format")
 
 
 def _too_large(line: bytes | str) -> Broken:
@@ -265,13 +266,10 @@ def _csv_records(lines: _Lines) -> Iterator[tuple[int, Record]]:
         except StopIteration:
             break
         except (csv.Error, _Unfit) as error:
+            is_open = len(feed.taken) > 1 or "end of data" in str(error)
             line, raw = feed.give_back()
             rows = csv.reader(feed, strict=True)
-            why = (
-                "a quote is opened and not closed"
-                if isinstance(error, _Unfit) or "end of data" in str(error)
-                else error
-            )
+            why = "a quote is opened and not closed" if is_open or isinstance(error, _Unfit) else error
             if names is None:
                 raise DataError(f"{printable(lines.path)} has no header line: {why}") from error
             yield number, Broken(_escaped(raw).rstrip("\r\n"), f"not CSV at line {line + 1}: {why}")
