@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from udever.data.columns import choose_columns, column_type, normalise
+from udever.data.columns import Blanks, choose_columns, column_type, normalise
 from udever.data.formats import Format, pairs_format
 from udever.data.records import Broken, batch_rows, read_file
 from udever.errors import DataError
@@ -23,12 +23,13 @@ _NAMES = {"parquet": "Parquet", "jsonl": "JSON lines", "csv": "CSV", "tsv": "TSV
 
 
 def read_batches(
-    path: str | Path, mapping: Mapping[str, str] | None = None, *, others: bool = True
+    path: str | Path, mapping: Mapping[str, str] | None = None, *, others: bool = True, keep_empty: bool = False
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a file as normalised batches (`columns.normalise`).
 
-    `mapping` names the file's column for a column of pairs; `others=False` reads no column besides. Raises DataError
-    in one line for a file that is none or is broken, a missing column, and a bad row, which it names.
+    `mapping` names the file's column for a column of pairs; `others=False` reads no column besides. Rows with an
+    empty side are given all the same: after the last row DataError names all of them, unless `keep_empty`. Raises
+    DataError in one line for a file that is none or is broken, a missing column, and a bad row, which it names.
     """
     path = Path(path)
     if not path.is_file():
@@ -40,9 +41,11 @@ def read_batches(
     def choose(available: list[str]) -> dict[str, str]:
         return choose_columns(available, mapping or {}, str(path), others=others)
 
+    blanks = Blanks(str(path), skip=keep_empty)
     for batch in read(path, form, choose):
-        yield normalise(batch, str(path), first)
+        yield normalise(batch, str(path), first, blanks)
         first += batch.num_rows
+    blanks.check()
 
 
 def size_in_memory(path: Path) -> int:

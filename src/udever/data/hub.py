@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from udever.data.columns import choose_columns, normalise
+from udever.data.columns import Blanks, choose_columns, normalise
 from udever.data.files import BATCH_ROWS, rename
 from udever.data.formats import pairs_format
 from udever.data.settings import DatasetSettings
@@ -53,15 +53,19 @@ def one_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def hub_batches(dataset: Any, mapping: Mapping[str, str], where: str) -> Callable[[], Iterator[pa.RecordBatch]]:
+def hub_batches(
+    dataset: Any, mapping: Mapping[str, str], where: str, *, keep_empty: bool = False
+) -> Callable[[], Iterator[pa.RecordBatch]]:
     """A function that reads all rows of a downloaded data set as normalised batches."""
 
     def read() -> Iterator[pa.RecordBatch]:
         chosen = choose_columns(dataset.column_names, mapping, where)
         first = 0
+        blanks = Blanks(where, skip=keep_empty)
         for table in dataset.with_format("arrow").iter(BATCH_ROWS):
             for batch in table.combine_chunks().to_batches():
-                yield normalise(rename(batch, chosen), where, first)
+                yield normalise(rename(batch, chosen), where, first, blanks)
                 first += batch.num_rows
+        blanks.check()
 
     return read
