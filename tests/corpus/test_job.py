@@ -186,7 +186,7 @@ def test_no_texts_and_vanished_files_leave_what_is_done(corpus, fake_step, texts
     reading = Reading([str(tmp_path / "in")], window_rows=10)
     listed = reading.sources()
     other.unlink()
-    vanished = type("Listed", (Reading,), {"sources": lambda self: listed})([str(tmp_path / "in")])
+    vanished = type("Listed", (Reading,), {"sources": lambda self, skipped=None: listed})([str(tmp_path / "in")])
     with pytest.raises(DataError, match=r"b\.jsonl is gone"):
         run_job(fake_step(), vanished, tmp_path / "out", show_progress=False)
     assert len(corpus.read(tmp_path / "out")) == 50
