@@ -37,8 +37,8 @@ from udever.index.search import top_k
 from udever.index.store import FileRecord, Row, Where, digest_of
 from udever.index.tune import tune
 from udever.index.update import Settings, update_index
-from udever.index.words import words
 from udever.source.chunks import Chunk
+from udever.text.words import words
 
 RECALL_GOAL, LATENCY_GOAL_MS, UNCHANGED_GOAL_S = 0.95, 10.0, 2.0
 _CHUNKS_PER_FILE = 40

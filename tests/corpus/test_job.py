@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -185,7 +186,7 @@ def test_no_texts_and_vanished_files_leave_what_is_done(corpus, fake_step, texts
     reading = Reading([str(tmp_path / "in")], window_rows=10)
     listed = reading.sources()
     other.unlink()
-    vanished = type("Listed", (Reading,), {"sources": lambda self: listed})([str(tmp_path / "in")])
+    vanished = type("Listed", (Reading,), {"sources": lambda self, skipped=None: listed})([str(tmp_path / "in")])
     with pytest.raises(DataError, match=r"b\.jsonl is gone"):
         run_job(fake_step(), vanished, tmp_path / "out", show_progress=False)
     assert len(corpus.read(tmp_path / "out")) == 50
@@ -325,3 +326,20 @@ def test_search_reads_the_shards(embedders, corpus, texts, tmp_path):
     corpus.run(EmbedStep(embedder), corpus.jsonl(tmp_path / "a.jsonl", texts), tmp_path / "out")
     hits = search_files(embedder, tmp_path / "out", texts[17], 70)
     assert len(hits) == 70 and {hit.id for hit in hits} == {f"t{row}" for row in range(70)}
+
+
+def test_what_a_folder_holds_besides_is_told(tmp_path, fake_step):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.txt").write_text("x\n")
+    (tmp_path / "in" / "b.md").write_text("y\n")
+    done = run_job(fake_step(), Reading([str(tmp_path / "in")]), tmp_path / "out", show_progress=False)
+    assert done.skipped == {"file: .md, not read in folders": 1}
+
+
+def test_an_input_whose_name_is_no_utf8(tmp_path, fake_step):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    (folder / os.fsdecode(b"caf\xe9.txt")).write_text("x\n")
+    done = run_job(fake_step(), Reading([str(folder)]), tmp_path / "out", show_progress=False)
+    assert done.num_rows == 1 and not done.num_failed
+    assert audit(tmp_path / "out").whole

@@ -1,5 +1,8 @@
 import gzip
 import json
+import os
+from collections import Counter
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,13 +12,16 @@ from hypothesis import strategies as st
 
 from udever.corpus.inputs import find_sources
 from udever.corpus.rows import BadRow, Columns, Row, read_rows
+from udever.data.formats import text_format
 from udever.errors import DataError
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda text: text.strip())
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(
+    lambda text: text.strip()
+)
 
 
 def pack(path, content):
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         content = gzip.compress(content)
     elif path.suffix == ".zst":
         content = pa.compress(content, codec="zstd", asbytes=True)
@@ -28,18 +34,17 @@ def jsonl(path, records):
 
 
 def parquet(path, records):
-    pq.write_table(pa.Table.from_pylist(records), path)
+    with path.open("wb") as file:
+        pq.write_table(pa.Table.from_pylist(records), file)
     return path
 
 
-def separated(path, records):
+def quoted(path, records):
     import csv
     import io
 
     out = io.StringIO()
-    writer = csv.DictWriter(
-        out, list(records[0]), delimiter="\t" if ".tsv" in path.name else ",", quoting=csv.QUOTE_ALL
-    )
+    writer = csv.DictWriter(out, list(records[0]), quoting=csv.QUOTE_ALL)
     writer.writeheader()
     writer.writerows(records)
     return pack(path, out.getvalue().encode())
@@ -57,10 +62,10 @@ WRITERS = [
     ("a.jsonl", jsonl),
     ("a.jsonl.gz", jsonl),
     ("a.jsonl.zst", jsonl),
+    ("a.JSONL", jsonl),
     ("a.parquet", parquet),
-    ("a.csv", separated),
-    ("a.tsv", separated),
-    ("a.csv.gz", separated),
+    ("a.csv", quoted),
+    ("a.csv.gz", quoted),
     ("saved", dataset),
 ]
 FILES = [pair for pair in WRITERS if pair[0] != "saved"]
@@ -70,7 +75,7 @@ def rows_of(path, **columns):
     return [row for source in find_sources([str(path)]) for row in read_rows(source, Columns(**columns))]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=15, deadline=None)
 @given(texts=st.lists(TEXT, min_size=1, max_size=5))
 @pytest.mark.parametrize(("name", "store"), FILES)
 def test_any_text_comes_back(tmp_path, name, store, texts):
@@ -136,6 +141,73 @@ def test_broken_rows_of_csv_are_only_themselves(tmp_path):
     assert [row.number for row in rows] == [0, 1, 2, 3, 4]
     assert "3 fields; the header has 2" in rows[1].reason and "not CSV" in rows[2].reason
     assert rows[3].text == "\udcff"  # no UTF-8: the survey refuses it
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        ('2,"never closed', "not CSV at line 3: a quote is opened and not closed"),
+        ('2,"closed"badly', "not CSV at line 3: ',' expected after"),
+        ("2,too,many", "3 fields; the header has 2"),
+    ],
+)
+@pytest.mark.parametrize("after", ['3,c\n4,"d, e"\n5,f', "3,c\n4,d\n5,f", '3,"c"\n4,"d\ne"\n5,f'])
+def test_a_bad_line_of_csv_fails_where_it_stands_and_takes_nothing_with_it(tmp_path, bad, reason, after):
+    (tmp_path / "a.csv").write_text(f"id,text\n1,a\n{bad}\n{after}\n")
+    first, failed, *rest = rows_of(tmp_path / "a.csv")
+    assert first.text == "a" and failed.text == bad and failed.reason.startswith(reason)
+    assert [row.id for row in rest] == ["3", "4", "5"] and rest[2].text == "f"
+
+
+def test_tabs_alone_separate_in_tsv(tmp_path):
+    lines = ["id\ttext", '1\t"never closed', '2\tsaid "so"', "3\ttoo\tmany", "4\t\t", "", '"5"\t"x"']
+    (tmp_path / "a.tsv").write_text("\r\n".join(lines))
+    rows = rows_of(tmp_path / "a.tsv")
+    assert [(row.id, row.text) for row in rows if isinstance(row, Row)] == [
+        ("1", '"never closed'),
+        ("2", 'said "so"'),
+        ('"5"', '"x"'),
+    ]
+    assert [(row.number, row.text) for row in rows if isinstance(row, BadRow)] == [(2, "3\ttoo\tmany"), (3, "4\t\t")]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.sampled_from(["1", "", "ab"]), st.text('a"\u20ac ', max_size=6)), max_size=8),
+    ragged=st.lists(st.booleans(), min_size=8, max_size=8),
+)
+@pytest.mark.parametrize("name", ["a.tsv", "a.TSV.GZ", "a.jsonl", "a.ndjson.gz", "a.csv", "a.parquet", "a.pq"])
+def test_what_goes_in_comes_out_or_is_told(tmp_path, name, rows, ragged):
+    """Texts come back as they are; those that are empty, and rows with a field too many, as failed rows."""
+    path = tmp_path / name
+    kind = name.lower().split(".")[1]
+    if kind in ("jsonl", "ndjson"):
+        jsonl(path, [{"key": key, "text": text} for key, text in rows])
+    elif kind in ("parquet", "pq"):
+        pq.write_table(pa.table({"text": pa.array([text for _, text in rows], pa.string())}), path)
+    elif kind == "csv":
+        quoted(path, [{"key": "k", "text": "t"}] + [{"key": key, "text": text} for key, text in rows])
+        rows = [("k", "t"), *rows]
+    else:
+        lines = [[*row, "more"] if extra else row for row, extra in zip(rows, ragged, strict=False)]
+        pack(path, "\n".join("\t".join(line) for line in [("key", "text"), *lines]).encode())
+        texts = [text for (_, text), extra in zip(rows, ragged, strict=False) if text.strip() and not extra]
+        found = rows_of(path)
+        assert len(found) == len(rows) and [row.text for row in found if isinstance(row, Row)] == texts
+        return
+    found = rows_of(path)
+    assert len(found) == len(rows)
+    assert [row.text for row in found] == [text for _, text in rows]
+    assert [isinstance(row, Row) for row in found] == [bool(text.strip()) for _, text in rows]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+@given(lines=st.lists(st.text('a",', max_size=7), max_size=8))
+def test_no_character_of_a_csv_file_is_lost(tmp_path, lines):
+    """Whatever the quotes: the letters of all rows, good and failed, are those of the file."""
+    (tmp_path / "a.csv").write_text("text\n" + "".join(line + "\n" for line in lines))
+    found = "".join(row.text for row in rows_of(tmp_path / "a.csv"))
+    assert found.count("a") == sum(line.count("a") for line in lines)
 
 
 def test_a_csv_without_header(tmp_path):
@@ -211,7 +283,7 @@ def test_a_hub_dataset_is_streamed(monkeypatch):
         ([], "no input was given"),
         (["none.txt"], "none.txt does not exist"),
         (["*.nothing"], "no file matches"),
-        (["."], "holds no .parquet"),
+        (["."], r"holds no files that are read \(.parquet"),
         (["a.jsonl", "a.jsonl"], "two inputs are called a.jsonl"),
     ],
 )
@@ -221,3 +293,114 @@ def test_inputs_that_are_not_there(tmp_path, monkeypatch, given, message):
         jsonl(tmp_path / "a.jsonl", [{"text": "x"}])
     with pytest.raises(DataError, match=message):
         find_sources(given)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "packing"),
+    [
+        ("a.CSV", "csv", ""),
+        ("a.JSONL.GZ", "jsonl", "gz"),
+        ("a.ndjson", "jsonl", ""),
+        ("a.v2.Tsv.zst", "tsv", "zst"),
+        ("a.TXT", "txt", ""),
+        ("a.Parquet", "parquet", ""),
+        ("README", "txt", ""),
+        ("notes.md.gz", "txt", "gz"),
+    ],
+)
+def test_names_tell_formats_without_case(name, kind, packing):
+    form = text_format(Path(name))
+    assert (form.kind, form.packing) == (kind, packing)
+
+
+@pytest.mark.parametrize("name", ["a.xlsx", "a.ARROW", "a.parquet.gz", "a.tar.gz", "a.xml", "a.csv.bz2"])
+def test_a_structure_that_is_not_read_is_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(b"text\nx\n")
+    with pytest.raises(DataError, match=f"{name} is a .* file that is not read"):
+        find_sources([str(tmp_path / name)])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("text\n".encode("utf-16"), "is UTF-16"), (b"\0\1" * 50, "binary"), (b'[\n{"text": 1}\n]', "JSON array")],
+)
+def test_a_file_of_another_content_is_refused(tmp_path, content, message):
+    (tmp_path / "a.jsonl").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        rows_of(tmp_path / "a.jsonl")
+
+
+def test_what_a_folder_holds_besides_is_counted(tmp_path):
+    root = tmp_path / "in"
+    (root / ".hidden").mkdir(parents=True)
+    jsonl(root / "a.NDJSON", [{"text": "x"}])
+    jsonl(tmp_path / "secret.jsonl", [{"text": "y"}])
+    for name in ("b.md", "c.MD", "config.json", ".d.jsonl", "README"):
+        (root / name).write_text("{}")
+    (root / "out.jsonl").symlink_to("../secret.jsonl")
+    (root / "in.jsonl").symlink_to("a.NDJSON")
+    (root / "up").symlink_to("..")
+    os.mkfifo(root / "e.csv")
+    skipped = Counter()
+    assert [source.name for source in find_sources([str(root)], skipped=skipped)] == ["a.NDJSON", "in.jsonl"]
+    assert skipped == {
+        "file: .md, not read in folders": 2,
+        "file: .json, not read in folders": 1,
+        "file: without a suffix, not read in folders": 1,
+        "file: hidden": 1,
+        "folder: hidden": 1,
+        "folder: symbolic link": 1,
+        "file: is a link out of its folder": 1,
+        "file: is not a regular file": 1,
+    }
+    skipped = Counter()
+    assert [source.name for source in find_sources([str(root / "*.jsonl")], skipped=skipped)] == ["in.jsonl"]
+    assert skipped == {"file: hidden": 1, "file: is a link out of its folder": 1}
+    with pytest.raises(DataError, match="is not a regular file"):
+        find_sources([str(root / "e.csv")])
+
+
+def test_a_name_that_is_no_utf8_is_escaped(tmp_path):
+    for name in (b"caf\xe9.jsonl", b"caf\xe9.parquet"):
+        path = tmp_path / os.fsdecode(name)
+        (jsonl if path.suffix == ".jsonl" else parquet)(path, [{"text": "x"}])
+    assert [(row.source, row.text) for row in rows_of(tmp_path)] == [
+        ("caf\\xe9.jsonl", "x"),
+        ("caf\\xe9.parquet", "x"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.txt", "a.csv", "a.tsv"])
+def test_a_line_that_is_too_large_is_only_itself(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("udever.data.records.MAX_ROW_BYTES", 1000)
+    lines = {"jsonl": '{{"text": "{}"}}', "csv": "{}", "tsv": "{}", "txt": "{}"}
+    line = lines[name.split(".")[1]]
+    content = [line.format(text) for text in ("x", "long" * 1000, "y")]
+    pack(tmp_path / name, "\n".join(["text"] * (line == "{}" and "txt" not in name) + content).encode())
+    rows = rows_of(tmp_path / name)
+    assert [type(row) for row in rows] == [Row, BadRow, Row]
+    assert rows[2].text == "y" and rows[1].reason.startswith("larger than 1,000 bytes")
+    assert "longlong" in rows[1].text
+
+
+def test_a_text_of_parquet_that_is_too_large_is_only_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr("udever.data.records.MAX_ROW_BYTES", 1000)
+    rows = rows_of(parquet(tmp_path / "a.parquet", [{"text": "x"}, {"text": "long" * 1000}, {"text": "y"}]))
+    assert [type(row) for row in rows] == [Row, BadRow, Row]
+
+
+@pytest.mark.parametrize("name", ["a.txt.gz", "a.csv.zst", "a.jsonl.gz"])
+def test_a_file_that_expands_too_far_gives_what_came_before(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("udever.data.unpack.FREE_BYTES", 1 << 20)
+    record = '{"text": "x"}\n' if "jsonl" in name else "text\n"
+    pack(tmp_path / name, (record + record * 2_000_000).encode())
+    *good, last = rows_of(tmp_path / name)
+    assert good and all(isinstance(row, Row) for row in good) and len(good) < 2_000_000
+    assert isinstance(last, BadRow) and "unpacks to more than 200 times its size" in last.reason
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.dictionary(pa.int32(), pa.binary())])
+def test_binary_columns_that_hold_text_are_read(tmp_path, kind):
+    values = pa.array([b"x", "é".encode(), b"\xff"], pa.binary()).cast(kind)
+    pq.write_table(pa.table({"text": values}), tmp_path / "a.parquet")
+    assert [row.text for row in rows_of(tmp_path / "a.parquet")] == ["x", "é", "\udcff"]

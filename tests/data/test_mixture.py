@@ -317,7 +317,7 @@ def test_rows_stay_in_arrow(folder, monkeypatch):
         (lambda: write_pairs(some_pairs("x", 5, split="held_out"), "gone.parquet"), "'gone' holds 0 of its 5 rows"),
         (
             lambda: write_pairs([Pair("a", "b"), Pair("c", " ")], "gone.parquet"),
-            "gone.parquet row 1: 'positive' is empty",
+            "gone.parquet: 'positive' is empty in 1 of 2 rows (row 1)",
         ),
         (lambda: pq.write_table(pa.table({"anchor": [1], "positive": ["a"]}), "gone.parquet"), "'anchor' is int64"),
     ],
@@ -372,3 +372,13 @@ def test_what_is_asked_of_the_hub(folder, monkeypatch):
             opened(DatasetSettings(hub="org/name", config="en", hub_split="dev", revision="abc", streaming=streaming))
     asked = {"path": "org/name", "name": "en", "split": "dev", "revision": "abc"}
     assert seen == [{**asked, "streaming": False}, {**asked, "streaming": True}]
+
+
+def test_rows_without_a_side_are_left_out_on_request_and_counted(folder):
+    pairs = some_pairs("x", 6)
+    write_pairs([*pairs, Pair("q", " "), Pair("", "a")], "gone.parquet")
+    mixture = opened(DatasetSettings(path="gone.parquet", skip_empty=True))
+    assert mixture.num_pairs == 6
+    assert mixture.describe()[0].num_empty == 2
+    with pytest.raises(DataError, match=r"'anchor' is empty in 1 of 8 rows \(row 7\), 'positive' is empty in 1 of 8"):
+        opened(DatasetSettings(path="gone.parquet"))

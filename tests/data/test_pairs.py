@@ -79,10 +79,10 @@ def test_a_null_where_a_default_is_meant(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({"anchor": "", "positive": "b"}, "row 1: 'anchor' is empty"),
-        ({"anchor": "a", "positive": " \n"}, "row 1: 'positive' is empty"),
-        ({"anchor": " " * 40, "positive": "b"}, "row 1: 'anchor' is empty"),
-        ({"anchor": "a", "positive": None}, "row 1: 'positive' is empty"),
+        ({"anchor": "", "positive": "b"}, r"'anchor' is empty in 1 of 2 rows \(row 1\)"),
+        ({"anchor": "a", "positive": " \n"}, r"'positive' is empty in 1 of 2 rows \(row 1\)"),
+        ({"anchor": " " * 40, "positive": "b"}, r"'anchor' is empty in 1 of 2 rows \(row 1\)"),
+        ({"anchor": "a", "positive": None}, r"'positive' is empty in 1 of 2 rows \(row 1\)"),
         ({"anchor": "a", "positive": 7}, "row 1: 'positive' is int"),
         ({"anchor": "a \ud800", "positive": "b"}, "row 1: 'anchor' has a lone surrogate"),
         ({"anchor": "a", "positive": "b", "kind": "both", "split": "train"}, "row 1: kind is 'both'"),
@@ -192,7 +192,7 @@ def test_a_row_is_counted_across_batches(tmp_path):
     rows = [{"anchor": "a", "positive": "" if i == 8200 else "p"} for i in range(8300)]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
     for path in (write_jsonl(tmp_path / "p.jsonl", *rows), tmp_path / "p.parquet"):
-        with pytest.raises(DataError, match="row 8200: 'positive'"):
+        with pytest.raises(DataError, match=r"'positive' is empty in 1 of 8,300 rows \(row 8200\)"):
             read_pairs(path)
 
 
@@ -216,11 +216,65 @@ def test_a_parquet_file_broken_in_the_middle(tmp_path):
 
 def test_a_line_that_is_no_object_is_named(tmp_path):
     path = tmp_path / "p.jsonl"
-    for line, says in (('{"anchor": "a"', "line 3"), ("[1]", "line 3 is list"), ("[" * 200_000, "line 3")):
+    for line, says in (('{"anchor": "a"', "line 3"), ("[1]", "line 3: no JSON object"), ("[" * 200_000, "line 3")):
         path.write_text('{"anchor": "a", "positive": "b"}\n\n' + line + "\n")
         with pytest.raises(DataError, match=f"cannot be read as JSON lines: {says}") as caught:
             read_pairs(path)
         assert "\n" not in str(caught.value)
     path.write_bytes(b'{"anchor": "a", "positive": "b"}\n{"anchor": "\xff", "positive": "b"}\n')
-    with pytest.raises(DataError, match="no valid UTF-8"):
+    with pytest.raises(DataError, match="line 2: not UTF-8"):
         read_pairs(path)
+
+
+def test_all_missing_answers_are_told_at_once(tmp_path):
+    rows = [{"anchor": "a", "positive": None if i % 3000 == 7 else "p"} for i in range(10_000)]
+    rows[5]["anchor"] = " "
+    path = write_jsonl(tmp_path / "p.jsonl", *rows)
+    with pytest.raises(DataError) as caught:
+        read_pairs(path)
+    assert str(caught.value) == (
+        f"{path}: 'anchor' is empty in 1 of 10,000 rows (row 5), 'positive' is empty in 4 of 10,000 rows (rows 7, "
+        "3007, 6007, 9007); fill them in, or leave them out by skip_empty = true in the recipe's dataset"
+    )
+
+
+CELL = st.text("ab\"' \u20ac", min_size=1, max_size=6).filter(str.strip)
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.TSV", "p.tsv.gz", "p.ndjson", "p.JSONL.gz", "p.parquet", "bin.parquet"])
+@given(rows=st.lists(st.tuples(CELL, CELL, st.none() | CELL), min_size=1, max_size=6))
+def test_pairs_of_every_format_come_back(folder, name, rows):
+    import csv
+    import gzip
+    import io
+
+    path, kind = folder / name, name.lower().split(".")[1]
+    names = ("anchor", "positive", "label")
+    if kind == "parquet":
+        of = pa.binary() if "bin" in name else pa.string()
+        columns = [pa.array(column, pa.string()).cast(of) for column in zip(*rows, strict=True)]
+        pq.write_table(pa.table(dict(zip(names, columns, strict=True))), path)
+    else:
+        out = io.StringIO()
+        if kind == "csv":
+            csv.writer(out).writerows([names, *rows])
+        elif kind == "tsv":
+            out.writelines("\t".join(cell or "" for cell in row) + "\n" for row in [names, *rows])
+        else:
+            out.writelines(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
+        content = out.getvalue().encode()
+        path.write_bytes(gzip.compress(content) if name.lower().endswith("gz") else content)
+    assert read_pairs(path) == [Pair(anchor, positive, label=label) for anchor, positive, label in rows]
+
+
+@pytest.mark.parametrize("name", ["p.txt", "p.xlsx", "p.md", "p", "p.parquet.gz"])
+def test_a_type_that_holds_no_pairs_is_refused(tmp_path, name):
+    (tmp_path / name).write_text("anchor,positive\na,b\n")
+    with pytest.raises(DataError, match="is of a type that holds no pairs"):
+        read_pairs(tmp_path / name)
+
+
+def test_a_bad_row_of_csv_is_named(tmp_path):
+    (tmp_path / "p.csv").write_text('anchor,positive\na,b\na,"b\nc,d\n')
+    with pytest.raises(DataError, match="cannot be read as CSV: row 1: not CSV at line 3: a quote is opened"):
+        read_pairs(tmp_path / "p.csv")

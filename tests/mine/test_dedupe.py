@@ -3,9 +3,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udever.data.minhash import jaccard, shingles
 from udever.data.pairs import Pair
 from udever.mine.dedupe import MAX_SAME_ANCHOR, THRESHOLD, NearDuplicates, dedupe
+from udever.text.minhash import jaccard, shingles
 
 WORDS = st.lists(st.sampled_from(["alpha", "beta", "gamma", "delta", "epsilon", "zeta"]), min_size=1, max_size=12)
 ROWS = st.lists(

@@ -187,3 +187,14 @@ def test_ids_of_a_text_give_what_the_text_gives(bpe, text, limit):
 def test_a_special_token_among_ids_is_refused(token, bpe):
     with pytest.raises(TextError, match=f"row 1 holds the special token {token}"):
         TextTokenizer(bpe, contract(99)).encode_ids([[20], [20, token]], "query")
+
+
+def test_of_a_text_far_too_long_only_the_beginning_is_tokenised_and_the_cut_is_told(bpe):
+    tokenizer = TextTokenizer(bpe, contract(max_length=16))
+    spaces = " " * 2_000_000
+    short, long, hidden = "a b", "word " * 1_000_000, "a" + spaces + "b"
+    tokenized = tokenizer.encode([short, long, hidden], "document")
+    assert tokenized.truncation.truncated.tolist() == [False, True, True]
+    assert (tokenized.truncation.num_tokens < 5_000).all()
+    assert tokenized.ids[1] == tokenizer.encode(["word " * 100], "document").ids[0]
+    assert tokenizer.explain(hidden, "document").cut.endswith(" b")

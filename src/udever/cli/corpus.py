@@ -66,6 +66,8 @@ def report(output: Path, summary: "Summary", what: str) -> None:
         f"{what}, {summary.num_tokens:,} tokens, {rate:,.0f} tokens/s, {summary.num_shards_made:,} shards written",
         highlight=False,
     )
+    for reason, count in sorted(summary.skipped.items()):
+        out.print(f"  left out {count:,}  {reason}", highlight=False, markup=False)
     if summary.num_failed:
         typer.echo(f"{summary.num_failed:,} rows failed: {output / 'failed.parquet'} says which and why", err=True)
     if summary.duplicate_ids:

@@ -6,7 +6,8 @@ from typing import Any
 
 from udever.corpus.folder import MANIFEST, read_manifest
 from udever.corpus.inputs import Source, find_sources
-from udever.corpus.rows import BadRow, Broken, Columns, read_records, read_rows
+from udever.corpus.rows import BadRow, Columns, read_records, read_rows
+from udever.data.records import Broken
 from udever.errors import DataError
 
 
@@ -26,7 +27,7 @@ def columns_beside(
     if not inputs or not wanted:
         return {}
     sources = find_sources(inputs, split)
-    if any(source.kind == "hub" for source in sources):
+    if any(source.is_hub for source in sources):
         return {}
     left = set(ids)
     found: dict[str, dict[str, Any]] = {}

@@ -55,7 +55,7 @@ class Manifest:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps({"format": FORMAT, **content}, indent=1, ensure_ascii=False) + "\n")
+        temporary.write_text(json.dumps({"format": FORMAT, **content}, indent=1) + "\n")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

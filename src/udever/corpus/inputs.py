@@ -1,87 +1,136 @@
 """What a job reads: files, folders, globs and `datasets` become one list of sources in a fixed order."""
 
+import os
 import re
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from glob import has_magic
 from pathlib import Path
 
-from udever.errors import DataError
+from udever.data.formats import READ, Format, format_of, text_format
+from udever.errors import DataError, FileRefused
+from udever.files import open_regular, printable
 
-_PACKED = (".gz", ".zst")
-_FORMATS = (".parquet", ".jsonl", ".csv", ".tsv", ".txt")
+_JOBS = ("job.json", "_job.json", ".job.json")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One file, saved dataset or hub dataset. `name` is what rows and messages call it.
+    """One file, saved dataset or hub dataset. `name` is what rows and messages call it; always valid UTF-8.
 
-    `kind` is its format's suffix without packing, "dataset" or "hub". `alone` says that it is the job's
-    only source by the way it was asked for, so that row numbers suffice as ids.
+    `format` is None for a dataset, `is_hub` says that it is on a hub. `alone` says that it is the job's only
+    source by the way it was asked for, so that row numbers suffice as ids. `root` is the folder that was
+    given instead of the file: a link that leaves it is not followed.
     """
 
     name: str
     location: str
-    kind: str
+    format: Format | None
     alone: bool
     split: str | None = None
+    is_hub: bool = False
+    root: str | None = None
 
     @property
-    def packing(self) -> str:
-        """ ".gz", ".zst" or nothing."""
-        suffix = Path(self.location).suffix
-        return suffix if suffix in _PACKED else ""
-
-
-def file_kind(path: Path) -> str:
-    """The format a file's name tells; every name that tells none is lines of text."""
-    suffix = Path(path.stem).suffix if path.suffix in _PACKED else path.suffix
-    return suffix if suffix in _FORMATS else ".txt"
-
-
-def _is_readable(path: Path) -> bool:
-    """Whether a file inside a folder is taken for input."""
-    suffix = Path(path.stem).suffix if path.suffix in _PACKED else path.suffix
-    return suffix in _FORMATS
+    def shown(self) -> str:
+        """The location for messages."""
+        return printable(self.location)
 
 
 def _is_saved_dataset(path: Path) -> bool:
     return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
 
 
-def _shown(root: Path, pattern: str) -> list[Path]:
-    """Files under `root` that match, by name; hidden ones, and those in hidden folders, are left out."""
-    found = (file for file in root.glob(pattern) if file.is_file())
-    return sorted(file for file in found if not any(p.startswith(".") for p in file.relative_to(root).parts))
+def _walk(root: Path, skipped: Counter[str]) -> Iterator[Path]:
+    """Every file below `root` by name, without hidden ones and those in hidden or linked folders."""
+
+    def refused(error: OSError) -> None:
+        skipped["folder: cannot be read"] += 1
+
+    for folder, names, files in os.walk(root, onerror=refused):
+        kept = []
+        for name in sorted(names):
+            if name.startswith("."):
+                skipped["folder: hidden"] += 1
+            elif (Path(folder) / name).is_symlink():
+                skipped["folder: symbolic link"] += 1
+            else:
+                kept.append(name)
+        names[:] = kept
+        for name in files:
+            if name.startswith("."):
+                skipped["file: hidden"] += 1
+            else:
+                yield Path(folder) / name
 
 
-def _folder(path: Path, split: str | None) -> list[Source]:
+def _usable(root: Path, file: Path, skipped: Counter[str]) -> bool:
+    """Whether a file that was not named itself can be opened; counted if not."""
+    try:
+        open_regular(file, root=root).close()
+    except FileRefused as error:
+        skipped[f"file: {error.reason}"] += 1
+        return False
+    return True
+
+
+def _folder(path: Path, split: str | None, skipped: Counter[str]) -> list[Source]:
     if _is_saved_dataset(path):
-        return [Source(path.name, str(path), "dataset", True, split)]
-    if (path / "job.json").is_file():
-        raise DataError(f"{path} is the output of a corpus job; give the texts it was made from")
-    files = [file for file in _shown(path, "**/*") if _is_readable(file)]
-    if not files:
-        raise DataError(f"{path} holds no {', '.join(_FORMATS)} files; give another folder")
-    return [Source(file.relative_to(path).as_posix(), str(file), file_kind(file), False) for file in files]
+        return [Source(_named(path), str(path), None, True, split)]
+    if any((path / name).is_file() for name in _JOBS):
+        raise DataError(f"{printable(path)} is the output of a corpus job; give the texts it was made from")
+    found: list[Source] = []
+    here: Counter[str] = Counter()
+    for file in sorted(_walk(path, here)):
+        form = format_of(file)
+        if form is None or not form.in_folders:
+            here[f"file: {printable(file.suffix.lower()) or 'without a suffix'}, not read in folders"] += 1
+        elif _usable(path, file, here):
+            found.append(Source(_named(file, path), str(file), form, False, root=str(path)))
+    skipped.update(here)
+    if not found:
+        passed = "; passed over: " + ", ".join(f"{n} {why}" for why, n in here.most_common(5)) if here else ""
+        raise DataError(f"{printable(path)} holds no files that are read ({READ}){passed}; give another folder")
+    return found
 
 
-def _one(given: str, split: str | None, alone: bool) -> list[Source]:
+def _glob(given: str, skipped: Counter[str]) -> list[Source]:
+    """The files that match, by name; hidden ones, and those in hidden folders, are left out."""
+    fixed = _fixed_parts(given)
+    root = Path(*fixed)
+    matching = sorted(file for file in root.glob("/".join(Path(given).parts[len(fixed) :])) if not file.is_dir())
+    found: list[Source] = []
+    for file in matching:
+        if any(part.startswith(".") for part in file.relative_to(root).parts):
+            skipped["file: hidden"] += 1
+        elif _usable(root, file, skipped):
+            found.append(Source(_named(file, root), str(file), text_format(file), False, root=str(root)))
+    if not found:
+        raise DataError(f"no file matches {printable(given)}; check the pattern")
+    return found
+
+
+def _named(path: Path, root: Path | None = None) -> str:
+    return printable(path.name if root is None else path.relative_to(root).as_posix())
+
+
+def _one(given: str, split: str | None, alone: bool, skipped: Counter[str]) -> list[Source]:
     path = Path(given)
-    if path.is_file():
-        return [Source(path.name, str(path), file_kind(path), alone)]
     if path.is_dir():
-        return _folder(path, split)
+        return _folder(path, split, skipped)
+    if path.exists():
+        form = text_format(path)
+        open_regular(path).close()  # refused now, before any work
+        return [Source(_named(path), str(path), form, alone)]
     if has_magic(given):
-        fixed = _fixed_parts(given)
-        root = Path(*fixed)
-        files = _shown(root, "/".join(path.parts[len(fixed) :]))
-        if not files:
-            raise DataError(f"no file matches {given}; check the pattern")
-        return [Source(file.relative_to(root).as_posix(), str(file), file_kind(file), False) for file in files]
-    if _HUB_NAME.fullmatch(given) and not path.parent.is_dir() and file_kind(path) == ".txt":
-        return [Source(given, given, "hub", True, split)]
-    raise DataError(f"{given} does not exist; give a file, folder, glob, saved dataset or a hub dataset (org/name)")
+        return _glob(given, skipped)
+    if _HUB_NAME.fullmatch(given) and not path.parent.is_dir() and format_of(path) is None:
+        return [Source(given, given, None, True, split, is_hub=True)]
+    raise DataError(
+        f"{printable(given)} does not exist; give a file, folder, glob, saved dataset or a hub dataset (org/name)"
+    )
 
 
 def _fixed_parts(pattern: str) -> list[str]:
@@ -94,20 +143,22 @@ def _fixed_parts(pattern: str) -> list[str]:
     return parts
 
 
-def find_sources(inputs: list[str], split: str | None = None) -> list[Source]:
+def find_sources(inputs: list[str], split: str | None = None, skipped: Counter[str] | None = None) -> list[Source]:
     """The sources of `inputs`, in the order given, files of a folder or glob by name.
 
-    A folder stands for its files of known format at any depth, or is a dataset saved to disk. Raises
-    DataError for what does not exist, matches nothing, or is given twice.
+    A folder stands for its files of known format at any depth, or is a dataset saved to disk. What is passed
+    over in folders and globs is counted in `skipped`, by reason. Raises DataError for what does not exist,
+    matches nothing, is given twice, or is a file of a structure that is not read.
     """
     if not inputs:
         raise DataError("no input was given; give a file, folder, glob or dataset")
-    sources = [source for given in inputs for source in _one(given, split, len(inputs) == 1)]
+    counts: Counter[str] = Counter() if skipped is None else skipped
+    sources = [source for given in inputs for source in _one(given, split, len(inputs) == 1, counts)]
     seen: dict[str, Source] = {}
     for source in sources:
         if source.name in seen:
             raise DataError(
-                f"two inputs are called {source.name} ({seen[source.name].location} and {source.location}); "
+                f"two inputs are called {source.name} ({seen[source.name].shown} and {source.shown}); "
                 f"give each once, or their common folder"
             )
         seen[source.name] = source

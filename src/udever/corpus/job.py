@@ -7,6 +7,7 @@ end      failed rows, manifest; shards nobody needs any more go
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -42,9 +43,9 @@ class Reading:
     split: str | None = None
     window_rows: int = 8192
 
-    def sources(self) -> list[Source]:
-        """The sources in order; raises DataError, as `find_sources`."""
-        return find_sources(self.inputs, self.split)
+    def sources(self, skipped: Counter[str] | None = None) -> list[Source]:
+        """The sources in order; raises DataError and counts in `skipped`, as `find_sources`."""
+        return find_sources(self.inputs, self.split, skipped)
 
     def rows(self) -> Iterator[Row | BadRow]:
         """Every row of every source, in order."""
@@ -59,6 +60,7 @@ class Summary:
     `num_rows` rows were read, `num_failed` of them have no result (see failed.parquet), `num_texts` distinct
     texts went through the model in this run, as `num_tokens` tokens. `num_truncated` rows were cut to fit.
     `duplicate_ids` counts ids that several rows have, `examples` are some of them.
+    `skipped` counts what the inputs' folders hold besides, by reason.
     """
 
     num_rows: int
@@ -70,6 +72,7 @@ class Summary:
     duplicate_ids: int
     examples: list[str]
     seconds: float
+    skipped: dict[str, int]
 
     @property
     def whole(self) -> bool:
@@ -147,7 +150,8 @@ def run_job(
     if reading.window_rows < 1:
         raise RecipeError(f"window_rows is {reading.window_rows}; expected at least 1")
     folder = Path(output)
-    reading.sources()  # before anything is written
+    skipped: Counter[str] = Counter()
+    reading.sources(skipped)  # before anything is written
     with layout.at_work(folder, step.identity) as work:
         digest = digest_of(step)
         shards = layout.usable_shards(folder, digest.hex())
@@ -182,6 +186,7 @@ def run_job(
         duplicate_ids=found.duplicate_ids,
         examples=examples,
         seconds=time.perf_counter() - started,
+        skipped=dict(skipped),
     )
 
 

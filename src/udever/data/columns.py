@@ -23,6 +23,7 @@ COLUMNS = tuple(field.name for field in fields(Pair))
 _REQUIRED = ("anchor", "positive")
 _ALLOWED = {"kind": KINDS, "split": SPLITS}
 _NUMBERED = re.compile(r"negative_\d+")
+_SHOWN_ROWS = 50
 
 _TEXT, _TEXTS, _NUMBERS = pa.large_string(), pa.large_list(pa.large_string()), pa.list_(pa.float64())
 # Large: a batch may hold texts of a million characters.
@@ -68,11 +69,49 @@ def choose_columns(
     return chosen
 
 
-def normalise(batch: pa.RecordBatch, where: str, first_row: int) -> pa.RecordBatch:
+class Blanks:
+    """Rows with an empty or missing side: gathered, so that one message names all of them, or let through."""
+
+    def __init__(self, where: str, *, skip: bool = False) -> None:
+        self._where, self._skip = where, skip
+        self._rows: dict[str, list[int]] = {name: [] for name in _REQUIRED}
+        self._num_rows = 0
+
+    def note(self, name: str, blank: pa.Array, first_row: int) -> None:
+        """Remember which rows of a batch have no text in the column `name`."""
+        self._num_rows = max(self._num_rows, first_row + len(blank))
+        self._rows[name] += (first_row + pc.indices_nonzero(blank).to_numpy()).tolist()
+
+    def check(self) -> None:
+        """Raise DataError where rows are blank and are not to be left out."""
+        told = [
+            f"{name!r} is empty in {len(rows):,} of {self._num_rows:,} rows ({_listed(rows)})"
+            for name, rows in self._rows.items()
+            if rows
+        ]
+        if told and not self._skip:
+            raise DataError(
+                f"{self._where}: {', '.join(told)}; fill them in, or leave them out by skip_empty = true in the "
+                f"recipe's dataset"
+            )
+
+
+def _listed(rows: list[int]) -> str:
+    shown = ", ".join(map(str, rows[:_SHOWN_ROWS]))
+    return f"{'row' if len(rows) == 1 else 'rows'} {shown}" + (", ..." if len(rows) > _SHOWN_ROWS else "")
+
+
+def are_blank(anchor: pa.Array, positive: pa.Array) -> pa.Array:
+    """Which rows lack a side."""
+    return pc.or_(*(pc.fill_null(_is_blank(texts), True) for texts in (anchor, positive)))
+
+
+def normalise(batch: pa.RecordBatch, where: str, first_row: int, blanks: Blanks | None = None) -> pa.RecordBatch:
     """`batch`, whose columns are named as those of pairs, as `ROWS_SCHEMA`; `first_row` is where it starts.
 
-    Nulls take the defaults of `Pair`, all columns of negatives become one. Raises DataError naming the row for an
-    empty or missing side, a value of another type, a kind, split or number of scores that cannot be.
+    Nulls take the defaults of `Pair`, all columns of negatives become one. Rows with an empty or missing side go
+    to `blanks`, whose `check` is the caller's; without it they are refused here. Raises DataError naming the row for
+    a value of another type, a kind, split or number of scores that cannot be.
     """
 
     def fail(row: int, what: str) -> DataError:
@@ -82,9 +121,11 @@ def normalise(batch: pa.RecordBatch, where: str, first_row: int) -> pa.RecordBat
     negatives = _negatives(columns, batch.num_rows, fail)
     parts = {name: columns.get(name, pa.nulls(batch.num_rows, ROWS_SCHEMA.field(name).type)) for name in COLUMNS}
     parts["negatives"] = negatives
+    noted = Blanks(where) if blanks is None else blanks
     for name in _REQUIRED:
-        blank = pc.fill_null(_is_blank(parts[name]), True)
-        _refuse(blank, lambda row, name=name: f"{name!r} is empty; expected a text", fail)
+        noted.note(name, pc.fill_null(_is_blank(parts[name]), True), first_row)
+    if blanks is None:
+        noted.check()
     for name, allowed in _ALLOWED.items():
         parts[name] = pc.fill_null(parts[name], getattr(Pair("", ""), name))
         wrong = pc.invert(pc.is_in(parts[name], value_set=pa.array(allowed, _TEXT)))
@@ -123,24 +164,27 @@ def _plain(column: pa.Array, name: str, fail: _Fail) -> pa.Array:
         expected = {"negatives": "a list of texts", "scores": "a list of numbers"}.get(name, "a text")
         row = pc.index(pc.is_valid(column), pa.scalar(True)).as_py()
         raise fail(max(row, 0), f"{name!r} is {kind}; expected {expected}")
-    column = column.cast(target)
     try:
+        column = column.cast(target)
         column.validate(full=True)
     except pa.ArrowInvalid as error:
         raise fail(_first_invalid(column), f"{name!r} is no valid UTF-8; expected a text") from error
     return column
 
 
-_TEXT_KINDS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+_TEXT_KINDS = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,  # as many writers store text; that it is UTF-8 is checked
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+    pa.types.is_null,
+)
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_null(kind)
-    )
+    return any(holds(kind) for holds in _TEXT_KINDS)
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -154,7 +198,10 @@ def _is_list(kind: pa.DataType) -> bool:
 def _first_invalid(column: pa.Array) -> int:
     for row in range(len(column)):
         try:
-            column[row].as_py()
+            value = column[row].as_py()
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, bytes):
+                    item.decode()
         except UnicodeDecodeError:
             return row
     return 0

@@ -1,6 +1,5 @@
-"""Reading Parquet and JSON lines in batches of rows, in memory that does not grow with the file."""
+"""Reading files of pairs in batches of rows, in memory that does not grow with the file."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,66 +7,74 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from udever.data.columns import choose_columns, column_type, normalise
+from udever.data.columns import Blanks, choose_columns, column_type, normalise
+from udever.data.formats import Format, pairs_format
+from udever.data.records import Broken, batch_rows, read_file
 from udever.errors import DataError
+from udever.files import open_regular
 
 BATCH_ROWS = 8192
 _BATCH_CHARACTERS = 64_000_000
+_UNPACKED = 6  # about how much larger packed text becomes
 
 Choose = Callable[[list[str]], dict[str, str]]
 """From the columns a file has to the column of the file for each column of pairs; see `columns.choose_columns`."""
-JSON_SUFFIXES = (".jsonl", ".ndjson", ".json")
+_NAMES = {"parquet": "Parquet", "jsonl": "JSON lines", "csv": "CSV", "tsv": "TSV", "txt": "text"}
 
 
 def read_batches(
-    path: str | Path, mapping: Mapping[str, str] | None = None, *, others: bool = True
+    path: str | Path, mapping: Mapping[str, str] | None = None, *, others: bool = True, keep_empty: bool = False
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a Parquet or JSON lines file as normalised batches (`columns.normalise`).
+    """The rows of a file as normalised batches (`columns.normalise`).
 
-    `mapping` names the file's column for a column of pairs; `others=False` reads no column besides. Raises DataError
-    in one line for a file that is none or is broken, a missing column, and a bad row, which it names.
+    `mapping` names the file's column for a column of pairs; `others=False` reads no column besides. Rows with an
+    empty side are given all the same: after the last row DataError names all of them, unless `keep_empty`. Raises
+    DataError in one line for a file that is none or is broken, a missing column, and a bad row, which it names.
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path} is not a file; give a Parquet or JSONL file")
-    read = _json_batches if path.suffix in JSON_SUFFIXES else _parquet_batches
+        raise DataError(f"{path} is not a file; give a Parquet, JSONL, CSV or TSV file")
+    form = pairs_format(path)
+    read = _parquet_batches if form.kind == "parquet" else _record_batches
     first = 0
 
     def choose(available: list[str]) -> dict[str, str]:
         return choose_columns(available, mapping or {}, str(path), others=others)
 
-    for batch in read(path, choose):
-        yield normalise(batch, str(path), first)
+    blanks = Blanks(str(path), skip=keep_empty)
+    for batch in read(path, form, choose):
+        yield normalise(batch, str(path), first, blanks)
         first += batch.num_rows
+    blanks.check()
 
 
 def size_in_memory(path: Path) -> int:
     """About how many bytes the rows of a file take once read; 0 where that cannot be told."""
     try:
-        if path.suffix in JSON_SUFFIXES:
-            return path.stat().st_size
+        form = pairs_format(path)
+        if form.kind != "parquet":
+            return path.stat().st_size * (_UNPACKED if form.packing else 1)
         metadata = pq.read_metadata(path)
         return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
     except (pa.ArrowException, OSError):
         return 0  # read_batches says what is wrong
 
 
-def _broken(path: Path, reason: str) -> DataError:
-    kind = "JSON lines" if path.suffix in JSON_SUFFIXES else "Parquet"
-    return DataError(f"{path} cannot be read as {kind}: {reason}")
+def _broken(path: Path, form: Format, reason: str) -> DataError:
+    return DataError(f"{path} cannot be read as {_NAMES[form.kind]}: {reason}")
 
 
-def _parquet_batches(path: Path, choose: Choose) -> Iterator[pa.RecordBatch]:
+def _parquet_batches(path: Path, form: Format, choose: Choose) -> Iterator[pa.RecordBatch]:
     row = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with open_regular(path) as opened, pq.ParquetFile(opened) as file:
             chosen = choose(file.schema_arrow.names)
-            for batch in file.iter_batches(BATCH_ROWS, columns=sorted(set(chosen.values()))):
+            for batch in file.iter_batches(batch_rows(file.metadata, BATCH_ROWS), columns=sorted(set(chosen.values()))):
                 yield rename(batch, chosen)
                 row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         after = f"after row {row - 1}: " if row else ""
-        raise _broken(path, f"{after}{(str(error).splitlines() or ['unknown'])[0]}") from error
+        raise _broken(path, form, f"{after}{(str(error).splitlines() or ['unknown'])[0]}") from error
 
 
 def rename(batch: pa.RecordBatch, chosen: Mapping[str, str]) -> pa.RecordBatch:
@@ -75,40 +82,24 @@ def rename(batch: pa.RecordBatch, chosen: Mapping[str, str]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([batch.column(name) for name in chosen.values()], names=list(chosen))
 
 
-def _json_batches(path: Path, choose: Choose) -> Iterator[pa.RecordBatch]:
+def _record_batches(path: Path, form: Format, choose: Choose) -> Iterator[pa.RecordBatch]:
     records: list[dict[str, Any]] = []
     first = size = 0
-    for record, length in _json_records(path):
+    separated = form.kind in ("csv", "tsv")
+    for number, record in read_file(path, form, None):
+        if isinstance(record, Broken):
+            place = f"row {number}" if separated else f"line {number + 1}"
+            raise _broken(path, form, f"{place}: {record.reason}")
+        if separated:  # an empty field is all they have for a missing value
+            record = {name: value or None for name, value in record.items()}
         records.append(record)
-        size += length
+        size += sum(len(value) for value in record.values() if isinstance(value, str | list))
         if len(records) == BATCH_ROWS or size > _BATCH_CHARACTERS:
             yield from_records(records, choose, str(path), first)
             first += len(records)
             records, size = [], 0
     if records:
         yield from_records(records, choose, str(path), first)
-
-
-def _json_records(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
-    """Each object and the length of its line."""
-    number = 0
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for number, line in enumerate(lines, start=1):
-                if not line.strip():
-                    continue
-                record = json.loads(line)
-                if not isinstance(record, dict):
-                    raise _broken(path, f"line {number} is {type(record).__name__}; expected an object")
-                yield record, len(line)
-    except json.JSONDecodeError as error:
-        raise _broken(path, f"line {number}: {error.msg} at character {error.pos}") from error
-    except UnicodeDecodeError as error:
-        raise _broken(path, f"after line {number}: it is no valid UTF-8 ({error.reason})") from error
-    except RecursionError as error:
-        raise _broken(path, f"line {number} is nested too deeply") from error
-    except OSError as error:
-        raise _broken(path, error.strerror or str(error)) from error
 
 
 def from_records(records: list[dict[str, Any]], choose: Choose, where: str, first_row: int) -> pa.RecordBatch:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from udever.data.columns import choose_columns, normalise
-from udever.data.files import BATCH_ROWS, JSON_SUFFIXES, rename
+from udever.data.columns import Blanks, choose_columns, normalise
+from udever.data.files import BATCH_ROWS, rename
+from udever.data.formats import pairs_format
 from udever.data.settings import DatasetSettings
 from udever.errors import DataError
 
@@ -33,7 +34,12 @@ def load_hub(settings: DatasetSettings, *, streaming: bool) -> Any:
 
 def stream_files(paths: list[Path]) -> Any:
     """Local files as a stream."""
-    kind = "json" if paths[0].suffix in JSON_SUFFIXES else "parquet"
+    kinds = sorted({pairs_format(path).kind for path in paths})
+    if kinds not in (["jsonl"], ["parquet"]):
+        raise DataError(
+            f"{paths[0]}: streamed files are of {', '.join(kinds)}; give Parquet files or JSONL files alone"
+        )
+    kind = "json" if kinds == ["jsonl"] else "parquet"
     try:
         return _load(path=kind, data_files=[str(path) for path in paths], split="train", streaming=True)
     except DataError:
@@ -47,15 +53,19 @@ def one_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def hub_batches(dataset: Any, mapping: Mapping[str, str], where: str) -> Callable[[], Iterator[pa.RecordBatch]]:
+def hub_batches(
+    dataset: Any, mapping: Mapping[str, str], where: str, *, keep_empty: bool = False
+) -> Callable[[], Iterator[pa.RecordBatch]]:
     """A function that reads all rows of a downloaded data set as normalised batches."""
 
     def read() -> Iterator[pa.RecordBatch]:
         chosen = choose_columns(dataset.column_names, mapping, where)
         first = 0
+        blanks = Blanks(where, skip=keep_empty)
         for table in dataset.with_format("arrow").iter(BATCH_ROWS):
             for batch in table.combine_chunks().to_batches():
-                yield normalise(rename(batch, chosen), where, first)
+                yield normalise(rename(batch, chosen), where, first, blanks)
                 first += batch.num_rows
+        blanks.check()
 
     return read

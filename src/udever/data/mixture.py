@@ -19,6 +19,7 @@ from udever.data.sources import (
     Traits,
     Walk,
     choose_rows,
+    count_empty,
     count_languages,
     open_table,
     share_duplicates,
@@ -43,7 +44,8 @@ class DatasetSummary:
 
     `share` is its share of the batches (mixed: of the rows); `duplicate_anchors` and `duplicate_positives` the
     share of rows whose text stood in a row before; `kinds` and `languages` count rows. `num_left_out` are rows that
-    no batch holds, since they are alone of their kind. What a stream would have to be read for is None or empty.
+    no batch holds, since they are alone of their kind; `num_empty` lack a side and are left out by `skip_empty`.
+    What a stream would have to be read for is None or empty.
     """
 
     name: str
@@ -55,6 +57,7 @@ class DatasetSummary:
     kinds: dict[str, int]
     languages: dict[str, int]
     num_left_out: int = 0
+    num_empty: int = 0
 
 
 @dataclass(frozen=True)
@@ -273,4 +276,5 @@ def _summarise(dataset: _Dataset, share: float) -> DatasetSummary:
         kinds=dict(dataset.kinds),
         languages=count_languages(table, chosen),
         num_left_out=sum(count for _, count in dataset.kinds) - num_pairs,
+        num_empty=count_empty(table),
     )

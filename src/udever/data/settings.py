@@ -15,7 +15,9 @@ class DatasetSettings(Section):
     `columns` names the file's column for each column of a pairs file that is called otherwise
     (`anchor = "query"`). `weight` is the dataset's share of the batches, relative to the other weights.
     Rows are kept whose split is `split` and, with `languages`, whose two sides are both in one of them; of
-    those at most `cap`, a random sample. `kind` is the kind of all rows, whatever the file says.
+    those at most `cap`, a random sample.
+    `skip_empty` leaves out rows whose anchor or positive is empty or missing, which are refused otherwise.
+    `kind` is the kind of all rows, whatever the file says.
     `num_negatives` keeps the first hard negatives of each row. `in_batch_negatives = false` compares an anchor
     with its own hard negatives alone. `instruction` goes to the anchors (of symmetric pairs to both sides),
     `document_instruction` to the positives and negatives. `batch_size` is this dataset's own. A `streaming`
@@ -32,6 +34,7 @@ class DatasetSettings(Section):
     columns: dict[str, str] = Field(default={})
     weight: float | None = Field(default=None, gt=0)
     cap: int | None = Field(default=None, ge=2)
+    skip_empty: bool = False
     kind: Literal["asymmetric", "symmetric", "classification"] | None = None
     languages: list[str] | None = Field(default=None, min_length=1)
     instruction: str | None = None

@@ -13,6 +13,7 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from udever.data import cache
+from udever.data.columns import are_blank
 from udever.data.files import read_batches, size_in_memory
 from udever.data.hub import hub_batches, load_hub
 from udever.data.pairs import KINDS, Kind, Pair
@@ -142,16 +143,23 @@ def open_table(settings: DatasetSettings) -> tuple[Rows, str]:
         dataset = load_hub(settings, streaming=False)
         digest = cache.digest_files(Path(file["filename"]) for file in dataset.cache_files)
         size = sum(Path(file["filename"]).stat().st_size for file in dataset.cache_files)
-        read = hub_batches(dataset, settings.columns, settings.hub)
-        return cache.hold(read, f"{digest} {columns}", size), digest
+        read = hub_batches(dataset, settings.columns, settings.hub, keep_empty=settings.skip_empty)
+        return cache.hold(read, f"{digest} {columns}{_variant(settings)}", size), digest
     paths = find_files(settings)
     digest = digest_paths(paths)
 
     def read_all() -> Iterator[pa.RecordBatch]:
-        return (batch for path in paths for batch in read_batches(path, settings.columns))
+        return (
+            batch for path in paths for batch in read_batches(path, settings.columns, keep_empty=settings.skip_empty)
+        )
 
     size = sum(size_in_memory(path) for path in paths)
-    return cache.hold(read_all, f"{digest} {columns}", size), digest
+    return cache.hold(read_all, f"{digest} {columns}{_variant(settings)}", size), digest
+
+
+def _variant(settings: DatasetSettings) -> str:
+    """What else than files and columns decides what the cache holds."""
+    return " with empty rows" if settings.skip_empty else ""
 
 
 def digest_paths(paths: Sequence[Path]) -> str:
@@ -165,6 +173,8 @@ def digest_paths(paths: Sequence[Path]) -> str:
 def choose_rows(rows: Rows, settings: DatasetSettings, seed: str) -> NDArray[np.int64] | None:
     """The numbers of the rows the settings keep, ascending; None for all. Raises DataError for fewer than two."""
     keep = np.concatenate([_kept(*columns, settings) for columns in _filtered_columns(rows)] or [np.zeros(0, bool)])
+    if settings.skip_empty:
+        keep &= ~_empty(rows)
     chosen = np.flatnonzero(keep)
     if settings.cap is not None and len(chosen) > settings.cap:
         chosen = np.sort(chosen[permute(np.arange(settings.cap), len(chosen), key_of(seed, "cap"))])
@@ -177,6 +187,16 @@ def choose_rows(rows: Rows, settings: DatasetSettings, seed: str) -> NDArray[np.
     if settings.kind == "classification":
         _need_labels(rows, chosen, settings)
     return None if len(chosen) == len(rows) else chosen
+
+
+def _empty(rows: Rows) -> NDArray[np.bool_]:
+    sides = zip(rows.column("anchor"), rows.column("positive"), strict=True)
+    return np.concatenate([are_blank(*both).to_numpy(zero_copy_only=False) for both in sides])
+
+
+def count_empty(rows: Rows) -> int:
+    """How many rows lack a side; none where the settings do not let them through."""
+    return int(_empty(rows).sum()) if len(rows) else 0
 
 
 def _filtered_columns(rows: Rows) -> Iterator[tuple[pa.Array, pa.Array, pa.Array]]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from udever.data.columns import choose_columns, normalise
+from udever.data.columns import Blanks, choose_columns, normalise
 from udever.data.files import from_records
 from udever.data.hub import load_hub, one_line, stream_files
 from udever.data.pairs import Pair
@@ -31,9 +31,6 @@ class Stream:
         self._where = f"dataset {settings.name!r}"
         self._batch_size = batch_size
         self._paths = find_files(settings) if settings.hub is None else []
-        suffixes = sorted({path.suffix for path in self._paths})
-        if len(suffixes) > 1:
-            raise DataError(f"{self._where} streams files of different types ({', '.join(suffixes)}); give one type")
         hub = settings.hub is not None
         self._whole = load_hub(settings, streaming=True) if hub else stream_files(self._paths)
         self._rewind()
@@ -123,11 +120,15 @@ class Stream:
 
     def _kept(self, records: list[dict[str, Any]]) -> list[Pair]:
         batch = from_records(records, self._choose, self._where, self._row)
-        rows = Rows([normalise(batch, self._where, self._row)])
+        blanks = Blanks(self._where, skip=self._settings.skip_empty)
+        whole = normalise(batch, self._where, self._row, blanks)
+        blanks.check()
+        rows = Rows([whole])
         first, self._row = self._row, self._row + len(records)
         kept = []
         for row, pair in enumerate(rows, start=first):
-            if pair.split == self._settings.split and self._speaks(pair):
+            is_whole = (pair.anchor or "").strip() and (pair.positive or "").strip()  # else left out by skip_empty
+            if is_whole and pair.split == self._settings.split and self._speaks(pair):
                 kept.append(self._adjusted(pair, row))
         return kept
 

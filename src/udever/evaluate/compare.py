@@ -56,11 +56,11 @@ def _score(retrieval_set: RetrievalSet, find: Callable[[Subset, int], NDArray[np
     return Scores(per_query, retrieval_set.num_documents)
 
 
-def score_bm25(retrieval_set: RetrievalSet, *, split_identifiers: bool = True) -> Scores:
-    """Score BM25 (see `bm25`) on the set; `split_identifiers=False` leaves parseResponse one word."""
+def score_bm25(retrieval_set: RetrievalSet) -> Scores:
+    """Score BM25 (see `bm25`) on the set."""
 
     def find(subset: Subset, k: int) -> NDArray[np.int64]:
-        return Bm25(subset.documents, split_identifiers=split_identifiers).top_k(subset.queries, k)
+        return Bm25(subset.documents).top_k(subset.queries, k)
 
     return _score(retrieval_set, find)
 

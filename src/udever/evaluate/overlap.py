@@ -2,7 +2,7 @@
 
 The evaluation texts are held in memory; the training texts stream past, in any number. Texts are compared after
 NFKC, case folding and joining of white space. A near duplicate shares at least `threshold` of its shingles
-(Jaccard; see `udever.data.minhash`), punctuation left out.
+(Jaccard; see `udever.text.minhash`), punctuation left out.
 """
 
 from collections import defaultdict
@@ -18,11 +18,11 @@ from unicodedata import category, normalize
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.data.minhash import MinHashIndex
 from udever.errors import DataError, RecipeError
 from udever.evaluate.eval_texts import Place, read_batches, read_eval_texts, texts_of
 from udever.evaluate.folder import SUFFIXES
 from udever.progress import progress_bar
+from udever.text.minhash import MinHashIndex
 
 THRESHOLD = 0.8
 MIN_CHARS = 25

@@ -15,11 +15,11 @@ from udever.index.hits import Hit
 from udever.index.manifest import Manifest, Tuning, parse_manifest
 from udever.index.places import find_index, open_store
 from udever.index.store import FileRecord, Found, Store, Where, digest_of, file_id
-from udever.index.words import words
 from udever.source.chunks import KINDS
 from udever.source.gitignore import Patterns
 from udever.source.languages import known, mteb_language
 from udever.source.walk import text_of
+from udever.text.words import words
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder

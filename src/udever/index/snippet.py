@@ -1,7 +1,7 @@
 """The lines of a hit worth showing."""
 
 from udever.index.hits import Hit
-from udever.index.words import words
+from udever.text.words import words
 
 
 def snippet(hit: Hit, query: str, num_lines: int) -> list[tuple[int | None, str]]:

@@ -23,10 +23,10 @@ from udever.index.manifest import CUT, Manifest, parse_manifest, saved_fingerpri
 from udever.index.places import only_writer, prepare
 from udever.index.store import UNFINISHED, FileRecord, Row, Store, digest_of
 from udever.index.tune import has_outgrown, tune
-from udever.index.words import words
 from udever.progress import progress_bar
 from udever.source.chunks import Chunk, cut_file, is_code
 from udever.source.walk import text_of
+from udever.text.words import words
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder

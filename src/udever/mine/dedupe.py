@@ -1,7 +1,7 @@
 """Drop rows that say what another row says: equal texts, near-equal texts, docstrings that many share.
 
 Near duplicates are found by MinHash and confirmed by the exact Jaccard similarity of their shingles
-(`udever.data.minhash`).
+(`udever.text.minhash`).
 """
 
 from collections import Counter, defaultdict
@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.data.minhash import BAND_ROWS, NUM_HASHES, SURE_MARGIN, jaccard, shingles, signature
 from udever.data.pairs import Pair
 from udever.source.text import one_line
+from udever.text.minhash import BAND_ROWS, NUM_HASHES, SURE_MARGIN, jaccard, shingles, signature
 
 THRESHOLD = 0.8
 """Two texts whose shingles overlap by this Jaccard similarity or more are near duplicates."""

@@ -8,7 +8,8 @@ from bs4.exceptions import ParserRejectedMarkup
 from udever.data.pairs import Pair
 from udever.mine.text import MAX_ANCHOR_CHARS
 from udever.source.pages import SPLITTERS
-from udever.source.text import cut, num_words
+from udever.source.text import cut
+from udever.text.words import num_words
 
 MAX_CHARS = 4_000
 MIN_ANCHOR_WORDS = 2

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from udever.data.pairs import Pair
 from udever.mine.text import MAX_FUNCTION_CHARS, MIN_ANCHOR_WORDS, summary
 from udever.source.python_code import LANGUAGE, Function, parse, string_rows
-from udever.source.text import dedent, num_words
+from udever.source.text import dedent
+from udever.text.words import num_words
 
 MIN_BODY_LINES = 2
 

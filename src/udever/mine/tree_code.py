@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from udever.data.pairs import Pair
 from udever.mine.text import MAX_FUNCTION_CHARS, MIN_ANCHOR_WORDS, summary
-from udever.source.text import num_words
 from udever.source.tree_code import GRAMMARS, CodeTree
+from udever.text.words import num_words
 
 MIN_LINES = 3
 

@@ -11,13 +11,15 @@ from tokenizers import Tokenizer
 
 from udever.errors import ModelError, TextError
 from udever.model.contract import Contract, RoleName
+from udever.text.bounds import bound_chars
 
 
 @dataclass(frozen=True)
 class Truncation:
     """What was cut, item by item, in input order.
 
-    `num_tokens[i]` counts text i whole, markers included; `truncated[i]` says whether it was cut.
+    `num_tokens[i]` counts text i whole, markers included; `truncated[i]` says whether it was cut. Of a text far too
+    long only the beginning is tokenised and counted (`text.bounds`).
     """
 
     num_tokens: np.ndarray
@@ -85,8 +87,10 @@ class TextTokenizer:
         Raises TextError, naming the row, for an item that is not a string or holds a lone surrogate.
         """
         frame = self._frame(role_name, prompt)
-        bodies = self._bodies([frame.tail + check_text(text, row) for row, text in enumerate(texts)])
-        return self._framed(bodies, frame)
+        bounded = [bound_chars(check_text(text, row), frame.room) for row, text in enumerate(texts)]
+        tokenized = self._framed(self._bodies([frame.tail + text for text, _ in bounded]), frame)
+        tokenized.truncation.truncated[:] |= np.array([is_cut for _, is_cut in bounded], bool)
+        return tokenized
 
     def encode_ids(
         self, sequences: Sequence[Sequence[int]], role_name: RoleName, prompt: str | None = None
@@ -109,7 +113,8 @@ class TextTokenizer:
     def explain(self, text: str, role_name: RoleName, prompt: str | None = None) -> Explained:
         """What `encode` makes of one text, token by token."""
         frame = self._frame(role_name, prompt)
-        whole = frame.tail + check_text(text, 0)
+        kept_text, _ = bound_chars(check_text(text, 0), frame.room)
+        whole = frame.tail + kept_text
         encoding = self._backend.encode(whole, add_special_tokens=False)
         pieces: list[Piece] = []
         reached = 0
@@ -131,7 +136,7 @@ class TextTokenizer:
             *(Piece(i, self._name(i), "marker") for i in frame.suffix),
         ]
         stand_in = self._stand_in()
-        cut = "" if cut_at is None else whole[max(cut_at, len(frame.tail)) :]
+        cut = ("" if cut_at is None else whole[max(cut_at, len(frame.tail)) :]) + text[len(kept_text) :]
         num_tokens = len(kept) + max(0, len(pieces) - frame.room)
         return Explained(kept or [Piece(stand_in, self._name(stand_in), "marker")], cut, num_tokens)
 

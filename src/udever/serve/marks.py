@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from udever.index.hits import Hit
 from udever.index.snippet import snippet
-from udever.index.words import words
+from udever.text.words import words
 
 Part = tuple[str, bool]
 """A piece of a line, and whether it is one of the question's words."""

@@ -1,17 +1,9 @@
-"""What every kind of text needs: counting words, cutting at a good place, removing indentation."""
+"""What every kind of text needs: one line of it, cutting at a good place, removing indentation."""
 
 import re
 from collections.abc import Collection, Sequence
 
-# Scripts written without spaces between words: there, each character counts as a word.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W_{_UNSPACED}]+")
 _SPACE = re.compile(r"\s+")
-
-
-def num_words(text: str) -> int:
-    """Count the words of `text`; in scripts without spaces each character counts as one."""
-    return len(_WORD.findall(text))
 
 
 def one_line(text: str) -> str:

@@ -1,11 +1,10 @@
 """Which texts share most of their words: shingles, MinHash, and an index over many texts.
 
-Pure functions on numpy arrays. A shingle is a run of three tokens; a token is a word, a sign, or one
+Pure functions on numpy arrays. A shingle is a run of three tokens (`scripts.token`): a word, a sign, or one
 character of a script written without spaces. One hash of all shingles at a time is what makes the difference
 between minutes and seconds.
 """
 
-import re
 import zlib
 from collections.abc import Sequence
 from itertools import chain
@@ -13,15 +12,14 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
+from udever.text.scripts import token
+
 NUM_HASHES = 64
 BAND_ROWS = 4
 """16 bands of 4 rows: two texts of similarity 0.8 share a band with probability 0.9998, of 0.7 with 0.988."""
 SURE_MARGIN = 0.25
 """A signature's agreement this far below a threshold of 0.7 or more rules the pair out: five deviations."""
 
-# Thai to Myanmar, Khmer, Kana, Han: no spaces between words, so that a whole sentence would be one token.
-_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U000323af"
-_TOKEN = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+|[^\w\s]")
 _EMPTY_TOKENS = [0, 0, 0]
 _CHUNK_TEXTS = 8192
 
@@ -33,7 +31,7 @@ _MIX = _random.integers(1, 2**63, size=4, dtype=np.uint64) * np.uint64(2) + np.u
 
 def _token_ids(text: str) -> list[int]:
     """The CRC of every token; filled with zeros to three, so that every text has a shingle."""
-    ids = [zlib.crc32(token.encode("utf-8", "surrogatepass")) for token in _TOKEN.findall(text)]
+    ids = [zlib.crc32(found.encode("utf-8", "surrogatepass")) for found in token().findall(text)]
     return ids if len(ids) >= 3 else (ids + _EMPTY_TOKENS)[:3]
 
 

@@ -1,27 +1,5 @@
-import pytest
-
 from udever.index.hits import Hit
 from udever.index.snippet import snippet
-from udever.index.words import words
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("copyTree_v2", ["copytree_v2", "copy", "tree", "v", "2"]),
-        ("HTTPServer", ["httpserver", "http", "server"]),
-        ("os.path.join", ["os", "path", "join"]),
-        ("Größe STRASSE Straße", ["grösse", "strasse", "strasse"]),
-        ("ﬁne", ["fine"]),
-        ("返回用户", ["返", "回", "用", "户", "返回", "回用", "用户"]),
-        ("x返y", ["x", "返", "y"]),
-        ("'; DROP TABLE--", ["drop", "table"]),
-        ("a" * 65, []),
-        ("", []),
-    ],
-)
-def test_words(text, expected):
-    assert words(text) == expected
 
 
 def hit(text, first_line=10, last_line=None):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udever.data.minhash import MinHashIndex, Shingled, jaccard, shingles, signature
+from udever.text.minhash import MinHashIndex, Shingled, jaccard, shingles, signature
 
 TEXTS = st.lists(st.text(max_size=40), max_size=12)
 WORDS = st.lists(st.sampled_from(["ab", "cd", "ef", "gh", "ij", "kl", "mn", "op"]), min_size=4, max_size=14).map(
