@@ -56,12 +56,28 @@ def matches(pattern: str, name: str) -> bool:
     path's last part. A `!` or `#` at the start and a slash at the end are for the caller to take off. A pattern
     that `check_pattern` refuses, or that git could not read, matches nothing.
     """
-    parts = _parts(pattern)
-    if parts is None:
-        return False
-    if len(parts) == 1 and parts[0] is not None and "/" not in pattern:
-        return parts[0].fullmatch(name, name.rfind("/") + 1) is not None
-    return _match_parts(parts, name.split("/"))
+    return _remembered(pattern).matches(name)
+
+
+class Glob:
+    """A pattern made ready for many names; `matches` says what such a match is."""
+
+    __slots__ = ("_name_only", "_parts")
+
+    def __init__(self, pattern: str):
+        self._parts = _parse(pattern)
+        self._name_only = "/" not in pattern
+
+    def matches(self, name: str) -> bool:
+        """Whether the whole of `name` is what the pattern describes."""
+        if self._parts is None:
+            return False
+        if self._name_only and self._parts[0] is not None:
+            return self._parts[0].fullmatch(name, name.rfind("/") + 1) is not None
+        return _match_parts(self._parts, name.split("/"))
+
+
+_remembered = lru_cache(maxsize=1_024)(Glob)
 
 
 def _match_parts(parts: Sequence[_Part], names: Sequence[str]) -> bool:
@@ -82,8 +98,7 @@ def _match_parts(parts: Sequence[_Part], names: Sequence[str]) -> bool:
     return at == len(parts)  # a `**` left over at the end had nothing inside to stand for
 
 
-@lru_cache(maxsize=4_096)
-def _parts(pattern: str) -> tuple[_Part, ...] | None:
+def _parse(pattern: str) -> tuple[_Part, ...] | None:
     """The parts between slashes; None for a pattern that matches nothing."""
     if len(pattern) > MAX_PATTERN:
         return None

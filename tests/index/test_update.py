@@ -125,7 +125,7 @@ def test_what_is_no_text_is_counted_and_remembered(lance, tree, embedder, index,
         "file: not a regular file": 1,
         "file: over 1 MB": 1,
         "file: symbolic link": 1,
-        "folder: ignored by .gitignore": 1,
+        "folder: ignored by git": 1,
     }
     assert index.update(lance, [tree], embedder).skipped == expected
     assert index.update(lance, [tree], None, model=None).skipped == expected, "unchanged ones are counted too"

@@ -46,8 +46,8 @@ def test_a_nearer_gitignore_takes_back_what_a_farther_one_ignores(tmp_path):
     )
     skipped: Counter[str] = Counter()
     assert sources(tmp_path, skipped=skipped) == ["sub/deep/gen_b.py", "sub/gen_b.py"]
-    assert skipped["file: ignored by .gitignore"] == 2
-    assert skipped["folder: ignored by .gitignore"] == 1
+    assert skipped["file: ignored by git"] == 2
+    assert skipped["folder: ignored by git"] == 1
 
 
 def test_gitignore_files_above_the_root_count_up_to_the_repository(tmp_path):

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from udever.source.walk import repository
+from udever.source.ignored import repository
 
 _NAMES = (
     "LICENSE",

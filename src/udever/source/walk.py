@@ -14,9 +14,14 @@ from pathlib import Path
 from stat import S_ISREG
 
 from udever.errors import DataError
+from udever.globs import check_pattern
+from udever.source.git import Repository, exists
 from udever.source.gitignore import Patterns
+from udever.source.ignored import Rules, rules_above
 
 MAX_FILE_BYTES = 1_000_000
+_MAX_OPEN = 16
+"""Repositories inside one another whose git runs at the same time, at most."""
 _SNIFFED_BYTES = 8_192  # as git does: a NUL in the first 8 KB makes a file binary
 _GENERATED_LINES = 10
 _MAX_MEAN_LINE = 300
@@ -40,68 +45,15 @@ _PAGE_COMMENT = re.compile(r"\s*(?:<!--|\.\. )")
 
 @dataclass(frozen=True)
 class Found:
-    """A file to read. `source` is its path below the given root, with forward slashes; `root` that root."""
+    """A file to read. `source` is its path below the given root, with forward slashes; `root` that root.
+
+    `is_asked`: it was named itself, or a pattern takes it back (`!data/*.csv`), so what it holds is not judged.
+    """
 
     path: Path
     source: str
     root: Path
-
-
-@dataclass(frozen=True)
-class _Rules:
-    """One .gitignore: its patterns hold for paths below `folder`."""
-
-    folder: Path
-    patterns: Patterns
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a folder that may not be entered
-        return False
-
-
-def _read_rules(folder: Path) -> list[_Rules]:
-    try:
-        text = (folder / ".gitignore").read_text(encoding="utf-8-sig", errors="replace")
-    except OSError:
-        return []
-    return [_Rules(folder, Patterns(text.split("\n")))]
-
-
-def _ignored(path: Path, is_folder: bool, rules: Sequence[_Rules]) -> bool:
-    """Say whether git would ignore `path`: the .gitignore nearest to it that speaks of it decides."""
-    for rule in reversed(rules):
-        ignored = rule.patterns.decide(path.relative_to(rule.folder).as_posix(), is_folder=is_folder)
-        if ignored is not None:
-            return ignored
-    return False
-
-
-def repository(root: Path) -> Path | None:
-    """Return the folder that holds the .git of `root`; None outside a repository or where it ignores `root`.
-
-    A folder that its repository ignores (an environment, a checkout of something else) is not part of it.
-    """
-    top = next((folder for folder in (root, *root.parents) if _exists(folder / ".git")), None)
-    if top is None:
-        return None
-    rules: list[_Rules] = []
-    for part in reversed([root, *root.parents]):
-        if part == top or top in part.parents:
-            if part != top and _ignored(part, part.is_dir(), rules):
-                return None
-            rules += _read_rules(part)
-    return top
-
-
-def _rules_above(root: Path) -> list[_Rules]:
-    top = repository(root)
-    if top is None:
-        return []
-    folders = [folder for folder in reversed(root.parents) if folder == top or top in folder.parents]
-    return [rule for folder in folders for rule in _read_rules(folder)]
+    is_asked: bool = False
 
 
 def _source(path: Path, root: Path) -> str:
@@ -114,43 +66,80 @@ class _Walk:
     def __init__(self, root: Path, suffixes: Collection[str] | None, exclude: Sequence[str], skipped: Counter[str]):
         self.root = root
         self.suffixes = suffixes
-        self.exclude = _Rules(root, Patterns(exclude))
+        self.exclude = Patterns(exclude)
         self.skipped = skipped
+        self.repositories: dict[Path, Repository] = {}
 
-    def folder(self, folder: Path, rules: Sequence[_Rules]) -> Iterator[Found]:
-        rules = [*rules, *_read_rules(folder)]
+    def files(self) -> Iterator[Found]:
+        """The files below the root, each folder where its name stands; a folder may lie as deep as paths go."""
+        rules = rules_above(self.root)
+        self._remember(rules)
+        waiting = [self._folder(self.root, rules)]
+        try:
+            while waiting:
+                found = next(waiting[-1], None)
+                if found is None:
+                    waiting.pop()
+                elif isinstance(found, Found):
+                    yield found
+                else:
+                    waiting.append(self._folder(*found))
+        finally:
+            for repository in self.repositories.values():
+                repository.git.close()
+
+    def _remember(self, rules: Rules) -> None:
+        if rules.repository is None or rules.repository.top in self.repositories:
+            return
+        if len(self.repositories) % _MAX_OPEN == _MAX_OPEN - 1:
+            for repository in self.repositories.values():
+                repository.git.close()
+        self.repositories[rules.repository.top] = rules.repository
+
+    def _folder(self, folder: Path, outer: Rules) -> Iterator[Found | tuple[Path, Rules]]:
+        """What is in `folder`: files, and folders to be looked into with the rules around them."""
+        rules = outer.inside(folder, self.skipped)
+        if rules is None:
+            return
+        self._remember(rules)
         try:
             with os.scandir(folder) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name)
         except OSError:
             self.skipped["folder: cannot be read"] += 1
             return
-        for entry in entries:
-            path = folder / entry.name
-            is_folder = entry.is_dir(follow_symlinks=False)
-            reason = self._reason(entry, path, is_folder, rules)
+        reasons = [self._entry_reason(entry, folder / entry.name) for entry in entries]
+        open_ones = [
+            (entry.name, _is_folder(entry)) for entry, reason in zip(entries, reasons, strict=True) if not reason
+        ]
+        ignored = rules.ignored(folder, open_ones)
+        for entry, reason in zip(entries, reasons, strict=True):
+            path, is_folder = folder / entry.name, _is_folder(entry)
+            if reason is None and entry.name in ignored:
+                reason = "ignored by git"
+            wanted = (
+                None if reason else self.exclude.decide(path.relative_to(self.root).as_posix(), is_folder=is_folder)
+            )
+            reason = reason or ("excluded" if wanted else None)
+            if reason is None and not is_folder:
+                reason = self.file_reason(path, is_asked=wanted is False)
             if reason is not None:
                 self.skipped[f"{'folder' if is_folder else 'file'}: {reason}"] += 1
             elif is_folder:
-                yield from self.folder(path, rules)
+                yield path, rules
             else:
-                yield Found(path, _source(path, self.root), self.root)
+                yield Found(path, _source(path, self.root), self.root, is_asked=wanted is False)
 
-    def _reason(self, entry: os.DirEntry[str], path: Path, is_folder: bool, rules: Sequence[_Rules]) -> str | None:
+    def _entry_reason(self, entry: os.DirEntry[str], path: Path) -> str | None:
+        is_folder = _is_folder(entry)
         if is_folder and entry.name in _SKIPPED_FOLDERS:
             return f"{_SKIPPED_FOLDERS[entry.name]} ({entry.name})"
-        if is_folder and _exists(path / "pyvenv.cfg"):
+        if is_folder and exists(path / "pyvenv.cfg"):
             return "vendored (virtual environment)"
-        if entry.is_symlink():
-            # What it points to is outside the root, or under the root and found by its own name.
-            return "symbolic link"
-        if _ignored(path, is_folder, rules):
-            return "ignored by .gitignore"
-        if _ignored(path, is_folder, [self.exclude]):
-            return "excluded"
-        return None if is_folder else self.file_reason(path)
+        # What a link points to is outside the root, or under the root and found by its own name.
+        return "symbolic link" if entry.is_symlink() else None
 
-    def file_reason(self, path: Path) -> str | None:
+    def file_reason(self, path: Path, *, is_asked: bool) -> str | None:
         """Why the file itself, however it was found, is left out."""
         try:
             status = path.stat()
@@ -160,11 +149,18 @@ class _Walk:
             return "not a regular file"
         if self.suffixes is not None and path.suffix.lower() not in self.suffixes:
             return "of a type that is not mined"
-        if _MINIFIED_NAME.search(path.name.lower()):
+        if not is_asked and _MINIFIED_NAME.search(path.name.lower()):
             return "minified"
         if status.st_size > MAX_FILE_BYTES:
             return f"over {MAX_FILE_BYTES // 1_000_000} MB"
         return None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
 
 
 def walk(
@@ -172,11 +168,13 @@ def walk(
 ) -> Iterator[Found]:
     """Yield the files with one of `suffixes` (None: all) under `paths`, sorted by name folder by folder, each once.
 
-    Left out and counted in `skipped`: what git ignores (.gitignore files from the repository's root
-    downwards), what `exclude` matches (patterns as in a .gitignore), version control, vendored and built
-    folders, symbolic links, minified files, and files over MAX_FILE_BYTES. A path the caller names is
-    searched even where such a rule would skip it. Raises DataError for a path that does not exist.
+    Left out and counted in `skipped`: what git ignores (`udever.source.ignored`), what `exclude` matches (patterns
+    as in a .gitignore), version control, vendored and built folders, symbolic links, minified files, and files over
+    MAX_FILE_BYTES. A path the caller names is searched even where such a rule would skip it. Raises DataError for a
+    path that does not exist, RecipeError for a pattern that is too long.
     """
+    for pattern in exclude:
+        check_pattern(pattern)
     seen: set[Path] = set()
     for given in paths:
         if not given.exists():
@@ -184,12 +182,12 @@ def walk(
         root = given.resolve()
         search = _Walk(root, suffixes, exclude, skipped)
         if root.is_dir():
-            found = search.folder(root, _rules_above(root))
+            found = search.files()
         else:
-            reason = search.file_reason(root)
+            reason = search.file_reason(root, is_asked=True)
             if reason is not None:
                 skipped[f"file: {reason}"] += 1
-            found = [] if reason is not None else [Found(root, _source(root, root), root)]
+            found = [] if reason is not None else [Found(root, _source(root, root), root, is_asked=True)]
         for file in found:
             if file.path in seen:
                 skipped["file: given twice"] += 1
