@@ -132,7 +132,7 @@ class Git:
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         kept |= {name: value for name, value in os.environ.items() if name.startswith("GIT_CONFIG_")}
-        quiet = {"GIT_LITERAL_PATHSPECS": "1", "GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1"}
+        quiet = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1"}
         return {**kept, **quiet, "GIT_CEILING_DIRECTORIES": str(self.top.parent), "LC_ALL": "C"}
 
     @cached_property
@@ -165,7 +165,8 @@ class Git:
         watch = Timer(_PATIENCE_S, process.kill)
         watch.start()
         try:
-            process.stdin.write(b"".join(os.fsencode(path) + b"\0" for path in paths))
+            # "./": a name that starts with a colon would be taken for more than a name
+            process.stdin.write(b"".join(b"./" + os.fsencode(path) + b"\0" for path in paths))
             process.stdin.flush()
             answer, ends = b"", 0
             while ends < 4 * len(paths):  # file, line, pattern and path

@@ -4,15 +4,16 @@ The layers are `core.excludesFile`, `info/exclude` of the repository, and every 
 repository inside another (a submodule, a clone) starts anew. Outside a repository the .gitignore files count alone.
 """
 
+import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from udever.errors import DataError
 from udever.globs import MAX_PATTERN
-from udever.source.git import Repository, exists
+from udever.source.git import Repository
 from udever.source.gitignore import Patterns
 from udever.source.regular import read_small
 
@@ -44,24 +45,21 @@ class Rules:
     repository: Repository | None = None
     asks_git: bool = True
 
-    def inside(self, folder: Path, skipped: Counter[str]) -> "Rules | None":
-        """The rules in `folder`; None, counted, where it is not to be entered."""
+    def inside(self, folder: Path, names: Collection[str], skipped: Counter[str]) -> "Rules | None":
+        """The rules in `folder`, which holds `names`; None, counted, where it is not to be entered."""
         rules = self
-        if self.repository is None or folder != self.repository.top:
+        if ".git" in names and (self.repository is None or folder != self.repository.top):
             own = Repository.at(folder)
             if own is not None and self.repository is not None and own.common == self.repository.common:
                 skipped["folder: another work tree of the same repository"] += 1
                 return None
             rules = self if own is None else _start(own)
-        return rules._with(folder, skipped)
+        return rules._with(folder / ".gitignore", skipped) if ".gitignore" in names else rules
 
-    def _with(self, folder: Path, skipped: Counter[str]) -> "Rules | None":
-        path = folder / ".gitignore"
-        if path.is_symlink() or (exists(path) and not path.is_file()):
+    def _with(self, path: Path, skipped: Counter[str]) -> "Rules | None":
+        if path.is_symlink() or not path.is_file():
             skipped["file: .gitignore that is no regular file"] += 1
             return replace(self, asks_git=False)
-        if not exists(path):
-            return self
         data = read_small(path)
         lines = [] if data is None else _lines(data)
         if data is None or len(lines) > MAX_PATTERNS:
@@ -69,22 +67,23 @@ class Rules:
             return None
         if over := sum(len(line) > MAX_PATTERN for line in lines):
             skipped[f"pattern: over {MAX_PATTERN:,} characters"] += over
-        return replace(self, layers=(*self.layers, _Layer(folder, tuple(lines))))
+        return replace(self, layers=(*self.layers, _Layer(path.parent, tuple(lines))))
 
     def ignored(self, folder: Path, entries: Sequence[tuple[str, bool]]) -> set[str]:
         """The names among `entries` (name and whether it is a folder) of `folder` that are ignored."""
         if not entries:
             return set()
         if self.repository is not None and self.asks_git:
-            above = _below(folder, self.repository.top)
+            above = below(folder, self.repository.top)
             answer = self.repository.git.ignored([above + name for name, _ in entries])
             if answer is not None:
                 return {name for name, _ in entries if above + name in answer}
-        places = [(layer.patterns, _below(folder, layer.folder)) for layer in reversed(self.layers)]
+        places = [(layer.patterns, below(folder, layer.folder)) for layer in reversed(self.layers)]
         return {name for name, is_folder in entries if _decide(places, name, is_folder)}
 
 
-def _below(folder: Path, top: Path) -> str:
+def below(folder: Path, top: Path) -> str:
+    """What stands before a name in `folder` in its path from `top`: "" or the folders with a slash behind each."""
     relative = folder.relative_to(top).as_posix()
     return "" if relative == "." else f"{relative}/"
 
@@ -111,20 +110,24 @@ def rules_above(root: Path) -> Rules:
     A folder that its repository ignores (an environment, a checkout of something else) is not part of it. Raises
     DataError where a .gitignore on the way cannot be read.
     """
-    top = next((folder for folder in (root, *root.parents) if Repository.at(folder) is not None), None)
-    if top is None:
+    found = (Repository.at(folder) for folder in (root, *root.parents))
+    start = next((repository for repository in found if repository is not None), None)
+    if start is None:
         return Rules()
-    start = Repository.at(top)
-    assert start is not None
-    rules = _start(start)
+    try:
+        return _led_down(_start(start), start.top, root)
+    finally:
+        start.git.close()
+
+
+def _led_down(rules: Rules, top: Path, root: Path) -> Rules:
     for folder in reversed([root, *root.parents][: len(root.parts) - len(top.parts) + 1]):
-        if folder != top and folder.name in rules.ignored(folder.parent, [(folder.name, folder.is_dir())]):
-            if rules.repository is not None:
-                rules.repository.git.close()
+        if folder != top and rules.ignored(folder.parent, [(folder.name, folder.is_dir())]):
             return Rules()
         if folder == root:
             break
-        within = rules.inside(folder, Counter())
+        names = [name for name in (".git", ".gitignore") if os.path.lexists(folder / name)]
+        within = rules.inside(folder, names, Counter())
         if within is None:
             raise DataError(f"{folder / '.gitignore'} is too large or cannot be read; mend it or leave it out")
         rules = within
@@ -134,7 +137,4 @@ def rules_above(root: Path) -> Rules:
 def repository(root: Path) -> Path | None:
     """Return the folder that holds the .git of `root`; None outside a repository or where it ignores `root`."""
     found = rules_above(root).repository
-    if found is None:
-        return None
-    found.git.close()
-    return found.top
+    return None if found is None else found.top

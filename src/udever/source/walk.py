@@ -17,7 +17,7 @@ from udever.errors import DataError
 from udever.globs import check_pattern
 from udever.source.git import Repository, exists
 from udever.source.gitignore import Patterns
-from udever.source.ignored import Rules, rules_above
+from udever.source.ignored import Rules, below, rules_above
 
 MAX_FILE_BYTES = 1_000_000
 _MAX_OPEN = 16
@@ -56,10 +56,9 @@ class Found:
     is_asked: bool = False
 
 
-def _source(path: Path, root: Path) -> str:
-    relative = path.relative_to(root).as_posix() if path != root else path.name
+def _storable(name: str) -> str:
     # A file name need not be UTF-8; the column that stores it must be.
-    return relative.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 class _Walk:
@@ -98,37 +97,35 @@ class _Walk:
 
     def _folder(self, folder: Path, outer: Rules) -> Iterator[Found | tuple[Path, Rules]]:
         """What is in `folder`: files, and folders to be looked into with the rules around them."""
-        rules = outer.inside(folder, self.skipped)
-        if rules is None:
-            return
-        self._remember(rules)
         try:
             with os.scandir(folder) as scan:
                 entries = sorted(scan, key=lambda entry: entry.name)
         except OSError:
             self.skipped["folder: cannot be read"] += 1
             return
+        rules = outer.inside(folder, {entry.name for entry in entries}, self.skipped)
+        if rules is None:
+            return
+        self._remember(rules)
         reasons = [self._entry_reason(entry, folder / entry.name) for entry in entries]
-        open_ones = [
-            (entry.name, _is_folder(entry)) for entry, reason in zip(entries, reasons, strict=True) if not reason
-        ]
-        ignored = rules.ignored(folder, open_ones)
-        for entry, reason in zip(entries, reasons, strict=True):
-            path, is_folder = folder / entry.name, _is_folder(entry)
+        listed = list(zip(entries, map(_is_folder, entries), reasons, strict=True))
+        ignored = rules.ignored(folder, [(entry.name, is_folder) for entry, is_folder, reason in listed if not reason])
+        above = below(folder, self.root)
+        for entry, is_folder, reason in listed:
+            path = folder / entry.name
+            wanted = None if reason else self.exclude.decide(above + entry.name, is_folder=is_folder)
             if reason is None and entry.name in ignored:
                 reason = "ignored by git"
-            wanted = (
-                None if reason else self.exclude.decide(path.relative_to(self.root).as_posix(), is_folder=is_folder)
-            )
-            reason = reason or ("excluded" if wanted else None)
-            if reason is None and not is_folder:
+            elif wanted:
+                reason = "excluded"
+            elif reason is None and not is_folder:
                 reason = self.file_reason(path, is_asked=wanted is False)
             if reason is not None:
                 self.skipped[f"{'folder' if is_folder else 'file'}: {reason}"] += 1
             elif is_folder:
                 yield path, rules
             else:
-                yield Found(path, _source(path, self.root), self.root, is_asked=wanted is False)
+                yield Found(path, _storable(above + entry.name), self.root, is_asked=wanted is False)
 
     def _entry_reason(self, entry: os.DirEntry[str], path: Path) -> str | None:
         is_folder = _is_folder(entry)
@@ -187,7 +184,7 @@ def walk(
             reason = search.file_reason(root, is_asked=True)
             if reason is not None:
                 skipped[f"file: {reason}"] += 1
-            found = [] if reason is not None else [Found(root, _source(root, root), root, is_asked=True)]
+            found = [] if reason is not None else [Found(root, _storable(root.name), root, is_asked=True)]
         for file in found:
             if file.path in seen:
                 skipped["file: given twice"] += 1
