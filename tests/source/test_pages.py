@@ -1,3 +1,6 @@
+import time
+from collections import Counter
+
 import pytest
 
 from udever.source.pages import SPLITTERS, html_sections, markdown_sections, rst_sections
@@ -40,7 +43,7 @@ Setext title
 End.
 """
     top = "Guide to x and links"
-    assert titled(markdown_sections(text)) == [
+    assert titled(markdown_sections(text, Counter())) == [
         ((top,), "Intro."),
         ((top, "Install"), "```sh\n# not a heading\nmake\n```\n\n> # not the page's"),
         ((top, "Install", "Linux"), "apt"),
@@ -96,7 +99,7 @@ Use
 
 After a transition.
 """
-    assert titled(rst_sections(text)) == [
+    assert titled(rst_sections(text, Counter())) == [
         (("Guide",), "Intro with :func:`f`."),
         (("Guide", "Install x"), "::\n\n   literal\n   -------\n\n.. note:: Kept."),
         (
@@ -115,7 +118,7 @@ def test_html_sections_leave_out_what_is_no_text():
 <section><h2>In<i>stall</i></h2><pre>a
   b</pre><ul><li>one</li><li>two</li></ul></section>
 <h2>C#</h2>x<br>y</main><footer>foot</footer></body></html>"""
-    assert titled(html_sections(text)) == [
+    assert titled(html_sections(text, Counter())) == [
         (("Guide",), "Intro with bold text.\n\ntail"),
         (("Guide", "Install"), "a\n  b\n\none\n\ntwo"),
         (("Guide", "C#"), "x\ny"),
@@ -124,5 +127,66 @@ def test_html_sections_leave_out_what_is_no_text():
 
 @pytest.mark.parametrize("suffix", SPLITTERS)
 def test_a_text_without_headings_has_no_sections(suffix):
-    assert [(section.path, section.text) for section in SPLITTERS[suffix](LONG)] == [((), LONG)]
-    assert SPLITTERS[suffix]("") == []
+    assert [(section.path, section.text) for section in SPLITTERS[suffix](LONG, Counter())] == [((), LONG)]
+    assert SPLITTERS[suffix]("", Counter()) == []
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        "---\ntitle: A page\ntags: [a, b]\ndate: 2024-13-45\n---\n",
+        "+++\ntitle = 'A page'\n[params]\nx = 1\n+++\n",
+        "---  \nempty: ''\n---",
+    ],
+)
+def test_settings_above_a_page_are_left_out_and_counted(top):
+    skipped: Counter[str] = Counter()
+    rest = "" if top.endswith("---") else "\n# Heading\n\ntext\n"
+    sections = markdown_sections(top + rest, skipped)
+    assert titled(sections) == ([(("Heading",), "text")] if rest else [])
+    assert all(section.text in ("", "text") for section in sections)
+    assert skipped == {"text: front matter": 1}
+
+
+@pytest.mark.parametrize(
+    "top",
+    [
+        "---\n\nFirst words of a page.\n\n---\n",
+        "---\n---\n",
+        "---\n- a list\n- of words\n---\n",
+        "---\ntitle: [unclosed\n---\n",
+        "+++\ntitle: not TOML\n+++\n",
+        "---\ntitle: no end\n\nwords\n",
+        "---\n" + "a: {" * 3_000 + "\n---\n",
+    ],
+)
+def test_what_is_no_setting_stays(top):
+    skipped: Counter[str] = Counter()
+    said = "\n".join(section.text + section.title_path for section in markdown_sections(top + "\n# End\n", skipped))
+    assert not skipped
+    for word in top.replace("-", " ").replace("+", " ").split():
+        assert word in said
+
+
+def test_what_a_page_loses_is_counted():
+    skipped: Counter[str] = Counter()
+    markdown_sections("<!-- a -->\n# H\n<!-- b --> text <!-- open", skipped)
+    assert skipped.pop("text: HTML comment") == 2
+    rst_sections("Head\n====\n\n.. toctree::\n   a\n\n.. a comment\n\ntext\n", skipped)
+    assert skipped == {"text: directive, label or comment": 2}
+
+
+@pytest.mark.parametrize(
+    ("suffix", "text"),
+    [
+        (".md", "<!--" * 200_000),
+        (".md", "---\n" * 30_000),
+        (".rst", "`" + " " * 300_000 + "\n" + "=" * 300_001),
+        (".html", "<pre>" + " " * 500_000 + "x</pre>"),
+        (".html", "<div>" * 3_000 + "x"),
+    ],
+)
+def test_no_page_takes_long(suffix, text):
+    started = time.process_time()
+    SPLITTERS[suffix](text, Counter())
+    assert time.process_time() - started < 4

@@ -4,6 +4,7 @@ No chunk is longer than MAX_LINES lines or MAX_CHARACTERS characters, so that li
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -86,16 +87,18 @@ def is_code(path: str) -> bool:
     return PurePosixPath(path).suffix.lower() in LANGUAGES
 
 
-def cut_file(text: str, path: str, language: str | None = None) -> list[Chunk]:
+def cut_file(text: str, path: str, language: str | None = None, skipped: Counter[str] | None = None) -> list[Chunk]:
     """The chunks of one file's `text`, in order; its `path` decides how it is cut.
 
-    `text` has "\\n" at its line ends. `language` is that of prose whose path does not name one.
+    `text` has "\\n" at its line ends. `language` is that of prose whose path does not name one. What is left out
+    of a page (front matter, navigation) is counted in `skipped`.
     """
+    skipped = Counter() if skipped is None else skipped
     suffix = PurePosixPath(path).suffix.lower()
     if suffix in LANGUAGES:
         chunks, language = _cut_code(text, suffix), LANGUAGES[suffix]
     elif suffix in SPLITTERS:
-        chunks, language = _cut_page(text, suffix), prose_language(path) or language
+        chunks, language = _cut_page(text, suffix, skipped), prose_language(path) or language
     else:
         chunks, language = _pieces(text.split("\n"), 1, Chunk(0, 0, "", "text")), prose_language(path) or language
     return [replace(chunk, language=language) for chunk in chunks]
@@ -123,9 +126,9 @@ def _spans(found: Sequence[Definition], first: int, last: int, like: Chunk) -> I
     yield after, last, like
 
 
-def _cut_page(text: str, suffix: str) -> Iterator[Chunk]:
+def _cut_page(text: str, suffix: str, skipped: Counter[str]) -> Iterator[Chunk]:
     try:
-        sections = SPLITTERS[suffix](text)
+        sections = SPLITTERS[suffix](text, skipped)
     except (ParserRejectedMarkup, RecursionError):
         yield from _pieces(text.split("\n"), 1, Chunk(0, 0, "", "text"))
         return

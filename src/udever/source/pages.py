@@ -6,6 +6,7 @@ A section's text is its own: what stands under its subsections belongs to those.
 import re
 import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -15,6 +16,7 @@ from bs4.element import NavigableString, Tag
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
+from udever.source.front_matter import front_matter_length
 from udever.source.text import one_line
 
 
@@ -60,10 +62,6 @@ class _Outline:
         self.text = ""
 
 
-_FRONT_MATTER = re.compile(r"\A(---|\+\+\+)[ \t]*\n.*?\n\1[ \t]*(?:\n|\Z)", re.DOTALL)
-_HTML_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
-
-
 @lru_cache(maxsize=1)
 def _markdown() -> MarkdownIt:
     return MarkdownIt("commonmark")
@@ -78,11 +76,22 @@ def _inline_text(token: Token) -> str:
     )
 
 
-def markdown_sections(text: str) -> list[Section]:
+def _without_comments(text: str, skipped: Counter[str]) -> str:
+    kept, at = [], 0
+    while (start := text.find("<!--", at)) >= 0 and (end := text.find("-->", start + 4)) >= 0:
+        kept.append(text[at:start])
+        at = end + 3
+        skipped["text: HTML comment"] += 1
+    return "".join([*kept, text[at:]])
+
+
+def markdown_sections(text: str, skipped: Counter[str]) -> list[Section]:
     """Split Markdown at its headings; front matter and HTML comments are left out, code blocks kept."""
-    front = _FRONT_MATTER.match(text)
-    above = front[0].count("\n") if front else 0
-    text = text[front.end() :] if front else text
+    front = front_matter_length(text)
+    if front:
+        skipped["text: front matter"] += 1
+    above = text.count("\n", 0, front)
+    text = text[front:]
     lines = text.split("\n")
     outline, row = _Outline(line=above + 1), 0
     tokens = _markdown().parse(text)
@@ -90,14 +99,15 @@ def markdown_sections(text: str) -> list[Section]:
         # A heading inside a quotation or list (level > 0) is not the page's.
         if token.type != "heading_open" or token.level or token.map is None:
             continue
-        outline.text = _HTML_COMMENT.sub("", "\n".join(lines[row : token.map[0]]))
+        outline.text = _without_comments("\n".join(lines[row : token.map[0]]), skipped)
         outline.heading(int(token.tag[1:]), _inline_text(tokens[index + 1]), above + token.map[0] + 1)
         row = token.map[1]
-    outline.text = _HTML_COMMENT.sub("", "\n".join(lines[row:]))
+    outline.text = _without_comments("\n".join(lines[row:]), skipped)
     outline.close(above + len(lines))
     return outline.sections
 
 
+_MAX_TITLE = 1_000
 _ADORNMENT = re.compile(r"([!-/:-@\[-`{-~])\1*[ \t]*")
 _ROLE = re.compile(r":[\w:+.-]+:`([^`]*)`")
 _TARGET = re.compile(r"`([^`<]*?)(?:\s*<[^`>]*>)?`_{0,2}")
@@ -117,6 +127,8 @@ def _width(text: str) -> int:
 
 def _is_adornment(line: str, title: str) -> bool:
     line = line.rstrip()
+    if len(title) > _MAX_TITLE:
+        return False
     return bool(_ADORNMENT.fullmatch(line)) and (len(line) >= 4 or len(line) >= _width(title.strip()) > 0)
 
 
@@ -125,7 +137,7 @@ def _rst_title(text: str) -> str:
     return text.replace("**", "").replace("`", "").replace("\\", "")
 
 
-def _rst_body(lines: list[str]) -> str:
+def _rst_body(lines: list[str], skipped: Counter[str]) -> str:
     kept: list[str] = []
     silent: int | None = None
     for line in lines:
@@ -135,10 +147,12 @@ def _rst_body(lines: list[str]) -> str:
         silent = depth if _SILENT.match(line) else None
         if silent is None:
             kept.append(line)
+        else:
+            skipped["text: directive, label or comment"] += 1
     return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
 
 
-def rst_sections(text: str) -> list[Section]:
+def rst_sections(text: str, skipped: Counter[str]) -> list[Section]:
     """Split reStructuredText at its underlined titles; labels, comments and directives without text go.
 
     Titles are found by their lines. docutils is not used: it runs the directives it meets (`include`, `raw`),
@@ -169,11 +183,11 @@ def rst_sections(text: str) -> list[Section]:
         style = (following[0] if under else line[0], bool(over))
         if style not in styles:
             styles.append(style)
-        outline.text = _rst_body(body)
+        outline.text = _rst_body(body, skipped)
         outline.heading(styles.index(style), _rst_title(following if over else line), row + 1)
         body = []
         row += 3 if over else 2
-    outline.text = _rst_body(body)
+    outline.text = _rst_body(body, skipped)
     outline.close(len(lines))
     return outline.sections
 
@@ -192,7 +206,7 @@ _BLOCK_TAGS = frozenset(
 )  # fmt: skip
 _PERMALINKS = frozenset("#¶§🔗")
 _HEADING = re.compile(r"h[1-6]")
-_BLANK_LINES = re.compile(r" *\n *\n\s*")
+_BLANK_LINES = re.compile(r"(?<! ) *+\n *+\n\s*+")
 
 
 def _block(string_parent: Tag | None) -> Tag | None:
@@ -201,7 +215,7 @@ def _block(string_parent: Tag | None) -> Tag | None:
     return string_parent
 
 
-def html_sections(text: str) -> list[Section]:
+def html_sections(text: str, skipped: Counter[str]) -> list[Section]:
     """Split HTML at h1 to h6; scripts, styles, navigation, forms, footers and asides are left out.
 
     Where the page marks its main part, the rest is left out too.
@@ -238,9 +252,9 @@ def html_sections(text: str) -> list[Section]:
     return [replace(section, text=_BLANK_LINES.sub("\n\n", section.text)) for section in outline.sections]
 
 
-SPLITTERS: dict[str, Callable[[str], list[Section]]] = {
+SPLITTERS: dict[str, Callable[[str, Counter[str]], list[Section]]] = {
     **dict.fromkeys((".md", ".markdown"), markdown_sections),
     ".rst": rst_sections,
     **dict.fromkeys((".html", ".htm", ".xhtml"), html_sections),
 }
-"""File name suffix -> the function that splits such a file into sections."""
+"""File name suffix -> the function that splits such a file into sections, and counts what it leaves out."""
