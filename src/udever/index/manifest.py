@@ -11,7 +11,7 @@ from udever.errors import DataError
 FORMAT = 1
 """Version of the layout in the store; another cannot be read."""
 
-CUT = 1
+CUT = 2
 """Version of the rules by which files are cut; files cut by other rules are cut again."""
 
 

@@ -232,13 +232,13 @@ class Index:
         file = (base / path).resolve()
         if not file.is_relative_to(base):  # it has become a symbolic link that leads elsewhere
             raise DataError(f"{path} leads out of {base}; run udever index again")
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}; run udever index again") from error
-        text, reason = text_of(data, Path(path).suffix.lower(), is_code=False)
-        if text is None:
-            raise DataError(f"{path} is {reason}; only text can be read")
+        data = Found(file, path, base).read()
+        if data is None:
+            raise DataError(f"{path} cannot be read as a file; run udever index again")
+        found = read(data, path, is_asked=True)
+        if found.text is None:
+            raise DataError(f"{path} is {found.reason}; only text can be read")
+        text = found.text
         lines = text.removesuffix("\n").split("\n")
         last_line = min(last_line or first_line + MAX_READ_LINES - 1, first_line + MAX_READ_LINES - 1, len(lines))
         if not 1 <= first_line <= last_line:

@@ -14,7 +14,8 @@ from bs4.exceptions import ParserRejectedMarkup
 
 from udever.source.definitions import Definition, definitions
 from udever.source.languages import known, mteb_language
-from udever.source.pages import SPLITTERS, Section
+from udever.source.notebooks import NOTEBOOK, parse_notebook
+from udever.source.pages import SPLITTERS, Section, markdown_sections
 from udever.source.python_code import LANGUAGE
 from udever.source.tree_code import GRAMMARS
 
@@ -97,11 +98,13 @@ def cut_file(text: str, path: str, language: str | None = None, skipped: Counter
     suffix = PurePosixPath(path).suffix.lower()
     if suffix in LANGUAGES:
         chunks, language = _cut_code(text, suffix), LANGUAGES[suffix]
+    elif suffix == NOTEBOOK:
+        chunks, language = _cut_notebook(text, language, skipped), None
     elif suffix in SPLITTERS:
         chunks, language = _cut_page(text, suffix, skipped), prose_language(path) or language
     else:
         chunks, language = _pieces(text.split("\n"), 1, Chunk(0, 0, "", "text")), prose_language(path) or language
-    return [replace(chunk, language=language) for chunk in chunks]
+    return [chunk if suffix == NOTEBOOK else replace(chunk, language=language) for chunk in chunks]
 
 
 def _cut_code(text: str, suffix: str) -> Iterator[Chunk]:
@@ -139,6 +142,30 @@ def _cut_page(text: str, suffix: str, skipped: Counter[str]) -> Iterator[Chunk]:
         if not section.text and is_above:
             continue  # a heading over other headings alone, whose parents name it
         yield from _cut_section(section, lines, suffix)
+
+
+def _cut_notebook(text: str, language: str | None, skipped: Counter[str]) -> Iterator[Chunk]:
+    """Cells below the heading above them: each piece names the cell's lines, as those of HTML its section's."""
+    notebook = parse_notebook(text, skipped)
+    if notebook is None:
+        skipped["text: notebook that does not parse"] += 1
+        return
+    code = f"{notebook.language}-Code" if notebook.language else None
+    above = ""
+    for cell in notebook.cells:
+        if cell.is_code:
+            pieces = [*_pieces(cell.source.split("\n"), 1, Chunk(0, 0, "", "code", parent=above, language=code))]
+        else:
+            pieces = []
+            for section in markdown_sections(cell.source, skipped):
+                above = section.title_path or above
+                like = Chunk(0, 0, "", "section" if above else "text", above, language=language)
+                lines = cell.source.split("\n")[section.first_line - 1 : section.last_line]
+                pieces += _pieces(lines, 1, like)
+        for output in cell.outputs:
+            pieces += _pieces(output.split("\n"), 1, Chunk(0, 0, "", "text", parent=above))
+        for piece in pieces:
+            yield replace(piece, first_line=cell.first_line, last_line=cell.last_line)
 
 
 def _cut_section(section: Section, lines: list[str], suffix: str) -> Iterator[Chunk]:

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from threading import Timer
 
-from udever.source.regular import read_small
+from udever.source.regular import read_regular
 
 _PATIENCE_S = 30.0
 _BATCH_BYTES = 4_096  # fits a pipe's buffer, so that writing never waits for git, which waits for our reading
@@ -38,7 +38,7 @@ class Repository:
             return None
         if marker.is_dir():
             return Repository(top, _common(marker))
-        said = (read_small(marker) or b"").decode("utf-8", "surrogateescape").strip()
+        said = (read_regular(marker) or b"").decode("utf-8", "surrogateescape").strip()
         if not said.startswith("gitdir:"):
             return None
         return Repository(top, _common(top / said.removeprefix("gitdir:").strip()))
@@ -62,7 +62,7 @@ def exists(path: Path) -> bool:
 
 
 def _common(folder: Path) -> Path:
-    said = (read_small(folder / "commondir") or b"").decode("utf-8", "surrogateescape").strip()
+    said = (read_regular(folder / "commondir") or b"").decode("utf-8", "surrogateescape").strip()
     return Path(os.path.normpath(folder / said))
 
 
@@ -75,7 +75,7 @@ def _user_excludes(common: Path) -> Path:
     chosen = str(settings / "ignore")
     for file in (system, *(users or [settings / "config", home / ".gitconfig"]), common / "config"):
         section = ""
-        for line in (read_small(file) or b"").decode("utf-8", "replace").split("\n"):
+        for line in (read_regular(file) or b"").decode("utf-8", "replace").split("\n"):
             found = _SETTING.fullmatch(line)
             if found is None:
                 continue

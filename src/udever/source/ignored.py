@@ -15,7 +15,7 @@ from udever.errors import DataError
 from udever.globs import MAX_PATTERN
 from udever.source.git import Repository
 from udever.source.gitignore import Patterns
-from udever.source.regular import read_small
+from udever.source.regular import read_regular
 
 MAX_PATTERNS = 10_000
 """Lines of one file of patterns; a folder with a longer one is left out, since what it hides cannot be told."""
@@ -60,7 +60,7 @@ class Rules:
         if path.is_symlink() or not path.is_file():
             skipped["file: .gitignore that is no regular file"] += 1
             return replace(self, asks_git=False)
-        data = read_small(path)
+        data = read_regular(path)
         lines = [] if data is None else _lines(data)
         if data is None or len(lines) > MAX_PATTERNS:
             skipped["folder: its .gitignore is too large or cannot be read"] += 1
@@ -99,7 +99,7 @@ def _lines(data: bytes) -> list[str]:
 
 
 def _start(repository: Repository) -> Rules:
-    read = [read_small(file) for file in repository.exclude_files()]
+    read = [read_regular(file) for file in repository.exclude_files()]
     layers = (_Layer(repository.top, tuple(_lines(data)[:MAX_PATTERNS])) for data in read if data is not None)
     return Rules(tuple(layers), repository)
 
