@@ -3,13 +3,12 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.errors import DataError
+from udever.errors import DataError, FileRefused
 from udever.index.cover import base_of, other_model
 from udever.index.hits import Hit
 from udever.index.manifest import Manifest, Tuning, parse_manifest
@@ -19,7 +18,8 @@ from udever.index.words import words
 from udever.source.chunks import KINDS
 from udever.source.gitignore import Patterns
 from udever.source.languages import known, mteb_language
-from udever.source.walk import text_of
+from udever.source.reading import read
+from udever.source.walk import Found as SourceFile
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
@@ -232,9 +232,10 @@ class Index:
         file = (base / path).resolve()
         if not file.is_relative_to(base):  # it has become a symbolic link that leads elsewhere
             raise DataError(f"{path} leads out of {base}; run udever index again")
-        data = Found(file, path, base).read()
-        if data is None:
-            raise DataError(f"{path} cannot be read as a file; run udever index again")
+        try:
+            data = SourceFile(file, path, base).read()
+        except FileRefused as refused:
+            raise DataError(f"{path} {refused.reason}; run udever index again") from refused
         found = read(data, path, is_asked=True)
         if found.text is None:
             raise DataError(f"{path} is {found.reason}; only text can be read")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.errors import DataError, TextError
+from udever.errors import DataError, FileRefused, TextError
 from udever.index.cover import Seen, base_of, covering, full_name, new_manifest, other_model, scan
 from udever.index.manifest import CUT, Manifest, parse_manifest, saved_fingerprint
 from udever.index.places import only_writer, prepare
@@ -119,9 +119,10 @@ class _Run:
 
     def _read(self, file: Seen, record: FileRecord | None) -> bool:
         """Take a file into the window where its bytes are new; False where it cannot be read."""
-        data = file.found.read()
-        if data is None:
-            self.skipped["file: cannot be read"] += 1
+        try:
+            data = file.found.read()
+        except FileRefused as refused:
+            self.skipped[f"file: {refused.reason}"] += 1
             return False
         is_settled = self.started_ns - file.mtime_ns > _TRUSTED_AFTER_NS
         new = FileRecord(file.path, len(data), file.mtime_ns if is_settled else -1, digest_of(data))

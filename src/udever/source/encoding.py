@@ -25,13 +25,13 @@ _GUESSED = (
 )
 """What a file may be guessed to be; of several that suit it equally the first."""
 _NEAR = 0.05
-_MIN_WIDE_SHARE = 0.2
+_MIN_WIDE_SHARE = 0.5
 """UTF-16 without a mark: a NUL in so many of the bytes on one side of each pair, and hardly one on the other."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A file's text; None for bytes that are none, for the `reason` given. `guess`: the encoding where it was guessed."""
+    """A file's text; None for bytes that are none, for the `reason` given. `guess`: the encoding, where guessed."""
 
     text: str | None
     reason: str = ""
@@ -77,7 +77,7 @@ def _wide(data: bytes) -> Decoded:
     head = data[:_SNIFFED_BYTES]
     even, odd = head[::2].count(0) / len(head[::2]), head[1::2].count(0) / max(1, len(head[1::2]))
     encoding = "utf-16-le" if odd > even else "utf-16-be"
-    if max(even, odd) < _MIN_WIDE_SHARE or min(even, odd) > 0.01:
+    if len(head) < 16 or max(even, odd) < _MIN_WIDE_SHARE or min(even, odd) > 0.01:
         return Decoded(None, "binary")
     text = _strict(data, encoding)
     if text is None or not all(char.isprintable() or char.isspace() for char in text[:_SNIFFED_BYTES]):
@@ -91,7 +91,11 @@ def _guessed(data: bytes) -> Decoded:
     if best is None:
         return Decoded(None, UNKNOWN)
     matches = [match for match in matches if match.encoding != "cp932" or not _is_doubtful(str(match))]
-    near = [match for match in matches or [best] if match.chaos <= best.chaos + _NEAR and match.coherence >= best.coherence - _NEAR]
+    near = [
+        match
+        for match in matches or [best]
+        if match.chaos <= best.chaos + _NEAR and match.coherence >= best.coherence - _NEAR
+    ]
     chosen = min(near, key=lambda match: min(_place(name) for name in (match.encoding, *match.could_be_from_charset)))
     encoding = min((chosen.encoding, *chosen.could_be_from_charset), key=_place)
     text = _strict(data, encoding)

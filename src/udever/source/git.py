@@ -14,8 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from threading import Timer
 
-from udever.source.regular import read_regular
+from udever.errors import FileRefused
+from udever.files import read_regular
 
+MAX_BYTES = 1_000_000
+"""Of a file of settings or patterns."""
 _PATIENCE_S = 30.0
 _BATCH_BYTES = 4_096  # fits a pipe's buffer, so that writing never waits for git, which waits for our reading
 _SETTING = re.compile(
@@ -38,7 +41,7 @@ class Repository:
             return None
         if marker.is_dir():
             return Repository(top, _common(marker))
-        said = (read_regular(marker) or b"").decode("utf-8", "surrogateescape").strip()
+        said = read_settings(marker).decode("utf-8", "surrogateescape").strip()
         if not said.startswith("gitdir:"):
             return None
         return Repository(top, _common(top / said.removeprefix("gitdir:").strip()))
@@ -53,6 +56,14 @@ class Repository:
         return [_user_excludes(self.common), self.common / "info" / "exclude"]
 
 
+def read_settings(path: Path) -> bytes:
+    """What a small file holds; nothing where it is missing or not to be read."""
+    try:
+        return read_regular(path, max_bytes=MAX_BYTES)
+    except FileRefused:
+        return b""
+
+
 def exists(path: Path) -> bool:
     """Whether there is something at `path`; False in a folder that may not be entered."""
     try:
@@ -62,7 +73,7 @@ def exists(path: Path) -> bool:
 
 
 def _common(folder: Path) -> Path:
-    said = (read_regular(folder / "commondir") or b"").decode("utf-8", "surrogateescape").strip()
+    said = read_settings(folder / "commondir").decode("utf-8", "surrogateescape").strip()
     return Path(os.path.normpath(folder / said))
 
 
@@ -75,7 +86,7 @@ def _user_excludes(common: Path) -> Path:
     chosen = str(settings / "ignore")
     for file in (system, *(users or [settings / "config", home / ".gitconfig"]), common / "config"):
         section = ""
-        for line in (read_regular(file) or b"").decode("utf-8", "replace").split("\n"):
+        for line in read_settings(file).decode("utf-8", "replace").split("\n"):
             found = _SETTING.fullmatch(line)
             if found is None:
                 continue

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from udever.errors import DataError
+from udever.errors import DataError, FileRefused
+from udever.files import read_regular
 from udever.globs import MAX_PATTERN
-from udever.source.git import Repository
+from udever.source.git import MAX_BYTES, Repository, read_settings
 from udever.source.gitignore import Patterns
-from udever.source.regular import read_regular
 
 MAX_PATTERNS = 10_000
 """Lines of one file of patterns; a folder with a longer one is left out, since what it hides cannot be told."""
@@ -60,9 +60,11 @@ class Rules:
         if path.is_symlink() or not path.is_file():
             skipped["file: .gitignore that is no regular file"] += 1
             return replace(self, asks_git=False)
-        data = read_regular(path)
-        lines = [] if data is None else _lines(data)
-        if data is None or len(lines) > MAX_PATTERNS:
+        try:
+            lines = _lines(read_regular(path, max_bytes=MAX_BYTES))
+        except FileRefused:
+            lines = None
+        if lines is None or len(lines) > MAX_PATTERNS:
             skipped["folder: its .gitignore is too large or cannot be read"] += 1
             return None
         if over := sum(len(line) > MAX_PATTERN for line in lines):
@@ -99,8 +101,8 @@ def _lines(data: bytes) -> list[str]:
 
 
 def _start(repository: Repository) -> Rules:
-    read = [read_regular(file) for file in repository.exclude_files()]
-    layers = (_Layer(repository.top, tuple(_lines(data)[:MAX_PATTERNS])) for data in read if data is not None)
+    files = map(read_settings, repository.exclude_files())
+    layers = (_Layer(repository.top, tuple(_lines(data)[:MAX_PATTERNS])) for data in files)
     return Rules(tuple(layers), repository)
 
 

@@ -56,7 +56,7 @@ def parse_notebook(text: str, skipped: Counter[str] | None = None) -> Notebook |
 
 
 def _members(text: str) -> Iterator[tuple[str, tuple[Any, list[int]]]]:
-    """Each member of the object in `text`: its name, its value and, of an array, where each element starts and the end."""
+    """Name and value of each member of the object in `text`; of an array where each element starts, and the end."""
     at = _expect(text, 0, "{")
     while True:
         name, at = _DECODER.raw_decode(text, _skip(text, at))

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from udever.errors import FileRefused
 from udever.source.chunks import is_code
 from udever.source.encoding import UNKNOWN, decode
 from udever.source.looks import why_unread
@@ -44,10 +45,11 @@ def left_out(reason: str, path: str) -> str:
 
 
 def read_found(file: Found, skipped: Counter[str]) -> str | None:
-    """The text of a file that was found; None, counted, for one that is none or cannot be read."""
-    data = file.read()
-    if data is None:
-        skipped["file: cannot be read"] += 1
+    """The text of a file that was found; None, counted, for one that is none or is not to be read."""
+    try:
+        data = file.read()
+    except FileRefused as refused:
+        skipped[f"file: {refused.reason}"] += 1
         return None
     found = read(data, file.source, is_asked=file.is_asked)
     if found.text is None:

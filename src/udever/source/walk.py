@@ -12,11 +12,11 @@ from pathlib import Path
 from stat import S_ISREG
 
 from udever.errors import DataError
+from udever.files import read_regular
 from udever.globs import check_pattern
 from udever.source.git import Repository, exists
 from udever.source.gitignore import Patterns
 from udever.source.ignored import Rules, below, rules_above
-from udever.source.regular import read_regular
 
 MAX_FILE_BYTES = 1_000_000
 MAX_NOTEBOOK_BYTES = 20_000_000
@@ -33,6 +33,7 @@ _SKIPPED_FOLDERS = {
 }
 _MINIFIED_NAME = re.compile(r"\.(?:min|bundle)\.[cm]?(?:js|css)$")
 
+
 @dataclass(frozen=True)
 class Found:
     """A file to read. `source` is its path below the given root, with forward slashes; `root` that root.
@@ -45,9 +46,10 @@ class Found:
     root: Path
     is_asked: bool = False
 
-    def read(self) -> bytes | None:
-        """What the file holds; None where it cannot be read, has become another thing, or too large, since."""
-        return read_regular(self.path, max_bytes=_max_bytes(self.path))
+    def read(self) -> bytes:
+        """What the file holds. Raises FileRefused where it cannot be read or has become something else since."""
+        root = self.root if self.root != self.path else self.root.parent
+        return read_regular(self.path, root=root, max_bytes=_max_bytes(self.path))
 
 
 def _max_bytes(path: Path) -> int:
