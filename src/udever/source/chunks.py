@@ -159,7 +159,8 @@ def _cut_notebook(text: str, language: str | None, skipped: Counter[str]) -> Ite
             pieces = []
             for section in markdown_sections(cell.source, skipped):
                 above = section.title_path or above
-                like = Chunk(0, 0, "", "section" if above else "text", above, language=language)
+                like = Chunk(0, 0, "", "section", above) if section.path else Chunk(0, 0, "", "text", parent=above)
+                like = replace(like, language=language)
                 lines = cell.source.split("\n")[section.first_line - 1 : section.last_line]
                 pieces += _pieces(lines, 1, like)
         for output in cell.outputs:

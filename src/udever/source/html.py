@@ -1,0 +1,122 @@
+"""HTML pages, split at their headings; what stands around the text of a page is told from it by how much it says."""
+
+import re
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+
+from bs4 import BeautifulSoup
+from bs4.element import NavigableString, Tag
+
+from udever.source.sections import Outline, Section
+
+_UNSEEN_TAGS = (
+    "script", "style", "noscript", "template", "svg", "iframe", "head", "math", "object", "canvas",
+    "button", "input", "select", "textarea", "option",
+)  # fmt: skip
+_AROUND = (
+    "nav, footer, aside, [role=navigation], [role=search], [role=contentinfo], [role=banner], "
+    "[class*=sidebar], [class*=breadcrumb], [class*=navheader], [class*=navfooter], [class*=navigation], "
+    "[id*=sidebar], [id*=breadcrumb], [class~=related], [class~=toc], [id=toc], [class~=headertitle] ~ .navpath"
+)
+_LINKED = 0.5
+_MOST = 0.5
+_BLOCK_TAGS = frozenset(
+    (
+        "address", "article", "aside", "blockquote", "body", "dd", "details", "div", "dl", "dt", "fieldset",
+        "figcaption", "figure", "footer", "form", "header", "hr", "html", "li", "main", "nav", "ol", "p", "pre",
+        "section", "summary", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "ul", "h1", "h2", "h3", "h4",
+        "h5", "h6",
+    )
+)  # fmt: skip
+_PERMALINKS = frozenset("#¶§🔗")
+_HEADING = re.compile(r"h[1-6]")
+_BLANK_LINES = re.compile(r"(?<! ) *+\n *+\n\s*+")
+
+
+def html_sections(text: str, skipped: Counter[str]) -> list[Section]:
+    """Split HTML at h1 to h6; scripts, controls and what stands around the page's text are left out.
+
+    Around it are navigation, footers, asides and sidebars that are links for the most part or lie outside its main
+    parts, where those hold most of the text. What says something and is left out is counted.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # bs4 warns of XHTML and of texts that look like a file name
+        soup = BeautifulSoup(text, "html.parser")
+    _drop(soup.find_all(_UNSEEN_TAGS))
+    _drop([link for link in soup.find_all("a") if link.get_text(strip=True) in _PERMALINKS])
+    _drop_around(soup, skipped)
+    outline = Outline()
+    for root in _main_parts(soup, skipped):
+        _read(root, outline)
+    outline.close(text.count("\n") + 1)
+    return [replace(section, text=_BLANK_LINES.sub("\n\n", section.text)) for section in outline.sections]
+
+
+def _drop(tags: Sequence[Tag]) -> None:
+    for tag in tags:
+        if not tag.decomposed:
+            tag.decompose()
+
+
+def _size(tag: Tag) -> int:
+    return sum(len(string.strip()) for string in tag.strings)
+
+
+def _drop_around(soup: Tag, skipped: Counter[str]) -> None:
+    """Take out navigation and its like, unless it says something itself or holds most of the page."""
+    whole = _size(soup)
+    for tag in soup.select(_AROUND):
+        if tag.decomposed or tag.name in ("body", "html", "main", "article"):
+            continue
+        size = _size(tag)
+        linked = sum(_size(link) for link in tag.find_all("a"))
+        says = linked <= _LINKED * size and tag.name not in ("nav", "footer")
+        if says or size > _MOST * whole:
+            continue
+        if size:
+            skipped["text: navigation, footer or sidebar of a page"] += 1
+        tag.decompose()
+
+
+def _main_parts(soup: BeautifulSoup, skipped: Counter[str]) -> list[Tag]:
+    """What holds the page's text: all it marks as main, or all its articles, where that is most of it."""
+    whole = _size(soup)
+    for selector in ("main, [role=main]", "article"):
+        found = soup.select(selector)
+        inside = {id(inner) for tag in found for inner in tag.find_all(True)}
+        parts = [tag for tag in found if id(tag) not in inside]
+        size = sum(map(_size, parts))
+        if parts and size >= _MOST * whole:
+            if size < whole:
+                skipped["text: around the main part of a page"] += 1
+            return parts
+    return [soup]
+
+
+def _block(string_parent: Tag | None) -> Tag | None:
+    while string_parent is not None and string_parent.name not in _BLOCK_TAGS:
+        string_parent = string_parent.parent
+    return string_parent
+
+
+def _read(root: Tag, outline: Outline) -> None:
+    block: Tag | None = None
+    for node in root.descendants:
+        if isinstance(node, Tag):
+            if _HEADING.fullmatch(node.name):
+                outline.heading(int(node.name[1]), node.get_text(), node.sourceline or outline.line)
+            elif node.name == "br":
+                outline.text += "\n"
+        # Comments, doctypes and the like are subclasses; only the plain class is text.
+        elif type(node) is NavigableString:
+            inside = _block(node.parent)
+            if inside is not None and _HEADING.fullmatch(inside.name):
+                continue
+            is_raw = inside is not None and inside.name == "pre"
+            words = str(node) if is_raw else re.sub(r"\s+", " ", str(node))
+            if inside is not block and words.strip():
+                outline.text = outline.text.rstrip() + "\n\n"
+                block = inside
+            outline.text += words
