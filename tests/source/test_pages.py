@@ -3,6 +3,7 @@ from collections import Counter
 
 import pytest
 
+from udever.source.chunks import cut_file
 from udever.source.pages import SPLITTERS, html_sections, markdown_sections, rst_sections
 
 LONG = "These are more than twelve words about the thing, so that the section counts."
@@ -184,9 +185,54 @@ def test_what_a_page_loses_is_counted():
         (".rst", "`" + " " * 300_000 + "\n" + "=" * 300_001),
         (".html", "<pre>" + " " * 500_000 + "x</pre>"),
         (".html", "<div>" * 3_000 + "x"),
+        (".html", "<nav>x" * 10_000),
+        (".html", "<main>x<a>" * 10_000),
     ],
 )
 def test_no_page_takes_long(suffix, text):
     started = time.process_time()
     SPLITTERS[suffix](text, Counter())
     assert time.process_time() - started < 4
+
+
+def html(body):
+    """The text of a page, and what of it was left out."""
+    skipped: Counter[str] = Counter()
+    sections = html_sections(f"<html><head><title>t</title></head><body>{body}</body></html>", skipped)
+    return "\n".join(f"{section.title_path}\n{section.text}" for section in sections), skipped
+
+
+@pytest.mark.parametrize(
+    ("body", "kept", "left_out"),
+    [
+        (f"<form action='x'><h1>Page</h1><p>{LONG}</p><input value=y><button>Go</button></form>", LONG, ""),
+        (
+            f"<article><h2>One</h2>{LONG}</article><article><h2>Two</h2><p>Second article.</article>",
+            "Second article",
+            "",
+        ),
+        (f"<main><h1>Page</h1>{LONG}<aside class=admonition><p>Mind the gap.</aside></main>", "Mind the gap", ""),
+        (f"<main>x</main><div><h1>Page</h1>{LONG}</div>", LONG, ""),
+        (f"<article>teaser</article><h1>Page</h1><p>{LONG}</p>", LONG, ""),
+        (f"<nav><h1>Page</h1>{LONG}</nav>", LONG, ""),
+        (f"<article>{LONG}<article>inner part</article></article>", "inner part", ""),
+        (f"<main><h1>Page</h1>{LONG}</main><p>All rights reserved.", LONG, "All rights reserved"),
+        (f"<h1>Page</h1>{LONG}<aside><a href=x>Previous chapter</a></aside>", LONG, "Previous chapter"),
+        (f"<h1>Page</h1>{LONG}<div class=sphinxsidebar><ul><li><a href=x>Contents</a></ul></div>", LONG, "Contents"),
+        (f"<h1>Page</h1>{LONG}<footer>Built by hand</footer>", LONG, "Built by hand"),
+    ],
+)
+def test_what_holds_most_of_a_page_is_kept(body, kept, left_out):
+    said, skipped = html(body)
+    assert kept in said
+    assert said.count(kept) == 1
+    if left_out:
+        assert left_out not in said
+    assert sum(skipped.values()) == bool(left_out)
+
+
+@pytest.mark.parametrize("body", ["", "<div id=app></div><script>run()</script>"])
+def test_a_page_without_text_is_counted(body):
+    skipped: Counter[str] = Counter()
+    assert cut_file(f"<html><body>{body}</body></html>", "a.html", None, skipped) == []
+    assert skipped == {"file: page without text": 1}

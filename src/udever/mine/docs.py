@@ -7,7 +7,7 @@ from bs4.exceptions import ParserRejectedMarkup
 
 from udever.data.pairs import Pair
 from udever.mine.text import MAX_ANCHOR_CHARS
-from udever.source.pages import SPLITTERS
+from udever.source.pages import NO_TEXT, SPLITTERS
 from udever.source.text import cut, num_words
 
 MAX_CHARS = 4_000
@@ -25,6 +25,8 @@ def doc_pairs(text: str, source: str, suffix: str, language: str | None, skipped
     except (ParserRejectedMarkup, RecursionError):
         skipped["file: page that does not parse"] += 1
         return
+    if not sections and text.strip():
+        skipped[NO_TEXT] += 1
     for section in sections:
         if not section.path:  # there is no question that it answers
             skipped["row: text before the first heading"] += 1

@@ -15,8 +15,9 @@ from bs4.exceptions import ParserRejectedMarkup
 from udever.source.definitions import Definition, definitions
 from udever.source.languages import known, mteb_language
 from udever.source.notebooks import NOTEBOOK, parse_notebook
-from udever.source.pages import SPLITTERS, Section, markdown_sections
+from udever.source.pages import NO_TEXT, SPLITTERS, markdown_sections
 from udever.source.python_code import LANGUAGE
+from udever.source.sections import Section
 from udever.source.tree_code import GRAMMARS
 
 MAX_LINES = 60
@@ -135,6 +136,8 @@ def _cut_page(text: str, suffix: str, skipped: Counter[str]) -> Iterator[Chunk]:
     except (ParserRejectedMarkup, RecursionError):
         yield from _pieces(text.split("\n"), 1, Chunk(0, 0, "", "text"))
         return
+    if not sections and text.strip():
+        skipped[NO_TEXT] += 1
     lines = text.split("\n")
     for place, section in enumerate(sections):
         following = sections[place + 1].path if place + 1 < len(sections) else ()

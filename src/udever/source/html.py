@@ -4,7 +4,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from bs4 import BeautifulSoup
 from bs4.element import NavigableString, Tag
@@ -18,9 +18,10 @@ _UNSEEN_TAGS = (
 _AROUND = (
     "nav, footer, aside, [role=navigation], [role=search], [role=contentinfo], [role=banner], "
     "[class*=sidebar], [class*=breadcrumb], [class*=navheader], [class*=navfooter], [class*=navigation], "
-    "[id*=sidebar], [id*=breadcrumb], [class~=related], [class~=toc], [id=toc], [class~=headertitle] ~ .navpath"
+    "[id*=sidebar], [id*=breadcrumb], [class~=related], [class~=toc], [id=toc]"
 )
 _LINKED = 0.5
+"""What stands beside a page's text is links for more than this share of its characters."""
 _MOST = 0.5
 _BLOCK_TAGS = frozenset(
     (
@@ -60,34 +61,70 @@ def _drop(tags: Sequence[Tag]) -> None:
             tag.decompose()
 
 
-def _size(tag: Tag) -> int:
-    return sum(len(string.strip()) for string in tag.strings)
+@dataclass(frozen=True)
+class _Extent:
+    """Where a tag begins and ends in the order of the page, the characters in it, and those of them in links."""
+
+    first: int
+    last: int
+    size: int
+    linked: int
+
+
+def _extents(soup: Tag) -> dict[int, _Extent]:
+    """The extent of every tag by its id, in one pass: a page may be as deep as it is long."""
+    found: dict[int, _Extent] = {}
+    open_tags: list[tuple[Tag, int, int, int]] = [(soup, 0, 0, 0)]
+    size = linked = number = links = 0
+
+    def close() -> None:
+        nonlocal links
+        tag, first, size_before, linked_before = open_tags.pop()
+        links -= tag.name == "a"
+        found[id(tag)] = _Extent(first, number, size - size_before, linked - linked_before)
+
+    for number, node in enumerate(soup.descendants, 1):
+        while open_tags[-1][0] is not node.parent:
+            close()
+        if isinstance(node, Tag):
+            open_tags.append((node, number, size, linked))
+            links += node.name == "a"
+        elif type(node) is NavigableString:
+            length = len(node.strip())
+            size += length
+            linked += length if links else 0
+    number += 1
+    while open_tags:
+        close()
+    return found
 
 
 def _drop_around(soup: Tag, skipped: Counter[str]) -> None:
     """Take out navigation and its like, unless it says something itself or holds most of the page."""
-    whole = _size(soup)
+    extents = _extents(soup)
+    whole = extents[id(soup)].size
     for tag in soup.select(_AROUND):
         if tag.decomposed or tag.name in ("body", "html", "main", "article"):
             continue
-        size = _size(tag)
-        linked = sum(_size(link) for link in tag.find_all("a"))
-        says = linked <= _LINKED * size and tag.name not in ("nav", "footer")
-        if says or size > _MOST * whole:
+        extent = extents[id(tag)]
+        says = extent.linked <= _LINKED * extent.size and tag.name not in ("nav", "footer")
+        if says or extent.size > _MOST * whole:
             continue
-        if size:
+        if extent.size:
             skipped["text: navigation, footer or sidebar of a page"] += 1
         tag.decompose()
 
 
 def _main_parts(soup: BeautifulSoup, skipped: Counter[str]) -> list[Tag]:
     """What holds the page's text: all it marks as main, or all its articles, where that is most of it."""
-    whole = _size(soup)
+    extents = _extents(soup)
+    whole = extents[id(soup)].size
     for selector in ("main, [role=main]", "article"):
-        found = soup.select(selector)
-        inside = {id(inner) for tag in found for inner in tag.find_all(True)}
-        parts = [tag for tag in found if id(tag) not in inside]
-        size = sum(map(_size, parts))
+        parts: list[Tag] = []
+        for tag in soup.select(selector):
+            if not parts or extents[id(tag)].first >= extents[id(parts[-1])].last:
+                parts.append(tag)
+        size = sum(extents[id(part)].size for part in parts)
         if parts and size >= _MOST * whole:
             if size < whole:
                 skipped["text: around the main part of a page"] += 1

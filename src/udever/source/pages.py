@@ -147,6 +147,9 @@ def rst_sections(text: str, skipped: Counter[str]) -> list[Section]:
     return outline.sections
 
 
+NO_TEXT = "file: page without text"
+"""How a page is counted that holds no section, such as one that a script fills in."""
+
 SPLITTERS: dict[str, Callable[[str, Counter[str]], list[Section]]] = {
     **dict.fromkeys((".md", ".markdown"), markdown_sections),
     ".rst": rst_sections,
