@@ -5,6 +5,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from bs4 import BeautifulSoup
 from bs4.element import NavigableString, Tag
@@ -46,13 +47,18 @@ def html_sections(text: str, skipped: Counter[str]) -> list[Section]:
         warnings.simplefilter("ignore")  # bs4 warns of XHTML and of texts that look like a file name
         soup = BeautifulSoup(text, "html.parser")
     _drop(soup.find_all(_UNSEEN_TAGS))
-    _drop([link for link in soup.find_all("a") if link.get_text(strip=True) in _PERMALINKS])
+    _drop([link for link in soup.find_all("a") if _is_permalink(link)])
     _drop_around(soup, skipped)
     outline = Outline()
     for root in _main_parts(soup, skipped):
         _read(root, outline)
     outline.close(text.count("\n") + 1)
     return [replace(section, text=_BLANK_LINES.sub("\n\n", section.text)) for section in outline.sections]
+
+
+def _is_permalink(link: Tag) -> bool:
+    said = (string.strip() for string in link.strings)
+    return "".join(islice(filter(None, said), 2)) in _PERMALINKS
 
 
 def _drop(tags: Sequence[Tag]) -> None:
@@ -103,15 +109,17 @@ def _drop_around(soup: Tag, skipped: Counter[str]) -> None:
     """Take out navigation and its like, unless it says something itself or holds most of the page."""
     extents = _extents(soup)
     whole = extents[id(soup)].size
+    gone = 0
     for tag in soup.select(_AROUND):
-        if tag.decomposed or tag.name in ("body", "html", "main", "article"):
-            continue
         extent = extents[id(tag)]
+        if extent.first < gone or tag.name in ("body", "html", "main", "article"):
+            continue
         says = extent.linked <= _LINKED * extent.size and tag.name not in ("nav", "footer")
         if says or extent.size > _MOST * whole:
             continue
         if extent.size:
             skipped["text: navigation, footer or sidebar of a page"] += 1
+        gone = extent.last
         tag.decompose()
 
 
