@@ -15,7 +15,7 @@ from udever.source.walk import walk
 WORDS = "These are more than twelve plain words about {}, so that such a section counts as one."
 KINDS = {
     "a.py": "def f(x):\n    return '{}'\n",
-    "a.go": "package a\n\n// {}\nfunc F() {{\n}}\n",
+    "a.go": "package a\n\n// {}\nfunc F() {\n}\n",
     "a.md": "---\nkey: value\n---\n\n# Title of it\n\n" + WORDS,
     "b.md": "---\n\n" + WORDS + "\n\n---\n\n# End of it\n",
     "a.rst": "Title of it\n===========\n\n" + WORDS,
@@ -27,8 +27,8 @@ KINDS = {
     "min.js": "let x='{}';" * 100,
     "a.min.js": "{}",
     "num.txt": "{} " + "0.1 0.2 " * 40,
-    "a.ipynb": '{{"cells": [{{"cell_type": "code", "source": "x = 1 # {}"}}]}}',
-    "bad.ipynb": '{{"cells": {}',
+    "a.ipynb": '{"cells": [{"cell_type": "code", "source": "x = 1 # {}"}]}',
+    "bad.ipynb": '{"cells": {}',
     "bin.txt": "{}\0",
 }
 
@@ -44,7 +44,7 @@ def trees(draw):
 def write(root: Path, tree: dict[str, str]) -> None:
     for name, word in tree.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(KINDS[Path(name).name].format(word))
+        (root / name).write_text(KINDS[Path(name).name].replace("{}", word))
 
 
 def counted(skipped: Mapping[str, int], kind: str) -> int:
