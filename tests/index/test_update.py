@@ -152,6 +152,7 @@ def test_a_file_that_vanishes_or_cannot_be_read_leaves(lance, tree, embedder, in
     done = index.update(lance, [tree], embedder)
     assert (done.num_removed, done.skipped) == (1, {"file: does not exist": 1})
     monkeypatch.undo()
+    (tree / "notes.txt").write_text(TREE["notes.txt"])
     assert index.update(lance, [tree], embedder).num_changed == 1
 
 
