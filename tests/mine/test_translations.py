@@ -4,13 +4,14 @@ from pathlib import Path
 import polib
 import pytest
 
-from udever.mine.translations import language_of, message_group, translation_pairs
+from udever.mine.translations import language_of, message_group, plural_forms, translation_pairs
 
 CATALOGUE = """# comment
 msgid ""
 msgstr ""
 "Content-Type: text/plain; charset=UTF-8\\n"
 "Language: {language}\\n"
+"Plural-Forms: nplurals=2; plural=(n != 1);\\n"
 
 msgid "Open the file"
 msgstr "Öffne die Datei"
@@ -46,6 +47,7 @@ def test_only_sure_translations_are_rows(tmp_path):
     assert [(pair.anchor, pair.positive) for pair in pairs] == [
         ("Open the file", "Öffne die Datei"),
         ("%d file found", "%d Datei gefunden"),
+        ("%d files found", "%d Dateien gefunden"),
     ]
     first = pairs[0]
     assert (first.kind, first.anchor_language, first.positive_language) == (
@@ -108,3 +110,48 @@ def test_a_catalogue_of_the_source_language_is_counted(tmp_path):
 )
 def test_the_header_names_the_language_else_the_path(header, path, expected):
     assert language_of(header, Path(path)) == expected
+
+
+ARABIC = "nplurals=6; plural=n==0 ? 0 : n==1 ? 1 : n==2 ? 2 : n%100>=3 && n%100<=10 ? 3 : n%100>=11 ? 4 : 5;"
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (ARABIC, (1, 4)),
+        ("nplurals=2; plural=n != 1;", (0, 1)),
+        ("nplurals=2; plural=n>1", (0, 1)),
+        ("nplurals=1; plural=0;", (0, None)),
+        (
+            "nplurals=3; plural=(n%10==1 && n%100!=11 ? 0 : n%10>=2 && n%10<=4 && (n%100<10 || n%100>=20) ? 1 : 2);",
+            (0, 2),
+        ),
+        ("nplurals=2; plural=n", None),
+        ("nplurals=2; plural=1/0", None),
+        ("nplurals=2; plural=1%(n-1)", None),
+        ("nplurals=2; plural=__import__('os')", None),
+        (f"nplurals=2; plural={'(' * 900}n{')' * 900}", None),
+        ("nplurals=INTEGER; plural=EXPRESSION;", None),
+        ("", None),
+    ],
+)
+def test_which_forms_stand_for_one_and_many(header, expected):
+    assert plural_forms(header) == expected
+
+
+def test_an_arabic_message_is_paired_with_its_forms_for_one_and_many(tmp_path):
+    forms = [f"صيغة رقم {number}" for number in range(6)]
+    entry = polib.POEntry(msgid="%d old file", msgid_plural="%d old files", msgstr_plural=dict(enumerate(forms)))
+    for header, expected in ((ARABIC, [("%d old file", forms[1]), ("%d old files", forms[4])]), ("", [])):
+        catalogue = polib.POFile()
+        catalogue.metadata = {"Language": "ar", "Content-Type": "text/plain; charset=UTF-8"}
+        catalogue.metadata |= {"Plural-Forms": header} if header else {}
+        catalogue.append(entry)
+        catalogue.save(str(tmp_path / "ar.po"))
+        catalogue.save_as_mofile(str(tmp_path / "ar.mo"))
+        for name in ("ar.po", "ar.mo"):
+            skipped: Counter[str] = Counter()
+            pairs = list(translation_pairs(tmp_path / name, name, skipped))
+            assert [(pair.anchor, pair.positive) for pair in pairs] == expected
+            assert len({pair.group for pair in pairs}) <= 1
+            assert sum(skipped.values()) == (0 if header else 1)

@@ -9,7 +9,7 @@ from pathlib import Path
 from udever.errors import ContractError, DataError
 from udever.index.manifest import Manifest
 from udever.index.store import Store
-from udever.source.walk import walk
+from udever.source.walk import Found, walk
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Seen:
     """A file as the walk met it; `path` is the one in the index, below the base, with forward slashes."""
 
     path: str
-    file: Path
+    found: Found
     size_bytes: int
     mtime_ns: int
 
@@ -87,5 +87,5 @@ def scan(manifest: Manifest, base: Path, store: Store, skipped: Counter[str]) ->
         if path in seen:
             skipped["file: two names that read alike"] += 1
             continue
-        seen[path] = Seen(path, found.path, status.st_size, status.st_mtime_ns)
+        seen[path] = Seen(path, found, status.st_size, status.st_mtime_ns)
     return seen

@@ -3,13 +3,12 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.errors import DataError
+from udever.errors import DataError, FileRefused
 from udever.index.cover import base_of, other_model
 from udever.index.hits import Hit
 from udever.index.manifest import Manifest, Tuning, parse_manifest
@@ -18,7 +17,8 @@ from udever.index.store import FileRecord, Found, Store, Where, digest_of, file_
 from udever.source.chunks import KINDS
 from udever.source.gitignore import Patterns
 from udever.source.languages import known, mteb_language
-from udever.source.walk import text_of
+from udever.source.reading import read
+from udever.source.walk import Found as SourceFile
 from udever.text.words import words
 
 if TYPE_CHECKING:
@@ -233,12 +233,13 @@ class Index:
         if not file.is_relative_to(base):  # it has become a symbolic link that leads elsewhere
             raise DataError(f"{path} leads out of {base}; run udever index again")
         try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}; run udever index again") from error
-        text, reason = text_of(data, Path(path).suffix.lower(), is_code=False)
-        if text is None:
-            raise DataError(f"{path} is {reason}; only text can be read")
+            data = SourceFile(file, path, base).read()
+        except FileRefused as refused:
+            raise DataError(f"{path} {refused.reason}; run udever index again") from refused
+        found = read(data, path, is_asked=True)
+        if found.text is None:
+            raise DataError(f"{path} is {found.reason}; only text can be read")
+        text = found.text
         lines = text.removesuffix("\n").split("\n")
         last_line = min(last_line or first_line + MAX_READ_LINES - 1, first_line + MAX_READ_LINES - 1, len(lines))
         if not 1 <= first_line <= last_line:

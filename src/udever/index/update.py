@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.errors import DataError, TextError
+from udever.errors import DataError, FileRefused, TextError
 from udever.index.cover import Seen, base_of, covering, full_name, new_manifest, other_model, scan
 from udever.index.manifest import CUT, Manifest, parse_manifest, saved_fingerprint
 from udever.index.places import only_writer, prepare
 from udever.index.store import UNFINISHED, FileRecord, Row, Store, digest_of
 from udever.index.tune import has_outgrown, tune
 from udever.progress import progress_bar
-from udever.source.chunks import Chunk, cut_file, is_code
-from udever.source.walk import text_of
+from udever.source.chunks import Chunk, cut_file
+from udever.source.reading import left_out, read
 from udever.text.words import words
 
 if TYPE_CHECKING:
@@ -114,30 +114,32 @@ class _Run:
         if (record.size_bytes, record.mtime_ns) != (file.size_bytes, file.mtime_ns):
             return False
         if record.reason:
-            self.skipped[f"file: {record.reason}"] += 1
+            self.skipped[left_out(record.reason, file.path)] += 1
         return True
 
     def _read(self, file: Seen, record: FileRecord | None) -> bool:
         """Take a file into the window where its bytes are new; False where it cannot be read."""
         try:
-            data = file.file.read_bytes()
-        except OSError:
-            self.skipped["file: cannot be read"] += 1
+            data = file.found.read()
+        except FileRefused as refused:
+            self.skipped[f"file: {refused.reason}"] += 1
             return False
         is_settled = self.started_ns - file.mtime_ns > _TRUSTED_AFTER_NS
         new = FileRecord(file.path, len(data), file.mtime_ns if is_settled else -1, digest_of(data))
         if record is not None and record.digest == new.digest:
             if record.reason:
-                self.skipped[f"file: {record.reason}"] += 1
+                self.skipped[left_out(record.reason, file.path)] += 1
             new = replace(new, num_chunks=record.num_chunks, reason=record.reason)
             if new != record:
                 self.touched.append(new)
             return True
-        text, reason = text_of(data, file.file.suffix.lower(), is_code=is_code(file.path))
-        chunks = [] if text is None else cut_file(text, file.path, self.manifest.language)
-        if text is None:
-            self.skipped[f"file: {reason}"] += 1
-        self.window.records.append(replace(new, num_chunks=len(chunks), reason=reason))
+        found = read(data, file.path, is_asked=file.found.is_asked)
+        if found.text is None:
+            self.skipped[left_out(found.reason, file.path)] += 1
+        elif found.guess:
+            self.skipped[f"text: of an encoding that was guessed ({found.guess})"] += 1
+        chunks = [] if found.text is None else cut_file(found.text, file.path, self.manifest.language, self.skipped)
+        self.window.records.append(replace(new, num_chunks=len(chunks), reason=found.reason))
         self.window.chunks += [(file.path, number, chunk) for number, chunk in enumerate(chunks)]
         self.counts.changed += 1
         if len(self.window.chunks) >= WINDOW_CHUNKS or len(self.window.records) >= WINDOW_FILES:
@@ -272,12 +274,17 @@ def _begin(
     before = None if rebuild else old
     changes = {"model": full_name(model.name), "cut": CUT, "exclude": settings.exclude, "language": settings.language}
     manifest = manifest.model_copy(update={name: value for name, value in changes.items() if value is not None})
-    if before is not None and (before.cut, before.language) != (manifest.cut, manifest.language):
+    if before is not None and _decides(before) != _decides(manifest):
         # All is cut anew. The records are marked first: a stop before the manifest is written loses nothing.
         store.put_files([replace(record, digest=UNFINISHED) for record in store.files().values()])
     if manifest != before:
         store.write_manifest(manifest.model_dump_json())
     return manifest, model
+
+
+def _decides(manifest: Manifest) -> tuple[object, ...]:
+    """What the chunks of an unchanged file depend on: a pattern may ask for a file that was left out as data."""
+    return manifest.cut, manifest.language, manifest.exclude
 
 
 def update_index(

@@ -7,7 +7,7 @@ from bs4.exceptions import ParserRejectedMarkup
 
 from udever.data.pairs import Pair
 from udever.mine.text import MAX_ANCHOR_CHARS
-from udever.source.pages import SPLITTERS
+from udever.source.pages import NO_TEXT, SPLITTERS
 from udever.source.text import cut
 from udever.text.words import num_words
 
@@ -22,13 +22,16 @@ def doc_pairs(text: str, source: str, suffix: str, language: str | None, skipped
     A text over MAX_CHARS is cut at the end of a paragraph; how often, `skipped` says too.
     """
     try:
-        sections = SPLITTERS[suffix](text)
+        sections = SPLITTERS[suffix](text, skipped)
     except (ParserRejectedMarkup, RecursionError):
         skipped["file: page that does not parse"] += 1
         return
+    if not sections and text.strip():
+        skipped[NO_TEXT] += 1
     for section in sections:
-        if not section.path:
-            continue  # what stands before the first heading has no question to answer
+        if not section.path:  # there is no question that it answers
+            skipped["row: text before the first heading"] += 1
+            continue
         anchor, body = section.title_path, section.text
         if num_words(anchor) < MIN_ANCHOR_WORDS:
             skipped[f"row: heading under {MIN_ANCHOR_WORDS} words"] += 1

@@ -3,7 +3,9 @@
 import re
 from pathlib import Path
 
-from udever.source.walk import repository
+from udever.errors import FileRefused
+from udever.files import read_regular
+from udever.source.ignored import repository
 
 _NAMES = (
     "LICENSE",
@@ -15,6 +17,7 @@ _NAMES = (
     "COPYING",
     "LICENSE.rst",
 )
+_MAX_BYTES = 1_000_000
 _HEADER_CHARS = 2_000
 _HEADER = re.compile(
     r"SPDX-License-Identifier:[ \t]*\(?([A-Za-z0-9.+-]+(?:[ \t]+(?:AND|OR|WITH)[ \t]+[A-Za-z0-9.+-]+)*)"
@@ -60,8 +63,8 @@ def folder_licence(root: Path) -> str | None:
         for name in _NAMES:
             path = folder / name
             try:
-                return identify(path.read_text(encoding="utf-8", errors="replace"))
-            except OSError:
+                return identify(read_regular(path, root=top, max_bytes=_MAX_BYTES).decode("utf-8", "replace"))
+            except FileRefused:
                 continue
         if folder == top:
             return None

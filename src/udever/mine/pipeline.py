@@ -13,8 +13,9 @@ from udever.mine.licences import folder_licence, header_licence
 from udever.mine.split import split_pairs
 from udever.progress import progress_bar
 from udever.source.pages import SPLITTERS
+from udever.source.reading import read_found
 from udever.source.tree_code import GRAMMARS
-from udever.source.walk import Found, read_text, walk
+from udever.source.walk import Found, walk
 
 KINDS = ("code", "docs", "translations")
 
@@ -52,7 +53,7 @@ def _rows(file: Found, language: str | None, licence: str | None, skipped: Count
             yield replace(pair, licence=licence)
         return
     is_code = suffix in _SUFFIXES["code"]
-    text = read_text(file.path, is_code=is_code, skipped=skipped)
+    text = read_found(file, skipped)
     if text is None:
         return
     if suffix in _PYTHON:

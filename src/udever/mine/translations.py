@@ -4,6 +4,7 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Iterator
+from gettext import c2py  # as gettext itself reads the C expression: bounded, and nothing but arithmetic
 from hashlib import blake2b
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from udever.source.text import one_line
 
 SOURCE_LANGUAGE = "eng-Latn"
 MIN_WORDS = 2
+_PLURAL = re.compile(r"\s*nplurals\s*=\s*(?P<forms>[1-9])\s*;\s*plural\s*=\s*(?P<form>[^;]+?)\s*;?\s*")
 
 
 def message_group(message: str) -> str:
@@ -41,22 +43,49 @@ def _open(path: Path) -> polib.POFile | polib.MOFile | None:
         return None
 
 
-def _translation(entry: polib.POEntry | polib.MOEntry) -> str:
-    # Of plural forms the first: how many there are differs from language to language.
-    return entry.msgstr_plural.get(0, "") if entry.msgid_plural else entry.msgstr
+def plural_forms(header: str) -> tuple[int, int | None] | None:
+    """Which forms a catalogue with this `Plural-Forms` header uses for one and for many; None where it says nothing.
+
+    Many: the form that most numbers to 100 take, but that of one; None in a language without such a form.
+    """
+    found = _PLURAL.fullmatch(header)
+    if found is None:
+        return None
+    try:
+        form_of = c2py(found["form"])
+        forms = [form_of(number) for number in range(1, 101)]
+    except (ValueError, ArithmeticError, RecursionError):
+        return None
+    if not all(0 <= form < int(found["forms"]) for form in forms):
+        return None
+    others = Counter(form for form in forms if form != forms[0])
+    return forms[0], max(others, key=lambda form: (others[form], form)) if others else None
 
 
-def _reason(entry: polib.POEntry | polib.MOEntry) -> str | None:
-    translation = _translation(entry)
+def _messages(entry: polib.POEntry | polib.MOEntry, forms: tuple[int, int | None] | None) -> list[tuple[str, str]]:
+    """Each message of `entry` with its translation: one, or of plural forms that of one and that of many."""
+    if not entry.msgid_plural:
+        return [(entry.msgid, entry.msgstr)]
+    assert forms is not None
+    one, many = forms
+    found = [(entry.msgid, entry.msgstr_plural.get(one, ""))]
+    return found if many is None else [*found, (entry.msgid_plural, entry.msgstr_plural.get(many, ""))]
+
+
+def _entry_reason(entry: polib.POEntry | polib.MOEntry, forms: tuple[int, int | None] | None) -> str | None:
     if entry.obsolete:
         return "obsolete message"
     if "fuzzy" in getattr(entry, "flags", ()):
         return "fuzzy translation"
+    return "plural forms that the catalogue does not describe" if entry.msgid_plural and forms is None else None
+
+
+def _reason(message: str, translation: str) -> str | None:
     if not translation.strip():
         return "untranslated message"
-    if one_line(translation) == one_line(entry.msgid):
+    if one_line(translation) == one_line(message):
         return "translation equal to the message"
-    if len(entry.msgid.split()) < MIN_WORDS:
+    if len(message.split()) < MIN_WORDS:
         return f"message under {MIN_WORDS} words"
     return None
 
@@ -64,7 +93,8 @@ def _reason(entry: polib.POEntry | polib.MOEntry) -> str | None:
 def translation_pairs(path: Path, source: str, skipped: Counter[str]) -> Iterator[Pair]:
     """Yield a symmetric pair for every message of a .po or .mo file that is translated for sure.
 
-    The messages are taken to be English. Translations of one message share a `group`.
+    The messages are taken to be English. Translations of one message share a `group`, those of its plural too, which
+    is paired with the form for many.
     """
     catalogue = _open(path)
     if catalogue is None:
@@ -74,17 +104,23 @@ def translation_pairs(path: Path, source: str, skipped: Counter[str]) -> Iterato
     if language == SOURCE_LANGUAGE:
         skipped["file: catalogue in the source language"] += 1
         return
+    forms = plural_forms(catalogue.metadata.get("Plural-Forms", ""))
     for entry in catalogue:
-        reason = _reason(entry)
+        reason = _entry_reason(entry, forms)
         if reason is not None:
             skipped[f"row: {reason}"] += 1
             continue
-        yield Pair(
-            entry.msgid.strip(),
-            _translation(entry).strip(),
-            anchor_language=SOURCE_LANGUAGE,
-            positive_language=language,
-            kind="symmetric",
-            group=message_group(entry.msgid),
-            source=source,
-        )
+        for message, translation in _messages(entry, forms):
+            reason = _reason(message, translation)
+            if reason is not None:
+                skipped[f"row: {reason}"] += 1
+                continue
+            yield Pair(
+                message.strip(),
+                translation.strip(),
+                anchor_language=SOURCE_LANGUAGE,
+                positive_language=language,
+                kind="symmetric",
+                group=message_group(entry.msgid),
+                source=source,
+            )

@@ -14,12 +14,12 @@ MIN_LINES = 3
 
 _LINE_MARKER = re.compile(r"^[ \t]*(?://[/!]?|#+)<?[ \t]?")
 _BLOCK_START = re.compile(r"^[ \t]*/\*[*!]*<?")
-_BLOCK_END = re.compile(r"\**\*/[ \t]*$")
+_BLOCK_END = re.compile(r"(?<!\*)\*++/[ \t]*$")
 _STAR = re.compile(r"^[ \t]*\*[ \t]?", re.MULTILINE)
 _DIRECTIVE = re.compile(r"^[ \t]*(?://(?:go:|nolint|export )|#[ \t]*(?:rubocop:|frozen_string_literal:)).*$")
 _BRIEF = re.compile(r"^[ \t]*[@\\](?:brief|short|description|desc|details|summary)\b[ \t]*", re.MULTILINE)
 _TAG = re.compile(r"^[ \t]*(?:[@\\][A-Za-z]|#+[ \t]+\S)", re.MULTILINE)
-_INLINE_TAG = re.compile(r"\{@\w+[ \t]*([^{}]*)\}")
+_INLINE_TAG = re.compile(r"\{@\w++[ \t]*+([^{}]*+)\}")
 _MARKUP = re.compile(
     r"</?(?:p|br|code|pre|b|i|em|strong|ul|ol|li|dl|dt|dd|tt|a|h[1-6]|blockquote|para|see|c|summary|remarks)"
     r"(?:\s[^<>]*)?/?>",

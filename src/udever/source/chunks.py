@@ -4,6 +4,7 @@ No chunk is longer than MAX_LINES lines or MAX_CHARACTERS characters, so that li
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -13,8 +14,10 @@ from bs4.exceptions import ParserRejectedMarkup
 
 from udever.source.definitions import Definition, definitions
 from udever.source.languages import known, mteb_language
-from udever.source.pages import SPLITTERS, Section
+from udever.source.notebooks import NOTEBOOK, parse_notebook
+from udever.source.pages import NO_TEXT, SPLITTERS, markdown_sections
 from udever.source.python_code import LANGUAGE
+from udever.source.sections import Section
 from udever.source.tree_code import GRAMMARS
 
 MAX_LINES = 60
@@ -86,19 +89,23 @@ def is_code(path: str) -> bool:
     return PurePosixPath(path).suffix.lower() in LANGUAGES
 
 
-def cut_file(text: str, path: str, language: str | None = None) -> list[Chunk]:
+def cut_file(text: str, path: str, language: str | None = None, skipped: Counter[str] | None = None) -> list[Chunk]:
     """The chunks of one file's `text`, in order; its `path` decides how it is cut.
 
-    `text` has "\\n" at its line ends. `language` is that of prose whose path does not name one.
+    `text` has "\\n" at its line ends. `language` is that of prose whose path does not name one. What is left out
+    of a page (front matter, navigation) is counted in `skipped`.
     """
+    skipped = Counter() if skipped is None else skipped
     suffix = PurePosixPath(path).suffix.lower()
     if suffix in LANGUAGES:
         chunks, language = _cut_code(text, suffix), LANGUAGES[suffix]
+    elif suffix == NOTEBOOK:
+        chunks, language = _cut_notebook(text, language, skipped), None
     elif suffix in SPLITTERS:
-        chunks, language = _cut_page(text, suffix), prose_language(path) or language
+        chunks, language = _cut_page(text, suffix, skipped), prose_language(path) or language
     else:
         chunks, language = _pieces(text.split("\n"), 1, Chunk(0, 0, "", "text")), prose_language(path) or language
-    return [replace(chunk, language=language) for chunk in chunks]
+    return [chunk if suffix == NOTEBOOK else replace(chunk, language=language) for chunk in chunks]
 
 
 def _cut_code(text: str, suffix: str) -> Iterator[Chunk]:
@@ -123,12 +130,14 @@ def _spans(found: Sequence[Definition], first: int, last: int, like: Chunk) -> I
     yield after, last, like
 
 
-def _cut_page(text: str, suffix: str) -> Iterator[Chunk]:
+def _cut_page(text: str, suffix: str, skipped: Counter[str]) -> Iterator[Chunk]:
     try:
-        sections = SPLITTERS[suffix](text)
+        sections = SPLITTERS[suffix](text, skipped)
     except (ParserRejectedMarkup, RecursionError):
         yield from _pieces(text.split("\n"), 1, Chunk(0, 0, "", "text"))
         return
+    if not sections and text.strip():
+        skipped[NO_TEXT] += 1
     lines = text.split("\n")
     for place, section in enumerate(sections):
         following = sections[place + 1].path if place + 1 < len(sections) else ()
@@ -136,6 +145,31 @@ def _cut_page(text: str, suffix: str) -> Iterator[Chunk]:
         if not section.text and is_above:
             continue  # a heading over other headings alone, whose parents name it
         yield from _cut_section(section, lines, suffix)
+
+
+def _cut_notebook(text: str, language: str | None, skipped: Counter[str]) -> Iterator[Chunk]:
+    """Cells below the heading above them: each piece names the cell's lines, as those of HTML its section's."""
+    notebook = parse_notebook(text, skipped)
+    if notebook is None:
+        skipped["text: notebook that does not parse"] += 1
+        return
+    code = f"{notebook.language}-Code" if notebook.language else None
+    above = ""
+    for cell in notebook.cells:
+        if cell.is_code:
+            pieces = [*_pieces(cell.source.split("\n"), 1, Chunk(0, 0, "", "code", parent=above, language=code))]
+        else:
+            pieces = []
+            for section in markdown_sections(cell.source, skipped):
+                above = section.title_path or above
+                like = Chunk(0, 0, "", "section", above) if section.path else Chunk(0, 0, "", "text", parent=above)
+                like = replace(like, language=language)
+                lines = cell.source.split("\n")[section.first_line - 1 : section.last_line]
+                pieces += _pieces(lines, 1, like)
+        for output in cell.outputs:
+            pieces += _pieces(output.split("\n"), 1, Chunk(0, 0, "", "text", parent=above))
+        for piece in pieces:
+            yield replace(piece, first_line=cell.first_line, last_line=cell.last_line)
 
 
 def _cut_section(section: Section, lines: list[str], suffix: str) -> Iterator[Chunk]:

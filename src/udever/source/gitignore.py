@@ -5,80 +5,40 @@ patterns are negated its answers differ from git's (`a/**` then `!*.py`, say). A
 rule is plain: the last pattern that matches decides, and what is in an ignored folder is not looked at.
 """
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-_PART = re.compile(
-    r"(?P<any_folders>(?:^|(?<=/))\*\*/)|(?P<all_inside>(?<=/)\*\*$)|(?P<star>\*+)|(?P<one>\?)"
-    r"|(?P<set>\[[!^]?\]?(?:\[:\w+:\]|\\.|[^\]\\])*\])|\\(?P<escaped>.)|(?P<plain>.)",
-    re.DOTALL,
-)
-_CLASSES = {
-    "alpha": "A-Za-z",
-    "digit": "0-9",
-    "alnum": "A-Za-z0-9",
-    "upper": "A-Z",
-    "lower": "a-z",
-    "space": r"\s",
-}
-
-
-def _set(text: str) -> str:
-    inner = text[1:-1]
-    negated = inner[:1] in ("!", "^")
-    inner = re.sub(r"\[:(\w+):\]", lambda name: _CLASSES.get(name[1], ""), inner[negated:])
-    inner = inner.replace("[", r"\[")
-    if inner.startswith("]"):
-        inner = "\\" + inner
-    return f"(?!/)[{'^' if negated else ''}{inner}]"
-
-
-def _translate(part: re.Match[str]) -> str:
-    match part.lastgroup:
-        case "any_folders":
-            return "(?:.*/)?"
-        case "all_inside":
-            return ".+"
-        case "star":
-            return "[^/]*"
-        case "one":
-            return "[^/]"
-        case "set":
-            return _set(part[0])
-        case group:
-            return re.escape(part[group or 0])
+from udever.globs import Glob
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """One line: paths that `regex` matches whole are ignored, or, if `negated`, are not."""
+    """One line: paths that `glob` matches are ignored, or, if `negated`, are not."""
 
-    regex: re.Pattern[str]
+    glob: Glob
     negated: bool
     folders_only: bool
 
 
 @lru_cache(maxsize=4_096)
 def parse_line(line: str) -> Pattern | None:
-    """Return the pattern on one line; None for a blank line, a comment and a set git would not understand."""
-    line = re.sub(r"(?<!\\)[ \t\r]+$", "", line)
+    """Return the pattern on one line; None for a blank line and a comment."""
+    line = _without_last_spaces(line.removesuffix("\r"))
     if not line or line.startswith("#"):
         return None
     negated = line.startswith("!")
     body = line[negated:]
     folders_only = body.endswith("/")
     body = body.removesuffix("/")
-    if not body:
-        return None
-    # A slash anywhere but at the end ties the pattern to the folder of its file.
-    prefix = "" if "/" in body else "(?:.*/)?"
-    try:
-        regex = re.compile(prefix + "".join(map(_translate, _PART.finditer(body.removeprefix("/")))), re.DOTALL)
-    except re.error:
-        return None
-    return Pattern(regex, negated, folders_only)
+    return Pattern(Glob(body), negated, folders_only) if body else None
+
+
+def _without_last_spaces(line: str) -> str:
+    """`line` without the spaces at its end, but for one that a backslash keeps."""
+    bare = line.rstrip(" ")
+    backslashes = len(bare) - len(bare.rstrip("\\"))
+    return line[: len(bare) + 1] if backslashes % 2 else bare
 
 
 class Patterns:
@@ -94,6 +54,6 @@ class Patterns:
         The folders above `path` are taken to have been asked for before.
         """
         for pattern in self._patterns:
-            if (is_folder or not pattern.folders_only) and pattern.regex.fullmatch(path):
+            if (is_folder or not pattern.folders_only) and pattern.glob.matches(path):
                 return not pattern.negated
         return None
