@@ -233,7 +233,7 @@ class Embedder:
         written and `base` names the backbone it belongs to. `notes` is Markdown put into the model card,
         `extra_files` are texts by file name. Raises OutputError where the folder holds something else.
         """
-        with atomic_folder(folder) as temporary:
+        with atomic_folder(folder, "model") as temporary:
             self._write(temporary, Path(folder).name, merged=merged, notes=notes, base=base or self.name)
             for name, content in (extra_files or {}).items():
                 (temporary / name).write_text(content)

@@ -68,7 +68,7 @@ def fit(
     from udever.storage import check_replaceable
 
     settings = Settings(precision, seed)
-    check_replaceable(output)
+    check_replaceable(output, "filter", [*examples, model])
     wanted = [name for name in (column, label_column, language_column, group_column) if name is not None]
     fields = Fields(column, label_column, language_column, group_column)
     read = read_examples(_records(examples, split, wanted), fields, separator)
