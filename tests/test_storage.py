@@ -79,7 +79,7 @@ def test_a_folder_is_as_before_where_the_swap_fails(out, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(type(out), "replace", failing)
     if in_one_step:
-        monkeypatch.setattr("udever.storage._sync", lambda path: os.stat(path / "gone"))
+        monkeypatch.setattr("udever.storage._sync", lambda path: (path / "gone").stat())
     else:
         monkeypatch.setattr("udever.storage._exchange", lambda *_: False)
     with pytest.raises(OutputError), atomic_folder(out, "model") as temporary:
@@ -196,7 +196,6 @@ def test_places_that_no_output_may_be(tmp_path, monkeypatch):
         ("deep", "../in", "lies in the input"),
         ("new", ".", "lies in the input"),
         ("deep", "deep", "lies in the input"),
-        ("texts", "texts", "lies in the input"),
         ("../in/deep", "deep/..", "lies in the input"),
     ):
         with pytest.raises(OutputError, match=told):
@@ -204,7 +203,7 @@ def test_places_that_no_output_may_be(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "in" / "deep")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "texts").write_text("x")
-    with pytest.raises(OutputError, match="the input .* lies in it"):
+    with pytest.raises(OutputError, match=r"the input .* lies in it"):
         check_replaceable(tmp_path / "other", "model", [tmp_path / "other" / "texts"])
     check_replaceable(tmp_path / "new", "model", ["../texts", "org/model", tmp_path / "other"])
     with pytest.raises(OutputError, match="mount point"):

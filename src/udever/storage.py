@@ -7,6 +7,7 @@ a marker, `.udever-output.json`: its kind and every file of it. Only what a mark
 
 import ctypes
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -77,10 +78,10 @@ def check_apart(folder: str | os.PathLike[str], inputs: Iterable[str | os.PathLi
 
 def check_folder(folder: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
     """Raise OutputError as `check_apart`, and for a file: for folders that get files and are never replaced."""
-    check_apart(folder, inputs)
     target = resolved(folder)
     if target.exists() and not target.is_dir():
         raise OutputError(f"cannot write {folder}: it is a file; the output is a folder, give another name")
+    check_apart(folder, inputs)
 
 
 def _working_folder() -> Path:
@@ -239,11 +240,11 @@ def clean(folder: Path, name: str | None = None) -> None:
                 old = left / _OLD
                 if old.exists() and not target.exists():
                     old.rename(target)
-                for folder in [path for path in left.iterdir() if path.is_dir()]:
-                    if _read_marker(folder) is not None:
-                        _remove_listed(folder)
+                for made in [path for path in left.iterdir() if path.is_dir()]:
+                    if _read_marker(made) is not None:
+                        _remove_listed(made)
                     else:
-                        shutil.rmtree(folder)
+                        shutil.rmtree(made)
                 for file in left.iterdir():
                     if file.name != _LOCK:
                         file.unlink()
@@ -306,6 +307,29 @@ def atomic_file(target: str | os.PathLike[str]) -> Iterator[Path]:
         _sync(room / target.name)
         (room / target.name).replace(target)
         _sync(target.parent)
+
+
+@contextmanager
+def refusals(target: Path) -> Iterator[None]:
+    """Turn what the file system refuses in the block into an OutputError that names `target` and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise _explain(error, target) from error
+
+
+def move(source: Path, target: Path) -> None:
+    """Put a file that is written under its name, whole and for good; both are on one file system."""
+    with refusals(target):
+        _sync(source)
+        source.replace(target)
+        _sync(target.parent)
+
+
+def digest_file(path: Path) -> str:
+    """A name for the bytes of a file: 32 hexadecimal digits of BLAKE2b."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 @contextmanager

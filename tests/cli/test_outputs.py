@@ -42,7 +42,7 @@ def place(tmp_path, make):
 def recipe(folder, output):
     path = folder / "recipe.toml"
     data = json.dumps([str(folder / "in" / "pairs.jsonl")])
-    path.write_text(f'[data]\npairs = {data}\n[output]\nfolder = "{output}"\n')
+    path.write_text(f'[model]\nbase = "seedling"\n[data]\npairs = {data}\n[output]\nfolder = "{output}"\n')
     return path
 
 
@@ -78,7 +78,7 @@ def test_the_folder_one_is_in_and_a_file_are_refused(udever, place, monkeypatch,
     (place / "here").mkdir()
     monkeypatch.chdir(place / "here")
     before = content(place)
-    for out, told in ((".", "the folder you are in"), (place / "in" / "ex.csv", "it is a file")):
+    for out, told in ((".", "the folder you are in"), (place / "p" / "thesis.txt", "it is a file")):
         code, error = udever(*COMMANDS[command](place, out))
         assert code == 2 and error.count("\n") == 0, error
         assert told in error

@@ -59,7 +59,7 @@ def test_a_worker_that_dies_is_replaced_and_the_result_is_that_of_one_process(co
     names = [sorted(file.name for file in (tmp_path / name / "shards").iterdir()) for name in ("out", "here")]
     assert names[0] == names[1]
     assert audit(tmp_path / "out").findings == [
-        f"1 rows have no result; {tmp_path / 'out' / 'failed.parquet'} says which and why"
+        f"1 rows have no result; {tmp_path / 'out' / '_failed.parquet'} says which and why"
     ]
 
 

@@ -58,7 +58,7 @@ def _shown(root: Path, pattern: str) -> list[Path]:
 def _folder(path: Path, split: str | None) -> list[Source]:
     if _is_saved_dataset(path):
         return [Source(path.name, str(path), "dataset", True, split)]
-    if (path / "job.json").is_file():
+    if (path / "_job.json").is_file():
         raise DataError(f"{path} is the output of a corpus job; give the texts it was made from")
     files = [file for file in _shown(path, "**/*") if _is_readable(file)]
     if not files:

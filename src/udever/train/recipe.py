@@ -84,9 +84,9 @@ def run_recipe(
     `allow_changes`. Raises before any work where the output folder holds something that is not a model.
     `evaluate` scores the model on the way. Every process torchrun started calls this.
     """
-    folder, kept = Path(recipe.output.folder), checkpoint_folder(recipe)
     given = [recipe.model.base, *(path for dataset in recipe.data.all_datasets for path in dataset.paths)]
-    check_replaceable(folder, "model", given)
+    check_replaceable(recipe.output.folder, "model", given)
+    kept = checkpoint_folder(recipe)
     _check_begun(kept, resume=resume, restart=restart)
     embedder, mixture = open_recipe(recipe)
     world = World.from_environment(embedder.device)
