@@ -79,7 +79,7 @@ def test_a_folder_is_as_before_where_the_swap_fails(out, tmp_path, monkeypatch, 
 
     monkeypatch.setattr(type(out), "replace", failing)
     if in_one_step:
-        monkeypatch.setattr("udever.storage._sync", lambda path: (path / "gone").stat())
+        monkeypatch.setattr("udever.storage.sync", lambda path: (path / "gone").stat())
     else:
         monkeypatch.setattr("udever.storage._exchange", lambda *_: False)
     with pytest.raises(OutputError), atomic_folder(out, "model") as temporary:

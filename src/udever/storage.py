@@ -39,7 +39,8 @@ def _explain(error: OSError, target: Path) -> OutputError:
     return OutputError(f"cannot write {target}: {reason}; check the path and its permissions")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file or folder on the disk when this returns."""
     if sys.platform == "win32" and path.is_dir():
         return
     handle = os.open(path, os.O_RDONLY)
@@ -304,9 +305,9 @@ def atomic_file(target: str | os.PathLike[str]) -> Iterator[Path]:
         raise OutputError(f"cannot write {given}: it is no regular file; give another name")
     with _beside(target) as room:
         yield room / target.name
-        _sync(room / target.name)
+        sync(room / target.name)
         (room / target.name).replace(target)
-        _sync(target.parent)
+        sync(target.parent)
 
 
 @contextmanager
@@ -321,9 +322,9 @@ def refusals(target: Path) -> Iterator[None]:
 def move(source: Path, target: Path) -> None:
     """Put a file that is written under its name, whole and for good; both are on one file system."""
     with refusals(target):
-        _sync(source)
+        sync(source)
         source.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
 
 
 def digest_file(path: Path) -> str:
@@ -348,13 +349,13 @@ def atomic_folder(target: str | os.PathLike[str], kind: Kind) -> Iterator[Path]:
         write_marker(new, kind)
         for path in [*new.rglob("*"), new]:
             if not path.is_symlink():
-                _sync(path)
+                sync(path)
         check_replaceable(given, kind)
         if target.exists():
             _swap(new, target, room)
         else:
             new.replace(target)
-        _sync(target.parent)
+        sync(target.parent)
 
 
 def _swap(new: Path, target: Path, room: Path) -> None:

@@ -181,8 +181,10 @@ def test_outputs_that_are_something_else(corpus, fake_step, texts, tmp_path):
     path = corpus.jsonl(tmp_path / "a.jsonl", texts)
     with pytest.raises(OutputError, match="it is a file"):
         corpus.run(fake_step(), path, path)
-    with pytest.raises(OutputError, match="holds files that are no corpus job's"):
-        corpus.run(fake_step(), path, tmp_path)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="no corpus job's, such as thesis"):
+        corpus.run(fake_step(), path, tmp_path / "theirs")
     corpus.run(fake_step(), path, tmp_path / "out")
     with pytest.raises(DataError, match="is the output of a corpus job"):
         corpus.run(fake_step(), tmp_path / "out", tmp_path / "new")

@@ -57,7 +57,7 @@ def test_read_vectors(out, corpus, fake_step, texts, tmp_path):
         assert ids == [row["id"] for row in rows]
         np.testing.assert_array_equal(vectors, [row["embedding"] for row in rows])
     assert audit(out).whole
-    np.save(out / ".vectors.npy", vectors[::-1])
+    np.save(out / ".vectors.npy", np.array(vectors[::-1]))
     assert ".vectors.npy has other vectors" in audit(out).findings[0]
     corpus.run(fake_step(), corpus.jsonl(tmp_path / "a.jsonl", texts), out)
     assert len(udever.read_vectors(out)[1]) == 70 and audit(out).whole

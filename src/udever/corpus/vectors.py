@@ -45,18 +45,14 @@ def mapped(folder: Path) -> NDArray[np.floating[Any]] | None:
 
 
 def _copy(shards: list[Path], num_rows: int, target: Path) -> None:
-    with atomic_file(target) as temporary:
-        whole: Any = None
-        done = 0
-        for shard in shards:
+    # Written, not mapped for writing: on a full disk a mapped page ends the process, a write says so.
+    with atomic_file(target) as temporary, temporary.open("wb") as file:
+        for number, shard in enumerate(shards):
             try:
-                rows = to_numpy(read_columns(shard, ["embedding"]).column("embedding"))
+                rows = np.ascontiguousarray(to_numpy(read_columns(shard, ["embedding"]).column("embedding")))
             except KeyError:
                 raise DataError(f"{shard} holds no vectors; give an output of udever embed") from None
-            if whole is None:
-                shape = (num_rows, rows.shape[1])
-                whole = np.lib.format.open_memmap(temporary, mode="w+", dtype=rows.dtype, shape=shape)
-            whole[done : done + len(rows)] = rows
-            done += len(rows)
-        whole.flush()
-        del whole
+            if not number:
+                told = np.lib.format.header_data_from_array_1_0(rows)
+                np.lib.format.write_array_header_1_0(file, {**told, "shape": (num_rows, rows.shape[1])})
+            file.write(rows.tobytes())

@@ -170,12 +170,24 @@ class LanceStore:
 
     def create(self, dimensions: int) -> None:
         """Begin anew; without its manifest an index does not exist, so a stop in between leaves none."""
-        if "manifest" in self._list():
-            self._db.drop_table("manifest")
         self._open.clear()
+        there = self._list()
+        if self.folder is None:  # a folder has a marker; of an object store this says whose it is
+            self._check_ours([name for name in ("chunks", "files") if name in there])
+        with _writing(self.uri):
+            for name in ("manifest", "chunks", "files"):
+                if name in there:
+                    self._db.drop_table(name)
         self._overwrite("chunks", _chunk_schema(dimensions).empty_table())
         self._overwrite("files", _FILE_SCHEMA.empty_table())
         self._index_words()
+
+    def _check_ours(self, names: list[str]) -> None:
+        """Raise OutputError where a table of this name has other columns than ours."""
+        for name in names:
+            wanted = _FILE_SCHEMA.names if name == "files" else _chunk_schema(1).names
+            if not set(wanted) <= set(self._table(name).schema.names):
+                raise OutputError(f"{self.uri} holds a table {name!r} that is not an index's; give another place")
 
     def _index_words(self) -> None:
         from lancedb.index import FTS

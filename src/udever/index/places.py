@@ -43,6 +43,16 @@ def is_index(folder: Path) -> bool:
     return (folder / "manifest.lance").is_dir()
 
 
+def index_at(place: str) -> str | None:
+    """The index at `place` or inside that folder, a damaged one too; None where there is none."""
+    if is_uri(place):
+        return place
+    if (Path(place) / "_job.json").is_file():
+        return None
+    found = (path for path in (Path(place), Path(place) / NAME) if is_index(path) or is_output(path, "index"))
+    return next(map(str, found), None)
+
+
 def find_index(place: str | None) -> str:
     """The index that `place` means: a URI, an index's folder, a folder with one inside; None: at or above here.
 
