@@ -36,6 +36,17 @@ WEIGHTS = {"embed": 8, "index": 6, "classify": 4, "train": 2, "adapt": 1}
 """How often a kind is killed: quick ones more often."""
 
 
+_FUNCTION = '''def work_{0}(amount, other):
+    """Take the amount {n} times and give back the other one of number {m}."""
+    total = amount * {n}
+    for turn in range({m}):
+        total += other - turn
+    return total
+
+
+'''
+
+
 def digest(folder: Path, without: tuple[str, ...] = ()) -> dict[str, str]:
     """Every file below `folder`, hidden ones too, by a digest of its bytes."""
     paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
@@ -59,25 +70,31 @@ class Jobs:
         self.tree = room / "tree"
         self.tree.mkdir()
         for n in range(12):
-            code = "".join(f'def work_{n}_{m}(a):\n    """Do {n} times {m}."""\n    return a * {m}\n\n' for m in range(4))
+            code = "".join(_FUNCTION.format(f"{n}_{m}", n=n, m=m) for m in range(4))
             (self.tree / f"file_{n}.py").write_text(code)
         self.pairs = room / "pairs.jsonl"
         self.pairs.write_text(
-            "".join(f'{{"anchor": "question {n}", "positive": "answer {n}", "kind": "asymmetric"}}\n' for n in range(16))
+            "".join(
+                f'{{"anchor": "question {n}", "positive": "answer {n}", "kind": "asymmetric"}}\n' for n in range(16)
+            )
         )
 
     def embed(self, place: Path) -> None:
+        """Vectors of a corpus."""
         from udever.corpus import EmbedStep, Reading, run_job
 
-        run_job(EmbedStep(self.embedder), Reading([str(self.corpus)], window_rows=8), place / "out", show_progress=False)
+        reading = Reading([str(self.corpus)], window_rows=8)
+        run_job(EmbedStep(self.embedder), reading, place / "out", show_progress=False)
 
     def index(self, place: Path) -> None:
+        """The index of a tree."""
         from udever.index.lance import LanceStore
         from udever.index.update import Settings, update_index
 
         update_index(LanceStore(place / "out"), [self.tree], lambda _: self.embedder, Settings("seedling"))
 
     def classify(self, place: Path) -> None:
+        """A filter."""
         from udever.classify import Settings, fit
         from udever.classify.examples import Examples
 
@@ -89,6 +106,7 @@ class Jobs:
         made.save(place / "out", {"report.json": told.json(), "report.md": told.markdown()})
 
     def train(self, place: Path) -> None:
+        """A model by a recipe, from checkpoints."""
         from udever.config import DataSettings, ModelSettings, OutputSettings, Recipe, TrainingSettings, WatchSettings
         from udever.train import run_recipe
 
@@ -102,6 +120,7 @@ class Jobs:
         run_recipe(recipe, resume=True, show_progress=False)
 
     def adapt(self, place: Path) -> None:
+        """A model for a tree."""
         from rich.console import Console
 
         from udever.adapt import Job, adapt
@@ -171,7 +190,7 @@ def kills(number: int, kinds: list[str], seed: int, seconds: float) -> bool:
         jobs = Jobs(room)
         times, expected = {}, {}
         for kind in kinds:
-            place = room / kind
+            place = room / "place"
             place.mkdir()
             started = time.perf_counter()
             child(lambda kind=kind, place=place: getattr(jobs, kind)(place))
@@ -179,10 +198,10 @@ def kills(number: int, kinds: list[str], seed: int, seconds: float) -> bool:
             expected[kind] = child(lambda kind=kind, place=place: jobs.state(kind, place))
             shutil.rmtree(place)
         shares = np.array([WEIGHTS[kind] for kind in kinds], float)
+        place = room / "place"  # one path for all: recipes and reports name it
         began = time.perf_counter()
         while counts.total() < number and time.perf_counter() - began < seconds:
             kind = str(rng.choice(kinds, p=shares / shares.sum()))
-            place = room / "place"  # one path for all: recipes and reports name it
             place.mkdir()
             for _ in range(2 if rng.random() < 0.25 else 1):
                 child(lambda kind=kind: getattr(jobs, kind)(place), float(rng.uniform(0, times[kind])))

@@ -88,7 +88,7 @@ def _check_content(
     finite = np.isfinite(embeddings).all(axis=1) & embeddings.any(axis=1)
     if not finite.all():
         result.note(
-            f"{int((~finite).sum())} vectors are not finite or without length, first of chunk {ids[int(finite.argmin())]}"
+            f"{int((~finite).sum())} vectors are not finite or have no length, as that of {ids[int(finite.argmin())]}"
         )
     if len(set(ids)) != len(ids):
         result.note(f"{len(ids) - len(set(ids))} chunks are there more than once")

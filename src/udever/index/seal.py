@@ -63,7 +63,8 @@ def _files(folder: Path) -> dict[str, Path]:
 def unsealed(folder: Path | None, *, anew: bool = False) -> Iterator[dict[str, str | None]]:
     """Take the seal off for the time of the block and put it on again where that ends without an exception.
 
-    `anew`: the block drops everything first, so that names come again. The block puts the index's manifest, as text, into the dictionary it gets. For one who holds the index for writing.
+    `anew`: the block drops everything first, so that names come again. The block puts the index's manifest, as text,
+    into the dictionary it gets. For one who holds the index for writing.
     """
     told: dict[str, str | None] = {"manifest": None}
     if folder is None:
