@@ -143,3 +143,12 @@ def test_a_lance_folder_of_others_is_left_alone(tmp_path, put, embedder, index):
     with pytest.raises(OutputError, match="'chunks' that is not an index's"):
         store.create(64)
     assert database.open_table("chunks").to_arrow().to_pylist() == [{"id": 1, "mine": "years of work"}]
+
+
+def test_killed_while_the_first_manifest_was_made(made, embedder, index):
+    place, tree = made
+    shutil.rmtree(place / "manifest.lance" / "_versions")
+    (place / ".seal.json").unlink()
+    assert LanceStore(place).read_manifest() is None
+    assert index.update(LanceStore(place), [tree], embedder).num_chunks == 30
+    assert audit(str(place), None).findings == []

@@ -243,6 +243,26 @@ def _check_reachable(address: str) -> None:
 
 
 @contextmanager
+def _without_api_server() -> Iterator[None]:
+    """Ray begins no API server in the block.
+
+    Without a dashboard it would serve usage statistics alone; and even where these are off, it asks the address where
+    clouds describe their machines (169.254.169.254).
+    """
+    from ray._private import services
+
+    start = getattr(services, "start_api_server", None)
+    if start is None:  # a Ray that is built otherwise
+        yield
+        return
+    services.start_api_server = lambda *_, **__: (None, None)
+    try:
+        yield
+    finally:
+        services.start_api_server = start
+
+
+@contextmanager
 def _ray(runner: RayRunner) -> Iterator[Any]:
     """Ray, started or joined for the block, without telemetry, dashboard or its own bars."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -261,12 +281,14 @@ def _ray(runner: RayRunner) -> Iterator[Any]:
                 "num_cpus": runner.workers * runner.threads,
                 "include_dashboard": False,
                 "object_store_memory": _OBJECT_STORE_BYTES,
+                "_node_ip_address": "127.0.0.1",  # else it looks for its own by a way out to the network
             }
             if local
             else {}
         )
         try:
-            ray.init(runner.address, log_to_driver=False, logging_level=logging.ERROR, **here)
+            with _without_api_server():
+                ray.init(runner.address, log_to_driver=False, logging_level=logging.ERROR, **here)
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = (str(error).strip().splitlines() or ["unknown"])[0]
             raise OutputError(f"no Ray at {runner.address}: {reason}; give host:port, auto or local") from error

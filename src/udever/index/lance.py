@@ -155,10 +155,14 @@ class LanceStore:
     def read_manifest(self) -> str | None:
         """The manifest; None where there is none."""
         self._open.pop("manifest", None)  # another process may have dropped it and made a new one
-        if "manifest" not in self._list():
+        if "manifest" not in self._list() or self._is_begun("manifest"):
             return None
         rows = self._arrow(self._table("manifest").search().limit(None))
         return rows["manifest"][0].as_py() if len(rows) else None
+
+    def _is_begun(self, name: str) -> bool:
+        """Whether a process was killed while it made the table for the first time: no version of it was ever there."""
+        return self.folder is not None and not any((self.folder / f"{name}.lance" / "_versions").glob("*.manifest"))
 
     def write_manifest(self, text: str) -> None:
         """Replace the manifest in one commit."""

@@ -40,7 +40,7 @@ def nearest_index(start: Path) -> Path | None:
 
 def is_index(folder: Path) -> bool:
     """Whether `folder` holds an index."""
-    return (folder / "manifest.lance").is_dir()
+    return any((folder / "manifest.lance" / "_versions").glob("*.manifest"))
 
 
 def index_at(place: str) -> str | None:
