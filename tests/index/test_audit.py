@@ -148,6 +148,10 @@ def test_a_lance_folder_of_others_is_left_alone(tmp_path, put, embedder, index):
 def test_killed_while_the_first_manifest_was_made(made, embedder, index):
     place, tree = made
     shutil.rmtree(place / "manifest.lance" / "_versions")
+    empty = place.with_name("empty")
+    (empty / "..udever-output.json.0123abcd.tmp").mkdir(parents=True)
+    (empty / "..udever-output.json.0123abcd.tmp" / ".udever-lock").write_text("")
+    assert index.update(LanceStore(empty), [tree], embedder).num_chunks == 30
     (place / ".seal.json").unlink()
     assert LanceStore(place).read_manifest() is None
     assert index.update(LanceStore(place), [tree], embedder).num_chunks == 30

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from udever.errors import DataError, OutputError
 from udever.index.store import Store
-from udever.storage import check_folder, is_output, write_marker
+from udever.storage import check_folder, clean, is_output, write_marker
 
 NAME = Path(".udever") / "index"
 """Where the index of a folder lies inside it unless another place is given."""
@@ -83,6 +83,8 @@ def place_for(paths: list[Path], given: str | None) -> str:
 
 def prepare(folder: Path) -> None:
     """Make the folder of an index; git is told to leave `.udever` alone. Raises OutputError where it cannot be."""
+    if folder.is_dir():
+        clean(folder)  # what one left that was killed while it wrote the marker
     held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     if held and not is_output(folder, "index"):
         raise OutputError(f"{folder} holds files that are not an index, such as {held[0]}; give a new or empty folder")
