@@ -20,9 +20,6 @@ from typing import Any, Literal, get_args
 
 from udever.errors import OutputError
 
-if sys.platform != "win32":
-    import fcntl
-
 Kind = Literal["model", "filter", "adapted", "report", "plane", "checkpoint", "index"]
 
 MARKER = ".udever-output.json"
@@ -211,6 +208,8 @@ def _locked(folder: Path) -> Any:
     """An open file whose lock says that the owner of a temporary folder lives; None where a living one has it."""
     lock = (folder / _LOCK).open("w")
     if sys.platform != "win32":
+        import fcntl
+
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
