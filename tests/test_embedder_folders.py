@@ -82,7 +82,7 @@ def test_every_entry_of_the_contract_comes_back(changes, embedders, tmp_path):
 
 def test_a_saved_model_replaces_an_earlier_one_whole(embedders, tmp_path):
     embedders("bloom").save(tmp_path / "out")
-    (tmp_path / "out" / "stale.txt").write_text("of the earlier one")
+    embedders("bloom").save(tmp_path / "out", extra_files={"stale.txt": "of the earlier one"})
     embedders("qwen3").save(tmp_path / "out", notes="## Notes\n\nhow it was made")
     assert not (tmp_path / "out" / "stale.txt").exists()
     assert load(tmp_path / "out").fingerprint == embedders("qwen3").fingerprint

@@ -11,6 +11,7 @@ embedder.similarity(queries, documents)
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from udever.corpus.vectors import read_vectors
     from udever.embedder import Embedder, TruncationWarning
     from udever.errors import (
         ContractError,
@@ -34,9 +35,14 @@ __all__ = [
     "TextError",
     "TruncationWarning",
     "UdeverError",
+    "read_vectors",
 ]
 
-_TORCH_NAMES = ("Embedder", "TruncationWarning")
+_ROOMS = {
+    "Embedder": "udever.embedder",
+    "TruncationWarning": "udever.embedder",
+    "read_vectors": "udever.corpus.vectors",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -45,7 +51,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'udever' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module("udever.embedder" if name in _TORCH_NAMES else "udever.errors"), name)
+    return getattr(import_module(_ROOMS.get(name, "udever.errors")), name)
 
 
 def __dir__() -> list[str]:

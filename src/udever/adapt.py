@@ -92,7 +92,7 @@ def adapt(job: Job, console: Console) -> Results:
     Raises before any work where the output folder holds something else, DataError where the files give
     no pairs to train on or none to score on. The output appears whole or not at all.
     """
-    check_replaceable(job.output)
+    check_replaceable(job.output, "adapted", [*job.paths, job.base])
     mined = mine(
         job.paths,
         kinds=job.kinds,
@@ -109,7 +109,7 @@ def adapt(job: Job, console: Console) -> Results:
     recipe = _recipe(job)
     mixture = Mixture.of_pairs(train, recipe.training.batch_size, job.seed)
     embedder = load_base(recipe.model, mixture.texts(), job.seed)
-    with atomic_folder(job.output) as folder:
+    with atomic_folder(job.output, "adapted") as folder:
         write_pairs(mined.pairs, folder / "pairs.parquet")
         rows, history = _score_and_train(embedder, recipe, mixture, held_out, job)
         save_trained(embedder, recipe, history, mixture, folder / "model")

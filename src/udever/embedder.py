@@ -211,6 +211,12 @@ class Embedder:
         scale = self.contract.normalize if normalize is None else normalize
         return unit(pooled, size) if scale else pooled[:, :size]
 
+    @property
+    def precision(self) -> str:
+        """The type that the model computes in: `float32`, `bfloat16`."""
+        model: Any = self.backbone
+        return str(next(model.parameters()).dtype).removeprefix("torch.")
+
     def use_contract(self, contract: Contract) -> None:
         """Replace the contract; the attention kind must stay, since the backbone was tested for it."""
         assert contract.attention == self.contract.attention, "the attention kind is chosen when loading"
@@ -233,7 +239,7 @@ class Embedder:
         written and `base` names the backbone it belongs to. `notes` is Markdown put into the model card,
         `extra_files` are texts by file name. Raises OutputError where the folder holds something else.
         """
-        with atomic_folder(folder) as temporary:
+        with atomic_folder(folder, "model") as temporary:
             self._write(temporary, Path(folder).name, merged=merged, notes=notes, base=base or self.name)
             for name, content in (extra_files or {}).items():
                 (temporary / name).write_text(content)

@@ -23,7 +23,7 @@ def merge_models(
     line where the models differ in architecture, tokenizer or contract.
     """
     weights = _check(parts, weights)
-    check_replaceable(output)
+    check_replaceable(output, "model", parts)
     merged = Embedder.load(parts[0], dtype="float32", device="cpu")
     model: Any = merged.backbone
     fingerprints = [merged.fingerprint]

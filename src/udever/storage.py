@@ -1,19 +1,32 @@
-"""Writing so that a reader never sees half a file: to a temporary name beside the target, then moved."""
+"""Writing so that a reader never sees half a file, and nothing is deleted that this project did not write.
 
+A result is made in a hidden folder beside its place, `.NAME.HEX.tmp`, locked while its process lives, and moved
+from there. Who writes to the same place next removes what dead processes left. A folder that is written whole has
+a marker, `.udever-output.json`: its kind and every file of it. Only what a marker lists is ever replaced.
+"""
+
+import ctypes
 import errno
+import hashlib
+import json
 import os
 import shutil
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
 
 from udever.errors import OutputError
 
-_OURS = ("udever.json", "results.json", "checkpoint.json", "filter.json")
-"""A folder with one of these was written by this project and may be replaced."""
+Kind = Literal["model", "filter", "adapted", "report", "plane", "checkpoint", "index"]
 
+MARKER = ".udever-output.json"
+_LOCK = ".udever-lock"
+_FORMAT = 1
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 def _explain(error: OSError, target: Path) -> OutputError:
@@ -23,7 +36,10 @@ def _explain(error: OSError, target: Path) -> OutputError:
     return OutputError(f"cannot write {target}: {reason}; check the path and its permissions")
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Have a file or folder on the disk when this returns."""
+    if sys.platform == "win32" and path.is_dir():
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -31,70 +47,342 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _temporary(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+def resolved(target: str | os.PathLike[str]) -> Path:
+    """Where an output is to be written: a symbolic link stays, what it leads to is the output."""
+    try:
+        return Path(target).resolve()
+    except (OSError, RuntimeError) as error:
+        raise OutputError(f"cannot write {target}: a symbolic link that leads nowhere; remove it") from error
+
+
+def check_apart(folder: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
+    """Raise OutputError for an output folder that is the working folder, or lies inside, at or above an input.
+
+    Inputs that are no paths that exist (names on a hub) are passed over.
+    """
+    target = resolved(folder)
+    if _working_folder().is_relative_to(target):
+        raise OutputError(f"cannot write {folder}: it is the folder you are in, or above it; give a folder of its own")
+    for given in inputs:
+        path = Path(given)
+        if not path.exists():
+            continue
+        path = path.resolve()
+        if target.is_relative_to(path) and (path.is_dir() or target == path):
+            raise OutputError(f"cannot write {folder}: it lies in the input {given}; give a folder outside of it")
+        if path.is_relative_to(target):
+            raise OutputError(f"cannot write {folder}: the input {given} lies in it; give another folder")
+
+
+def check_folder(folder: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
+    """Raise OutputError as `check_apart`, and for a file: for folders that get files and are never replaced."""
+    target = resolved(folder)
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"cannot write {folder}: it is a file; the output is a folder, give another name")
+    check_apart(folder, inputs)
+
+
+def _working_folder() -> Path:
+    try:
+        return Path.cwd()
+    except OSError:  # somebody deleted it
+        return Path("/")
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a marker's entry stays in its folder: a marker may come from anybody."""
+    path = PurePosixPath(name)
+    return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
+
+
+def _read_marker(folder: Path) -> tuple[str, set[str]] | None:
+    """Kind and files of a folder's marker; None where there is none that is whole."""
+    try:
+        content = json.loads((folder / MARKER).read_text("utf-8"))
+        kind, files = content["udever_output"], content["files"]
+        if content["format"] != _FORMAT or kind not in get_args(Kind) or not all(map(_is_inside, files)):
+            return None
+        return kind, set(files)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def write_marker(folder: Path, kind: Kind) -> None:
+    """Make `folder` an output: its marker lists every file that is in it now. Replaced whole or not at all."""
+    names = sorted(_names(folder))
+    content = {"udever_output": kind, "format": _FORMAT, "files": [name for name in names if name != MARKER]}
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    with atomic_file(folder / MARKER) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def is_output(folder: str | os.PathLike[str], kind: Kind) -> bool:
+    """Whether `folder` carries the marker of an output of this kind."""
+    found = _read_marker(Path(folder))
+    return found is not None and found[0] == kind
+
+
+def _names(folder: Path, prefix: str = "") -> Iterator[str]:
+    """Everything below `folder` by its path from there: files, links (none is followed), and empty folders as `x/`."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            yield from _names(path, f"{prefix}{path.name}/")
+            if not any(path.iterdir()):
+                yield f"{prefix}{path.name}/"
+        else:
+            yield prefix + path.name
+
+
+def _foreign(folder: Path, listed: set[str] | None = None) -> Path | None:
+    """Something in `folder` that no marker lists, the folder's own or that of an output inside it."""
+    own = _read_marker(folder)
+    here = {MARKER, *own[1]} if own else set()
+    listed = {*here, *(listed or ())}
+    for path in sorted(folder.iterdir()):
+        below = {name.removeprefix(f"{path.name}/") for name in listed if name.startswith(f"{path.name}/")}  # "": empty
+        if path.is_symlink() or not path.is_dir():
+            if path.name not in listed:
+                return path
+        elif not below and _read_marker(path) is None:
+            return path
+        else:
+            found = _foreign(path, below)
+            if found is not None:
+                return found
+    return None
+
+
+def _remove_listed(folder: Path) -> None:
+    """Delete what the markers in `folder` list and folders that are empty then; anything else stays."""
+    for inner in [path for path in folder.iterdir() if path.is_dir() and not path.is_symlink()]:
+        _remove_listed(inner)
+    found = _read_marker(folder)
+    if found is not None:
+        root = folder.resolve()
+        for name in found[1]:
+            with suppress(OSError):
+                if (folder / name).parent.resolve().is_relative_to(root):
+                    (folder / name).unlink()
+        (folder / MARKER).unlink()
+    for place, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):
+            Path(place).rmdir()
+
+
+def check_replaceable(
+    folder: str | os.PathLike[str], kind: Kind, inputs: Iterable[str | os.PathLike[str]] = ()
+) -> None:
+    """Raise OutputError unless `folder` is missing, empty, or holds an earlier output of this kind and nothing else.
+
+    To be called before long work whose result goes there. `inputs` are the files and folders that are read.
+    """
+    check_folder(folder, inputs)
+    target = resolved(folder)
+    if not target.is_dir():
+        return
+    if target.is_mount():
+        raise OutputError(f"cannot write {folder}: it is a mount point, which cannot be replaced; give a folder in it")
+    found = _read_marker(target)
+    if found is None:
+        first = next(iter(sorted(target.iterdir())), None)
+        if first is not None:
+            raise OutputError(
+                f"{folder} holds files that are not an earlier output, such as {first.name}; give a new or empty folder"
+            )
+    elif found[0] != kind:
+        raise OutputError(f"{folder} holds an output of another kind ({found[0]}, not {kind}); give another folder")
+    elif (foreign := _foreign(target)) is not None:
+        raise OutputError(
+            f"{folder} holds something that udever did not write: {foreign.relative_to(target)}; move it away, or give "
+            f"another folder"
+        )
+
+
+def remove_output(folder: Path, kind: Kind) -> None:
+    """Delete an output of this kind, what its marker lists and no more; a folder without the marker stays."""
+    if is_output(folder, kind) and not folder.is_symlink():
+        _remove_listed(folder)
+
+
+def _locked(folder: Path) -> Any:
+    """An open file whose lock says that the owner of a temporary folder lives; None where a living one has it."""
+    lock = (folder / _LOCK).open("w")
+    if sys.platform != "win32":
+        import fcntl
+
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            return None
+    return lock
+
+
+def clean(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes left in `folder` that were writing there; give back what one had taken away.
+
+    `name`: only of those that were writing this entry.
+    """
+    if sys.platform == "win32":
+        return
+    for left in folder.glob(f".{'*' if name is None else _escaped(name)}.????????.tmp"):
+        target = folder / left.name[1:-13]
+        with suppress(OSError):
+            if not left.is_dir() or left.is_symlink():
+                continue
+            if not (left / _LOCK).exists():  # killed, or about to make it: empty, else not ours
+                left.rmdir()
+                continue
+            lock = _locked(left)
+            if lock is None:
+                continue
+            with lock:
+                old = left / _OLD
+                if old.exists() and not target.exists():
+                    old.rename(target)
+                for made in [path for path in left.iterdir() if path.is_dir()]:
+                    if _read_marker(made) is not None:
+                        _remove_listed(made)
+                    else:
+                        shutil.rmtree(made)
+                for file in left.iterdir():
+                    if file.name != _LOCK:
+                        file.unlink()
+                (left / _LOCK).unlink()
+                left.rmdir()
+
+
+_OLD = ".old"
+
+
+def _escaped(name: str) -> str:
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
+
+
+@contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A new hidden folder beside `target` for the time of the block; leftovers of dead ones are removed first."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        clean(target.parent, target.name)
+        room, lock = _room(target)
+    except OSError as error:
+        raise _explain(error, target) from error
+    try:
+        yield room
+    except OSError as error:
+        raise _explain(error, target) from error
+    finally:
+        if lock is not None and sys.platform == "win32":  # an open file cannot be deleted there
+            lock.close()
+        shutil.rmtree(room, ignore_errors=True)
+        if lock is not None:
+            lock.close()
+
+
+def _room(target: Path) -> tuple[Path, Any]:
+    """A new temporary folder and its lock."""
+    while True:
+        room = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+        room.mkdir()
+        with suppress(FileNotFoundError):  # another writer took it for a dead one's before it was locked
+            return room, _locked(room)
 
 
 @contextmanager
 def atomic_file(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `target`; move it there when the block ends without an exception.
+    """Yield a temporary path; move it to `target` when the block ends without an exception.
 
-    Parent folders are made. On any exception the temporary file is removed and `target` is as before.
-    Raises OutputError where the file system refuses (full disk, permission, a folder in the way).
+    Parent folders are made. On any exception the temporary file is removed and `target` is as before. A symbolic
+    link stays and the file it leads to is replaced. Raises OutputError where the file system refuses (full disk,
+    permission, a folder or a device in the way).
     """
-    target = Path(target)
+    given, target = target, resolved(target)
     if target.is_dir():
-        raise OutputError(f"cannot write {target}: it is a folder; give a file name")
-    temporary = _temporary(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _sync(temporary)
-        temporary.replace(target)
-        _sync(target.parent)
-    except OSError as error:
-        raise _explain(error, target) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-
-
-def check_replaceable(folder: str | os.PathLike[str]) -> None:
-    """Raise OutputError unless `folder` is missing, empty, or an output of this project.
-
-    To be called before long work whose result goes there: replacing a folder deletes what it holds.
-    """
-    folder = Path(folder)
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"cannot write {folder}: it is a file; give a folder name")
-    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in _OURS):
-        raise OutputError(f"{folder} holds files that are not an earlier output; give a new or empty folder")
+        raise OutputError(f"cannot write {given}: it is a folder; give a file name")
+    if target.exists() and not target.is_file():
+        raise OutputError(f"cannot write {given}: it is no regular file; give another name")
+    with _beside(target) as room:
+        yield room / target.name
+        sync(room / target.name)
+        (room / target.name).replace(target)
+        sync(target.parent)
 
 
 @contextmanager
-def atomic_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary folder beside `target`; swap it into place when the block ends without an exception.
-
-    An existing folder at `target` is replaced as a whole and only then. Raises OutputError where it holds
-    something this project did not write, or where the file system refuses.
-    """
-    target = Path(target)
-    check_replaceable(target)
-    temporary, old = _temporary(target), _temporary(target)
+def refusals(target: Path) -> Iterator[None]:
+    """Turn what the file system refuses in the block into an OutputError that names `target` and what to do."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.mkdir()
-        yield temporary
-        for path in temporary.rglob("*"):
-            _sync(path)
-        if target.exists():
-            target.replace(old)
-        temporary.replace(target)
-        _sync(target.parent)
+        yield
     except OSError as error:
         raise _explain(error, target) from error
-    finally:
-        if old.exists() and not target.exists():
+
+
+def move(source: Path, target: Path) -> None:
+    """Put a file that is written under its name, whole and for good; both are on one file system."""
+    with refusals(target):
+        sync(source)
+        source.replace(target)
+        sync(target.parent)
+
+
+def digest_file(path: Path) -> str:
+    """A name for the bytes of a file: 32 hexadecimal digits of BLAKE2b."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+@contextmanager
+def atomic_folder(target: str | os.PathLike[str], kind: Kind) -> Iterator[Path]:
+    """Yield a temporary folder; put it in the place of `target` when the block ends without an exception.
+
+    It gets a marker that lists what is in it. An output of the same kind at `target` is replaced as a whole and only
+    then. Raises as `check_replaceable`, before and after the block, and where the file system refuses.
+    """
+    check_replaceable(target, kind)
+    given, target = target, resolved(target)
+    with _beside(target) as room:
+        new = room / target.name
+        new.mkdir()
+        yield new
+        write_marker(new, kind)
+        for path in [*new.rglob("*"), new]:
+            if not path.is_symlink():
+                sync(path)
+        check_replaceable(given, kind)
+        if target.exists():
+            _swap(new, target, room)
+        else:
+            new.replace(target)
+        sync(target.parent)
+
+
+def _swap(new: Path, target: Path, room: Path) -> None:
+    """Put the folder `new` where `target` is, and delete what was there: the files its marker lists."""
+    if _exchange(new, target):
+        old = new
+    else:  # not in one step: whoever comes after a kill gives `target` back (see `clean`)
+        old = room / _OLD
+        target.replace(old)
+        try:
+            new.replace(target)
+        except BaseException:
             old.replace(target)
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+            raise
+    left = _foreign(old)
+    if left is not None:  # came while we were at it
+        if not _exchange(old, target):
+            target.replace(new)
+            old.replace(target)
+        raise OutputError(f"{target} has got something that udever did not write: {left.name}; move it away")
+    _remove_listed(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step; False where the system or its file system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    call = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if call is None:
+        return False
+    return call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0

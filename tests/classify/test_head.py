@@ -48,7 +48,11 @@ def test_saved_and_loaded_it_is_the_same(tmp_path, kind):
 
 def test_nothing_on_disk_is_a_pickle(tmp_path):
     make().save(tmp_path / "filter")
-    assert {path.name for path in (tmp_path / "filter").iterdir()} == {"filter.json", "head.safetensors"}
+    assert {path.name for path in (tmp_path / "filter").iterdir()} == {
+        ".udever-output.json",
+        "filter.json",
+        "head.safetensors",
+    }
     head = (tmp_path / "filter" / "head.safetensors").read_bytes()
     assert set(json.loads(head[8 : 8 + int.from_bytes(head[:8], "little")])) == {"weight", "bias"}
 

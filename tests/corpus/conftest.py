@@ -66,7 +66,7 @@ def write_jsonl(path, texts, first=0):
 
 def read_output(folder):
     """The whole output in input order, by the manifest."""
-    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest = json.loads((folder / "_manifest.json").read_text())
     tables = [pq.read_table(folder / shard["file"]) for shard in manifest["shards"]]
     return [{name: row[name] for name in row} for table in tables for row in table.to_pylist()]
 

@@ -1,12 +1,16 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from udever.corpus import audit
-from udever.errors import DataError
+from udever.corpus import Again, audit
+from udever.corpus import folder as layout
+from udever.corpus.shards import ShardName
+from udever.errors import ContractError, DataError
+from udever.storage import digest_file
 
 
 @pytest.fixture
@@ -17,7 +21,7 @@ def out(corpus, fake_step, texts, tmp_path):
 
 
 def first_shard(out):
-    return out / json.loads((out / "manifest.json").read_text())["shards"][0]["file"]
+    return out / json.loads((out / "_manifest.json").read_text())["shards"][0]["file"]
 
 
 def change(path, column, value, metadata=None):
@@ -64,7 +68,7 @@ def test_missing_and_extra_rows_and_shards(out, corpus, texts, tmp_path):
     found = audit(out).findings
     assert any("has 9 rows; the manifest says 10, the shard 10" in one for one in found)
     assert any("row 9 is not the input's: no row there, id 't9' in the input" in one for one in found)
-    pq.write_table(table, out / "shards" / ("0" * 32 + ".parquet"))
+    pq.write_table(table, out / "shards" / f"00000009-{'0' * 32}-{'0' * 32}.parquet")
     first_shard(out).unlink()
     found = audit(out).findings
     assert any("is gone with its 10 rows" in one for one in found)
@@ -87,18 +91,74 @@ def test_a_damaged_shard_is_a_finding_and_a_folder_that_is_none_an_error(out, tm
     shard = first_shard(out)
     shard.write_bytes(shard.read_bytes()[:-30])
     assert any("is no shard, or damaged" in one for one in audit(out).findings)
-    (out / "manifest.json").write_text("{}")
-    with pytest.raises(DataError, match=r"manifest\.json"):
+    (out / "_manifest.json").write_text("{}")
+    with pytest.raises(DataError, match=r"_manifest\.json"):
         audit(out)
-    (out / "manifest.json").unlink()
+    (out / "_manifest.json").unlink()
     with pytest.raises(DataError, match="has not come to the end"):
         audit(out)
-    with pytest.raises(DataError, match=r"manifest\.json cannot be read"):
+    with pytest.raises(DataError, match=r"_manifest\.json cannot be read"):
         audit(tmp_path)
+
+
+def flip(path, bit):
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def test_every_flipped_bit_is_found_and_done_again(out, corpus, fake_step, tmp_path):
+    expected = corpus.read(out)
+    shards = sorted((out / "shards").iterdir())
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        path = shards[rng.integers(len(shards))]
+        before = path.read_bytes()
+        flip(path, int(rng.integers(8 * len(before))))
+        assert any(f"{path.name}: its bytes are not those" in one for one in audit(out).findings)
+        if rng.random() < 0.7:
+            path.write_bytes(before)
+            continue
+        assert corpus.run(fake_step(), tmp_path / "a.jsonl", out).num_shards_made == 1
+        assert audit(out).whole and corpus.read(out) == expected
+
+
+def test_a_changed_manifest_or_list_of_failed_rows_is_found(out, corpus, fake_step, tmp_path):
+    path = out / "_manifest.json"
+    path.write_text(path.read_text().replace('"num_truncated": ', '"num_truncated": 1'))
+    with pytest.raises(DataError, match="its digest is not that of its content"):
+        audit(out)
+    step = fake_step(failing=["bad"])
+    corpus.run(step, corpus.jsonl(tmp_path / "b.jsonl", ["good", "bad"]), tmp_path / "failing")
+    flip(tmp_path / "failing" / "_failed.parquet", 77)
+    assert any("_failed.parquet: its bytes" in one for one in audit(tmp_path / "failing").findings)
+
+
+def test_values_that_somebody_sealed_anew_are_found_by_a_sample(out, fake_step):
+    again = Again(fake_step(), 70)
+    found = audit(out, again=again)
+    assert found.whole and found.num_sampled == 70
+    with pytest.raises(ContractError, match="another model or with other options"):
+        audit(out, again=Again(fake_step(fingerprint="def"), 70))
+
+    def swapped(values):
+        return [values[1], values[0], [-x for x in values[2]], *values[3:]]
+
+    shard = first_shard(out)
+    change(shard, "embedding", swapped)
+    name = ShardName.parse(shard.name)._replace(digest=digest_file(shard))
+    manifest = layout.read_manifest(out)
+    shards = [{**manifest.shards[0], "file": f"shards/{name}", "digest": name.digest}, *manifest.shards[1:]]
+    shard.rename(shard.with_name(str(name)))
+    layout.write_manifest(out, replace(manifest, shards=shards))
+    assert audit(out).whole
+    found = audit(out, again=again).findings
+    assert [one.split("'")[1] for one in found] == ["t0", "t1", "t2"]
+    assert len(audit(out, again=Again(fake_step(), 5)).findings) <= 3
 
 
 def test_failed_rows_that_are_not_listed(out, corpus, fake_step, tmp_path):
     path = corpus.jsonl(tmp_path / "a.jsonl", ["good", "bad"])
     corpus.run(fake_step(failing=["bad"]), path, tmp_path / "failing")
-    (tmp_path / "failing" / "failed.parquet").unlink()
+    (tmp_path / "failing" / "_failed.parquet").unlink()
     assert any("lists 0 rows, 1 have no result" in one for one in audit(tmp_path / "failing").findings)

@@ -31,12 +31,15 @@ def test_embed_audit_and_go_on(udever, decoders, corpus, texts, tmp_path):
     assert code == 0, error
     assert "70 rows" in told and "50 texts embedded" in told and "4 shards written" in told
     assert udever("audit", out)[0] == 0
+    code, told, error = udever("audit", out, "--sample", 30, "-m", decoders("bloom"))
+    assert code == 0 and "30 embedded again" in told, error
+    assert udever("audit", out, "--sample", 30)[0] == 2
     assert "0 texts embedded" in udever(*arguments)[1]
     code, _, error = udever("embed", decoders("bloom"), path, "-o", out)
     assert code == 2 and "udever: error:" in error and "holds results with vector_type float16" in error
     path.write_text(path.read_text() + '{"id": "bad", "text": ""}\n')
     code, _, error = udever(*arguments)
-    assert code == 1 and "1 rows failed" in error and "failed.parquet" in error
+    assert code == 1 and "1 rows failed" in error and "_failed.parquet" in error
     code, _, error = udever("audit", out)
     assert code == 1 and "1 rows have no result" in error and "not whole: 71 rows, 70 results, 1 failed" in error
     assert udever("embed", decoders("bloom"), tmp_path / "none.txt", "-o", tmp_path / "x")[0] == 2
@@ -52,12 +55,13 @@ def test_fit_and_apply(udever, decoders, tmp_path):
     assert code == 0, error
     assert "| greeting |" in told and "2 labels from 48 examples" in told
     files = {path.name for path in (tmp_path / "filter").iterdir()}
-    assert files == {"filter.json", "head.safetensors", "report.json", "report.md"}
+    assert files == {".udever-output.json", "filter.json", "head.safetensors", "report.json", "report.md"}
     assert json.loads((tmp_path / "filter" / "report.json").read_text())["overall"]["num_examples"] == 48
     code, told, error = udever("classify", "apply", tmp_path / "filter", examples, "-o", tmp_path / "labels")
     assert code == 0, error
     assert "48 texts labelled" in told
-    assert udever("audit", tmp_path / "labels")[0] == 0
+    code, told, error = udever("audit", tmp_path / "labels", "--sample", 9, "-m", tmp_path / "filter")
+    assert code == 0 and "9 embedded again" in told, error
     (shard,) = (tmp_path / "labels" / "shards").iterdir()
     table = pq.read_table(shard)
     probabilities = table.column("probabilities").to_pylist()

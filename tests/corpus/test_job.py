@@ -29,7 +29,7 @@ def test_every_row_in_order_and_each_distinct_text_once(corpus, fake_step, texts
     assert (summary.num_rows, summary.num_texts, summary.num_shards_made) == (70, 50, 7)
     assert summary.num_truncated == alone["truncated"].sum() > 0
     assert summary.whole and audit(tmp_path / "out").whole
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"job.json", "manifest.json", "shards", ".lock"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"_job.json", "_manifest.json", "shards", ".lock"}
 
 
 def test_a_second_run_does_nothing(corpus, fake_step, texts, tmp_path):
@@ -69,13 +69,13 @@ def test_a_text_in_many_windows_is_embedded_once_and_fails_everywhere(corpus, fa
     step = fake_step(failing=["text 5"])
     summary = corpus.run(step, path, tmp_path / "out")
     assert sorted(step.seen) == sorted({f"text {row}" for row in range(13)})
-    failed = pq.read_table(tmp_path / "out" / "failed.parquet").to_pylist()
+    failed = pq.read_table(tmp_path / "out" / "_failed.parquet").to_pylist()
     assert [row["row"] for row in failed] == [5, 18, 31, 44, 57]
     assert {(row["place"], row["text"], row["reason"]) for row in failed} == {("a.jsonl", "text 5", "no vector")}
     assert len(corpus.read(tmp_path / "out")) == 55 and summary.num_failed == 5 and not summary.whole
     found = audit(tmp_path / "out")
     assert (found.num_rows, found.num_results, found.num_failed) == (60, 55, 5)
-    assert found.findings == [f"5 rows have no result; {tmp_path / 'out' / 'failed.parquet'} says which and why"]
+    assert found.findings == [f"5 rows have no result; {tmp_path / 'out' / '_failed.parquet'} says which and why"]
     again = fake_step(failing=["text 5"])
     assert corpus.run(again, path, tmp_path / "out").num_failed == 5 and not again.seen
 
@@ -85,7 +85,7 @@ def test_corrupt_rows_go_to_the_failed_and_the_others_go_on(corpus, fake_step, t
     path.write_bytes(b'{"text": "one"}\n{"text": 3}\nrubbish\n{"text": ""}\n{"text": "\\ud800"}\n{"text": "two"}\n')
     summary = corpus.run(fake_step(), path, tmp_path / "out")
     assert [row["text"] for row in corpus.read(tmp_path / "out")] == ["one", "two"]
-    failed = pq.read_table(tmp_path / "out" / "failed.parquet").to_pylist()
+    failed = pq.read_table(tmp_path / "out" / "_failed.parquet").to_pylist()
     assert [row["row"] for row in failed] == [1, 2, 3, 4]
     assert [row["text"] for row in failed] == ["3", "rubbish", "", "\\ud800"]
     assert [row["reason"].split(":")[0].split(";")[0] for row in failed] == [
@@ -97,7 +97,7 @@ def test_corrupt_rows_go_to_the_failed_and_the_others_go_on(corpus, fake_step, t
     assert (summary.num_rows, summary.num_failed) == (6, 4)
     path.write_text('{"text": "one"}\n{"text": "two"}\n')
     assert corpus.run(fake_step(), path, tmp_path / "out").whole
-    assert not (tmp_path / "out" / "failed.parquet").exists()
+    assert not (tmp_path / "out" / "_failed.parquet").exists()
 
 
 def test_duplicate_ids_are_reported(corpus, fake_step, tmp_path):
@@ -138,7 +138,7 @@ def test_all_formats_give_the_same(corpus, fake_step, texts, tmp_path):
 def test_windows_end_at_their_bytes(corpus, fake_step, tmp_path, monkeypatch):
     monkeypatch.setattr("udever.corpus.survey.WINDOW_BYTES", 40)
     corpus.run(fake_step(), corpus.jsonl(tmp_path / "a.jsonl", [f"{n}" * 15 for n in range(9)]), tmp_path / "out")
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text())
     assert [shard["rows"] for shard in manifest["shards"]] == [3, 3, 3]
 
 
@@ -151,12 +151,41 @@ def test_another_model_or_option_is_refused(corpus, fake_step, texts, tmp_path):
     assert audit(tmp_path / "out").whole
 
 
+def test_another_column_or_split_is_refused(corpus, fake_step, tmp_path):
+    path = tmp_path / "a.jsonl"
+    records = [{"id": str(row), "question": f"q {row}", "answer": f"a {row}", "n": f"n{row}"} for row in range(20)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    corpus.run(fake_step(), path, tmp_path / "out", columns={"text": "answer"})
+    before = corpus.read(tmp_path / "out")
+    for columns, told in (
+        ({"text": "question"}, "column answer, this job has question"),
+        ({"text": "answer", "id": "n"}, "id_column id, this job has n"),
+    ):
+        with pytest.raises(ContractError, match=told):
+            corpus.run(fake_step(), path, tmp_path / "out", columns=columns)
+    assert corpus.read(tmp_path / "out") == before
+
+
+def test_only_shards_are_removed(corpus, fake_step, texts, tmp_path):
+    path, out = corpus.jsonl(tmp_path / "a.jsonl", texts), tmp_path / "out"
+    corpus.run(fake_step(), path, out)
+    (out / "notes.txt").write_text("mine")
+    (out / "shards" / "mine.parquet").write_text("mine")
+    with pytest.raises(OutputError, match=r"holds mine\.parquet, which udever did not write"):
+        corpus.run(fake_step(), path, out)
+    (out / "shards" / "mine.parquet").rename(out / "mine.parquet")
+    corpus.run(fake_step(), corpus.jsonl(path, texts[:20]), out)
+    assert (out / "notes.txt").read_text() == (out / "mine.parquet").read_text() == "mine"
+
+
 def test_outputs_that_are_something_else(corpus, fake_step, texts, tmp_path):
     path = corpus.jsonl(tmp_path / "a.jsonl", texts)
     with pytest.raises(OutputError, match="it is a file"):
         corpus.run(fake_step(), path, path)
-    with pytest.raises(OutputError, match="holds files that are no corpus job's"):
-        corpus.run(fake_step(), path, tmp_path)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "thesis.txt").write_text("years of work")
+    with pytest.raises(OutputError, match="no corpus job's, such as thesis"):
+        corpus.run(fake_step(), path, tmp_path / "theirs")
     corpus.run(fake_step(), path, tmp_path / "out")
     with pytest.raises(DataError, match="is the output of a corpus job"):
         corpus.run(fake_step(), tmp_path / "out", tmp_path / "new")
@@ -256,7 +285,7 @@ def test_a_vector_that_is_not_finite_fails_alone(make, tmp_path, corpus):
     path = corpus.jsonl(tmp_path / "a.jsonl", ["one", "poison", "two"])
     summary = corpus.run(EmbedStep(embedder), path, tmp_path / "out")
     assert [row["text"] for row in corpus.read(tmp_path / "out")] == ["one", "two"]
-    (failed,) = pq.read_table(tmp_path / "out" / "failed.parquet").to_pylist()
+    (failed,) = pq.read_table(tmp_path / "out" / "_failed.parquet").to_pylist()
     assert (failed["row"], failed["text"]) == (1, "poison") and "not finite" in failed["reason"]
     assert summary.num_failed == 1
 

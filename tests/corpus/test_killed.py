@@ -20,7 +20,7 @@ def whole(corpus, fake_step, texts, tmp_path):
 
 def content(folder):
     shards = {file.name: pq.read_table(file) for file in (folder / "shards").iterdir()}
-    return shards | {"failed": pq.read_table(folder / "failed.parquet")}
+    return shards | {"failed": pq.read_table(folder / "_failed.parquet")}
 
 
 def test_killed_anywhere_the_next_run_makes_it_whole(corpus, fake_step, whole, killed, tmp_path):
@@ -49,7 +49,13 @@ def test_killed_anywhere_the_next_run_makes_it_whole(corpus, fake_step, whole, k
         assert found.keys() == expected.keys()
         assert all(found[name].equals(expected[name], check_metadata=True) for name in found)
         assert [finding.split(";")[0] for finding in audit(folder).findings] == ["1 rows have no result"]
-        assert {p.name for p in folder.iterdir()} == {"job.json", "manifest.json", "shards", "failed.parquet", ".lock"}
+        assert {p.name for p in folder.iterdir()} == {
+            "_job.json",
+            "_manifest.json",
+            "shards",
+            "_failed.parquet",
+            ".lock",
+        }
     assert redone[0] == 51 and min(redone) < 20  # early kills lose all, late ones little
 
 

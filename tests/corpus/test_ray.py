@@ -59,7 +59,7 @@ def test_a_worker_that_dies_is_replaced_and_the_result_is_that_of_one_process(co
     names = [sorted(file.name for file in (tmp_path / name / "shards").iterdir()) for name in ("out", "here")]
     assert names[0] == names[1]
     assert audit(tmp_path / "out").findings == [
-        f"1 rows have no result; {tmp_path / 'out' / 'failed.parquet'} says which and why"
+        f"1 rows have no result; {tmp_path / 'out' / '_failed.parquet'} says which and why"
     ]
 
 
@@ -79,14 +79,15 @@ def one_window(fake_step, tmp_path):
     with pa.OSFile(str(spool), "wb") as out, pa.ipc.new_file(out, SPOOL_SCHEMA) as writer:
         writer.write_table(block.table())
     np.save(tmp_path / "0.offsets.npy", np.arange(3, dtype=np.int32))
-    values = {"number": 0, "spool": str(spool), "shard": str(tmp_path / "s.parquet"), "num_rows": 3, "alone": True}
+    values = {"number": 0, "spool": str(spool), "folder": str(tmp_path), "window": 0, "key": "a" * 32}
+    values |= {"num_rows": 3, "alone": True}
     return {name: np.array([value]) for name, value in values.items()}
 
 
 def test_a_worker_does_a_window_once(one_window, fake_step, tmp_path):
     worker = on_ray._Worker(fake_step, digest_of(fake_step()).hex(), 1)
     assert worker(one_window) == {"number": [0], "num_tokens": [6], "error": [""]}
-    assert (tmp_path / "s.parquet").exists()
+    assert list(tmp_path.glob(f"00000000-{'a' * 32}-*.parquet"))
     assert worker(one_window)["num_tokens"] == [0]  # asked again after it died while answering
 
 

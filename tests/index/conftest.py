@@ -11,6 +11,7 @@ class FakeEmbedder:
     """Bags of words hashed into unit vectors: texts that share words are near one another."""
 
     num_dimensions = 64
+    precision = "float32"
 
     def __init__(self, fingerprint="abc123", name="fake"):
         self.fingerprint = fingerprint

@@ -26,7 +26,9 @@ def fill(store, embeddings):
         for n in range(len(embeddings))
     ]
     store.replace(["a.py"], rows, embeddings)
-    manifest = Manifest(model="m", fingerprint="f", dimensions=embeddings.shape[1], base="/", roots=(".",))
+    manifest = Manifest(
+        model="m", fingerprint="f", precision="float32", dimensions=embeddings.shape[1], base="/", roots=(".",)
+    )
     store.write_manifest(manifest.model_dump_json())
 
 

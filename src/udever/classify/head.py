@@ -120,7 +120,7 @@ class Filter:
         """
         from safetensors.numpy import save_file
 
-        with atomic_folder(folder) as temporary:
+        with atomic_folder(folder, "filter") as temporary:
             save_file({"weight": self.weight, "bias": self.bias}, temporary / HEAD)
             settings = json.dumps(self._settings(), indent=1, ensure_ascii=False)
             (temporary / SETTINGS).write_text(settings + "\n")

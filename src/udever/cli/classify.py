@@ -68,7 +68,7 @@ def fit(
     from udever.storage import check_replaceable
 
     settings = Settings(precision, seed)
-    check_replaceable(output)
+    check_replaceable(output, "filter", [*examples, model])
     wanted = [name for name in (column, label_column, language_column, group_column) if name is not None]
     fields = Fields(column, label_column, language_column, group_column)
     read = read_examples(_records(examples, split, wanted), fields, separator)
@@ -112,10 +112,11 @@ def apply(
     """Label a corpus: shards like those of `udever embed`, with probabilities and labels."""
     from functools import partial
 
-    from udever.corpus import Columns, Reading, run_job, runner_for
+    from udever.corpus import Columns, Reading, check_place, run_job, runner_for
 
     reading = Reading(inputs, Columns(column, id_column), split, window_rows)
     reading.sources()
+    check_place(output, reading.choice, [*inputs, folder])
     load = partial(load_label_step, folder.absolute(), model and settled(model), dtype, device, batch_tokens)
     step = load()
     runner = runner_for(load, ray, workers, threads, gpus=step.inner.num_gpus)

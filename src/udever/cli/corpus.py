@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from udever.cli.app import Device, Dtype, Model, RoleOption, app, console, quiet_transformers
+from udever.cli.app import Device, Dtype, Model, RoleOption, Seed, app, console, quiet_transformers
 
 if TYPE_CHECKING:
     from udever.corpus import EmbedStep, Summary
@@ -69,7 +69,7 @@ def report(output: Path, summary: "Summary", what: str) -> None:
     for reason, count in sorted(summary.skipped.items()):
         out.print(f"  left out {count:,}  {reason}", highlight=False, markup=False)
     if summary.num_failed:
-        typer.echo(f"{summary.num_failed:,} rows failed: {output / 'failed.parquet'} says which and why", err=True)
+        typer.echo(f"{summary.num_failed:,} rows failed: {output / '_failed.parquet'} says which and why", err=True)
     if summary.duplicate_ids:
         shown = ", ".join(map(repr, summary.examples))
         typer.echo(f"{summary.duplicate_ids:,} ids have several rows, such as {shown}", err=True)
@@ -100,11 +100,11 @@ def embed(
 ) -> None:
     """Embed a corpus; run again after a stop or a change, it does only what is missing.
 
-    Exit code 1: some rows failed (failed.parquet) or share an id; the others are there.
+    Exit code 1: some rows failed (_failed.parquet) or share an id; the others are there.
     """
     from functools import partial
 
-    from udever.corpus import Columns, Reading, run_job, runner_for
+    from udever.corpus import Columns, Reading, check_place, run_job, runner_for
 
     options = {
         "role": str(role),
@@ -114,6 +114,7 @@ def embed(
     }
     reading = Reading(inputs, Columns(column, id_column), split, window_rows)
     reading.sources()  # a wrong path is told before the model is loaded
+    check_place(output, reading.choice, inputs)
     load = partial(load_step, settled(model), dtype, device, options)
     step = load()
     runner = runner_for(load, ray, workers, threads, gpus=step.num_gpus)
@@ -122,19 +123,71 @@ def embed(
 
 @app.command()
 def audit(
-    folder: Annotated[Path, typer.Argument(help="Output folder of `udever embed`.", show_default=False)],
+    place: Annotated[
+        str, typer.Argument(help="Output folder of `embed` or `classify apply`, or an index.", show_default=False)
+    ],
     inputs: Annotated[list[str] | None, typer.Argument(help="The input, where it has moved.")] = None,
+    sample: Annotated[int, typer.Option(min=0, help="Embed so many rows again and compare; needs --model.")] = 0,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The model that made it, or the filter.", show_default=False)
+    ] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
 ) -> None:
-    """Prove that a folder has one finite unit vector for every row of its input; exit code 1 where not."""
+    """Prove that an output or an index is whole, as it was written, and fits its input; exit code 1 where not."""
+    from udever.errors import RecipeError
+    from udever.index.places import index_at
+
+    index = index_at(place)
+    if sample and model is None and index is None:
+        raise RecipeError("--sample embeds again; name the model that made the vectors: -m MODEL")
+    if index is not None:
+        _audit_index(index, sample, model, seed, device)
+        return
+    from udever.corpus import Again
     from udever.corpus import audit as run
 
-    result = run(folder, inputs, show_progress=True)
-    for finding in result.findings:
-        typer.echo(f"{folder}: {finding}", err=True)
-    if result.more:
-        typer.echo(f"{folder}: and {result.more} more findings", err=True)
+    folder = Path(place)
+    again = Again(_step_of(folder, str(model), device), sample, seed) if sample else None
+    result = run(folder, inputs, again=again, show_progress=True)
     counts = f"{result.num_rows:,} rows, {result.num_results:,} results, {result.num_failed:,} failed"
-    if not result.whole:
-        typer.echo(f"{folder}: not whole: {counts}", err=True)
+    _tell(place, result.findings, result.more, f"{counts}, {result.num_sampled:,} embedded again")
+
+
+def _step_of(folder: Path, model: str, device: str) -> Any:
+    """The step that made an output, as its manifest says, with this model; a filter's folder makes labels."""
+    from udever.corpus.folder import read_manifest
+
+    identity = read_manifest(folder).identity
+    precision = identity.get("udever.precision", "auto")
+    if (Path(model) / "filter.json").is_file():
+        from udever.cli.classify import load_label_step
+
+        return load_label_step(Path(model).absolute(), None, precision, device, None)
+    dimensions, vector_type = int(identity["udever.dimensions"]), identity.get("udever.vector_type", "float32")
+    options = {"role": identity["udever.role"], "dimensions": dimensions, "vector_type": vector_type}
+    return load_step(settled(model), precision, device, options)
+
+
+def _audit_index(place: str, sample: int, model: str | None, seed: int, device: str) -> None:
+    from udever.embedder import Embedder
+    from udever.index.audit import audit as run
+
+    def load(name: str, precision: str) -> Embedder:
+        quiet_transformers()
+        return Embedder.load(model or name, dtype=precision, device=device)
+
+    result = run(place, load, sample=sample, seed=seed)
+    counts = f"{result.num_files:,} files, {result.num_chunks:,} chunks, {result.num_sampled:,} embedded again"
+    _tell(place, result.findings, result.more, counts)
+
+
+def _tell(place: str, findings: list[str], more: int, counts: str) -> None:
+    for finding in findings:
+        typer.echo(f"{place}: {finding}", err=True)
+    if more:
+        typer.echo(f"{place}: and {more} more findings", err=True)
+    if findings:
+        typer.echo(f"{place}: not whole: {counts}", err=True)
         raise typer.Exit(1)
-    console().print(f"{folder}: whole: {counts}", highlight=False)
+    console().print(f"{place}: whole: {counts}", highlight=False, markup=False)

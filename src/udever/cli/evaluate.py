@@ -43,7 +43,9 @@ def evaluate(
     from udever.evaluate.plan import Sources, plan, read_prompts
     from udever.evaluate.run import run
     from udever.evaluate.table import show
+    from udever.storage import check_folder
 
+    check_folder(output, [*(data or ()), *([overrides] if overrides else [])])
     options = ModelOptions(
         dtype=dtype,
         device=device,

@@ -41,6 +41,21 @@ def _load(name: str, dtype: str, device: str) -> "Embedder":
     return Embedder.load(name, dtype=dtype, device=device)
 
 
+def _precision(place: str, dtype: str) -> str:
+    """The precision that is asked for; else that of the vectors of the index at `place`."""
+    from udever.errors import UdeverError
+    from udever.index.places import index_at
+    from udever.index.query import Index
+
+    found = index_at(place)
+    if dtype != "auto" or found is None:
+        return dtype
+    try:
+        return Index.open(found).manifest.precision
+    except UdeverError:  # none yet, or damaged: told later, by whoever needs it
+        return dtype
+
+
 @app.command()
 def index(
     paths: Annotated[list[Path] | None, typer.Argument(help="Files or folders; this folder if left out.")] = None,
@@ -67,8 +82,10 @@ def index(
     place = place_for(given, output)
     settings = Settings(model, tuple(exclude) if exclude is not None else None, language)
 
+    precision = dtype if rebuild else _precision(place, dtype)
+
     def load(name: str) -> "Embedder":
-        return _load(name, dtype, device)
+        return _load(name, precision, device)
 
     done = update_index(open_store(place), given, load, settings, rebuild=rebuild, show_progress=True)
     out = console()
@@ -79,6 +96,8 @@ def index(
         highlight=False,
         markup=False,
     )
+    for file in done.damaged[:3]:
+        out.print(f"  made anew, since it was damaged: {file}", highlight=False, markup=False)
     for reason, count in done.skipped.items():
         out.print(f"  left out {count:,}  {reason}", highlight=False, markup=False)
 
@@ -113,7 +132,11 @@ def search(
         hits = search_files(_load(model, dtype, device), place, query, top_k, instruction=instruction)
     else:
         found = Index.open(place)
-        embedder = None if mode is SearchMode.words else _load(model or found.manifest.model, dtype, device)
+        embedder = (
+            None
+            if mode is SearchMode.words
+            else _load(model or found.manifest.model, dtype if dtype != "auto" else found.manifest.precision, device)
+        )
         hits = found.search(embedder, query, top_k, mode=str(mode), filters=filters, instruction=instruction)  # pyright: ignore[reportArgumentType]
     _show(hits, query, lines, as_json=json)
 
@@ -158,12 +181,13 @@ def index_tune(
     """Choose by measurement how an index is searched: dimensions, type, effort."""
     from udever.index.places import only_writer
     from udever.index.query import Index, describe
+    from udever.index.seal import unsealed
     from udever.index.tune import read_queries, tune
 
     found = Index.open(place)
     embeddings: Any = None
     if queries is not None:
-        embedder = _load(model or found.manifest.model, dtype, device)
+        embedder = _load(model or found.manifest.model, dtype if dtype != "auto" else found.manifest.precision, device)
         found.check(embedder)
         embeddings = embedder.encode_query(read_queries(queries), dimensions=found.manifest.dimensions)
     out = console()
@@ -172,7 +196,7 @@ def index_tune(
         out.print(line, highlight=False, markup=False)
 
     say("recall@10  latency ms        bytes  setting")
-    with only_writer(found.store.folder):
+    with only_writer(found.store.folder), unsealed(found.store.folder) as told:
         tuned = tune(
             found.store,
             recall=recall,
@@ -181,6 +205,7 @@ def index_tune(
                 f"{tried.recall:9.3f}  {tried.latency_ms:10.2f}  {tried.size_bytes:11,}  {describe(tried)}"
             ),
         )
+        told["manifest"] = found.store.read_manifest()
     say(f"chosen: {describe(tuned.chosen)}")
 
 
@@ -196,6 +221,9 @@ def mcp(
     from udever.index.query import Index
 
     found = Index.open(place)
-    server = make_server(found, lambda: _load(model or found.manifest.model, dtype, device))
+    server = make_server(
+        found,
+        lambda: _load(model or found.manifest.model, dtype if dtype != "auto" else found.manifest.precision, device),
+    )
     print(f"udever: serving {found.store.uri}", file=sys.stderr)  # noqa: T201 # standard output is the protocol's
     server.run("stdio")

@@ -57,7 +57,7 @@ def check_place(place: str) -> None:
     if is_uri(place) or not embeddings_at(place):
         if not is_uri(place) and not Path(place).exists():
             raise DataError(f"{place} does not exist; give a folder of udever embed, or an index")
-        if not is_uri(place) and (Path(place) / "job.json").is_file():
+        if not is_uri(place) and (Path(place) / "_job.json").is_file():
             raise DataError(f"{place} holds no embeddings; give a folder of udever embed, or an index")
         Index.open(place)
 

@@ -35,7 +35,7 @@ def report(
     from udever.evaluate.store import read_scores
     from udever.storage import check_replaceable
 
-    check_replaceable(output)
+    check_replaceable(output, "report", [*results, *(path for path in (labels, shares, plane) if path is not None)])
     options = ReportOptions(
         title=title,
         labels=read_labels(labels) if labels else {},
@@ -74,7 +74,7 @@ def plane(
     from udever.evaluate.analyses import make_plane, read_parallel, write_plane
     from udever.storage import check_replaceable
 
-    check_replaceable(output)
+    check_replaceable(output, "plane", [before, after, texts])
     quiet_transformers()
     parallel = read_parallel(texts, language or (), limit=limit, seed=seed)
     flat = [text for name in parallel.languages for text in parallel.texts[name]]

@@ -1,8 +1,8 @@
 """Corpora of any size into folders of embeddings or labels, resumable and provably whole."""
 
-from udever.corpus.audit import Audit, audit
+from udever.corpus.audit import Again, Audit, audit
 from udever.corpus.embedding import EmbedStep, VectorStep
-from udever.corpus.folder import check_output
+from udever.corpus.folder import check_output, check_place
 from udever.corpus.inputs import find_sources
 from udever.corpus.job import Reading, Summary, run_job
 from udever.corpus.on_ray import RayRunner, runner_for
@@ -10,6 +10,7 @@ from udever.corpus.rows import Columns, read_records
 from udever.corpus.steps import Output, Step
 
 __all__ = [
+    "Again",
     "Audit",
     "Columns",
     "EmbedStep",
@@ -21,6 +22,7 @@ __all__ = [
     "VectorStep",
     "audit",
     "check_output",
+    "check_place",
     "find_sources",
     "read_records",
     "run_job",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +16,18 @@ from udever.corpus.hashes import HASH, HashLog, hash_bytes, repeated
 from udever.corpus.job import Reading, reading_of
 from udever.corpus.rows import Row
 from udever.corpus.shards import ShardInfo, read_columns, read_identity, read_info, to_numpy
+from udever.corpus.steps import Step
 from udever.corpus.survey import hashed
-from udever.errors import DataError
+from udever.corpus.vectors import mapped
+from udever.errors import ContractError, DataError
 from udever.progress import progress_bar
+from udever.storage import digest_file
 
 _TOLERANCE = {"float32": 1e-4, "float16": 2e-3}
 _SHOWN = 20
+_FARTHEST = {"float32": 1e-2, "other": 1e-1}
+"""How far, in length, a value may lie from the one computed again, by the precision of the model. Sums in another
+order move it by a thousandth of that; another text's vector is nowhere near."""
 
 
 @dataclass
@@ -30,6 +37,7 @@ class Audit:
     num_rows: int = 0
     num_results: int = 0
     num_failed: int = 0
+    num_sampled: int = 0
     findings: list[str] = field(default_factory=list)
     more: int = 0
 
@@ -86,6 +94,45 @@ class _Input:
         self._audit.num_failed += self.num_bad
 
 
+class _Sample:
+    """Some rows, drawn before they are met, whose texts go through the step once more."""
+
+    def __init__(self, step: Step, num_rows: int, size: int, seed: int) -> None:
+        self._step = step
+        chosen = np.random.default_rng(seed).choice(num_rows, min(size, num_rows), replace=False)
+        self._chosen = np.sort(chosen)
+        self._first = 0
+        self._kept: list[pa.Table] = []
+
+    def meet(self, table: pa.Table) -> None:
+        """Take the chosen rows of the next shard."""
+        here = self._chosen[(self._chosen >= self._first) & (self._chosen < self._first + len(table))]
+        names = ["id", "text", *(self._step.columns.names or ())]
+        if len(here) and set(names) <= set(table.column_names):
+            self._kept.append(table.select(names).take(pa.array(here - self._first)))
+        self._first += len(table)
+
+    def check(self, audit: Audit, precision: str) -> None:
+        """Note every row that is not what the step makes of its text."""
+        if not self._kept:
+            return
+        stored = pa.concat_tables(self._kept)
+        output = self._step.run(self._step.prepare(stored.column("text").to_pylist()), lambda *_: None)
+        farthest = _FARTHEST.get(precision, _FARTHEST["other"])
+        wrong = np.zeros(len(stored), dtype=bool)
+        wrong[list(output.failed)] = True
+        for name in self._step.columns.names or ():
+            there, again = to_numpy(stored.column(name)), output.rows[name]
+            if again.dtype.kind == "f":
+                gap = there.astype(np.float64) - again.astype(np.float64)
+                wrong |= ~(np.linalg.norm(gap.reshape(len(gap), -1), axis=1) <= farthest)
+            else:
+                wrong |= (there != again).reshape(len(there), -1).any(axis=1)
+        audit.num_sampled = len(stored)
+        for name in stored.column("id").filter(pa.array(wrong)).to_pylist():
+            audit.note(f"the result of id {name!r} is not what the model makes of its text; embed it again")
+
+
 def _check_values(audit: Audit, name: str, table: pa.Table, unit: bool) -> None:
     """Every number finite, every vector of length 1, every hash that of its text."""
     for column in table.column_names:
@@ -111,13 +158,24 @@ def _check_values(audit: Audit, name: str, table: pa.Table, unit: bool) -> None:
         audit.note(f"{name}: the text of row {wrong[0]} is not the one that was embedded ({len(wrong)} such rows)")
 
 
-def _check_shard(audit: Audit, manifest: layout.Manifest, path: Path, rows: int, rest: tuple[_Input, HashLog]) -> None:
-    given, ids = rest
-    name = path.name
+@dataclass(frozen=True)
+class _Company:
+    """What goes along from shard to shard."""
+
+    given: _Input
+    ids: HashLog
+    sample: _Sample | None
+    copy: np.ndarray | None
+
+
+def _check_shard(audit: Audit, manifest: layout.Manifest, path: Path, entry: dict[str, Any], company: _Company) -> None:
+    name, rows = path.name, entry["rows"]
     if not path.is_file():
         audit.note(f"{name} is gone with its {rows} rows; run the job again")
         return
     try:
+        if digest_file(path) != entry["digest"]:
+            audit.note(f"{name}: its bytes are not those that were written (digest); run the job again")
         info, identity = read_info(path), read_identity(path)
         table = read_columns(path, pq.read_schema(path).names)
     except DataError as error:
@@ -130,34 +188,63 @@ def _check_shard(audit: Audit, manifest: layout.Manifest, path: Path, rows: int,
     if not len(table) == info.num_rows == rows:
         audit.note(f"{name} has {len(table)} rows; the manifest says {rows}, the shard {info.num_rows}")
     _check_values(audit, name, table, manifest.identity.get("udever.unit") == "true")
-    given.compare(name, info, table)
+    company.given.compare(name, info, table)
+    if company.sample is not None:
+        company.sample.meet(table)
+    if company.copy is not None and "embedding" in table.column_names:
+        copied = company.copy[audit.num_results : audit.num_results + len(table)]
+        if not np.array_equal(copied, to_numpy(table.column("embedding"))):
+            audit.note(f"{layout.VECTORS} has other vectors than {name}; remove it, it is made again")
     audit.num_results += len(table)
     audit.num_failed += len(info.failed)
-    ids.add(np.array([hash_bytes(i.encode()) for i in table.column("id").to_pylist()], HASH), 0)
+    company.ids.add(np.array([hash_bytes(i.encode()) for i in table.column("id").to_pylist()], HASH), 0)
 
 
-def audit(folder: str | Path, inputs: list[str] | None = None, *, show_progress: bool = False) -> Audit:
+@dataclass(frozen=True)
+class Again:
+    """`size` rows, drawn by `seed`, are to be done again by `step` and compared."""
+
+    step: Step
+    size: int
+    seed: int = 0
+
+
+def audit(
+    folder: str | Path, inputs: list[str] | None = None, *, again: Again | None = None, show_progress: bool = False
+) -> Audit:
     """Check the output folder of a job row by row against its input (`inputs` where it has moved).
 
-    What must hold: every row of the input has one result, in order, with its id and the hash of its text; all
-    numbers are finite and all vectors of length 1; one fingerprint and one set of options; no id twice; no
-    shard too many. Rows in failed.parquet are a finding: they have no vector. Raises DataError where the folder
-    is no job's that came to its end, or the input cannot be read.
+    What must hold: every byte of every shard is the one that was written; every row of the input has one result, in
+    order, with its id and the hash of its text; all numbers are finite and all vectors of length 1; one fingerprint
+    and one set of options; no id twice; no shard too many; the rows of `again` come out alike. Rows in
+    _failed.parquet are a finding: they have no vector. Raises DataError where the folder is no job's that came to its
+    end, or the input cannot be read, ContractError where `again` has another step.
     """
     folder = Path(folder)
     manifest = layout.read_manifest(folder)
+    if again is not None and again.step.identity != manifest.identity:
+        raise ContractError(f"{folder} was made by another model or with other options; give the one that made it")
     reading = reading_of(manifest)
     if inputs:
         reading = Reading(inputs, reading.columns, reading.split)
     result = Audit()
     with TemporaryDirectory() as temporary:
         ids = HashLog(Path(temporary) / "ids")
+        num_rows = sum(shard["rows"] for shard in manifest.shards)
+        sample = _Sample(again.step, num_rows, again.size, again.seed) if again is not None else None
+        copy = mapped(folder)
+        if copy is not None and len(copy) != num_rows:
+            result.note(f"{layout.VECTORS} has {len(copy)} rows, the shards {num_rows}; remove it, it is made again")
+            copy = None
         given = _Input(reading, result)
+        company = _Company(given, ids, sample, copy)
         with progress_bar("auditing", len(manifest.shards), enabled=show_progress) as advance:
             for shard in manifest.shards:
-                _check_shard(result, manifest, folder / shard["file"], shard["rows"], (given, ids))
+                _check_shard(result, manifest, folder / shard["file"], shard, company)
                 advance()
         given.end()
+        if sample is not None:
+            sample.check(result, manifest.identity.get("udever.precision", "float32"))
         num_twice = sum(len(entries) for entries in repeated(ids))
     result.num_rows = result.num_results + result.num_failed
     if num_twice:
@@ -166,13 +253,18 @@ def audit(folder: str | Path, inputs: list[str] | None = None, *, show_progress:
     extra = [path.name for path in layout.shards_in(folder) if path.name not in named]
     if extra:
         result.note(f"{len(extra)} shards are not of this job's last run, such as {extra[0]}; run the job again")
-    _check_failed(result, folder)
+    _check_failed(result, folder, manifest.failed_digest)
     return result
 
 
-def _check_failed(result: Audit, folder: Path) -> None:
+def _check_failed(result: Audit, folder: Path, digest: str) -> None:
     path = folder / layout.FAILED
-    listed = pq.read_metadata(path).num_rows if path.is_file() else 0
+    if path.is_file() and digest_file(path) != digest:
+        result.note(f"{path}: its bytes are not those that were written (digest); run the job again")
+    try:
+        listed = pq.read_metadata(path).num_rows if path.is_file() else 0
+    except (pa.ArrowException, OSError):
+        listed = 0
     if result.num_failed:
         result.note(f"{result.num_failed} rows have no result; {path} says which and why")
     if listed != result.num_failed:

@@ -62,13 +62,12 @@ class EmbedStep:
     @property
     def identity(self) -> dict[str, str]:
         """Vector space, side, size, and the precision the model computes in."""
-        weights = next(self.embedder.backbone.parameters())  # pyright: ignore[reportAttributeAccessIssue]
         return {
             "udever.fingerprint": self.embedder.fingerprint,
             "udever.dimensions": str(self.num_dimensions),
             "udever.role": self.role,
             "udever.vector_type": self.vector_type,
-            "udever.precision": str(weights.dtype).removeprefix("torch."),
+            "udever.precision": self.embedder.precision,
             "udever.unit": str(self.embedder.contract.normalize).lower(),
         }
 

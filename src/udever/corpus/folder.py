@@ -1,40 +1,48 @@
 """The output folder of a job.
 
-    job.json          what the job is: format and identity; there from the start
-    manifest.json     what the last run that came to its end made: shards in input order, counts, inputs
-    shards/KEY.parquet
-    failed.parquet    rows that could not be embedded, where there are any
+    _job.json         what the job is: format, identity, what it reads of a row; there from the start
+    _manifest.json    what the last run that came to its end made: shards in input order, their digests, counts, inputs
+    shards/NUMBER-KEY-DIGEST.parquet    see `shards`
+    _failed.parquet   rows that could not be embedded, where there are any
     .lock             held while a run is at work
     .work-*           texts and results under way; of no use to any other run
+    .vectors.npy      a copy of all vectors in one array, made when it is first asked for (see `vectors`)
+
+Readers of Parquet folders pass over names that begin with `_` or `.`. Both JSON files end with a digest of their
+content.
 
 A run adds shards beside the old ones, then replaces the manifest, then removes shards the manifest no longer
 names: whoever reads by the manifest sees one whole version at any time.
 """
 
 import fcntl
+import hashlib
 import json
+import os
 import shutil
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from udever.corpus.shards import read_info
+from udever.corpus.shards import ShardName, read_info
 from udever.corpus.steps import FORMAT
 from udever.errors import ContractError, DataError, OutputError
-from udever.storage import atomic_file
+from udever.storage import atomic_file, check_folder, clean, digest_file
 
-JOB, MANIFEST, FAILED, SHARDS, LOCK = "job.json", "manifest.json", "failed.parquet", "shards", ".lock"
+JOB, MANIFEST, FAILED, SHARDS, LOCK = "_job.json", "_manifest.json", "_failed.parquet", "shards", ".lock"
+VECTORS = ".vectors.npy"
 _WORK = ".work-"
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a job that came to its end says. `shards` are file and number of rows, in input order.
+    """What a job that came to its end says. `shards` are file, digest and number of rows, in input order.
 
-    `num_rows` counts the input's rows: `num_failed` of them have no result, all others have one.
+    `failed_digest` is that of the file of failed rows, "" where there is none. `num_rows` counts the input's rows:
+    `num_failed` of them have no result, all others have one.
     """
 
     identity: dict[str, str]
@@ -46,6 +54,7 @@ class Manifest:
     num_tokens: int
     num_truncated: int
     duplicate_ids: int
+    failed_digest: str
     shards: list[dict[str, Any]]
 
     def files(self, folder: Path) -> list[Path]:
@@ -54,15 +63,24 @@ class Manifest:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
+    told = {"format": FORMAT, **content}
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps({"format": FORMAT, **content}, indent=1) + "\n")
+        temporary.write_text(json.dumps({**told, "digest": _digest(told)}, indent=1) + "\n")
+
+
+def _digest(content: dict[str, Any]) -> str:
+    told = json.dumps(content, sort_keys=True)
+    return hashlib.blake2b(told.encode(), digest_size=16).hexdigest()
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
-        if content.pop("format") != FORMAT:
+        if content["format"] != FORMAT:
             raise DataError(f"{path} is of another version of udever; make the folder anew")
+        if content.pop("digest") != _digest(content):
+            raise DataError(f"{path} is damaged: its digest is not that of its content; run the job again")
+        content.pop("format")
         return content
     except (OSError, ValueError, KeyError, AttributeError) as error:
         if isinstance(error, DataError):
@@ -83,6 +101,7 @@ def read_manifest(folder: Path) -> Manifest:
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Replace the manifest, then remove the shards it does not name."""
     _write_json(folder / MANIFEST, asdict(manifest))
+    (folder / VECTORS).unlink(missing_ok=True)
     named = {path.name for path in manifest.files(folder)}
     for path in shards_in(folder):
         if path.name not in named:
@@ -91,24 +110,72 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 
 def shards_in(folder: Path) -> list[Path]:
     """Every shard of the folder, whatever run it is from."""
-    return sorted(path for path in (folder / SHARDS).glob("*.parquet") if not path.name.startswith("."))
+    return sorted(path for path in (folder / SHARDS).glob("*.parquet") if ShardName.parse(path.name))
 
 
-def check_output(folder: Path, identity: dict[str, str]) -> None:
-    """Raise ContractError or OutputError unless `folder` is new, empty, or an output of the same step."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"cannot write {folder}: it is a file; the output is a folder, give another name")
-    if (folder / JOB).is_file():
-        found = _read_json(folder / JOB).get("identity", {})
-        for name in sorted({*found, *identity}):
-            if found.get(name) != identity.get(name):
-                short = name.removeprefix("udever.")
-                raise ContractError(
-                    f"{folder} holds results with {short} {found.get(name)}, this job has {identity.get(name)}; "
-                    f"they cannot be mixed: give another folder, or remove that one"
+def place_shards(folder: Path, keys: Sequence[str]) -> list[Path]:
+    """The shards of windows with these keys, in order, each under the number of its place.
+
+    One that stands under another number gets a second name: who reads by the old manifest finds it still.
+    """
+    names = {path: name for path in shards_in(folder) if (name := ShardName.parse(path.name)) is not None}
+    placed = {(name.number, name.key): path for path, name in names.items()}
+    by_key = {name.key: path for path, name in names.items()}
+    found = []
+    for number, key in enumerate(keys):
+        if (number, key) not in placed:
+            other = by_key[key]
+            target = other.with_name(str(names[other]._replace(number=number)))
+            try:
+                os.link(other, target)
+            except OSError:  # a file system without links
+                with atomic_file(target) as temporary:
+                    shutil.copyfile(other, temporary)
+            placed[number, key] = target
+        found.append(placed[number, key])
+    return found
+
+
+def check_place(folder: Path, reading: Mapping[str, str | None], inputs: Sequence[str | Path] = ()) -> None:
+    """Raise ContractError or OutputError unless `folder` is new, empty, or the output of a job that reads the same.
+
+    `reading` says which columns and split are read. The folder must not lie in one of `inputs`.
+    """
+    check_folder(folder, inputs)
+    if _is_job(folder):
+        _check_same(folder, _read_json(folder / JOB)["reading"], reading)
+        for path in sorted((folder / SHARDS).glob("[!.]*")):
+            if ShardName.parse(path.name) is None:
+                raise OutputError(f"{folder / SHARDS} holds {path.name}, which udever did not write; move it away")
+    elif folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if path.name != LOCK and not _is_beginning(path):
+                raise OutputError(
+                    f"{folder} holds files that are no corpus job's, such as {path.name}; give a new or empty folder"
                 )
-    elif folder.is_dir() and any(path.name != LOCK and not _is_beginning(path) for path in folder.iterdir()):
-        raise OutputError(f"{folder} holds files that are no corpus job's; give a new or empty folder")
+
+
+def check_output(
+    folder: Path, identity: dict[str, str], reading: Mapping[str, str | None], inputs: Sequence[str] = ()
+) -> None:
+    """Raise as `check_place`, and ContractError where `folder` has the results of another step."""
+    check_place(folder, reading, inputs)
+    if _is_job(folder):
+        _check_same(folder, _read_json(folder / JOB)["identity"], identity)
+
+
+def _check_same(folder: Path, found: Mapping[str, str | None], wanted: Mapping[str, str | None]) -> None:
+    for name in sorted({*found, *wanted}):
+        if found.get(name) != wanted.get(name):
+            short = name.removeprefix("udever.")
+            raise ContractError(
+                f"{folder} holds results with {short} {found.get(name)}, this job has {wanted.get(name)}; "
+                f"they cannot be mixed: give another folder, or remove that one"
+            )
+
+
+def _is_job(folder: Path) -> bool:
+    return (folder / JOB).is_file()
 
 
 def _is_beginning(path: Path) -> bool:
@@ -127,18 +194,20 @@ def _locked(folder: Path) -> Any:
 
 
 @contextmanager
-def at_work(folder: Path, identity: dict[str, str]) -> Iterator[Path]:
+def at_work(
+    folder: Path, identity: dict[str, str], reading: Mapping[str, str | None], inputs: Sequence[str] = ()
+) -> Iterator[Path]:
     """Take the output folder for one run and yield its work folder; what dead runs left is removed.
 
     Raises as `check_output`, and OutputError while another run has it.
     """
-    check_output(folder, identity)
+    check_output(folder, identity, reading, inputs)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
             _clean(folder)
             if not (folder / JOB).is_file():
-                _write_json(folder / JOB, {"identity": identity})
+                _write_json(folder / JOB, {"identity": identity, "reading": dict(reading)})
             (folder / SHARDS).mkdir(exist_ok=True)
             work = folder / f"{_WORK}{uuid.uuid4().hex[:8]}"
             work.mkdir()
@@ -154,21 +223,22 @@ def at_work(folder: Path, identity: dict[str, str]) -> Iterator[Path]:
 def _clean(folder: Path) -> None:
     for path in folder.glob(f"{_WORK}*"):
         shutil.rmtree(path, ignore_errors=True)
-    for path in [*folder.glob(".*.tmp"), *(folder / SHARDS).glob(".*.tmp")]:
-        with suppress(OSError):
-            path.unlink()
+    for place in (folder, folder / SHARDS):
+        clean(place)
 
 
 def usable_shards(folder: Path, step_digest: str) -> dict[str, Path]:
-    """Shards of this step by key; a file that is none, is damaged or is another step's is removed."""
+    """Shards of this step by key; one whose bytes have changed or that is another step's is removed."""
     usable: dict[str, Path] = {}
     for path in shards_in(folder):
+        name = ShardName.parse(path.name)
+        assert name is not None
         try:
-            fits = read_info(path).step == step_digest
-        except DataError:
+            fits = digest_file(path) == name.digest and read_info(path).step == step_digest
+        except (DataError, OSError):
             fits = False
         if fits:
-            usable[path.stem] = path
+            usable[name.key] = path
         else:
             path.unlink()
     return usable

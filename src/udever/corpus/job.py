@@ -19,13 +19,13 @@ from udever.corpus.hashes import hash_bytes
 from udever.corpus.inputs import Source, find_sources
 from udever.corpus.reuse import Reuse, find_reuse
 from udever.corpus.rows import BadRow, Columns, Row, read_rows
-from udever.corpus.shards import read_columns, read_info
+from udever.corpus.shards import ShardName, read_columns, read_info
 from udever.corpus.steps import Output, Step, Tick, digest_of
 from udever.corpus.survey import FailedFile, Survey, read_failed, survey
-from udever.corpus.windows import Job, finish, nothing, plan, texts_of
+from udever.corpus.windows import Job, Place, finish, nothing, plan, texts_of
 from udever.errors import RecipeError
 from udever.progress import Advance, progress_bar
-from udever.storage import atomic_file
+from udever.storage import atomic_file, digest_file
 
 _TICK_ROWS = 1024
 
@@ -43,6 +43,11 @@ class Reading:
     split: str | None = None
     window_rows: int = 8192
 
+    @property
+    def choice(self) -> dict[str, str | None]:
+        """What is read of a row: a job that goes on must read the same."""
+        return {"column": self.columns.text, "id_column": self.columns.id, "split": self.split}
+
     def sources(self, skipped: Counter[str] | None = None) -> list[Source]:
         """The sources in order; raises DataError and counts in `skipped`, as `find_sources`."""
         return find_sources(self.inputs, self.split, skipped)
@@ -57,7 +62,7 @@ class Reading:
 class Summary:
     """What a run did and what is there now.
 
-    `num_rows` rows were read, `num_failed` of them have no result (see failed.parquet), `num_texts` distinct
+    `num_rows` rows were read, `num_failed` of them have no result (see _failed.parquet), `num_texts` distinct
     texts went through the model in this run, as `num_tokens` tokens. `num_truncated` rows were cut to fit.
     `duplicate_ids` counts ids that several rows have, `examples` are some of them.
     `skipped` counts what the inputs' folders hold besides, by reason.
@@ -143,7 +148,7 @@ def run_job(
 ) -> Summary:
     """Do `step` for every row of `reading`; write the folder `output`. What is there already is not done again.
 
-    A row that cannot be embedded goes to `failed.parquet` and the others go on. Raises DataError (an input),
+    A row that cannot be embedded goes to `_failed.parquet` and the others go on. Raises DataError (an input),
     ContractError (the folder has another model's vectors), OutputError (disk, permissions, another run).
     """
     started = time.perf_counter()
@@ -152,25 +157,26 @@ def run_job(
     folder = Path(output)
     skipped: Counter[str] = Counter()
     reading.sources(skipped)  # before anything is written
-    with layout.at_work(folder, step.identity) as work:
+    with layout.at_work(folder, step.identity, reading.choice, reading.inputs) as work:
         digest = digest_of(step)
         shards = layout.usable_shards(folder, digest.hex())
         with progress_bar("reading", None, enabled=show_progress) as advance:
             rows = _counted(reading.rows(), advance)
             found = survey(rows, step_digest=digest, done=shards.keys(), window_rows=reading.window_rows, work=work)
         reuse = find_reuse(found, list(shards.values()), step.columns, work)
-        missing = [found.windows[number] for number in found.missing]
+        missing = found.missing
         num_texts = 0
 
         def jobs() -> Iterator[Job]:
             nonlocal num_texts
-            for window in missing:
+            for number in missing:
+                window = found.windows[number]
                 assert window.spool is not None
-                job = plan(window.spool, folder / layout.SHARDS / f"{window.key}.parquet", reuse)
+                job = plan(window.spool, Place(folder / layout.SHARDS, number, window.key), reuse)
                 num_texts += len(job.texts)
                 yield job
 
-        num_rows = sum(window.num_rows for window in missing)
+        num_rows = sum(found.windows[number].num_rows for number in missing)
         with progress_bar("embedding", num_rows, enabled=show_progress) as advance:
             counter = _Counter(advance)
             runner(jobs(), step, reuse, counter.tick)
@@ -192,7 +198,7 @@ def run_job(
 
 def _end(step: Step, reading: Reading, folder: Path, found: Survey, work: Path) -> layout.Manifest:
     """Write failed rows and manifest from what the shards say."""
-    shards = [folder / layout.SHARDS / f"{window.key}.parquet" for window in found.windows]
+    shards = layout.place_shards(folder, [window.key for window in found.windows])
     num_tokens = num_truncated = num_failed = 0
     entries = []
     target = folder / layout.FAILED
@@ -204,7 +210,10 @@ def _end(step: Step, reading: Reading, folder: Path, found: Survey, work: Path) 
                 info = read_info(shard)
                 num_tokens += info.num_tokens
                 num_truncated += info.num_truncated
-                entries.append({"file": f"{layout.SHARDS}/{shard.name}", "rows": info.num_rows})
+                name = ShardName.parse(shard.name)
+                assert name is not None
+                entry = {"file": f"{layout.SHARDS}/{shard.name}", "rows": info.num_rows, "digest": name.digest}
+                entries.append(entry)
                 for row in info.failed_rows():
                     failed.add(row)
         num_failed = failed.num_rows
@@ -218,6 +227,7 @@ def _end(step: Step, reading: Reading, folder: Path, found: Survey, work: Path) 
         num_tokens=num_tokens,
         num_truncated=num_truncated,
         duplicate_ids=found.duplicate_ids,
+        failed_digest=digest_file(target) if num_failed else "",
         shards=entries,
     )
     layout.write_manifest(folder, manifest)

@@ -21,8 +21,9 @@ import numpy as np
 from udever import errors
 from udever.corpus.job import Runner, run_here
 from udever.corpus.reuse import Reuse
+from udever.corpus.shards import shard_of
 from udever.corpus.steps import Output, Step, Tick, digest_of
-from udever.corpus.windows import Job, do, finish, nothing
+from udever.corpus.windows import Job, Place, do, finish, nothing
 from udever.errors import ContractError, OutputError, RecipeError, UdeverError
 from udever.storage import atomic_file
 
@@ -72,7 +73,9 @@ class RayRunner:
             {
                 "number": n,
                 "spool": str(plan.spool.absolute()),
-                "shard": str(plan.shard.absolute()),
+                "folder": str(plan.place.folder.absolute()),
+                "window": plan.place.number,
+                "key": plan.place.key,
                 "num_rows": plan.num_rows,
                 "alone": plan.alone,
             }
@@ -106,7 +109,7 @@ class _Plan:
     """A job whose offsets lie in a file, so that a million of rows wait in little memory."""
 
     spool: Path
-    shard: Path
+    place: Place
     num_rows: int
     num_texts: int
     alone: bool
@@ -114,10 +117,10 @@ class _Plan:
     @classmethod
     def save(cls, job: Job) -> "_Plan":
         np.save(_offsets_file(job.spool), job.texts)
-        return cls(job.spool, job.shard, job.num_rows, len(job.texts), job.alone)
+        return cls(job.spool, job.place, job.num_rows, len(job.texts), job.alone)
 
     def job(self) -> Job:
-        return Job(self.spool, self.shard, self.num_rows, np.load(_offsets_file(self.spool)), self.alone)
+        return Job(self.spool, self.place, self.num_rows, np.load(_offsets_file(self.spool)), self.alone)
 
 
 class _Queue:
@@ -157,20 +160,22 @@ class _Worker:
         self._step: Step | None = None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        spool, shard = Path(str(batch["spool"][0])), Path(str(batch["shard"][0]))
+        spool = Path(str(batch["spool"][0]))
+        place = Place(Path(str(batch["folder"][0])), int(batch["window"][0]), str(batch["key"][0]))
         num_tokens, error = 0, ""
         try:
-            num_tokens = self._one(spool, shard, int(batch["num_rows"][0]), alone=bool(batch["alone"][0]))
+            num_tokens = self._one(spool, place, int(batch["num_rows"][0]), alone=bool(batch["alone"][0]))
         except UdeverError as raised:
             error = json.dumps([type(raised).__name__, str(raised)])
         return {"number": [int(batch["number"][0])], "num_tokens": [num_tokens], "error": [error]}
 
-    def _one(self, spool: Path, shard: Path, num_rows: int, *, alone: bool) -> int:
-        if (shard if alone else _records_file(spool)).exists():  # a worker that died right after writing it
+    def _one(self, spool: Path, place: Place, num_rows: int, *, alone: bool) -> int:
+        done = shard_of(*place) is not None if alone else _records_file(spool).exists()
+        if done:  # a worker that died right after writing it
             return 0
         _count_try(spool)
         step = self._loaded()
-        job = Job(spool, shard, num_rows, np.load(_offsets_file(spool)), alone)
+        job = Job(spool, place, num_rows, np.load(_offsets_file(spool)), alone)
         num_tokens = 0
 
         def tick(_: float, num: int) -> None:
@@ -238,6 +243,26 @@ def _check_reachable(address: str) -> None:
 
 
 @contextmanager
+def _without_api_server() -> Iterator[None]:
+    """Ray begins no API server in the block.
+
+    Without a dashboard it would serve usage statistics alone; and even where these are off, it asks the address where
+    clouds describe their machines (169.254.169.254).
+    """
+    from ray._private import services
+
+    start = getattr(services, "start_api_server", None)
+    if start is None:  # a Ray that is built otherwise
+        yield
+        return
+    services.start_api_server = lambda *_, **__: (None, None)
+    try:
+        yield
+    finally:
+        services.start_api_server = start
+
+
+@contextmanager
 def _ray(runner: RayRunner) -> Iterator[Any]:
     """Ray, started or joined for the block, without telemetry, dashboard or its own bars."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -256,12 +281,14 @@ def _ray(runner: RayRunner) -> Iterator[Any]:
                 "num_cpus": runner.workers * runner.threads,
                 "include_dashboard": False,
                 "object_store_memory": _OBJECT_STORE_BYTES,
+                "_node_ip_address": "127.0.0.1",  # else it looks for its own by a way out to the network
             }
             if local
             else {}
         )
         try:
-            ray.init(runner.address, log_to_driver=False, logging_level=logging.ERROR, **here)
+            with _without_api_server():
+                ray.init(runner.address, log_to_driver=False, logging_level=logging.ERROR, **here)
         except (ConnectionError, ValueError, RuntimeError) as error:
             reason = (str(error).strip().splitlines() or ["unknown"])[0]
             raise OutputError(f"no Ray at {runner.address}: {reason}; give host:port, auto or local") from error

@@ -1,5 +1,8 @@
 """A shard: the result of one window as a Parquet file that says by its name and metadata what it is.
 
+The name is `NUMBER-KEY-DIGEST.parquet`: the window's place in the input, its key (see `survey`), and a digest of the
+file's bytes, so that names sort in input order and a file whose bytes have changed shows it by its name.
+
     id          string
     text        string
     source      string                   the row's own `source`, else the file it comes from
@@ -13,10 +16,11 @@ number of rows of the window, tokens and cut texts of the shard, and the rows th
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,9 +30,27 @@ from numpy.typing import NDArray
 from udever.corpus.rows import BadRow
 from udever.corpus.steps import Step, digest_of
 from udever.errors import DataError
-from udever.storage import atomic_file
+from udever.storage import digest_file, move
 
 _KEY = b"udever.shard"
+_NAME = re.compile(r"(\d{8})-([0-9a-f]{32})-([0-9a-f]{32})\.parquet")
+
+
+class ShardName(NamedTuple):
+    """What a shard's name says."""
+
+    number: int
+    key: str
+    digest: str
+
+    def __str__(self) -> str:
+        return f"{self.number:08d}-{self.key}-{self.digest}.parquet"
+
+    @classmethod
+    def parse(cls, name: str) -> "ShardName | None":
+        """None for a name that no shard has."""
+        found = _NAME.fullmatch(name)
+        return cls(int(found[1]), found[2], found[3]) if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +80,9 @@ def _array(values: np.ndarray) -> pa.Array:
 
 
 def write_shard(path: Path, step: Step, window: pa.Table, rows: np.ndarray, failed: dict[int, str]) -> None:
-    """Write the shard of a spooled window whole or not at all; `failed` rows are noted and left out.
+    """Write the shard of a spooled window to `path`; `failed` rows are noted and left out.
 
-    `rows` holds a record for every row of the window. Raises OutputError where the disk refuses.
+    `rows` holds a record for every row of the window. To be given its place by `put_shard`.
     """
     kept = np.setdiff1d(np.arange(len(window)), list(failed))
     places = window.select(["place", "row", "id", "text"]).take(pa.array(sorted(failed), pa.int64())).to_pylist()
@@ -85,17 +107,26 @@ def write_shard(path: Path, step: Step, window: pa.Table, rows: np.ndarray, fail
     fields = [pa.field(name, column.type, nullable=False) for name, column in columns.items()]
     metadata = {**step.identity, _KEY: json.dumps(info)}
     table = pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields, metadata=metadata))
-    with atomic_file(path) as temporary:
-        # Floats and hashes are noise to a compressor: it would only take their time.
-        packing = {name: "zstd" if name in ("id", "text", "source") else "none" for name in columns}
-        leaves = {f"{name}.list.element": "none" for name in names}
-        pq.write_table(
-            table,
-            temporary,
-            compression=packing | leaves,  # pyright: ignore[reportArgumentType]
-            use_dictionary=["source"],  # pyright: ignore[reportArgumentType]
-            write_statistics=["id"],  # pyright: ignore[reportArgumentType]
-        )
+    # Floats and hashes are noise to a compressor: it would only take their time.
+    packing = {name: "zstd" if name in ("id", "text", "source") else "none" for name in columns}
+    leaves = {f"{name}.list.element": "none" for name in names}
+    pq.write_table(
+        table,
+        path,
+        compression=packing | leaves,  # pyright: ignore[reportArgumentType]
+        use_dictionary=["source"],  # pyright: ignore[reportArgumentType]
+        write_statistics=["id"],  # pyright: ignore[reportArgumentType]
+    )
+
+
+def put_shard(path: Path, folder: Path, number: int, key: str) -> None:
+    """Move a shard that is written to its place under the name that its bytes give it; whole or not at all."""
+    move(path, folder / str(ShardName(number, key, digest_file(path))))
+
+
+def shard_of(folder: Path, number: int, key: str) -> Path | None:
+    """The shard of a window where it is there already."""
+    return next(folder.glob(f"{number:08d}-{key}-*.parquet"), None)
 
 
 def read_info(path: Path) -> ShardInfo:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-FORMAT = 1
+FORMAT = 2
 """Counts up when shards are written otherwise; shards of another format are not taken over."""
 
 Tick = Callable[[float, int], None]

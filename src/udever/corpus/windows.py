@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -9,8 +10,17 @@ from numpy.typing import NDArray
 
 from udever.corpus.hashes import from_arrow
 from udever.corpus.reuse import Reuse
-from udever.corpus.shards import read_spool, write_shard
+from udever.corpus.shards import put_shard, read_spool, write_shard
 from udever.corpus.steps import Output, Step, Tick
+from udever.storage import refusals
+
+
+class Place(NamedTuple):
+    """Where a window's shard goes: the folder of shards, the window's number in the input, and its key."""
+
+    folder: Path
+    number: int
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +31,7 @@ class Job:
     """
 
     spool: Path
-    shard: Path
+    place: Place
     num_rows: int
     texts: NDArray[np.int32]
     alone: bool
@@ -44,12 +54,12 @@ def _distinct(window: pa.Table) -> _Distinct:
     return _Distinct(from_arrow(encoded.dictionary), first, which)
 
 
-def plan(spool: Path, shard: Path, reuse: Reuse) -> Job:
+def plan(spool: Path, place: Place, reuse: Reuse) -> Job:
     """What is to be done for a window; to be called for the windows in order."""
     distinct = _distinct(read_spool(spool))
     new = reuse.plan(distinct.hashes)
     alone = not (reuse.places(distinct.hashes) >= 0).any()
-    return Job(spool, shard, len(distinct.which), distinct.first[new].astype(np.int32), alone)
+    return Job(spool, place, len(distinct.which), distinct.first[new].astype(np.int32), alone)
 
 
 def texts_of(job: Job) -> list[str]:
@@ -84,5 +94,8 @@ def finish(job: Job, output: Output, step: Step, reuse: Reuse | None) -> None:
         rows[borrowed], reasons = reuse.fetch(distinct.hashes[borrowed])
         failed |= {int(borrowed[i]): reason for i, reason in reasons.items()}
     by_row = {row: failed[text] for row, text in enumerate(distinct.which.tolist()) if text in failed} if failed else {}
-    write_shard(job.shard, step, window, rows[distinct.which], by_row)
+    made = job.spool.with_suffix(".parquet")
+    with refusals(job.place.folder):
+        write_shard(made, step, window, rows[distinct.which], by_row)
+    put_shard(made, *job.place)
     job.spool.unlink()

@@ -5,11 +5,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from udever.errors import ContractError, DataError
 from udever.index.manifest import Manifest
 from udever.index.store import Store
 from udever.source.walk import Found, walk
+
+if TYPE_CHECKING:
+    from udever.embedder import Embedder
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Seen:
     mtime_ns: int
 
 
-def new_manifest(store: Store, paths: Sequence[Path], model: str, fingerprint: str, dimensions: int) -> Manifest:
+def new_manifest(store: Store, paths: Sequence[Path], model: str, embedder: "Embedder") -> Manifest:
     """A manifest that covers `paths`, which are resolved, from the deepest folder above them all."""
     base = Path(os.path.commonpath(paths))
     base = base if base.is_dir() else base.parent
@@ -30,8 +34,9 @@ def new_manifest(store: Store, paths: Sequence[Path], model: str, fingerprint: s
     inside = folder is not None and folder.is_relative_to(base)
     return Manifest(
         model=full_name(model),
-        fingerprint=fingerprint,
-        dimensions=dimensions,
+        fingerprint=embedder.fingerprint,
+        precision=embedder.precision,
+        dimensions=embedder.num_dimensions,
         # An index inside its own folder can be moved together with it.
         base=Path(os.path.relpath(base, folder)).as_posix() if folder is not None and inside else str(base),
         roots=tuple(sorted({path.relative_to(base).as_posix() for path in paths})),
@@ -66,6 +71,17 @@ def other_model(uri: str, manifest: Manifest, model: str, fingerprint: str) -> C
         f"the fingerprint {fingerprint}; use the model it was made with, or embed all of it again with "
         "udever index --rebuild -m MODEL"
     )
+
+
+def check_embedder(uri: str, manifest: Manifest, name: str, embedder: "Embedder") -> None:
+    """Raise ContractError unless the index holds vectors of this very model, computed in its precision."""
+    if embedder.fingerprint != manifest.fingerprint:
+        raise other_model(uri, manifest, name, embedder.fingerprint)
+    if embedder.precision != manifest.precision:
+        raise ContractError(
+            f"{uri} holds vectors computed in {manifest.precision}, {name} is loaded in {embedder.precision}; load it "
+            f"with --dtype {manifest.precision}, or embed all of it again with udever index --rebuild"
+        )
 
 
 def scan(manifest: Manifest, base: Path, store: Store, skipped: Counter[str]) -> dict[str, Seen]:

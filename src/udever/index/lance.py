@@ -155,10 +155,14 @@ class LanceStore:
     def read_manifest(self) -> str | None:
         """The manifest; None where there is none."""
         self._open.pop("manifest", None)  # another process may have dropped it and made a new one
-        if "manifest" not in self._list():
+        if "manifest" not in self._list() or self._is_begun("manifest"):
             return None
         rows = self._arrow(self._table("manifest").search().limit(None))
         return rows["manifest"][0].as_py() if len(rows) else None
+
+    def _is_begun(self, name: str) -> bool:
+        """Whether a process was killed while it made the table for the first time: no version of it was ever there."""
+        return self.folder is not None and not any((self.folder / f"{name}.lance" / "_versions").glob("*.manifest"))
 
     def write_manifest(self, text: str) -> None:
         """Replace the manifest in one commit."""
@@ -170,12 +174,24 @@ class LanceStore:
 
     def create(self, dimensions: int) -> None:
         """Begin anew; without its manifest an index does not exist, so a stop in between leaves none."""
-        if "manifest" in self._list():
-            self._db.drop_table("manifest")
         self._open.clear()
+        there = self._list()
+        if self.folder is None:  # a folder has a marker; of an object store this says whose it is
+            self._check_ours([name for name in ("chunks", "files") if name in there])
+        with _writing(self.uri):
+            for name in ("manifest", "chunks", "files"):
+                if name in there:
+                    self._db.drop_table(name)
         self._overwrite("chunks", _chunk_schema(dimensions).empty_table())
         self._overwrite("files", _FILE_SCHEMA.empty_table())
         self._index_words()
+
+    def _check_ours(self, names: list[str]) -> None:
+        """Raise OutputError where a table of this name has other columns than ours."""
+        for name in names:
+            wanted = _FILE_SCHEMA.names if name == "files" else _chunk_schema(1).names
+            if not set(wanted) <= set(self._table(name).schema.names):
+                raise OutputError(f"{self.uri} holds a table {name!r} that is not an index's; give another place")
 
     def _index_words(self) -> None:
         from lancedb.index import FTS

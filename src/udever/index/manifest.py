@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from udever.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the layout in the store; another cannot be read."""
 
 CUT = 2
@@ -41,16 +41,18 @@ class Tuning(BaseModel):
 class Manifest(BaseModel):
     """The one record of an index that describes it.
 
+    `precision` is the type that the model computed in; it is searched with the same.
     `base` is the folder that paths in the index start from, seen from the index's own folder where that lies
     inside it, else absolute; `roots` are the files and folders below it that are covered.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     cut: int = CUT
     model: str
     fingerprint: str
+    precision: str
     dimensions: int
     base: str
     roots: tuple[str, ...]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from udever.errors import DataError, OutputError
 from udever.index.store import Store
+from udever.storage import check_folder, clean, is_output, write_marker
 
 NAME = Path(".udever") / "index"
 """Where the index of a folder lies inside it unless another place is given."""
@@ -39,7 +40,17 @@ def nearest_index(start: Path) -> Path | None:
 
 def is_index(folder: Path) -> bool:
     """Whether `folder` holds an index."""
-    return (folder / "manifest.lance").is_dir()
+    return any((folder / "manifest.lance" / "_versions").glob("*.manifest"))
+
+
+def index_at(place: str) -> str | None:
+    """The index at `place` or inside that folder, a damaged one too; None where there is none."""
+    if is_uri(place):
+        return place
+    if (Path(place) / "_job.json").is_file():
+        return None
+    found = (path for path in (Path(place), Path(place) / NAME) if is_index(path) or is_output(path, "index"))
+    return next(map(str, found), None)
 
 
 def find_index(place: str | None) -> str:
@@ -62,9 +73,9 @@ def find_index(place: str | None) -> str:
 
 def place_for(paths: list[Path], given: str | None) -> str:
     """Where to keep the index of `paths`: as given, the one that covers them already, or inside the first folder."""
+    if given is not None and not is_uri(given):
+        check_folder(given)
     if given is not None:
-        if not is_uri(given) and Path(given).exists() and not Path(given).is_dir():
-            raise OutputError(f"cannot write an index to {given}: it is a file; give a folder or a URI")
         return given
     first = paths[0] if paths[0].is_dir() else paths[0].parent
     return str(nearest_index(first) or first.resolve() / NAME)
@@ -72,11 +83,15 @@ def place_for(paths: list[Path], given: str | None) -> str:
 
 def prepare(folder: Path) -> None:
     """Make the folder of an index; git is told to leave `.udever` alone. Raises OutputError where it cannot be."""
+    if folder.is_dir():
+        clean(folder)  # what one left that was killed while it wrote the marker
     held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    if held and not is_index(folder) and any(not name.endswith(".lance") and name != "lock" for name in held):
-        raise OutputError(f"{folder} holds files that are not an index; give a new or empty folder")
+    if held and not is_output(folder, "index"):
+        raise OutputError(f"{folder} holds files that are not an index, such as {held[0]}; give a new or empty folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not held:
+            write_marker(folder, "index")
         ignore = folder.parent / ".gitignore"
         if folder.parent.name == NAME.parent.name and not ignore.exists():
             ignore.write_text("*\n")

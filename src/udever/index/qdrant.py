@@ -145,6 +145,10 @@ class QdrantStore:
     def create(self, dimensions: int) -> None:
         """Begin anew; the manifest goes first."""
         models = _models()
+        if self._client.collection_exists(self._chunks):
+            made = self._client.get_collection(self._chunks).config.params
+            if "embedding" not in (made.vectors or {}) or "words" not in (made.sparse_vectors or {}):
+                raise OutputError(f"{self.uri} is a collection that is not an index; give another name")
         with self._writing():
             for name in (self._files, self._chunks):
                 if self._client.collection_exists(name):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udever.errors import DataError, FileRefused
-from udever.index.cover import base_of, other_model
+from udever.index.cover import base_of, check_embedder
 from udever.index.hits import Hit
 from udever.index.manifest import Manifest, Tuning, parse_manifest
 from udever.index.places import find_index, open_store
@@ -145,9 +145,8 @@ class Index:
         return self._manifest
 
     def check(self, embedder: "Embedder") -> None:
-        """Raise ContractError unless the index holds vectors of this very model."""
-        if embedder.fingerprint != self.manifest.fingerprint:
-            raise other_model(self.store.uri, self.manifest, embedder.name, embedder.fingerprint)
+        """Raise ContractError unless the index holds vectors of this very model, in its precision."""
+        check_embedder(self.store.uri, self.manifest, embedder.name, embedder)
 
     def search(
         self,

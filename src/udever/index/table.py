@@ -147,14 +147,14 @@ def shard_files(folder: Path) -> list[Path] | None:
 
     Raises DataError where the job has not come to its end yet, or a shard is gone.
     """
-    if not (folder / "job.json").is_file():
+    if not (folder / "_job.json").is_file():
         return None
     try:
-        names = [shard["file"] for shard in json.loads((folder / "manifest.json").read_text())["shards"]]
+        names = [shard["file"] for shard in json.loads((folder / "_manifest.json").read_text())["shards"]]
     except FileNotFoundError:
         raise DataError(f"{folder}: its job has not come to the end; run the same command again") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{folder / 'manifest.json'} is damaged ({error}); run the job again") from error
+        raise DataError(f"{folder / '_manifest.json'} is damaged ({error}); run the job again") from error
     files = [folder / name for name in names]
     missing = [file for file in files if not file.is_file()]
     if missing:

@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udever.errors import DataError, FileRefused, TextError
-from udever.index.cover import Seen, base_of, covering, full_name, new_manifest, other_model, scan
+from udever.index.cover import Seen, base_of, check_embedder, covering, full_name, new_manifest, other_model, scan
 from udever.index.manifest import CUT, Manifest, parse_manifest, saved_fingerprint
 from udever.index.places import only_writer, prepare
+from udever.index.seal import damage, read_seal, unsealed
 from udever.index.store import UNFINISHED, FileRecord, Row, Store, digest_of
 from udever.index.tune import has_outgrown, tune
 from udever.progress import progress_bar
@@ -44,7 +45,7 @@ class Update:
     `num_files` and `num_chunks` are what the index holds now; of its files `num_changed` were cut anew and
     `num_removed` left it; of their distinct passages `num_embedded` went through the model and `num_reused` did
     not; `num_truncated` of the chunks written were longer than the model takes. `skipped` counts files left out
-    by reason.
+    by reason. `damaged` says which files of the index were not as they had been written: all of it was made anew then.
     """
 
     num_files: int
@@ -55,6 +56,7 @@ class Update:
     num_reused: int
     num_truncated: int
     skipped: dict[str, int]
+    damaged: list[str]
     seconds: float
 
 
@@ -213,8 +215,7 @@ class _Model:
     def embedder_for(self, manifest: Manifest, uri: str) -> "Embedder":
         """The model, loaded; ContractError where it is not the one of `manifest`."""
         embedder = self.embedder()
-        if embedder.fingerprint != manifest.fingerprint:
-            raise other_model(uri, manifest, self.name, embedder.fingerprint)
+        check_embedder(uri, manifest, self.name, embedder)
         return embedder
 
     def check(self, manifest: Manifest, uri: str) -> None:
@@ -239,9 +240,16 @@ class Settings:
 
 
 def _old_manifest(store: Store, *, rebuild: bool) -> Manifest | None:
-    """The manifest that stands; None where there is none, or a damaged one that is to be replaced."""
-    text = store.read_manifest()
+    """The manifest that stands; None where there is none, or a damaged one that is to be replaced.
+
+    To be replaced is what the seal remembers, whatever has become of the store.
+    """
     try:
+        sealed = read_seal(store.folder) if rebuild and store.folder is not None else None
+    except ValueError:
+        sealed = None
+    try:
+        text = sealed.manifest if sealed is not None and sealed.manifest else store.read_manifest()
         return None if text is None else parse_manifest(text, store.uri)
     except DataError:
         if rebuild:
@@ -260,13 +268,17 @@ def _begin(
             raise DataError(f"{store.uri} is to be made anew; name the model to make it with: -m MODEL")
         model = _Model(name, load)
         embedder = model.embedder()
-        fingerprint, dimensions = embedder.fingerprint, embedder.num_dimensions
         if old is None:
-            manifest = new_manifest(store, paths, name, fingerprint, dimensions)
+            manifest = new_manifest(store, paths, name, embedder)
         else:
-            fresh = {"fingerprint": fingerprint, "dimensions": dimensions, "tuning": None}
+            fresh = {
+                "fingerprint": embedder.fingerprint,
+                "precision": embedder.precision,
+                "dimensions": embedder.num_dimensions,
+                "tuning": None,
+            }
             manifest = covering(old, base_of(old, store), paths).model_copy(update=fresh)
-        store.create(dimensions)
+        store.create(embedder.num_dimensions)
     else:
         model = _Model(settings.model or old.model, load)
         model.check(old, store.uri)
@@ -287,6 +299,13 @@ def _decides(manifest: Manifest) -> tuple[object, ...]:
     return manifest.cut, manifest.language, manifest.exclude
 
 
+def _check_mending(store: Store, settings: Settings, load: Callable[[str], "Embedder"]) -> None:
+    """Raise ContractError where a damaged index, which is made anew, would become that of another model unasked."""
+    old = _old_manifest(store, rebuild=True)
+    if old is not None and settings.model is not None:
+        _Model(settings.model, load).check(old, store.uri)
+
+
 def update_index(
     store: Store,
     paths: Sequence[Path],
@@ -299,7 +318,8 @@ def update_index(
     """Make the index in `store` agree with the files under `paths` and with those it covers already.
 
     `load` makes an Embedder of a model's name; it is called only where something has to be embedded or nothing
-    else tells the model's fingerprint. `rebuild` drops all chunks first and keeps what the index covers. Raises
+    else tells the model's fingerprint. What is not as it was written is made anew.
+    `rebuild` drops all chunks first and keeps what the index covers. Raises
     ContractError where the index holds another model's vectors, DataError for a path that does not exist or is
     not below what the index covers.
     """
@@ -310,11 +330,17 @@ def update_index(
     if store.folder is not None:
         prepare(store.folder)
     with only_writer(store.folder):
-        resolved = [path.resolve() for path in paths]
-        manifest, model = _begin(store, resolved, settings, load, rebuild=rebuild)
-        run = _Run(store, manifest, lambda: model.embedder_for(manifest, store.uri))
-        run.files(show_progress=show_progress)
-        num_files, num_chunks = _settle(store, manifest)
+        damaged = damage(store.folder) if store.folder is not None else []
+        if damaged and not rebuild:
+            _check_mending(store, settings, load)
+        anew = rebuild or bool(damaged)
+        with unsealed(store.folder, anew=anew or store.read_manifest() is None) as told:
+            resolved = [path.resolve() for path in paths]
+            manifest, model = _begin(store, resolved, settings, load, rebuild=anew)
+            run = _Run(store, manifest, lambda: model.embedder_for(manifest, store.uri))
+            run.files(show_progress=show_progress)
+            num_files, num_chunks = _settle(store, manifest)
+            told["manifest"] = store.read_manifest()
     counts = run.counts
     return Update(
         num_files=num_files,
@@ -325,6 +351,7 @@ def update_index(
         num_reused=counts.reused,
         num_truncated=counts.truncated,
         skipped=dict(sorted(run.skipped.items())),
+        damaged=damaged,
         seconds=time.perf_counter() - started,
     )
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from udever.errors import ModelError, OutputError
-from udever.storage import atomic_folder
+from udever.storage import atomic_folder, clean, is_output, remove_output
 from udever.train.world import World
 
 STATE_FILE = "checkpoint.json"
@@ -67,7 +67,7 @@ def save(folder: Path, state: State, optimizer: torch.optim.Optimizer, names: di
         _save_parts(target, tensors, places, world)
     world.wait()
     if world.leads:
-        with atomic_folder(target) as temporary:
+        with atomic_folder(target, "checkpoint") as temporary:
             for part in sorted(_parts_folder(target).glob("*")) if sharded else ():
                 shutil.move(part, temporary / part.name)
             if not sharded or world.size == 1:
@@ -216,10 +216,22 @@ def _fill(tensor: Tensor, name: str, source: _Source) -> None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Delete all but the last `keep` checkpoints."""
-    for path in checkpoints(folder)[:-keep]:
-        (path / STATE_FILE).unlink()  # first, so that a half-deleted folder is no checkpoint
-        shutil.rmtree(path, ignore_errors=True)
+    """Delete all but the last `keep` checkpoints, and what killed runs left of older ones."""
+    clean(folder)
+    kept = checkpoints(folder)[-keep:]
+    for path in sorted(folder.iterdir()):
+        if _NAME.fullmatch(path.name) and path not in kept and is_output(path, "checkpoint"):
+            (path / STATE_FILE).unlink(missing_ok=True)  # first, so that a half-deleted folder is no checkpoint
+            remove_output(path, "checkpoint")
+
+
+def forget(folder: Path) -> None:
+    """Delete every checkpoint, and nothing else that may lie in `folder`."""
+    if folder.is_dir():
+        clean(folder)
+        for path in sorted(folder.iterdir()):
+            if _NAME.fullmatch(path.name):
+                remove_output(path, "checkpoint")
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:

@@ -1,7 +1,6 @@
 """`udever train`: a recipe from its TOML to a saved model."""
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
@@ -16,7 +15,7 @@ from udever.model.artefact import CONTRACT_FILE
 from udever.model.markers import with_markers
 from udever.storage import check_replaceable
 from udever.train import sharding
-from udever.train.checkpoint import checkpoints
+from udever.train.checkpoint import checkpoints, forget
 from udever.train.fresh import FRESH, make_base
 from udever.train.log import FIGURE, Log, draw
 from udever.train.loop import History, Keeping, Watch, finetune, pick_tuning
@@ -85,13 +84,14 @@ def run_recipe(
     `allow_changes`. Raises before any work where the output folder holds something that is not a model.
     `evaluate` scores the model on the way. Every process torchrun started calls this.
     """
-    folder, kept = Path(recipe.output.folder), checkpoint_folder(recipe)
-    check_replaceable(folder)
+    given = [recipe.model.base, *(path for dataset in recipe.data.all_datasets for path in dataset.paths)]
+    check_replaceable(recipe.output.folder, "model", given)
+    kept = checkpoint_folder(recipe)
     _check_begun(kept, resume=resume, restart=restart)
     embedder, mixture = open_recipe(recipe)
     world = World.from_environment(embedder.device)
     if restart and world.leads:
-        shutil.rmtree(kept, ignore_errors=True)
+        forget(kept)
     world.wait()
     watch = recipe.watch
     # Watching changes no weight: other settings of it are no other run.

@@ -51,10 +51,11 @@ def test_a_broken_input_leaves_nothing_behind(results, tmp_path, option, content
 
 
 def test_results_that_are_none_are_an_error_of_one_line(tmp_path):
-    command = [sys.executable, "-m", "udever", "report", str(tmp_path), "-o", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "udever", "report", str(tmp_path / "none"), "-o", str(tmp_path / "out")]
+    (tmp_path / "none").mkdir()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert done.stderr.startswith(f"udever: error: {tmp_path} holds no model_meta.json")
+    assert done.stderr.startswith(f"udever: error: {tmp_path / 'none'} holds no model_meta.json")
 
 
 def test_plane_from_the_command_line(tmp_path, decoders):

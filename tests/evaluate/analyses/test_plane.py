@@ -82,7 +82,7 @@ def test_every_text_is_in_the_picture_at_its_place(example, make_results):
 def test_what_is_written_is_read_back(example, tmp_path):
     write_plane(example, tmp_path / "out", num_repeated=3)
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "plane.svg", "plane.html", "plane.csv", "results.json", "plotly.min.js"
+        ".udever-output.json", "plane.svg", "plane.html", "plane.csv", "results.json", "plotly.min.js"
     }  # fmt: skip
     told = json.loads((tmp_path / "out" / "results.json").read_text("utf-8"))
     assert told["gain"]["difference"] == 1 and told["num_repeated_rows_left_out"] == 3

@@ -50,7 +50,7 @@ def write_benchmark_report(
     """
     options = options or ReportOptions()
     runs = universal.by_score(make_runs(models, options.labels))
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, "report") as temporary:
         sections = make_sections(runs, options, show_progress=show_progress)
         (temporary / "figures").mkdir()
         (temporary / "tables").mkdir()

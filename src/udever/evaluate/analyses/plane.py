@@ -124,7 +124,7 @@ def write_plane(plane: Plane, folder: str | Path, *, num_repeated: int = 0) -> N
         "gain": {name: getattr(plane.gain(), name) for name in ("difference", "low", "high", "confidence")},
     }
     figure = draw(plane)
-    with atomic_folder(folder) as temporary:
+    with atomic_folder(folder, "plane") as temporary:
         figure.write(temporary)
         text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
         (temporary / RESULT_FILE).write_text(text + "\n", encoding="utf-8")

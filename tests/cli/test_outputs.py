@@ -1,0 +1,114 @@
+"""Every command that writes a folder leaves one that is not its own alone, and says so in one line."""
+
+import json
+
+import pytest
+
+from udever.cli import main
+from udever.embedder import Embedder
+from udever.errors import OutputError
+
+OLD = ("udever.json", "results.json", "checkpoint.json", "filter.json", "job.json", "manifest.json")
+"""Names that folders of this project have, and others too."""
+
+
+@pytest.fixture
+def udever(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["udever", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as error:
+            code = error.code or 0
+        return code, capsys.readouterr().err.strip()
+
+    return run
+
+
+@pytest.fixture
+def place(tmp_path, make):
+    """A folder with everything that commands read, and one to write to that holds somebody's thesis."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "ex.csv").write_text("text,label\na,b\n")
+    pair = json.dumps({"anchor": "a", "positive": "b", "kind": "asymmetric"})
+    (tmp_path / "in" / "pairs.jsonl").write_text(f"{pair}\n")
+    (tmp_path / "p").mkdir()
+    for name in (*OLD, "thesis.txt"):
+        (tmp_path / "p" / name).write_text("{}" if name in OLD else "years of work")
+    return tmp_path
+
+
+def recipe(folder, output):
+    path = folder / "recipe.toml"
+    data = json.dumps([str(folder / "in" / "pairs.jsonl")])
+    path.write_text(f'[model]\nbase = "seedling"\n[data]\npairs = {data}\n[output]\nfolder = "{output}"\n')
+    return path
+
+
+COMMANDS = {
+    "classify fit": lambda f, out: ("classify", "fit", f / "in", "-m", "seedling", "-o", out),
+    "report": lambda f, out: ("report", f / "in", "-o", out),
+    "plane": lambda f, out: ("plane", "seedling", "seedling", f / "in", "-o", out),
+    "merge": lambda f, out: ("merge", f / "in", f / "in", "-o", out),
+    "train": lambda f, out: ("train", recipe(f, out)),
+    "adapt": lambda f, out: ("adapt", f / "in", "-o", out),
+    "demo": lambda f, out: ("demo", "-o", out),
+    "embed": lambda f, out: ("embed", "seedling", f / "in", "-o", out),
+    "eval": lambda f, out: ("eval", "random", "--data", f / "in", "-o", out),
+    "index": lambda f, out: ("index", f / "in", "-m", "seedling", "-o", out),
+}
+
+
+def content(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"eval"}))
+def test_a_folder_of_others_is_left_alone(udever, place, command):
+    before = content(place / "p")
+    code, error = udever(*COMMANDS[command](place, place / "p"))
+    assert code == 2 and error.count("\n") == 0, error
+    assert f"{place / 'p'} holds files that are" in error and "such as" in error
+    assert content(place / "p") == before
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_the_folder_one_is_in_and_a_file_are_refused(udever, place, monkeypatch, command):
+    (place / "here").mkdir()
+    monkeypatch.chdir(place / "here")
+    before = content(place)
+    for out, told in ((".", "the folder you are in"), (place / "p" / "thesis.txt", "it is a file")):
+        code, error = udever(*COMMANDS[command](place, out))
+        assert code == 2 and error.count("\n") == 0, error
+        assert told in error
+    (place / "recipe.toml").unlink(missing_ok=True)
+    assert content(place) == before
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"index", "demo", "train"}))
+def test_an_output_inside_an_input_is_refused(udever, place, command):
+    code, error = udever(*COMMANDS[command](place, place / "in" / "new"))
+    assert code == 2 and error.count("\n") == 0 and "lies in the input" in error, error
+    assert not (place / "in" / "new").exists()
+
+
+def test_a_recipe_does_not_replace_its_own_base_or_data(udever, place):
+    code, error = udever("train", recipe(place, place / "in"))
+    assert code == 2 and "lies in it" in error
+
+
+def test_save_leaves_others_files_alone(place, decoders):
+    embedder = Embedder.load(decoders("bloom"), dtype="float32", device="cpu")
+    before = content(place / "p")
+    with pytest.raises(OutputError, match="not an earlier output"):
+        embedder.save(place / "p")
+    assert content(place / "p") == before
+    embedder.save(place / "new")
+    (place / "link").symlink_to("new")
+    embedder.save(place / "link")
+    assert (place / "link").is_symlink()
+    (place / "new" / "notes.md").write_text("mine")
+    with pytest.raises(OutputError, match=r"did not write: notes\.md"):
+        embedder.save(place / "link")
+    assert (place / "new" / "notes.md").read_text() == "mine"

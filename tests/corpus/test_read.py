@@ -1,0 +1,76 @@
+"""An output folder as others read it."""
+
+import importlib
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import udever
+from udever.corpus import audit
+from udever.errors import DataError
+
+DOCS = Path(__file__).parents[2] / "docs" / "corpus.md"
+
+
+@pytest.fixture
+def out(corpus, fake_step, tmp_path):
+    """Vectors of 130 texts in 13 windows, changed in front after a first run."""
+    texts = [f"text {row}" for row in range(128)]
+    path = corpus.jsonl(tmp_path / "a.jsonl", texts)
+    corpus.run(fake_step(), path, tmp_path / "vectors")
+    corpus.jsonl(path, ["in front", "twice", *texts])
+    corpus.run(fake_step(), path, tmp_path / "vectors")
+    return tmp_path / "vectors"
+
+
+def test_rows_read_in_name_order_are_in_input_order(out):
+    import pandas
+
+    ids = [f"t{row}" for row in range(130)]
+    assert list(pandas.read_parquet(out)["id"]) == ids
+    assert [i for file in sorted((out / "shards").iterdir()) for i in pandas.read_parquet(file)["id"]] == ids
+
+
+def test_windows_that_are_alike_have_a_shard_each(corpus, fake_step, tmp_path):
+    import pandas
+
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"id": str(n), "text": f"text {n}"}) + "\n" for n in range(10)) * 3)
+    corpus.run(fake_step(), path, tmp_path / "out")
+    assert list(pandas.read_parquet(tmp_path / "out")["id"]) == [str(n) for n in range(10)] * 3
+    path.write_text("".join(json.dumps({"id": str(n), "text": f"text {n}"}) + "\n" for n in range(10)) * 2)
+    step = fake_step()
+    corpus.run(step, path, tmp_path / "out")
+    assert len(list((tmp_path / "out" / "shards").iterdir())) == 2 and not step.seen
+
+
+def test_read_vectors(out, corpus, fake_step, texts, tmp_path):
+    rows = corpus.read(out)
+    for _ in range(2):
+        ids, vectors = udever.read_vectors(out)
+        assert isinstance(vectors, np.memmap) and not vectors.flags.writeable
+        assert ids == [row["id"] for row in rows]
+        np.testing.assert_array_equal(vectors, [row["embedding"] for row in rows])
+    assert audit(out).whole
+    np.save(out / ".vectors.npy", np.array(vectors[::-1]))
+    assert ".vectors.npy has other vectors" in audit(out).findings[0]
+    corpus.run(fake_step(), corpus.jsonl(tmp_path / "a.jsonl", texts), out)
+    assert len(udever.read_vectors(out)[1]) == 70 and audit(out).whole
+    with pytest.raises(DataError, match=r"_manifest\.json cannot be read"):
+        udever.read_vectors(tmp_path)
+
+
+@pytest.mark.parametrize("package", ["pandas", "duckdb", "numpy"])
+def test_the_lines_of_the_documentation(out, package):
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed")
+    blocks = re.findall(r"(?:^    .*\n)+", DOCS.read_text(), re.MULTILINE)
+    (lines,) = [block for block in blocks if f"# {package}\n" in block]
+    code = "\n".join(line[4:] for line in lines.splitlines()) + "\nprint(len(ids), ids[0], ids[-1], len(vectors))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=out.parent, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["130", "t0", "t129", "130"], done.stderr
