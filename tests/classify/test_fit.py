@@ -71,7 +71,9 @@ def test_several_labels_each_with_a_probability_of_its_own():
     names = np.array(["often", "rare", "some"])  # sorted, as Examples.names
     order = [0, 2, 1]
     labels = [tuple(sorted(names[order][row])) for row in truth]
-    made, report = fit(x, Examples([f"text {row}" for row in range(600)], labels, None, "several"), **GIVEN, settings=Settings(0.9))
+    made, report = fit(
+        x, Examples([f"text {row}" for row in range(600)], labels, None, "several"), **GIVEN, settings=Settings(0.9)
+    )
     new_x, new_truth = sample(5000, 2)
     predicted = made.predict(new_x)[:, order]
     assert made.labels == ("often", "rare", "some")
@@ -231,7 +233,9 @@ def test_conflicting_labels_are_told():
     assert "1 texts have conflicting labels, in 2 examples" in note and "c1 and c0" in note
 
 
-@given(st.lists(st.tuples(st.integers(0, 8), st.sampled_from(["{}", "# {}", "{}:", "{} more"])), min_size=4, max_size=30))
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.sampled_from(["{}", "# {}", "{}:", "{} more"])), min_size=4, max_size=30)
+)
 def test_no_text_is_in_two_folds(rows):
     from udever.grouping import groups_of
 
