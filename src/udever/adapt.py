@@ -25,7 +25,7 @@ from udever.config import DataSettings, ModelSettings, OutputSettings, Recipe, T
 from udever.data.pairs import Pair, read_pairs, write_pairs
 from udever.embedder import Embedder
 from udever.errors import DataError, OutputError, UdeverError
-from udever.evaluate import Extras, Results, RetrievalSet, Scores, score_bm25, score_embedder, write_report
+from udever.evaluate import Extras, Results, RetrievalSet, score_bm25, score_embedder, write_report
 from udever.index import top_k
 from udever.mine import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine, standard_library
 from udever.model.markers import Markers
