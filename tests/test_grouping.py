@@ -14,7 +14,8 @@ NEAR = LONG.replace("today", "tonight")
 
 @pytest.mark.parametrize(
     "other",
-    ["## Getting started", "GETTING STARTED", "Getting started:", "*Getting  started*", "Getting\nstarted", "getting started.",
+    ["## Getting started", "GETTING STARTED", "Getting started:", "*Getting  started*",
+     "Getting\nstarted", "getting started.",
      "## Getting started ##", "\uff27etting started", '"Getting started"', "> Getting started"],
 )  # fmt: skip
 def test_spellings_of_one_heading(other):

@@ -63,8 +63,8 @@ def _unseen(batches: list[Batch], datasets: list[DatasetSettings], seed: int) ->
     total, left = (sum(len(batch.pairs) for batch in some) for some in (batches, kept))
     if left < total:
         warnings.warn(
-            f"{total - left:,} of {total:,} held-out rows repeat texts of training rows, exactly or nearly, and are not "
-            f"scored; split the data so that no text is on both sides",
+            f"{total - left:,} of {total:,} held-out rows repeat texts of training rows, exactly or nearly, and are "
+            f"not scored; split the data so that no text is on both sides",
             LeakWarning,
             stacklevel=2,
         )

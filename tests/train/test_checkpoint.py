@@ -242,7 +242,7 @@ def rewritten(path, change):
         lambda content: content["state"].update(budget=None),
         lambda content: content["state"].pop("data"),
         lambda content: content.pop("tensors"),
-        lambda content: content.update(tensors=[n for n in content["tensors"] if not n.startswith("optimizer.exp_avg.")]),
+        lambda content: content.update(tensors=[n for n in content["tensors"] if "exp_avg." not in n]),
         lambda content: content["tensors"].append("weight.another"),
     ],
 )  # fmt: skip
@@ -299,7 +299,7 @@ def test_two_runs_do_not_write_one_folder(base, data, tmp_path):
     run = recipe(base, data, tmp_path)
     with (
         claimed(tmp_path / "model-checkpoints", tmp_path / "model"),
-        pytest.raises(OutputError, match="another run is writing to .*model-checkpoints"),
+        pytest.raises(OutputError, match=r"another run is writing to .*model-checkpoints"),
     ):
         train(run)
     elsewhere = run.model_dump()

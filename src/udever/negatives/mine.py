@@ -125,9 +125,10 @@ def mine_negatives(
 ) -> Summary:
     """Write the pairs of the file `pairs` with hard negatives to `output` (Parquet).
 
-    Rows of the train split get new negatives in place of any they had; others stay as they are, and neither they nor
-    what repeats them, exactly or nearly, become negatives. Nor does what nearly is a row's own positive. The same for the same files, model, options and seed. Without `embedder` the search is by BM25
-    alone. Raises DataError for files that cannot be read or give no candidate.
+    Rows of the train split get new negatives in place of any they had; others stay as they are, and neither they
+    nor what repeats them, exactly or nearly, become negatives. Nor does what nearly is a row's own positive. The
+    same for the same files, model, options and seed. Without `embedder` the search is by BM25 alone. Raises
+    DataError for files that cannot be read or give no candidate.
     """
     if embedder is None and options.search != "bm25":
         raise RecipeError(f"search is {options.search!r} without a model; give a model, or search by bm25")

@@ -1,10 +1,10 @@
 """Checkpoints: everything a run needs to go on as if it had not been stopped.
 
 A checkpoint is a folder `step-00000042` with `checkpoint.json` (step, recipe, what the data was, positions of
-streams, names of the tensors, a digest of all), and for each process `shard-00000.safetensors` with what it holds of the trained weights and
-of the optimiser's state, and its random state. It is written under another name, synced and moved; nothing is
-pickled.
-Sharded tensors are cut along their first dimension; a checkpoint loads on any number of processes.
+streams, names of the tensors, a digest of all), and for each process `shard-00000.safetensors` with what it holds of
+the trained weights and of the optimiser's state, and its random state. It is written under another name, synced and
+moved; nothing is pickled. Sharded tensors are cut along their first dimension; a checkpoint loads on any number of
+processes.
 """
 
 import hashlib
