@@ -2,6 +2,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from udever.classify import Examples, Filter, Settings, fit
 from udever.classify.fitting import calibrate, choose_thresholds, fold_of, log_loss, lowest_precision
@@ -69,7 +71,9 @@ def test_several_labels_each_with_a_probability_of_its_own():
     names = np.array(["often", "rare", "some"])  # sorted, as Examples.names
     order = [0, 2, 1]
     labels = [tuple(sorted(names[order][row])) for row in truth]
-    made, report = fit(x, Examples(["t"] * 600, labels, None, "several"), **GIVEN, settings=Settings(0.9))
+    made, report = fit(
+        x, Examples([f"text {row}" for row in range(600)], labels, None, "several"), **GIVEN, settings=Settings(0.9)
+    )
     new_x, new_truth = sample(5000, 2)
     predicted = made.predict(new_x)[:, order]
     assert made.labels == ("often", "rare", "some")
@@ -141,14 +145,14 @@ def test_translations_of_one_text_are_left_out_together(labelled):
 def test_folds_share_out_every_label_and_keep_groups():
     rng = np.random.default_rng(0)
     truth = np.eye(3, dtype=bool)[rng.integers(0, 3, 200)]
-    fold = fold_of(truth, None, 0)
+    fold = fold_of(truth, np.arange(len(truth)), 0)
     counts = np.array([[truth[fold == f, c].sum() for c in range(3)] for f in range(5)])
     assert (counts.max(axis=0) - counts.min(axis=0)).max() <= 1
-    groups = [str(row % 7) for row in range(200)]
+    groups = np.arange(200) % 7
     fold = fold_of(truth, groups, 0)
     assert all(len({f for f, g in zip(fold, groups, strict=True) if g == name}) == 1 for name in set(groups))
     with pytest.raises(DataError, match="all examples are one group"):
-        fold_of(truth, ["x"] * 200, 0)
+        fold_of(truth, np.zeros(200, np.int64), 0)
 
 
 @pytest.mark.parametrize("kind", ["one", "several"])
@@ -197,3 +201,49 @@ def test_fitting_twice_gives_the_same_and_it_survives_the_disk(cloud, labelled, 
     assert first.digest == second.digest
     first.save(tmp_path / "filter", {"report.json": report.json()})
     np.testing.assert_array_equal(Filter.load(tmp_path / "filter").predict(x), first.predict(x))
+
+
+WORDS = [f"word{number}" for number in range(200)]
+
+
+def random_texts(number, seed=0):
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, 20)) for _ in range(number)]
+
+
+def test_repeated_texts_do_not_make_noise_look_learned():
+    """Labels at random: whoever tests on a text that was fitted on reports nearly all of them right."""
+    rng = np.random.default_rng(0)
+    texts, label = random_texts(34), rng.integers(0, 2, 34)
+    near = [f"{text} more" for text in texts]
+    spelled = [f"## {text.upper()}:" for text in texts]
+    x = np.tile(rng.normal(size=(34, 64)), (3, 1))
+    examples = Examples([*texts, *near, *spelled], [(f"c{one}",) for one in np.tile(label, 3)], None, "one")
+    _, report = fit(x, examples, **GIVEN)
+    assert report.overall.accuracy < 0.7
+    assert any("68 of 102 examples repeat the text of another" in note for note in report.notes)
+    assert not any("conflicting" in note for note in report.notes)
+
+
+def test_conflicting_labels_are_told():
+    texts = random_texts(20)
+    examples = Examples([*texts, texts[3].upper()], [(f"c{i % 2}",) for i in range(20)] + [("c0",)], None, "one")
+    _, report = fit(np.random.default_rng(0).normal(size=(21, 8)), examples, **GIVEN)
+    (note,) = [note for note in report.notes if "conflicting" in note]
+    assert "1 texts have conflicting labels, in 2 examples" in note and "c1 and c0" in note
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.sampled_from(["{}", "# {}", "{}:", "{} more"])), min_size=4, max_size=30)
+)
+def test_no_text_is_in_two_folds(rows):
+    from udever.grouping import groups_of
+
+    plain = random_texts(9)
+    texts = [form.format(plain[number]) for number, form in rows]
+    if len({number for number, _ in rows}) < 2:
+        return
+    truth = np.eye(2, dtype=bool)[np.arange(len(texts)) % 2]
+    fold = fold_of(truth, groups_of(texts), 0)
+    for number in range(9):
+        assert len({int(f) for f, (n, _) in zip(fold, rows, strict=True) if n == number}) <= 1

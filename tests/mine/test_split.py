@@ -92,3 +92,44 @@ def test_catalogues_of_one_program_leave_rows_on_both_sides():
     assert counts["held_out"] >= 10
     assert counts["train"] >= 70
     assert set(skipped) == {"row: same group on the other side of the split"}
+
+
+FORMS = st.sampled_from(["{}", "## {}", "{}:", "**{}**", "{} again"])
+
+
+def long_text(number):
+    """Twenty words that stand in the text of no other number."""
+    return " ".join(f"w{number}x{place}" for place in range(20))
+
+
+SPELLED = st.builds(
+    lambda source, anchor, positive, forms: Pair(
+        forms[0].format(long_text(anchor)), forms[1].format(long_text(100 + positive)), source=source
+    ),
+    NAMES,
+    st.integers(0, 15),
+    st.integers(0, 15),
+    st.tuples(FORMS, FORMS),
+)
+
+
+@given(st.lists(SPELLED, max_size=30), st.integers(0, 5))
+def test_no_spelling_or_near_copy_of_a_text_is_on_both_sides(pairs, seed):
+    skipped: Counter[str] = Counter()
+    found = split_pairs(pairs, 0.3, seed, skipped)
+    assert len(found) + sum(skipped.values()) == len(pairs)
+    for side in ("anchor", "positive"):
+        # Words carry their text's number, so that the first word tells whose spelling this is.
+        both = sides(found, lambda p, side=side: "".join(c for c in getattr(p, side).split()[-2] if c.isdigit()))
+        assert not both["train"] & both["held_out"]
+
+
+def test_a_heading_spelled_otherwise_in_another_file_is_held_out_too():
+    pairs = [Pair(heading, f"section {i} of {i * 17}", source=f"{i}.md") for i, heading in enumerate(
+        ["Installation", "## INSTALLATION", "Installation:", "*Installation*", "Usage"]
+    )]  # fmt: skip
+    skipped: Counter[str] = Counter()
+    found = split_pairs(pairs, 0.3, 1, skipped)
+    spellings = sides(found, lambda pair: pair.anchor.strip("#*: ").lower())
+    assert not spellings["train"] & spellings["held_out"]
+    assert skipped == {"row: text that is held out, exactly or nearly": len(pairs) - len(found)}

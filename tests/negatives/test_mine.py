@@ -216,3 +216,21 @@ def test_what_cannot_be_is_refused_in_one_line(embedder, tmp_path):
             run(**wrong)
         assert "\n" not in str(caught.value)
     assert {path.name for path in tmp_path.iterdir()} == {"p.parquet", "none.parquet"}
+
+
+def long_text(number, form="{}"):
+    return form.format(" ".join(f"word{number}x{place}" for place in range(20)) + " common")
+
+
+def test_no_negative_repeats_a_held_out_text_or_nearly_the_rows_own_positive(tmp_path):
+    forms = ["{}", "## {}", "{}:", "{} again"]
+    pairs = [Pair(f"common query {i}", long_text(i % 8, forms[i // 8])) for i in range(32)]
+    pairs += [Pair(f"held {i}", long_text(i), split="held_out") for i in range(3)]
+    write_pairs(pairs, tmp_path / "in.parquet")
+    mine_negatives(None, tmp_path / "in.parquet", tmp_path / "out.parquet", Options(3, search="bm25", max_share=1.0))
+    found = read_pairs(tmp_path / "out.parquet", split="train")
+    assert any(pair.negatives for pair in found)
+    for pair in found:
+        own = pair.positive.split("x")[0].split("word")[1]
+        numbers = {negative.split("x")[0].split("word")[1] for negative in pair.negatives}
+        assert not numbers & {own, "0", "1", "2"}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import resource
 import signal
 import sys
@@ -14,6 +15,7 @@ from udever.config import Recipe
 from udever.data.pairs import Pair, write_pairs
 from udever.errors import DataError, ModelError, OutputError
 from udever.train import checkpoint, run_recipe
+from udever.train.claim import LOCK, claimed
 from udever.train.log import LOG_FILE
 from udever.train.step import Stepper
 
@@ -191,7 +193,7 @@ def test_a_full_disk_leaves_the_checkpoints_before_it(base, data, tmp_path, kill
     killed(work, 10**9)
     kept = tmp_path / "model-checkpoints"
     assert checkpoint.checkpoints(kept) == []
-    assert [path.name for path in kept.iterdir()] == [LOG_FILE]
+    assert sorted(path.name for path in kept.iterdir()) == [LOCK, LOG_FILE]
     train(run, resume=True)
 
 
@@ -221,3 +223,108 @@ def test_a_text_of_a_million_characters_is_cut_and_counted(base, data, tmp_path,
     history = train(Recipe.model_validate({**given, "data": {"pairs": [str(path)]}}))
     assert history.num_truncated == 2
     assert all(torch.isfinite(torch.tensor(step.loss)) for step in history.steps)
+
+
+def rewritten(path, change):
+    """The checkpoint with another state, its digest made anew: what a program, not a disk, got wrong."""
+    content = json.loads((path / checkpoint.STATE_FILE).read_text())
+    change(content)
+    content["digest"] = checkpoint._digest(path, content)
+    (path / checkpoint.STATE_FILE).write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content["state"].update(step="5"),
+        lambda content: content["state"].update(step=-5),
+        lambda content: content["state"].update(step=4),
+        lambda content: content["state"].update(budget=None),
+        lambda content: content["state"].pop("data"),
+        lambda content: content.pop("tensors"),
+        lambda content: content.update(tensors=[n for n in content["tensors"] if "exp_avg." not in n]),
+        lambda content: content["tensors"].append("weight.another"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_that_says_something_else_is_refused(base, data, tmp_path, change):
+    run = recipe(base, data, tmp_path, max_steps=1)
+    train(run)
+    last = checkpoint.checkpoints(tmp_path / "model-checkpoints")[-1]
+    content = (last / checkpoint.STATE_FILE).read_text()
+    rewritten(last, change) if '"step": 1' in content else pytest.fail("no step 1")
+    with pytest.raises(ModelError, match=r"step-00000001 is no whole checkpoint.*delete it") as caught:
+        train(run, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checkpoint_without_the_optimisers_state_is_refused(base, data, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    run = recipe(base, data, tmp_path, max_steps=1)
+    train(run)
+    last = checkpoint.checkpoints(tmp_path / "model-checkpoints")[-1]
+    shard = last / "shard-00000.safetensors"
+    tensors = load_file(shard)
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("optimizer")}
+    places = json.dumps(dict.fromkeys(kept))
+    save_file(kept, shard, {"places": places})
+    with pytest.raises(ModelError, match="not as they were written"):
+        train(run, resume=True)
+    rewritten(last, lambda content: None)
+    with pytest.raises(ModelError, match="other tensors than it says"):
+        train(run, resume=True)
+
+
+def test_every_flipped_bit_of_a_checkpoint_is_noticed(base, data, tmp_path):
+    train(recipe(base, data, tmp_path, max_steps=1))
+    last = checkpoint.checkpoints(tmp_path / "model-checkpoints")[-1]
+    checkpoint.read_state(last)
+    choice = random.Random(0)
+    for path in sorted(last.iterdir()):
+        whole = path.read_bytes()
+        for _ in range(25):
+            place = choice.randrange(len(whole))
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << choice.randrange(8)]) + whole[place + 1 :])
+            try:
+                same = checkpoint.read_state(last)
+            except ModelError:
+                continue
+            assert path.name == checkpoint.STATE_FILE
+            path.write_bytes(whole)
+            assert same == checkpoint.read_state(last)  # white space between the values
+        path.write_bytes(whole)
+
+
+def test_two_runs_do_not_write_one_folder(base, data, tmp_path):
+    run = recipe(base, data, tmp_path)
+    with (
+        claimed(tmp_path / "model-checkpoints", tmp_path / "model"),
+        pytest.raises(OutputError, match=r"another run is writing to .*model-checkpoints"),
+    ):
+        train(run)
+    elsewhere = run.model_dump()
+    elsewhere["watch"]["checkpoints"] = str(tmp_path / "elsewhere")
+    with (
+        claimed(tmp_path / "model-checkpoints", tmp_path / "model"),
+        pytest.raises(OutputError, match=r"another run is writing to .*model;"),
+    ):
+        train(Recipe.model_validate(elsewhere))
+    train(run)
+    assert not (tmp_path / ".model.lock").exists()
+
+
+def test_what_killed_runs_left_is_removed(base, data, tmp_path):
+    run = recipe(base, data, tmp_path, max_steps=1)
+    train(run)
+    kept = tmp_path / "model-checkpoints"
+    halves = [kept / ".step-00000007.0a1b2c3d.tmp", kept / ".step-00000007.parts", kept / "step-00000009"]
+    halves.append(tmp_path / ".model.0a1b2c3d.tmp")
+    for half in halves:
+        half.mkdir()
+        (half / "shard-00000.safetensors").write_text("half")
+    (kept / ".log.jsonl.0a1b2c3d.tmp").write_text("half")
+    others = tmp_path / ".model.mine.tmp"
+    others.mkdir()
+    train(run, resume=True)
+    assert sorted(path.name for path in kept.iterdir()) == [LOCK, LOG_FILE, "step-00000001"]
+    assert not any(half.exists() for half in halves) and others.exists()

@@ -1,15 +1,26 @@
 """`udever plan`, the log and the held-out scores: what is told before, while and after a run."""
 
 import json
+import re
+import warnings
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from udever.config import Recipe
 from udever.data.pairs import Pair, write_pairs
 from udever.train.log import LOG_FILE, draw
 from udever.train.loop import History, Step
 from udever.train.plan import plan
-from udever.training import held_out_batches, train
+from udever.training import LeakWarning, held_out_batches, train
+
+FORMS = ("{}", "## {}", "{}:", "{} again")
+
+
+def copied(number):
+    """Twenty words that stand in the text of no other number."""
+    return " ".join(f"w{number}x{place}" for place in range(20))
 
 
 @pytest.fixture
@@ -85,3 +96,33 @@ def test_a_figure_of_one_step_is_drawn():
     step = Step(1, 2.5, 1e-3, 1.0, 8, 100, 0.1, "a <b>")
     assert "2.5" in draw(History([step], 1, 0, [(1, {"a<b": 0.5})]))
     assert "a&lt;b" in draw(History([step], 1, 0, [(1, {"a<b": 0.5})]))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.booleans(), st.sampled_from(FORMS)), min_size=6))
+def test_no_text_of_a_training_row_is_scored(recipe, tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("leaks") / "pairs.parquet"
+    pairs = [
+        Pair(form.format(copied(a)), form.format(copied(20 + b)), split="held_out" if held else "train")
+        for a, b, held, form in rows
+    ]
+    plain = [Pair(copied(50 + i), copied(60 + i), split=split) for i, split in enumerate(["train", "held_out"] * 2)]
+    write_pairs([*pairs, *plain], path)
+    leaky = recipe.model_copy(update={"data": recipe.data.model_copy(update={"pairs": [str(path)]})})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeakWarning)
+        scored = [pair for batch in held_out_batches(leaky) for pair in batch.pairs]
+    trained = [pair for pair in [*pairs, *plain] if pair.split == "train"]
+    assert {pair.anchor for pair in scored} & {pair.anchor for pair in plain if pair.split == "held_out"}
+    for side in ("anchor", "positive"):
+        numbers = [{re.findall(r"w(\d+)x", getattr(pair, side))[0] for pair in some} for some in (scored, trained)]
+        assert not numbers[0] & numbers[1]
+
+
+def test_held_out_rows_that_repeat_training_rows_are_told(recipe, tmp_path):
+    rows = [Pair(copied(i), copied(20 + i)) for i in range(4)]
+    held = [Pair(copied(i).upper(), copied(40 + i), split="held_out") for i in range(2, 8)]
+    write_pairs([*rows, *held], tmp_path / "pairs.parquet")
+    with pytest.warns(LeakWarning, match="2 of 6 held-out rows repeat texts of training rows"):
+        batches = held_out_batches(recipe)
+    assert sum(len(batch.pairs) for batch in batches) == 4

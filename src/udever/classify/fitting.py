@@ -71,14 +71,16 @@ class LeftOut:
     strength: float
 
 
-def fold_of(truth: NDArray[np.bool_], groups: list[str] | None, seed: int) -> NDArray[np.int64]:
+def fold_of(truth: NDArray[np.bool_], groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """A fold for every example, dealt out label combination by label combination, so that each has its share.
 
     A group goes to one fold whole. Raises DataError where all examples are one group.
     """
-    _, first, member = np.unique(groups or np.arange(len(truth)), return_index=True, return_inverse=True)
+    _, first, member = np.unique(groups, return_index=True, return_inverse=True)
     if len(first) < 2:
-        raise DataError("all examples are one group; expected at least two, to fit on some and test on others")
+        raise DataError(
+            "all examples are one group (or one text); expected at least two, to fit on some and test on others"
+        )
     num_folds = min(len(first), _NUM_FOLDS if len(truth) < _FEW else _NUM_FOLDS_OF_MANY)
     order = np.random.default_rng(seed).permutation(len(first))
     _, combination = np.unique(truth[first], axis=0, return_inverse=True)

@@ -5,7 +5,7 @@ and thresholds from the other folds.
 """
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -25,6 +25,7 @@ from udever.classify.fitting import (
 )
 from udever.classify.head import Filter, decide, probabilities
 from udever.errors import DataError
+from udever.grouping import groups_of, spelling
 
 _LEAST = 20
 _MOST_LANGUAGES = 12
@@ -200,7 +201,8 @@ def fit(
         raise DataError(f"{len(examples)} examples are too few to fit on some and test on others; give at least 4")
     kind, truth = examples.kind, examples.truth
     assert len(embeddings) == len(examples)
-    fold = fold_of(truth, examples.groups, settings.seed)
+    texts = groups_of(examples.texts)
+    fold = fold_of(truth, groups_of(examples.texts, examples.groups), settings.seed)
     known = Known(np.asarray(embeddings, np.float32), truth, fold, kind)
     head = _head(known, settings)
     made = Filter(
@@ -226,7 +228,7 @@ def fit(
         labels=_label_scores(made, seen, truth, head.counted),
         languages={name: seen.score(truth, kind, rows) for name, rows in _by_language(examples).items()},
         transfer=_transfer(known, examples, settings),
-        notes=_notes(examples, head.counted, settings, head.converged),
+        notes=_repeats(examples, texts) + _notes(examples, head.counted, settings, head.converged),
     )
     return made, report
 
@@ -276,6 +278,30 @@ def _transfer(known: Known, examples: Examples, settings: Settings) -> list[Tran
             seen = _see(left, own, others, scores, settings.precision)
             table.append(Transfer(source, target, seen.score(others.truth, known.kind, np.arange(len(scores)))))
     return table
+
+
+def _repeats(examples: Examples, texts: NDArray[np.int64]) -> list[str]:
+    """What there is to say about equal and near-equal texts, whose group numbers are `texts`."""
+    notes = []
+    num_repeats = len(texts) - len(np.unique(texts))
+    if num_repeats:
+        notes.append(
+            f"{num_repeats:,} of {len(texts):,} examples repeat the text of another, exactly or nearly; such texts are "
+            f"fitted or tested on together"
+        )
+    found: dict[tuple[str, str | None], list[int]] = defaultdict(list)
+    for row, text in enumerate(examples.texts):
+        # The same words in another language may mean something else.
+        found[spelling(text), examples.languages[row] if examples.languages else None].append(row)
+    differing = [rows for rows in found.values() if len({examples.labels[row] for row in rows}) > 1]
+    if differing:
+        first = differing[0]
+        shown = " and ".join(dict.fromkeys(", ".join(examples.labels[row]) or "no label" for row in first))
+        notes.append(
+            f"{len(differing):,} texts have conflicting labels, in {sum(map(len, differing)):,} examples; the first is "
+            f"{examples.texts[first[0]][:60]!r}: {shown}"
+        )
+    return notes
 
 
 def _notes(examples: Examples, counted: NDArray[np.bool_], settings: Settings, converged: bool) -> list[str]:

@@ -37,6 +37,8 @@ def adapt(
     max_length: Annotated[int, typer.Option(help="Longest text in tokens, markers included.")] = 300,
     ask: Annotated[list[str] | None, typer.Option(help="A question to answer at the end.")] = None,
     seed: Seed = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw a stopped run away and begin anew.")] = False,
 ) -> None:
     """Mine pairs from your own files, finetune an embedder on them, and show what it is worth."""
     from udever.adapt import Job, default_training
@@ -61,20 +63,29 @@ def adapt(
         seed=seed,
         kinds=[str(k) for k in kind] if kind else KINDS,
     )
-    run(job, console())
+    _ended(run(job, console(), resume=resume, restart=restart), "the same command and --resume")
+
+
+def _ended(results: object, how: str) -> None:
+    """Exit with 130 where a signal stopped the training."""
+    if results is None:
+        console().print(f"stopped, with a checkpoint; go on with {how}")
+        raise typer.Exit(130)
 
 
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the result.")] = Path("runs/demo"),
     base: Annotated[str, typer.Option(help=_BASE)] = "seedling",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Throw a stopped run away and begin anew.")] = False,
 ) -> None:
     """Run `adapt` on Python's own standard library: docstring -> function."""
     from udever.adapt import adapt as run
     from udever.adapt import demo_job
 
     quiet_transformers()
-    run(demo_job(output, base), console())
+    _ended(run(demo_job(output, base), console(), resume=resume, restart=restart), "udever demo --resume")
 
 
 @app.command()

@@ -200,6 +200,14 @@ class Mixture:
         finally:
             self.restore(saved)
 
+    def pairs(self) -> Iterator[Pair]:
+        """Every row of the datasets that do not stream, once, in the order they are stored."""
+        for dataset in self._datasets:
+            if dataset.table is not None:
+                numbers = np.arange(len(dataset.table)) if dataset.chosen is None else dataset.chosen
+                for start in range(0, len(numbers), 4096):
+                    yield from dataset.table.take(numbers[start : start + 4096])
+
     def _streams(self) -> dict[str, Stream]:
         return {d.traits.name: part for d in self._datasets for part in d.parts if isinstance(part, Stream)}
 

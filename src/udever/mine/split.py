@@ -3,7 +3,7 @@
 The unit is the file: a hash of the seed and its path decides, so a new file never moves another. Rows of
 one group (translations of one message) can sit in files on both sides; then a hash of the group says on
 which side the group stays, and its rows on the other side are dropped, as is every row of train that
-repeats a held-out text.
+repeats a held-out text: the same in any spelling, or nearly the same (`udever.grouping`).
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from dataclasses import replace
 from hashlib import blake2b
 
 from udever.data.pairs import Pair
-from udever.source.text import one_line
+from udever.grouping import Held
 
 
 def position(name: str, seed: int) -> float:
@@ -35,15 +35,12 @@ def choose(names: Collection[str], share: float, seed: int) -> set[str]:
     return set(ranked[:chosen])
 
 
-def _texts(pair: Pair) -> tuple[str, str]:
-    return one_line(pair.anchor).lower(), one_line(pair.positive).lower()
-
-
 def split_pairs(pairs: Sequence[Pair], held_out: float, seed: int, skipped: Counter[str]) -> list[Pair]:
     """Return `pairs` with their split set, less the rows that would stand on both sides.
 
     Those are counted in `skipped`. `held_out` is the share of files held out, in [0, 1). With one file
-    everything is train; with more, each side has one at least. No file, group or text is on both sides.
+    everything is train; with more, each side has one at least. No file, group or text is on both
+    sides, nor two texts that are near-equal.
     """
     if held_out == 0:
         return [replace(pair, split="train") for pair in pairs]
@@ -63,8 +60,11 @@ def split_pairs(pairs: Sequence[Pair], held_out: float, seed: int, skipped: Coun
         else:
             kept.append(replace(pair, split="held_out" if held else "train"))
 
-    seen = {text for pair in kept if pair.split == "held_out" for text in _texts(pair)}
-    result = [pair for pair in kept if pair.split == "held_out" or seen.isdisjoint(_texts(pair))]
+    held = Held(text for pair in kept if pair.split == "held_out" for text in (pair.anchor, pair.positive))
+    train = [pair for pair in kept if pair.split == "train"]
+    anchors, positives = ([getattr(pair, side) for pair in train] for side in ("anchor", "positive"))
+    repeats = iter(held.repeated(anchors) | held.repeated(positives))
+    result = [pair for pair in kept if pair.split == "held_out" or not next(repeats)]
     if len(result) < len(kept):
-        skipped["row: text that is held out"] += len(kept) - len(result)
+        skipped["row: text that is held out, exactly or nearly"] += len(kept) - len(result)
     return result

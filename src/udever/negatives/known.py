@@ -64,10 +64,19 @@ def number_documents(corpus: NDArray[np.int64], positives: NDArray[np.int64], an
 
 
 class Known:
-    """The documents that answer each row: those of all rows with its anchor, its group or its class."""
+    """The documents that answer a row: those of all rows with its anchor, group or class, exactly or nearly."""
 
-    def __init__(self, documents: Documents, families: Iterable[NDArray[np.int64]]) -> None:
+    def __init__(
+        self,
+        documents: Documents,
+        families: Iterable[NDArray[np.int64]],
+        withheld: NDArray[np.int64],
+        near: NDArray[np.int64],
+    ) -> None:
+        """`withheld` documents are nobody's negatives; `near` has rows and documents that nearly answer them."""
         self._of_anchor = documents.of_anchor
+        self._withheld = withheld
+        self._near = near[np.argsort(near[:, 0], kind="stable")]
         self._families = [(family, *_sorted(family, documents.of_row)) for family in families]
 
     def hide(self, scores: NDArray[np.float32], first_row: int, first_document: int) -> None:
@@ -77,6 +86,12 @@ class Known:
         """
         num_rows, width = scores.shape
         rows = slice(first_row, first_row + num_rows)
+        withheld = self._withheld - first_document
+        scores[:, withheld[(withheld >= 0) & (withheld < width)]] = LOWEST
+        low, high = np.searchsorted(self._near[:, 0], [first_row, first_row + num_rows])
+        close = self._near[low:high] - [first_row, first_document]
+        close = close[(close[:, 1] >= 0) & (close[:, 1] < width)]
+        scores[close[:, 0], close[:, 1]] = LOWEST
         own = self._of_anchor[rows] - first_document
         inside = np.flatnonzero((own >= 0) & (own < width))
         scores[inside, own[inside]] = LOWEST

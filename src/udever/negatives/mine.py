@@ -5,6 +5,7 @@ mapped file, vectors in a temporary file beside the output.
 """
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,6 +23,7 @@ from udever.data.pairs import SCHEMA, Pair, to_table
 from udever.data.rows import Rows
 from udever.embedder import Embedder
 from udever.errors import DataError, RecipeError
+from udever.grouping import Held
 from udever.index.bm25 import Bm25
 from udever.negatives.find import Found, Limit, Vectors, by_vectors, by_words, judge, windows
 from udever.negatives.known import Documents, Known, identities, keys, number_documents
@@ -123,9 +125,10 @@ def mine_negatives(
 ) -> Summary:
     """Write the pairs of the file `pairs` with hard negatives to `output` (Parquet).
 
-    Rows of the train split get new negatives in place of any they had; others stay as they are and are no
-    candidates. The same for the same files, model, options and seed. Without `embedder` the search is by BM25
-    alone. Raises DataError for files that cannot be read or give no candidate.
+    Rows of the train split get new negatives in place of any they had; others stay as they are, and neither they
+    nor what repeats them, exactly or nearly, become negatives. Nor does what nearly is a row's own positive. The
+    same for the same files, model, options and seed. Without `embedder` the search is by BM25 alone. Raises
+    DataError for files that cannot be read or give no candidate.
     """
     if embedder is None and options.search != "bm25":
         raise RecipeError(f"search is {options.search!r} without a model; give a model, or search by bm25")
@@ -141,6 +144,8 @@ def mine_negatives(
     sides = [_Side(np.flatnonzero(train & (symmetric == flag)), flag) for flag in (False, True)]
     if not train.any():
         raise DataError(f"{pairs} holds no pairs of split 'train'; expected at least one row")
+    others = texts.pairs(np.flatnonzero(~train))
+    held = Held(text for pair in others for text in (pair.anchor, pair.positive))
     num_documents = 0
     with (
         atomic_file(output) as temporary,
@@ -148,7 +153,7 @@ def mine_negatives(
     ):
         for side in sides:
             if len(side.rows):
-                work = _Work(embedder, texts, side, options, show_progress)
+                work = _Work(embedder, texts, held, side, options, show_progress)
                 num_documents += work.run(rows, corpus, Path(scratch), chosen, scores)
         num_replaced = _write(texts, train, chosen, scores if options.scores else None, temporary)
     counts = (chosen >= 0).sum(axis=1)[train]
@@ -184,6 +189,7 @@ class _Work:
 
     embedder: Embedder | None
     texts: _Texts
+    held: Held
     side: _Side
     options: Options
     show_progress: bool
@@ -220,7 +226,28 @@ class _Work:
             keys(rows.column("group"), every)[of],
             keys(rows.column("label"), _equal(rows, "kind", "classification"))[of],
         ]
-        return replace(documents, origins=origins), Known(documents, families)
+        withheld, near = self._near(documents.of_row, origins)
+        return replace(documents, origins=origins), Known(documents, families, withheld, near)
+
+    def _near(
+        self, of_row: NDArray[np.int64], origins: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Documents that repeat a held-out text, and [row of the side, document that nearly is its positive]."""
+        answers = np.unique(of_row)
+        texts = self.texts.documents(origins[answers])
+        positives = Held(texts)
+        rows_of: dict[int, list[int]] = defaultdict(list)
+        spelled = {document: positives.number(text) for document, text in zip(answers.tolist(), texts, strict=True)}
+        for row, document in enumerate(of_row.tolist()):
+            rows_of[spelled[document]].append(row)
+        withheld: list[int] = []
+        near: list[tuple[int, int]] = []
+        for start, end in windows(len(origins)):
+            some = self.texts.documents(origins[start:end])
+            withheld += (start + np.flatnonzero(self.held.repeated(some))).tolist()
+            for document, found in enumerate(positives.matches(some), start):
+                near += [(row, document) for number in found for row in rows_of[number] if document != of_row[row]]
+        return np.array(withheld, np.int64), np.array(near, np.int64).reshape(-1, 2)
 
     def _encoders(self) -> tuple[Callable[[list[str]], Vectors], Callable[[list[str]], Vectors]]:
         embedder = self.embedder

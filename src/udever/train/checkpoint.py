@@ -1,21 +1,23 @@
 """Checkpoints: everything a run needs to go on as if it had not been stopped.
 
 A checkpoint is a folder `step-00000042` with `checkpoint.json` (step, recipe, what the data was, positions of
-streams, tensors' places), and for each process `shard-00000.safetensors` with what it holds of the trained weights and
-of the optimiser's state, and its random state. It is written under another name, synced and moved; nothing is
-pickled.
-Sharded tensors are cut along their first dimension; a checkpoint loads on any number of processes.
+streams, names of the tensors, a digest of all), and for each process `shard-00000.safetensors` with what it holds of
+the trained weights and of the optimiser's state, and its random state. It is written under another name, synced and
+moved; nothing is pickled. Sharded tensors are cut along their first dimension; a checkpoint loads on any number of
+processes.
 """
 
+import hashlib
 import json
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from udever.errors import ModelError, OutputError
@@ -23,8 +25,10 @@ from udever.storage import atomic_folder, clean, is_output, remove_output
 from udever.train.world import World
 
 STATE_FILE = "checkpoint.json"
-_NAME = re.compile(r"step-(\d{8})")
+NAME = re.compile(r"step-(\d{8})")
 _RANDOM, _CUDA_RANDOM = "random", "random_cuda"
+_KINDS = ("weight", "optimizer.step", "optimizer.exp_avg", "optimizer.exp_avg_sq")
+"""The tensors of each trained parameter; the optimiser's are AdamW's."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,15 @@ class State:
     num_truncated: int
 
 
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """The whole checkpoints in `folder`, oldest first."""
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if _NAME.fullmatch(p.name) and (p / STATE_FILE).is_file())
+    return sorted(p for p in folder.iterdir() if NAME.fullmatch(p.name) and (p / STATE_FILE).is_file())
 
 
 def save(folder: Path, state: State, optimizer: torch.optim.Optimizer, names: dict[int, str], world: World) -> Path:
@@ -57,7 +65,7 @@ def save(folder: Path, state: State, optimizer: torch.optim.Optimizer, names: di
     `names` are the trained parameters' names by `id`. Raises OutputError where it cannot be written; the
     checkpoints before it are left alone.
     """
-    target = folder / f"step-{state.step:08d}"
+    target = folder / _name(state.step)
     tensors, places = _collect(optimizer, names)
     tensors[_RANDOM] = torch.get_rng_state()
     if torch.cuda.is_initialized():
@@ -72,7 +80,7 @@ def save(folder: Path, state: State, optimizer: torch.optim.Optimizer, names: di
                 shutil.move(part, temporary / part.name)
             if not sharded or world.size == 1:
                 _write_shard(temporary, 0, tensors, places)
-            (temporary / STATE_FILE).write_text(json.dumps(state.__dict__, ensure_ascii=False, indent=1))
+            _write_state(temporary, state, sorted(places))
         shutil.rmtree(_parts_folder(target), ignore_errors=True)
     world.wait()
     return target
@@ -137,32 +145,77 @@ def _named(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> Iterator[
                 yield f"optimizer.{key}.{name}", value
 
 
-def read_state(path: Path) -> State:
-    """What the checkpoint says. Raises ModelError where it cannot be read."""
+def _write_state(folder: Path, state: State, tensors: list[str]) -> None:
+    """`checkpoint.json`: what to go on with, the names of all tensors, and a digest of everything."""
+    content: dict[str, Any] = {"state": asdict(state), "tensors": tensors}
+    content["digest"] = _digest(folder, content)
+    (folder / STATE_FILE).write_text(json.dumps(content, ensure_ascii=False, indent=1))
+
+
+def _digest(folder: Path, content: dict[str, Any]) -> str:
+    """Of the shards and of what `checkpoint.json` says beside this digest."""
+    said = json.dumps({key: value for key, value in content.items() if key != "digest"}, sort_keys=True)
+    digest = hashlib.blake2b(said.encode(errors="surrogatepass"), digest_size=16)
+    for path in sorted(folder.glob("shard-*.safetensors")):
+        digest.update(f"\0{path.name}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _unfit(path: Path, reason: object) -> ModelError:
+    said = (str(reason).strip().splitlines() or ["unknown"])[0]
+    return ModelError(f"{path} is no whole checkpoint of this version: {said}; delete it to use the one before")
+
+
+def _read(path: Path) -> tuple[State, list[str]]:
     try:
-        return State(**json.loads((path / STATE_FILE).read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(
-            f"{path} is no checkpoint this version reads: {error}; delete it to use the one before"
-        ) from error
+        content = json.loads((path / STATE_FILE).read_text(encoding="utf-8"))
+        if content["digest"] != _digest(path, content):
+            raise ValueError("its files are not as they were written")
+        state = TypeAdapter(State).validate_json(json.dumps(content["state"]), strict=True)
+        if state.step < 1 or path.name != _name(state.step):
+            raise ValueError(f"it says step {state.step}")
+        return state, list(content["tensors"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise _unfit(path, f"no {error}" if isinstance(error, KeyError) else error) from error
 
 
-def load(path: Path, optimizer: torch.optim.Optimizer, names: dict[int, str], world: World) -> None:
-    """Put weights, optimiser and random state back, in place, on however many processes there are."""
+def read_state(path: Path) -> State:
+    """What the checkpoint says. Raises ModelError where any of its files is not as it was written."""
+    return _read(path)[0]
+
+
+def load(path: Path, optimizer: torch.optim.Optimizer, names: dict[int, str], world: World) -> State:
+    """Put weights, optimiser and random state back, in place, on however many processes there are.
+
+    Raises ModelError, before anything is changed, where a file is damaged or weights or moments are missing.
+    """
     from safetensors import SafetensorError, safe_open
 
+    state, tensors = _read(path)
+    wanted = {f"{kind}.{names[id(p)]}" for kind in _KINDS for group in optimizer.param_groups for p in group["params"]}
+    differing = sorted(wanted ^ set(tensors))
+    if differing:
+        which = "lacks" if differing[0] in wanted else "holds, and the run has not,"
+        raise _unfit(path, f"it {which} {differing[0]}")
     shards = []
     try:
         for file in sorted(path.glob("shard-*.safetensors")):
             opened = safe_open(file, "pt")
             shards.append((opened, json.loads(opened.metadata()["places"])))
-        _restore(optimizer, names, _Source(shards))
+        source = _Source(shards)
+        if source.keys() - {_RANDOM, _CUDA_RANDOM} != wanted:
+            raise ValueError("its shards hold other tensors than it says")
+        _restore(optimizer, names, source)
         own = shards[world.rank if world.rank < len(shards) else 0][0]
         torch.set_rng_state(own.get_tensor(_RANDOM))
         if _CUDA_RANDOM in own.keys() and torch.cuda.is_available():  # noqa: SIM118 # safe_open has no `in`
             torch.cuda.set_rng_state(own.get_tensor(_CUDA_RANDOM))
-    except (SafetensorError, OSError, KeyError, RuntimeError, IndexError) as error:
-        raise ModelError(f"{path} does not fit this model: {error}; delete it to use the one before") from error
+    except (SafetensorError, OSError, KeyError, RuntimeError, IndexError, ValueError) as error:
+        raise _unfit(path, error) from error
+    return state
 
 
 @dataclass(frozen=True)
@@ -193,21 +246,15 @@ class _Source:
 
 @torch.no_grad()
 def _restore(optimizer: torch.optim.Optimizer, names: dict[int, str], source: _Source) -> None:
-    keys = source.keys()
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             name = names[id(parameter)]
             _fill(parameter, f"weight.{name}", source)
-            prefix_of = [key for key in keys if key.startswith("optimizer.") and key.endswith(f".{name}")]
-            for key in prefix_of:
-                what = key.removeprefix("optimizer.").removesuffix(f".{name}")
-                if "." in what:
-                    continue  # another parameter whose name ends alike
-                state = optimizer.state[parameter]
-                value = source.whole(key) if what == "step" else torch.zeros_like(parameter)
-                if what != "step":
-                    _fill(value, key, source)
-                state[what] = value
+            state = optimizer.state[parameter]
+            state["step"] = source.whole(f"optimizer.step.{name}")
+            for what in ("exp_avg", "exp_avg_sq"):
+                state[what] = torch.zeros_like(parameter)
+                _fill(state[what], f"optimizer.{what}.{name}", source)
 
 
 def _fill(tensor: Tensor, name: str, source: _Source) -> None:
@@ -220,7 +267,7 @@ def prune(folder: Path, keep: int) -> None:
     clean(folder)
     kept = checkpoints(folder)[-keep:]
     for path in sorted(folder.iterdir()):
-        if _NAME.fullmatch(path.name) and path not in kept and is_output(path, "checkpoint"):
+        if NAME.fullmatch(path.name) and path not in kept and is_output(path, "checkpoint"):
             (path / STATE_FILE).unlink(missing_ok=True)  # first, so that a half-deleted folder is no checkpoint
             remove_output(path, "checkpoint")
 
@@ -230,7 +277,7 @@ def forget(folder: Path) -> None:
     if folder.is_dir():
         clean(folder)
         for path in sorted(folder.iterdir()):
-            if _NAME.fullmatch(path.name):
+            if NAME.fullmatch(path.name):
                 remove_output(path, "checkpoint")
 
 

@@ -271,12 +271,16 @@ def rate_factor(step: int, total: int, settings: TrainingSettings) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
+_SMALL = 100_000_000
+"""Parameters outside the embedding table below which "auto" moves all of them."""
+
+
 def pick_tuning(model: nn.Module, settings: TrainingSettings) -> Tuning:
-    """The paper's BitFit where there are biases to move, LoRA elsewhere; what the settings name goes first."""
+    """All weights of a small backbone, LoRA for a large one (dev/LOG.md); what the settings name goes first."""
     if settings.tuning != "auto":
         return settings.tuning
-    has_biases = any(name.endswith("bias") for name, _ in model.named_parameters())
-    return "bitfit" if has_biases else "lora"
+    tables = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    return "full" if sum(p.numel() for p in model.parameters() if id(p) not in tables) < _SMALL else "lora"
 
 
 def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:

@@ -1,9 +1,10 @@
 """`udever train`: a recipe from its TOML to a saved model."""
 
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,11 @@ from udever.errors import OutputError
 from udever.model.artefact import CONTRACT_FILE
 from udever.model.markers import with_markers
 from udever.storage import check_replaceable
-from udever.train import sharding
-from udever.train.checkpoint import checkpoints, forget
+from udever.train import checkpoint, sharding
+from udever.train.checkpoint import checkpoints
+from udever.train.claim import claimed
 from udever.train.fresh import FRESH, make_base
-from udever.train.log import FIGURE, Log, draw
+from udever.train.log import FIGURE, LOG_FILE, Log, draw
 from udever.train.loop import History, Keeping, Watch, finetune, pick_tuning
 from udever.train.world import World
 
@@ -68,6 +70,23 @@ def checkpoint_folder(recipe: Recipe) -> Path:
     )
 
 
+@dataclass(frozen=True)
+class Trained:
+    """A run of a recipe, ended or (`history.stopped`) left at a checkpoint."""
+
+    embedder: Embedder
+    mixture: Mixture
+    history: History
+    recipe: Recipe
+    world: World = field(default_factory=World)
+
+    def save(self, folder: Path, recipe: Recipe | None = None) -> None:
+        """Write the model, its card and `recipe` (default: the one that ran). Every process calls this."""
+        assert not self.history.stopped
+        _finish(self.embedder, recipe or self.recipe, self.history, self.mixture, self.world, folder)
+        self.world.wait()
+
+
 def run_recipe(
     recipe: Recipe,
     *,
@@ -80,36 +99,76 @@ def run_recipe(
     """Train as `recipe` says and write the model, its card and the resolved recipe into the output folder.
 
     `resume` goes on from the last checkpoint (from the beginning where there is none), `restart` deletes what
-    there is; raises OutputError for neither where a run was begun, and for a changed recipe or data without
-    `allow_changes`. Raises before any work where the output folder holds something that is not a model.
-    `evaluate` scores the model on the way. Every process torchrun started calls this.
+    there is; raises OutputError for neither where a run was begun, for a changed recipe or data without
+    `allow_changes`, and while another process runs there. Raises before any work where the output folder holds
+    something that is not a model. `evaluate` scores the model on the way. Every process torchrun started calls this.
     """
+    folder, kept = Path(recipe.output.folder), checkpoint_folder(recipe)
     given = [recipe.model.base, *(path for dataset in recipe.data.all_datasets for path in dataset.paths)]
-    check_replaceable(recipe.output.folder, "model", given)
-    kept = checkpoint_folder(recipe)
-    _check_begun(kept, resume=resume, restart=restart)
-    embedder, mixture = open_recipe(recipe)
+    check_replaceable(folder, "model", given)
+    check_begun(kept, resume=resume, restart=restart)
+    opened = open_recipe(recipe)
+    with claimed(kept, folder, enabled=leads_alone()):
+        start = Start(resume=resume, restart=restart, allow_changes=allow_changes)
+        trained = fit_recipe(recipe, opened, start, evaluate=evaluate, show_progress=show_progress)
+        if not trained.history.stopped:
+            trained.save(folder)
+    return trained.history
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a run begins where another was begun before."""
+
+    resume: bool = False
+    restart: bool = False
+    allow_changes: bool = False
+
+
+def fit_recipe(
+    recipe: Recipe,
+    opened: tuple[Embedder, Mixture],
+    start: Start,
+    *,
+    evaluate: Callable[[Embedder], dict[str, float]] | None = None,
+    show_progress: bool = True,
+) -> Trained:
+    """Train what `open_recipe` gave, with the recipe's checkpoints and log; nothing is written to the output folder.
+
+    The caller has `claimed` the folders.
+    """
+    embedder, mixture = opened
+    kept, watch = checkpoint_folder(recipe), recipe.watch
     world = World.from_environment(embedder.device)
-    if restart and world.leads:
+    if start.restart and world.leads:
         forget(kept)
     world.wait()
-    watch = recipe.watch
     # Watching changes no weight: other settings of it are no other run.
     same = recipe.model_dump(mode="json", exclude={"watch": True, "output": True, "training": {"memory_gb"}})
-    keeping = Keeping(kept, same, watch.checkpoint_every, watch.keep, resume, allow_changes)
+    keeping = Keeping(kept, same, watch.checkpoint_every, watch.keep, start.resume, start.allow_changes)
     with Log.open(kept, tensorboard=watch.tensorboard, enabled=world.leads) as log:
         told = Watch(log.start, log.step, log.scores, evaluate, watch.evaluate_every)
         history = finetune(
             embedder, mixture, recipe.training, recipe.loss, keeping=keeping, watch=told, show_progress=show_progress
         )
         history = replace(history, steps=log.steps or history.steps, scores=log.all_scores or history.scores)
-    if not history.stopped:
-        _finish(embedder, recipe, history, mixture, world)
     world.wait()
-    return history
+    return Trained(embedder, mixture, history, recipe, world)
 
 
-def _check_begun(folder: Path, *, resume: bool, restart: bool) -> None:
+def leads_alone() -> bool:
+    """Whether this is the process that claims the folders for all that torchrun started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def forget(kept: Path) -> None:
+    """Delete the checkpoints and the log of a run, and nothing else that may lie in its folder."""
+    checkpoint.forget(kept)
+    (kept / LOG_FILE).unlink(missing_ok=True)
+
+
+def check_begun(folder: Path, *, resume: bool, restart: bool) -> None:
+    """Raise OutputError where `folder` holds checkpoints and nobody said what becomes of them."""
     if resume and restart:
         raise OutputError("both --resume and --restart were given; give one of them")
     if checkpoints(folder) and not (resume or restart):
@@ -118,12 +177,12 @@ def _check_begun(folder: Path, *, resume: bool, restart: bool) -> None:
         )
 
 
-def _finish(embedder: Embedder, recipe: Recipe, history: History, mixture: Mixture, world: World) -> None:
+def _finish(embedder: Embedder, recipe: Recipe, history: History, mixture: Mixture, world: World, folder: Path) -> None:
     model: Any = embedder.backbone
     if sharding.is_sharded(model):
         embedder = _whole(embedder, recipe, world)
     if world.leads:
-        save_trained(embedder, recipe, history, mixture, Path(recipe.output.folder))
+        save_trained(embedder, recipe, history, mixture, folder)
 
 
 def _whole(embedder: Embedder, recipe: Recipe, world: World) -> Embedder:
