@@ -207,7 +207,7 @@ async def points(service: Service, limit: int) -> bytes:
     return await service.compute(write)
 
 
-def model_row(service: Service) -> dict[str, Any]:
+async def model_row(service: Service) -> dict[str, Any]:
     """The served model, and what can be asked of it."""
     index, classifier = service.index, service.classifier
     offers = ["embeddings", "rerank", "tokens", "similarity"]
@@ -224,7 +224,7 @@ def model_row(service: Service) -> dict[str, Any]:
         "dimensions": service.embedder.num_dimensions,
         "max_length": service.embedder.contract.max_length,
         "endpoints": offers,
-        "index": {"name": index.name, "num_rows": index.count()} if index else None,
+        "index": {"name": index.name, "num_rows": await service.search(index.count)} if index else None,
         "classes": list(classifier.classes) if classifier else None,
     }
 
