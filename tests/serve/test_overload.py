@@ -95,7 +95,7 @@ def test_a_client_that_leaves_is_not_worked_for(serve):
         host, port = address.removeprefix("http://").split(":")
         body = orjson.dumps({"input": ["some text"] * 500})
         head = (
-            f"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+            f"POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
         )
         holder = threading.Thread(target=lambda: client.post("/v1/embeddings", json={"input": "first"}))
         holder.start()
