@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from udever.cli.app import Device, Dtype, Model, RoleOption, app, console, quiet_transformers
+from udever.cli.app import Device, Dtype, Model, RoleOption, app, complain, console, quiet_transformers
 
 if TYPE_CHECKING:
     from udever.corpus import EmbedStep, Summary
@@ -67,10 +67,10 @@ def report(output: Path, summary: "Summary", what: str) -> None:
         highlight=False,
     )
     if summary.num_failed:
-        typer.echo(f"{summary.num_failed:,} rows failed: {output / 'failed.parquet'} says which and why", err=True)
+        complain(f"{summary.num_failed:,} rows failed: {output / 'failed.parquet'} says which and why")
     if summary.duplicate_ids:
         shown = ", ".join(map(repr, summary.examples))
-        typer.echo(f"{summary.duplicate_ids:,} ids have several rows, such as {shown}", err=True)
+        complain(f"{summary.duplicate_ids:,} ids have several rows, such as {shown}")
     if not summary.whole:
         raise typer.Exit(1)
 
@@ -128,11 +128,11 @@ def audit(
 
     result = run(folder, inputs, show_progress=True)
     for finding in result.findings:
-        typer.echo(f"{folder}: {finding}", err=True)
+        complain(f"{folder}: {finding}")
     if result.more:
-        typer.echo(f"{folder}: and {result.more} more findings", err=True)
+        complain(f"{folder}: and {result.more} more findings")
     counts = f"{result.num_rows:,} rows, {result.num_results:,} results, {result.num_failed:,} failed"
     if not result.whole:
-        typer.echo(f"{folder}: not whole: {counts}", err=True)
+        complain(f"{folder}: not whole: {counts}")
         raise typer.Exit(1)
     console().print(f"{folder}: whole: {counts}", highlight=False)

@@ -1,13 +1,13 @@
 """`udever index`, `search`, `index-tune` and `mcp`: a folder, searched."""
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from udever.cli.app import Device, Dtype, app, console, quiet_transformers
+from udever.cli.app import Device, Dtype, app, complain, console, quiet_transformers
+from udever.terminal import printable
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
@@ -61,16 +61,20 @@ def index(
 ) -> None:
     """Index folders for search; run again, it embeds only what changed."""
     from udever.index.places import open_store, place_for
+    from udever.index.trust import check_found, own_model
     from udever.index.update import Settings, update_index
 
     given = paths or [Path()]
     place = place_for(given, output)
+    store = open_store(place)
+    if output is None and model is None:
+        check_found(store, given)
     settings = Settings(model, tuple(exclude) if exclude is not None else None, language)
 
     def load(name: str) -> "Embedder":
-        return _load(name, dtype, device)
+        return _load(name if model is not None else own_model(name, place), dtype, device)
 
-    done = update_index(open_store(place), given, load, settings, rebuild=rebuild, show_progress=True)
+    done = update_index(store, given, load, settings, rebuild=rebuild, show_progress=True)
     out = console()
     out.print(
         f"{place}: {done.num_chunks:,} chunks of {done.num_files:,} files; {done.num_changed:,} files changed, "
@@ -111,10 +115,16 @@ def search(
         if filters != Filters() or mode is SearchMode.words:
             raise RecipeError(f"{place} is an embeddings file, searched by meaning alone; drop --mode and filters")
         hits = search_files(_load(model, dtype, device), place, query, top_k, instruction=instruction)
+        notes: list[str] = []
     else:
         found = Index.open(place)
-        embedder = None if mode is SearchMode.words else _load(model or found.manifest.model, dtype, device)
+        embedder = None if mode is SearchMode.words else _load(model or found.own_model(), dtype, device)
         hits = found.search(embedder, query, top_k, mode=str(mode), filters=filters, instruction=instruction)  # pyright: ignore[reportArgumentType]
+        notes = found.notes(query, str(mode), filters)  # pyright: ignore[reportArgumentType]
+    for note in notes:
+        complain(note)
+    if not hits:
+        complain("no hits")
     _show(hits, query, lines, as_json=json)
 
 
@@ -126,15 +136,13 @@ def _show(hits: list["Hit"], query: str, num_lines: int, *, as_json: bool) -> No
         from dataclasses import asdict
 
         for hit in hits:
-            typer.echo(json.dumps(asdict(hit), ensure_ascii=False))
+            typer.echo(printable(json.dumps(asdict(hit), ensure_ascii=False)))
         return
     out = console()
 
     def say(line: str, style: str | None = None) -> None:
         out.print(line, style=style, highlight=False, markup=False)
 
-    if not hits:
-        typer.echo("no hits", err=True)
     for hit in hits:
         joint = " > " if hit.kind == "section" else "."
         what = f"{hit.kind or ''} {joint.join(filter(None, (hit.parent, hit.name)))}"
@@ -163,7 +171,7 @@ def index_tune(
     found = Index.open(place)
     embeddings: Any = None
     if queries is not None:
-        embedder = _load(model or found.manifest.model, dtype, device)
+        embedder = _load(model or found.own_model(), dtype, device)
         found.check(embedder)
         embeddings = embedder.encode_query(read_queries(queries), dimensions=found.manifest.dimensions)
     out = console()
@@ -188,6 +196,9 @@ def index_tune(
 def mcp(
     place: Place = None,
     model: ModelOption = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Folder the index's paths start from, where that is not the one it lies in.")
+    ] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
@@ -195,7 +206,7 @@ def mcp(
     from udever.index.mcp import make_server
     from udever.index.query import Index
 
-    found = Index.open(place)
-    server = make_server(found, lambda: _load(model or found.manifest.model, dtype, device))
-    print(f"udever: serving {found.store.uri}", file=sys.stderr)  # noqa: T201 # standard output is the protocol's
+    found = Index.open(place, base=base)
+    server = make_server(found, lambda: _load(model or found.own_model(), dtype, device))
+    complain(f"udever: serving {found.store.uri}")  # standard output is the protocol's
     server.run("stdio")

@@ -8,6 +8,7 @@ stop in the middle harmless is that the records of its files say so before (`sto
 import os
 import warnings
 from collections import Counter
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -290,6 +291,10 @@ class QdrantStore:
             return 0
         with self._asking():
             return self._client.count(self._chunks, count_filter=self._filter(where or Where()), exact=True).count
+
+    def languages(self) -> dict[str, int]:
+        """How many chunks there are of each language."""
+        return dict(Counter(point["language"] for point in self._scroll(self._chunks) if point.get("language")))
 
     def embeddings(self) -> tuple[list[str], NDArray[np.float32]]:
         """Ids and embeddings of all chunks."""

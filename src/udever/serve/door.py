@@ -12,6 +12,7 @@ from starlette.responses import Response
 from udever.errors import ContractError, ModelError, OutputError, UdeverError
 from udever.serve import wire
 from udever.serve.auth import Keys
+from udever.serve.bounds import check_values
 from udever.serve.endpoints import Endpoint
 from udever.serve.errors import JSON, ApiError, overloaded
 from udever.serve.service import Service
@@ -107,6 +108,7 @@ class Door:
 
     async def _parsed(self, endpoint: Endpoint, body: bytes) -> bytes:
         if len(body) > _DRAINED >> 10:  # larger than 64 KiB: parsing would hold up the event loop
+            await self._service.compute(check_values, body)
             parsed = await self._service.compute(wire.parse, endpoint.request, body)
         else:
             parsed = wire.parse(endpoint.request, body)

@@ -46,7 +46,7 @@ class MapPoints:
 class IndexPort:
     """An index as the server uses it. `dimensions` is the width of its vectors, None for the model's.
 
-    `points(limit)` and `texts(ids)`, where given, feed the map; both block and are called in a thread, and
+    `notes` says of a search what its hits do not: filters that nothing passes. `points(limit)` and `texts(ids)`, where given, feed the map; both block and are called in a thread, and
     `points` should keep what it computed. An id that is not there is absent from the answer of `texts`.
     """
 
@@ -56,6 +56,7 @@ class IndexPort:
     dimensions: int | None = None
     points: Callable[[int], MapPoints] | None = None
     texts: Callable[[Sequence[str]], Mapping[str, Hit]] | None = None
+    notes: Callable[[str, Mode, Filters], list[str]] = lambda query, mode, filters: []
 
 
 @dataclass(frozen=True)
