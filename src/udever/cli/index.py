@@ -67,7 +67,7 @@ def index(
     given = paths or [Path()]
     place = place_for(given, output)
     store = open_store(place)
-    if output is None and model is None:
+    if output is None:
         check_found(store, given)
     settings = Settings(model, tuple(exclude) if exclude is not None else None, language)
 

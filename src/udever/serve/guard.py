@@ -1,6 +1,7 @@
 """Who may speak to the server at all: a page of another site may not, whatever name it gives this machine."""
 
 import ipaddress
+import re
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,6 +14,8 @@ from udever.serve.errors import JSON, ApiError
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 """Names of this machine that no page of another site can take for itself."""
+
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+)(?::\d*)?")
 
 
 def allowed_hosts(host: str, more: Iterable[str] = ()) -> frozenset[str]:
@@ -38,10 +41,9 @@ def _checked(name: str) -> str:
 
 
 def name_of(authority: str) -> str:
-    """The host of `host:port`, in lower case; brackets stay around an IPv6 address."""
-    if authority.startswith("["):
-        return authority.partition("]")[0].lower() + "]"
-    return authority.partition(":")[0].lower()
+    """The host of `host:port`, in lower case, brackets around an IPv6 address; empty for anything else."""
+    match = _AUTHORITY.fullmatch(authority)
+    return match[1].lower() if match else ""
 
 
 class Guard:
