@@ -29,7 +29,9 @@ def seedling():
     return Embedder.load("seedling", device="cpu")
 
 
-WORDS = st.sampled_from(["copy ", "copyTree", "🤷‍♂️", "किताब", " ", "\n\n", "aaaaaaaa", "[EOQ]", "图书馆", "x.y(z);", "\u200b", "0"])
+WORDS = st.sampled_from(
+    ["copy ", "copyTree", "🤷‍♂️", "किताब", " ", "\n\n", "aaaaaaaa", "[EOQ]", "图书馆", "x.y(z);", "\u200b", "0"]
+)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
@@ -74,7 +76,13 @@ def test_values_are_counted_outside_of_texts():
     check_values(b'{"input": ["' + b"[,]{," * 3_000_000 + b'"]}')
     check_values(b'{"input": ["' + b'\\",[' * 3_000_000 + b'"]}')
     check_values(b'{"input": [' + b"1," * (MAX_VALUES - 10) + b"1]}")
-    for bomb in (b"[]," * MAX_CONTAINERS, b"{}," * MAX_CONTAINERS, b"1," * MAX_VALUES, b'"",' * MAX_VALUES, b"[" * 20_000):
+    for bomb in (
+        b"[]," * MAX_CONTAINERS,
+        b"{}," * MAX_CONTAINERS,
+        b"1," * MAX_VALUES,
+        b'"",' * MAX_VALUES,
+        b"[" * 20_000,
+    ):
         with pytest.raises(ApiError) as refused:
             check_values(b'{"input": [' + bomb + b"1]}")
         assert refused.value.status == 400
@@ -103,7 +111,10 @@ def small(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "2"}
     with subprocess.Popen(
         ["bash", "-c", f"ulimit -v 4000000; ulimit -n 128; {command}"],
-        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
     ) as process:
         address = re.search(r"http://[\d.]+:\d+", process.stdout.readline())
         assert address

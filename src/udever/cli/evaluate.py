@@ -56,7 +56,9 @@ def evaluate(
     )
     sources = Sources(suite=suite, data=tuple(data or ()), mteb=tuple(mteb or ()), tasks=tasks, overrides=overrides)
     jobs = plan(sources, output)
-    candidates = [candidate(model, options, _served(endpoint, model, key_variable, batch_texts, insecure)) for model in models]
+    candidates = [
+        candidate(model, options, _served(endpoint, model, key_variable, batch_texts, insecure)) for model in models
+    ]
     _quiet_mteb()
     outcomes = run(candidates, jobs, output, show_progress=True)
     show(outcomes, console())
@@ -64,7 +66,9 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _served(url: str | None, model: str, key_variable: str, batch_texts: int, insecure: bool) -> "EndpointOptions | None":
+def _served(
+    url: str | None, model: str, key_variable: str, batch_texts: int, insecure: bool
+) -> "EndpointOptions | None":
     from udever.evaluate.endpoint import EndpointOptions
 
     return EndpointOptions(url, model, key_variable, batch_texts=batch_texts, insecure=insecure) if url else None

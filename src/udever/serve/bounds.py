@@ -52,9 +52,7 @@ def _outside_of_texts(body: bytes) -> tuple[int, int]:
     return num_commas, num_containers
 
 
-def encode_beginnings(
-    encode: Callable[[Sequence[str]], Tokenized], texts: Sequence[str], max_length: int
-) -> Tokenized:
+def encode_beginnings(encode: Callable[[Sequence[str]], Tokenized], texts: Sequence[str], max_length: int) -> Tokenized:
     """`encode(texts)`, but of a text that is far longer than `max_length` tokens no more than its beginning is read.
 
     As many characters are read as give the tokens that are kept, at most 64 for each; what lies behind counts as cut,

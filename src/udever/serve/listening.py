@@ -300,9 +300,7 @@ def _no_http() -> ApiError:
 
 
 def _head_too_large(limits: Limits) -> ApiError:
-    return ApiError(
-        431, f"the headers are larger than {limits.head_bytes} bytes; send fewer", code="headers_too_large"
-    )
+    return ApiError(431, f"the headers are larger than {limits.head_bytes} bytes; send fewer", code="headers_too_large")
 
 
 def _head_too_slow(limits: Limits) -> ApiError:

@@ -56,7 +56,9 @@ def serve(
         raise ModelError("the server could not start; the log above says why")
 
 
-def make_server(service: Service, *, keys: Keys | None = None, hosts: frozenset[str] = LOCAL, **options: Any) -> "Server":
+def make_server(
+    service: Service, *, keys: Keys | None = None, hosts: frozenset[str] = LOCAL, **options: Any
+) -> "Server":
     """The server, to be run over sockets that are bound already; `options` are those of `create_app`."""
     import uvicorn
 
