@@ -3,7 +3,7 @@
     python bench/hostile.py --requests 100000
 
 A request in ten comes from the OpenAPI document (schemathesis), most are real ones with something changed, some are no
-HTTP, are cut off, or dawdle on connections of their own. Fails on an answer of 500 and above other than 503, on a process
+HTTP, are cut off, or dawdle on connections of their own. Fails on an answer of 500 and above but 503, on a process
 that ended, on memory that grew by more than 5 % over the last nine tenths, on a health check of a second or more.
 """
 

@@ -21,8 +21,9 @@ _MAX_WAIT_S = 60.0
 class EndpointOptions:
     """`url` up to and without /embeddings; the key is read from the environment variable `key_variable`.
 
-    The key goes over https or to this machine alone, unless `insecure`. `batch_texts` and `batch_chars` bound one request. Refusals and silence are tried again `tries - 1` times, after
-    `wait_s`, twice that, and so on, or after what Retry-After says.
+    The key goes over https or to this machine alone, unless `insecure`. `batch_texts` and `batch_chars` bound
+    one request. Refusals and silence are tried again `tries - 1` times, after `wait_s`, twice that, and so on, or
+    after what Retry-After says.
     """
 
     url: str

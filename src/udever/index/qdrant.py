@@ -8,7 +8,6 @@ stop in the middle harmless is that the records of its files say so before (`sto
 import os
 import warnings
 from collections import Counter
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields

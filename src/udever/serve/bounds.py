@@ -29,7 +29,8 @@ def check_values(body: bytes) -> None:
     if not _few(*_outside_of_texts(body)):
         raise ApiError(
             400,
-            f"the body is no JSON that is read here: it holds more than {MAX_VALUES} values or {MAX_CONTAINERS} arrays and objects; send several",
+            f"the body is no JSON that is read here: it holds more than {MAX_VALUES} values "
+            f"or {MAX_CONTAINERS} arrays and objects; send several",
             code="too_many_values",
         )
 

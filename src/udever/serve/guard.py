@@ -73,10 +73,10 @@ class Guard:
         assert self._hosts is not None
         given = headers.getlist("host")
         if len(given) != 1 or name_of(given[0].strip()) not in self._hosts:
-            shown = ", ".join(given)[:100]
+            shown, own = ", ".join(given)[:100], ", ".join(sorted(self._hosts))
             return ApiError(
                 421,
-                f"the host is {shown!r}, and without keys this server answers only to {', '.join(sorted(self._hosts))}; "
+                f"the host is {shown!r}, and without keys this server answers only to {own}; "
                 "start it with --allowed-host NAME, or with --keys",
                 code="host_not_allowed",
             )

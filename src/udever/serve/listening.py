@@ -79,10 +79,9 @@ class Connection(HttpToolsProtocol):
             return
         if not self._began:
             self._raw_bytes += len(data)
-        framing = self._raw_bytes - self._body_bytes
-        if self._head_since_s is not None and self._raw_bytes > self._limits.head_bytes:
-            self._refuse(_head_too_large(self._limits))
-        elif self._in_message and framing > self._limits.head_bytes + _CHUNK_OVERHEAD * self._body_bytes:
+        # Of a body chunk sizes and trailers count, by which it may be larger than what it brings.
+        allowed = self._limits.head_bytes + (1 + _CHUNK_OVERHEAD) * self._body_bytes
+        if (self._in_message or self._head_since_s is not None) and self._raw_bytes > allowed:
             self._refuse(_head_too_large(self._limits))
 
     def on_message_begin(self) -> None:
@@ -142,24 +141,25 @@ class Connection(HttpToolsProtocol):
         if self._closing_at_s is not None:
             if now_s > self._closing_at_s:
                 self.transport.abort()
-        elif self._stalled is not None and now_s - self._stalled[0] > self._limits.head_timeout_s:
+        elif self._stalled is not None and self._waited(now_s, self._stalled[0]):
             left = self.transport.get_write_buffer_size()
             read = self._stalled[1] - left
             if read < self._limits.rate_bytes_s * (now_s - self._stalled[0]):
                 self._refused("answer not read")
                 self.transport.abort()
             self._stalled = (now_s, left)
-        elif self.waits and self._head_since_s is not None:
-            if now_s - self._head_since_s > self._limits.head_timeout_s:
-                if self._silent:
-                    self._refused("silent")
-                    self.transport.close()
-                else:
-                    self._refuse(_head_too_slow(self._limits))
-        elif self._in_message and self.cycle.response_complete:
-            if now_s - self.waiting_since_s > self._limits.head_timeout_s:
-                self._refused("refused body")
-                self.transport.abort()
+        elif self.waits and self._head_since_s is not None and self._waited(now_s, self._head_since_s):
+            if self._silent:
+                self._refused("silent")
+                self.transport.close()
+            else:
+                self._refuse(_head_too_slow(self._limits))
+        elif self._in_message and self.cycle.response_complete and self._waited(now_s, self.waiting_since_s):
+            self._refused("refused body")
+            self.transport.abort()
+
+    def _waited(self, now_s: float, since_s: float) -> bool:
+        return now_s - since_s > self._limits.head_timeout_s
 
     def _refuse(self, error: ApiError) -> None:
         """Answer with `error`, read no more, and close once the client has had time to see it."""

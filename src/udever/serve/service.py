@@ -19,8 +19,8 @@ from udever.model.contract import RoleName
 from udever.model.decoders import PaddedModel
 from udever.model.packing import fillers
 from udever.model.tokens import Explained, Tokenized
-from udever.serve.bounds import encode_beginnings
 from udever.serve.batcher import BadInputError, Batcher, BatchReport, BrokenError, OverloadedError
+from udever.serve.bounds import encode_beginnings
 from udever.serve.errors import ApiError, overloaded, unprocessable
 from udever.serve.lanes import SHORT_TOKENS, Planner
 from udever.serve.metrics import Metrics
@@ -189,7 +189,7 @@ class Service:
         return None if instruction is None else self.embedder.instructed(instruction)
 
     async def _tokenize(self, part: Part, before: int = 0) -> Tokenized:
-        """The part's tokens. Raises ApiError as soon as they, with `before` others, are too many, or one is too long."""
+        """Its tokens. Raises ApiError as soon as they, with `before` others, are too many, or a text too long."""
         prompt = self._prompt(part.instruction)
         pool = self._quick if sum(map(len, part.inputs)) <= _QUICK_CHARACTERS else self._slow
         if not isinstance(part.inputs[0], str):
