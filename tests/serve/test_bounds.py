@@ -1,5 +1,6 @@
 """Requests of the largest size: refused or cut before they are tokenised, in bounded memory."""
 
+import importlib.util
 import os
 import re
 import signal
@@ -101,9 +102,10 @@ def test_what_is_listed_and_asked_is_bounded(client):
     assert refused["code"] == "context_length_exceeded" and "at least" in refused["message"]
 
 
-@pytest.fixture
-def small(tmp_path):
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
     """The seedling's server with 4 GB of address space and 128 files: (address, process)."""
+    tmp_path = tmp_path_factory.mktemp("small")
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "a.py").write_text("def add(a, b):\n    return a + b\n")
     command = "udever index src -m seedling -o index >/dev/null && exec udever serve seedling --index index --port 0"
@@ -177,3 +179,16 @@ def test_the_largest_requests_stay_within_what_is_promised(small):
     watcher.join()
     assert peak_bytes(process) - before < 300_000_000
     assert slowest[0] < 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits and /proc are Linux's")
+def test_hostile_requests_in_little_room(small):
+    """A short run of bench/hostile.py; 100,000 requests are that script's own business."""
+    place = Path(__file__).parents[2] / "bench" / "hostile.py"
+    spec = importlib.util.spec_from_file_location("hostile", place)
+    hostile = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hostile)
+    address, process = small
+    found = hostile.attack(address, process.pid, 300, document=False)
+    assert found["server_errors"] == found["health_failed"] == 0, found
+    assert {200, 400, 422, 431} <= set(found["statuses"]), found

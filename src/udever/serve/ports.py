@@ -46,8 +46,9 @@ class MapPoints:
 class IndexPort:
     """An index as the server uses it. `dimensions` is the width of its vectors, None for the model's.
 
-    `notes` says of a search what its hits do not: filters that nothing passes. `points(limit)` and
-    `texts(ids)`, where given, feed the map. All block and are called in a thread, and `points` should keep what it computed. An id that is not there is absent from the answer of `texts`.
+    `notes` says of a search what its hits do not, such as filters that nothing passes. `points(limit)` and
+    `texts(ids)`, where given, feed the map. All of them block and are called in a thread, and `points` should keep
+    what it computed. An id that is not there is absent from the answer of `texts`.
     """
 
     search: SearchFunction
