@@ -63,7 +63,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse; refuse what is no HTTP, a head that is too large, a body that is nearly all framing."""
-        if self._closing_at_s is not None:
+        if self._closing_at_s is not None or self.parser is None:
             return
         self._unset_keepalive_if_required()
         self._silent = self._began = False
