@@ -166,3 +166,27 @@ def test_a_lone_surrogate_names_its_batch(serve):
     endpoint, _, _ = serve(answer)
     with pytest.raises(TextError, match="surrogate"):
         ask(endpoint, ["a", "\ud800"])
+
+
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [
+        ("https://host.example/v1", True),
+        ("http://localhost:1/v1", True),
+        ("http://127.0.0.1:1/v1", True),
+        ("http://[::1]:1/v1", True),
+        ("http://host.example/v1", False),
+        ("http://127.0.0.1.host.example/v1", False),
+    ],
+)
+def test_a_key_goes_nowhere_in_clear(url, sent, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    if sent:
+        Endpoint(EndpointOptions(url, "m"))
+    else:
+        with pytest.raises(ModelError, match="--insecure") as refused:
+            Endpoint(EndpointOptions(url, "m"))
+        assert KEY not in str(refused.value)
+    Endpoint(EndpointOptions(url, "m", insecure=True))
+    monkeypatch.delenv("OPENAI_API_KEY")
+    Endpoint(EndpointOptions(url, "m"))

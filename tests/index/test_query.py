@@ -1,6 +1,6 @@
 import pytest
 
-from udever.errors import ContractError, DataError
+from udever.errors import ContractError, DataError, RecipeError
 from udever.index.query import MAX_READ_LINES, Filters, Index, full_language, fuse, where_of
 from udever.index.store import file_id
 
@@ -17,7 +17,7 @@ TREE = {
 @pytest.fixture
 def found(store, tmp_path, put, embedder, index):
     index.update(store, [put(tmp_path / "tree", TREE)], embedder)
-    return Index(store)
+    return Index(store, tmp_path / "tree")
 
 
 def sources(hits):
@@ -160,3 +160,40 @@ def test_a_reader_sees_what_another_process_rebuilt(lance, tmp_path, put, embedd
 def test_there_is_no_index(store):
     with pytest.raises(DataError, match="holds no index"):
         Index(store)
+
+
+def test_filters_that_nothing_passes_are_told(found):
+    def notes(**filters):
+        return found.notes("send", "both", Filters(**filters))
+
+    assert notes() == notes(languages=["python"], paths=["src/**"]) == []
+    (said,) = notes(languages=["python", "ts"])
+    assert said.startswith("no file has the language ts-Code; there are python-Code, ") and "go-Code" in said
+    assert notes(paths=["tree/**"]) == ["no path matches 'tree/**'; paths begin with docs/, it's/, src/"]
+
+
+def test_patterns_cost_what_they_are_long(found):
+    import time
+
+    start_s = time.monotonic()
+    assert found.search(None, "send", mode="words", filters=Filters(paths=["?*" * 40 + "Z", "*a" * 200 + "b"])) == []
+    assert time.monotonic() - start_s < 2
+    with pytest.raises(DataError, match="at most 64"):
+        found.search(None, "send", mode="words", filters=Filters(paths=["a"] * 65))
+    with pytest.raises(RecipeError, match="characters"):
+        found.search(None, "send", mode="words", filters=Filters(paths=["a" * 5000]))
+
+
+def test_patterns_have_a_time_limit(found, monkeypatch):
+    monkeypatch.setattr("udever.index.query._PATTERNS_S", -1)
+    with pytest.raises(DataError, match="fewer, simpler ones"):
+        found.search(None, "send", mode="words", filters=Filters(paths=["*"]))
+
+
+def test_questions_are_bounded(found):
+    with pytest.raises(DataError, match="8,192"):
+        found.search(None, "a" * 8193, mode="words")
+    many = "send " + " ".join(f"w{n}" for n in range(1000))
+    assert found.search(None, many, mode="words")
+    assert found.notes(many, "words", Filters())[0].endswith("words of the query were not looked up")
+    assert found.notes(many, "meaning", Filters()) == []

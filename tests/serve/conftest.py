@@ -1,5 +1,6 @@
 """A real server in a thread, over a tiny model, with an index and a classifier that are plain functions."""
 
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -9,13 +10,12 @@ from types import SimpleNamespace
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 
 from udever.errors import DataError
 from udever.index import Hit
 from udever.serve import Classifier, IndexPort, MapPoints
-from udever.serve.app import create_app
 from udever.serve.auth import Keys
+from udever.serve.run import make_server
 from udever.serve.service import Service
 from udever.serve.settings import limits
 
@@ -70,16 +70,17 @@ CLASSIFIER = Classifier(
 @contextmanager
 def listening(service, keys=None, **options):
     """`service` behind a socket of this machine; yields its address. All it took is answered at the end."""
-    app = create_app(service, keys=keys, **options)
-    config = uvicorn.Config(app, port=0, log_level="error", ws="none", timeout_graceful_shutdown=20)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
+    server = make_server(service, keys=keys, **options)
+    server.config.timeout_graceful_shutdown = 20
+    socket_ = socket.create_server(("127.0.0.1", 0))
+    port = socket_.getsockname()[1]
+    thread = threading.Thread(target=server.run, args=([socket_],), daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive(), "the server did not start"
         time.sleep(0.01)
     try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join(30)

@@ -104,3 +104,14 @@ def test_limits_refuse_nonsense():
         limits(truncate="start")
     with pytest.raises(DataError, match="timeout_s"):
         limits(timeout_s=float("nan"))
+
+
+def test_a_file_that_others_can_read_is_warned_of(tmp_path):
+    path = tmp_path / "keys"
+    path.write_text("good-enough-1\n")
+    path.chmod(0o644)
+    with pytest.warns(UserWarning, match="chmod go-r") as told:
+        assert len(read_keys(path)) == 1
+    assert "good-enough" not in str(told[0].message)
+    path.chmod(0o600)
+    assert len(read_keys(path)) == 1  # warnings are errors here

@@ -94,9 +94,8 @@ def test_a_client_that_leaves_is_not_worked_for(serve):
     with serve(prepare=gate) as (address, service), httpx.Client(base_url=address, timeout=60) as client:
         host, port = address.removeprefix("http://").split(":")
         body = orjson.dumps({"input": ["some text"] * 500})
-        head = (
-            f"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-        )
+        head = "POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        head += f"Content-Length: {len(body)}"
         holder = threading.Thread(target=lambda: client.post("/v1/embeddings", json={"input": "first"}))
         holder.start()
         wait_for(lambda: service.batcher.num_jobs == 1)

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from udever.errors import OutputError, UdeverError
+from udever.terminal import printable
 
 app = typer.Typer(
     name="udever",
@@ -66,7 +67,19 @@ def console() -> Any:
     """Where results are printed: one line stays one line when piped."""
     from rich.console import Console
 
-    return Console(soft_wrap=not sys.stdout.isatty())
+    class Escaping(Console):
+        """Shows names and contents of files as text, whatever is in them."""
+
+        def print(self, *objects: Any, **options: Any) -> None:
+            """As rich's; plain text is made printable."""
+            super().print(*(printable(one) if isinstance(one, str) else one for one in objects), **options)
+
+    return Escaping(soft_wrap=not sys.stdout.isatty())
+
+
+def complain(message: str) -> None:
+    """A line on standard error."""
+    typer.echo(printable(message, one_line=True), err=True)
 
 
 def quiet_transformers() -> None:
@@ -78,7 +91,7 @@ def quiet_transformers() -> None:
 
 
 def _show_warning(message: Warning | str, *_: Any) -> None:
-    print(f"udever: warning: {message}", file=sys.stderr)  # noqa: T201 # a command line speaks here
+    print(f"udever: warning: {printable(str(message))}", file=sys.stderr)  # noqa: T201 # a command line speaks here
 
 
 def main() -> None:
@@ -97,5 +110,5 @@ def main() -> None:
 
 
 def _fail(error: UdeverError) -> None:
-    typer.echo(f"udever: error: {error}", err=True)
+    complain(f"udever: error: {error}")
     sys.exit(2)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from udever.cli.app import Device, Dtype, Model, RoleOption, Seed, app, console, quiet_transformers
+from udever.cli.app import Device, Dtype, Model, RoleOption, Seed, app, complain, console, quiet_transformers
 
 if TYPE_CHECKING:
     from udever.corpus import EmbedStep, Summary
@@ -69,10 +69,10 @@ def report(output: Path, summary: "Summary", what: str) -> None:
     for reason, count in sorted(summary.skipped.items()):
         out.print(f"  left out {count:,}  {reason}", highlight=False, markup=False)
     if summary.num_failed:
-        typer.echo(f"{summary.num_failed:,} rows failed: {output / '_failed.parquet'} says which and why", err=True)
+        complain(f"{summary.num_failed:,} rows failed: {output / '_failed.parquet'} says which and why")
     if summary.duplicate_ids:
         shown = ", ".join(map(repr, summary.examples))
-        typer.echo(f"{summary.duplicate_ids:,} ids have several rows, such as {shown}", err=True)
+        complain(f"{summary.duplicate_ids:,} ids have several rows, such as {shown}")
     if not summary.whole:
         raise typer.Exit(1)
 
@@ -184,10 +184,10 @@ def _audit_index(place: str, sample: int, model: str | None, seed: int, device: 
 
 def _tell(place: str, findings: list[str], more: int, counts: str) -> None:
     for finding in findings:
-        typer.echo(f"{place}: {finding}", err=True)
+        complain(f"{place}: {finding}")
     if more:
-        typer.echo(f"{place}: and {more} more findings", err=True)
+        complain(f"{place}: and {more} more findings")
     if findings:
-        typer.echo(f"{place}: not whole: {counts}", err=True)
+        complain(f"{place}: not whole: {counts}")
         raise typer.Exit(1)
     console().print(f"{place}: whole: {counts}", highlight=False, markup=False)

@@ -28,6 +28,7 @@ def evaluate(
     tasks: Annotated[str | None, typer.Option(help="Only these, by name, with commas between.")] = None,
     overrides: Annotated[Path | None, typer.Option(help="JSON: {task folder: {key of task.json: value}}.")] = None,
     endpoint: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible server; MODEL is its name.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Send its key over plain http too.")] = False,
     key_variable: Annotated[str, typer.Option(help="Environment variable with the server's key.")] = "OPENAI_API_KEY",
     batch_texts: Annotated[int, typer.Option(min=1, help="Most texts in one request to the server.")] = 128,
     prompts: Annotated[Path | None, typer.Option(help="JSON: {task, type or role: prompt}.")] = None,
@@ -57,7 +58,9 @@ def evaluate(
     )
     sources = Sources(suite=suite, data=tuple(data or ()), mteb=tuple(mteb or ()), tasks=tasks, overrides=overrides)
     jobs = plan(sources, output)
-    candidates = [candidate(model, options, _served(endpoint, model, key_variable, batch_texts)) for model in models]
+    candidates = [
+        candidate(model, options, _served(endpoint, model, key_variable, batch_texts, insecure)) for model in models
+    ]
     _quiet_mteb()
     outcomes = run(candidates, jobs, output, show_progress=True)
     show(outcomes, console())
@@ -65,10 +68,12 @@ def evaluate(
         raise typer.Exit(1)
 
 
-def _served(url: str | None, model: str, key_variable: str, batch_texts: int) -> "EndpointOptions | None":
+def _served(
+    url: str | None, model: str, key_variable: str, batch_texts: int, insecure: bool
+) -> "EndpointOptions | None":
     from udever.evaluate.endpoint import EndpointOptions
 
-    return EndpointOptions(url, model, key_variable, batch_texts=batch_texts) if url else None
+    return EndpointOptions(url, model, key_variable, batch_texts=batch_texts, insecure=insecure) if url else None
 
 
 def _quiet_mteb() -> None:

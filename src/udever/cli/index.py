@@ -1,13 +1,13 @@
 """`udever index`, `search`, `index-tune` and `mcp`: a folder, searched."""
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from udever.cli.app import Device, Dtype, app, console, quiet_transformers
+from udever.cli.app import Device, Dtype, app, complain, console, quiet_transformers
+from udever.terminal import printable
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
@@ -39,6 +39,11 @@ def _load(name: str, dtype: str, device: str) -> "Embedder":
 
     quiet_transformers()
     return Embedder.load(name, dtype=dtype, device=device)
+
+
+def _load_for(index: "Index", model: str | None, dtype: str, device: str) -> "Embedder":
+    """The model named, else the index's own; in the precision asked for, else that of the index's vectors."""
+    return _load(model or index.own_model(), dtype if dtype != "auto" else index.manifest.precision, device)
 
 
 def _precision(place: str, dtype: str) -> str:
@@ -76,18 +81,22 @@ def index(
 ) -> None:
     """Index folders for search; run again, it embeds only what changed."""
     from udever.index.places import open_store, place_for
+    from udever.index.trust import check_found, own_model
     from udever.index.update import Settings, update_index
 
     given = paths or [Path()]
     place = place_for(given, output)
+    store = open_store(place)
+    if output is None:
+        check_found(store, given)
     settings = Settings(model, tuple(exclude) if exclude is not None else None, language)
 
     precision = dtype if rebuild else _precision(place, dtype)
 
     def load(name: str) -> "Embedder":
-        return _load(name, precision, device)
+        return _load(name if model is not None else own_model(name, place), precision, device)
 
-    done = update_index(open_store(place), given, load, settings, rebuild=rebuild, show_progress=True)
+    done = update_index(store, given, load, settings, rebuild=rebuild, show_progress=True)
     out = console()
     out.print(
         f"{place}: {done.num_chunks:,} chunks of {done.num_files:,} files; {done.num_changed:,} files changed, "
@@ -130,14 +139,16 @@ def search(
         if filters != Filters() or mode is SearchMode.words:
             raise RecipeError(f"{place} is an embeddings file, searched by meaning alone; drop --mode and filters")
         hits = search_files(_load(model, dtype, device), place, query, top_k, instruction=instruction)
+        notes: list[str] = []
     else:
         found = Index.open(place)
-        embedder = (
-            None
-            if mode is SearchMode.words
-            else _load(model or found.manifest.model, dtype if dtype != "auto" else found.manifest.precision, device)
-        )
+        embedder = None if mode is SearchMode.words else _load_for(found, model, dtype, device)
         hits = found.search(embedder, query, top_k, mode=str(mode), filters=filters, instruction=instruction)  # pyright: ignore[reportArgumentType]
+        notes = found.notes(query, str(mode), filters)  # pyright: ignore[reportArgumentType]
+    for note in notes:
+        complain(note)
+    if not hits:
+        complain("no hits")
     _show(hits, query, lines, as_json=json)
 
 
@@ -149,15 +160,13 @@ def _show(hits: list["Hit"], query: str, num_lines: int, *, as_json: bool) -> No
         from dataclasses import asdict
 
         for hit in hits:
-            typer.echo(json.dumps(asdict(hit), ensure_ascii=False))
+            typer.echo(printable(json.dumps(asdict(hit), ensure_ascii=False)))
         return
     out = console()
 
     def say(line: str, style: str | None = None) -> None:
         out.print(line, style=style, highlight=False, markup=False)
 
-    if not hits:
-        typer.echo("no hits", err=True)
     for hit in hits:
         joint = " > " if hit.kind == "section" else "."
         what = f"{hit.kind or ''} {joint.join(filter(None, (hit.parent, hit.name)))}"
@@ -187,7 +196,7 @@ def index_tune(
     found = Index.open(place)
     embeddings: Any = None
     if queries is not None:
-        embedder = _load(model or found.manifest.model, dtype if dtype != "auto" else found.manifest.precision, device)
+        embedder = _load_for(found, model, dtype, device)
         found.check(embedder)
         embeddings = embedder.encode_query(read_queries(queries), dimensions=found.manifest.dimensions)
     out = console()
@@ -213,6 +222,9 @@ def index_tune(
 def mcp(
     place: Place = None,
     model: ModelOption = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Folder the index's paths start from, where that is not the one it lies in.")
+    ] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
@@ -220,10 +232,7 @@ def mcp(
     from udever.index.mcp import make_server
     from udever.index.query import Index
 
-    found = Index.open(place)
-    server = make_server(
-        found,
-        lambda: _load(model or found.manifest.model, dtype if dtype != "auto" else found.manifest.precision, device),
-    )
-    print(f"udever: serving {found.store.uri}", file=sys.stderr)  # noqa: T201 # standard output is the protocol's
+    found = Index.open(place, base=base)
+    server = make_server(found, lambda: _load_for(found, model, dtype, device))
+    complain(f"udever: serving {found.store.uri}")  # standard output is the protocol's
     server.run("stdio")

@@ -1,6 +1,7 @@
 """Where rooms that never import one another meet: an index and a classifier as the server takes them."""
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_CHUNK_ID = re.compile("[0-9a-f]{32}")
 _KEPT_S = 60.0
 """How old a map may be before it is drawn again."""
 
@@ -48,6 +50,7 @@ def index_port(embedder: "Embedder", place: str, before: str | None = None) -> "
         dimensions=index.manifest.dimensions,
         points=_Map(partial(of_index, index), before).points,
         texts=lambda ids: _texts(index, ids),
+        notes=index.notes,
     )
 
 
@@ -56,7 +59,7 @@ def _texts(index: "Index", ids: Sequence[str]) -> "Mapping[str, Hit]":
 
     return {
         found.id: Hit(score=0.0, id=found.id, source=found.path, **asdict(found.chunk))
-        for found in index.store.take(ids)
+        for found in index.store.take([name for name in ids if _CHUNK_ID.fullmatch(name)])
     }
 
 

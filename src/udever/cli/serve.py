@@ -20,6 +20,9 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
     keys: Annotated[Path | None, typer.Option(help="File of Bearer keys, one a line; else UDEVER_KEYS.")] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="Without keys: another name this server may be reached by.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The model's name for clients; the folder's if left out.")] = None,
     alias: Annotated[list[str] | None, typer.Option(help="Another name that clients may use.")] = None,
     truncate: Annotated[str, typer.Option(help="Too long a text by default: error, or end (cut).")] = "error",
@@ -64,4 +67,11 @@ def serve(
         classifier=classifier_port(embedder, classifier, harmless or ()) if classifier else None,
         threads=threads,
     )
-    run(service, host=host, port=port, keys=known, say=lambda line: out.print(line, highlight=False, markup=False))
+    run(
+        service,
+        host=host,
+        port=port,
+        keys=known,
+        hosts=allowed_host or (),
+        say=lambda line: out.print(line, highlight=False, markup=False),
+    )

@@ -1,5 +1,6 @@
 """Embeddings over HTTP from anything that speaks OpenAI's protocol: batches, retries with back-off, tokens counted."""
 
+import ipaddress
 import os
 import random
 import time
@@ -20,8 +21,9 @@ _MAX_WAIT_S = 60.0
 class EndpointOptions:
     """`url` up to and without /embeddings; the key is read from the environment variable `key_variable`.
 
-    `batch_texts` and `batch_chars` bound one request. Refusals and silence are tried again `tries - 1` times, after
-    `wait_s`, twice that, and so on, or after what Retry-After says.
+    The key goes over https or to this machine alone, unless `insecure`. `batch_texts` and `batch_chars` bound
+    one request. Refusals and silence are tried again `tries - 1` times, after `wait_s`, twice that, and so on, or
+    after what Retry-After says.
     """
 
     url: str
@@ -33,6 +35,7 @@ class EndpointOptions:
     timeout_s: float = 60.0
     tries: int = 6
     wait_s: float = 1.0
+    insecure: bool = False
 
 
 class Endpoint:
@@ -58,9 +61,14 @@ class Endpoint:
         self._random = random.Random(0)
         try:
             self._client = httpx.Client(headers=headers, timeout=options.timeout_s, transport=transport)
-            httpx.URL(self._url)
+            url = httpx.URL(self._url)
         except httpx.InvalidURL as error:
             raise ModelError(f"{options.url} is not a URL ({error}); expected one such as https://host/v1") from error
+        if key and not options.insecure and url.scheme != "https" and not _is_loopback(url.host):
+            raise ModelError(
+                f"{options.url} is not https, and the key in ${options.key_variable} would be sent for all to read; "
+                "give an https URL, unset the key, or say --insecure"
+            )
 
     def __call__(self, texts: Sequence[str], role: Role, prompt: str | None) -> Floats:
         """[texts, dimensions]; a prompt is written in front of every text."""
@@ -147,6 +155,13 @@ class Endpoint:
     def _back_off(self, attempt: int) -> float:
         """Doubling, with a little chance so that many clients do not come back together."""
         return min(_MAX_WAIT_S, self.options.wait_s * 2 ** (attempt - 1) * (1 + 0.1 * self._random.random()))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _retry_after(response: Any) -> float | None:

@@ -5,6 +5,7 @@ sees all of it or nothing. The runtime of LanceDB does not survive a fork.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, fields
@@ -310,6 +311,11 @@ class LanceStore:
     def count(self, where: Where | None = None) -> int:
         """How many chunks pass."""
         return self._table("chunks").count_rows(_condition(where or Where()) or None)
+
+    def languages(self) -> dict[str, int]:
+        """How many chunks there are of each language."""
+        table = self._arrow(self._table("chunks").search().select(["language"]).limit(None))
+        return dict(Counter(filter(None, table["language"].to_pylist())))
 
     def embeddings(self) -> tuple[list[str], NDArray[np.float32]]:
         """Ids and embeddings of all chunks."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from udever.errors import ModelError, UdeverError
+from udever.errors import DataError, ModelError, UdeverError
 from udever.index.hits import Hit
 from udever.index.query import Filters, Index, Lines, Mode, Status
 
@@ -68,7 +68,10 @@ def make_server(index: Index, load: Callable[[], "Embedder"]) -> Any:
         """
         filters = Filters(tuple(languages or ()), tuple(paths or ()), tuple(kinds or ()))
         model = None if mode == "words" else embedder()
-        return index.search(model, query, min(top_k, _MAX_HITS), mode=mode, filters=filters)
+        hits = index.search(model, query, min(top_k, _MAX_HITS), mode=mode, filters=filters)
+        if not hits and (notes := index.notes(query, mode, filters)):
+            raise DataError(f"no hits: {'; '.join(notes)}")
+        return hits
 
     @server.tool()
     @_told

@@ -295,6 +295,10 @@ class QdrantStore:
         with self._asking():
             return self._client.count(self._chunks, count_filter=self._filter(where or Where()), exact=True).count
 
+    def languages(self) -> dict[str, int]:
+        """How many chunks there are of each language."""
+        return dict(Counter(point["language"] for point in self._scroll(self._chunks) if point.get("language")))
+
     def embeddings(self) -> tuple[list[str], NDArray[np.float32]]:
         """Ids and embeddings of all chunks."""
         points = list(self._scroll(self._chunks, with_vectors=["embedding"]))

@@ -1,7 +1,8 @@
 """Ask an index: by meaning, by words, or by both; within some languages, paths and kinds."""
 
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
@@ -9,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udever.errors import DataError, FileRefused
-from udever.index.cover import base_of, check_embedder
+from udever.globs import check_pattern
+from udever.index.absent import no_language, no_path
+from udever.index.cover import check_embedder
 from udever.index.hits import Hit
 from udever.index.manifest import Manifest, Tuning, parse_manifest
 from udever.index.places import find_index, open_store
 from udever.index.store import FileRecord, Found, Store, Where, digest_of, file_id
+from udever.index.trust import check_owner, own_model, readable_base
 from udever.source.chunks import KINDS
 from udever.source.gitignore import Patterns
 from udever.source.languages import known, mteb_language
@@ -31,8 +35,21 @@ RRF_CONSTANT = 60
 """Reciprocal rank fusion as Cormack, Clarke and Buettcher give it (SIGIR 2009)."""
 
 MAX_READ_LINES = 400
+MAX_QUERY = 8192
+"""Characters of a question."""
+
+MAX_WORDS = 1024
+"""Words of a question that are looked up, in its order."""
+
+MAX_PATTERNS = 64
+"""Path patterns of one search."""
+
+_PATTERNS_S = 5.0
+"""How long matching the paths of an index may take."""
+
 _FUSED_DEPTH = 50
 _FRESH_S = 2.0
+_LANGUAGES_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -103,6 +120,27 @@ def _passes(path: str, patterns: Patterns, *, otherwise: bool) -> bool:
     return otherwise if wanted is None else wanted
 
 
+def _matching(given: Sequence[str], paths: Iterable[str]) -> Iterator[str]:
+    """The paths that the patterns want. Raises DataError for too many patterns, RecipeError for one too long."""
+    if len(given) > MAX_PATTERNS:
+        raise DataError(f"{len(given)} path patterns; at most {MAX_PATTERNS} go into one search")
+    for pattern in given:
+        check_pattern(pattern)
+    patterns = Patterns(given)
+    only_exceptions = all(pattern.startswith("!") for pattern in given)
+    end_s = time.monotonic() + _PATTERNS_S
+    for path in paths:
+        if time.monotonic() > end_s:
+            raise DataError(f"matching the path patterns took longer than {_PATTERNS_S:g} s; give fewer, simpler ones")
+        if _passes(path, patterns, otherwise=only_exceptions):
+            yield path
+
+
+def num_unused_words(query: str) -> int:
+    """How many words of a question are too many to be looked up."""
+    return max(0, len(words(query[:MAX_QUERY])) - MAX_WORDS)
+
+
 def where_of(filters: Filters, files: dict[str, FileRecord]) -> Where:
     """The filter as a store takes it. Raises DataError for a kind that does not exist."""
     unknown = [kind for kind in filters.kinds if kind not in KINDS]
@@ -110,9 +148,7 @@ def where_of(filters: Filters, files: dict[str, FileRecord]) -> Where:
         raise DataError(f"kind is {unknown[0]!r}; expected one of {', '.join(KINDS)}")
     ids = None
     if filters.paths:
-        patterns = Patterns(filters.paths)
-        only_exceptions = all(pattern.startswith("!") for pattern in filters.paths)
-        ids = tuple(file_id(path) for path in files if _passes(path, patterns, otherwise=only_exceptions))
+        ids = tuple(file_id(path) for path in _matching(filters.paths, files))
     return Where(
         languages=tuple(map(full_language, filters.languages)) or None, kinds=tuple(filters.kinds) or None, files=ids
     )
@@ -121,15 +157,24 @@ def where_of(filters: Filters, files: dict[str, FileRecord]) -> Where:
 class Index:
     """An index to be asked. What another process writes to it is seen after two seconds at most."""
 
-    def __init__(self, store: Store):
+    def __init__(self, store: Store, base: Path | None = None):
         self.store = store
+        self._base = base
+        self._languages: tuple[float, dict[str, int]] = (-math.inf, {})
         self._manifest = self._read()
         self._read_at = time.monotonic()
 
     @classmethod
-    def open(cls, place: str | None = None) -> Self:
-        """The index at `place`: a folder, one with an index inside, a URI; None: at or above the current folder."""
-        return cls(open_store(find_index(place)))
+    def open(cls, place: str | None = None, *, base: Path | None = None) -> Self:
+        """The index at `place`: a folder, one with an index inside, a URI; None: at or above the current folder.
+
+        `base` is the folder its paths start from, where that is not the one it lies in and files are to be read.
+        Raises DataError where there is none, or where one that was found belongs to another user.
+        """
+        found = find_index(place)
+        if place is None:
+            check_owner(Path(found))
+        return cls(open_store(found), base)
 
     def _read(self) -> Manifest:
         text = self.store.read_manifest()
@@ -143,6 +188,10 @@ class Index:
         if time.monotonic() - self._read_at > _FRESH_S:
             self._manifest, self._read_at = self._read(), time.monotonic()
         return self._manifest
+
+    def own_model(self) -> str:
+        """The model it was made with, where that is on this machine. Raises ModelError where it would be fetched."""
+        return own_model(self.manifest.model, self.store.uri)
 
     def check(self, embedder: "Embedder") -> None:
         """Raise ContractError unless the index holds vectors of this very model, in its precision."""
@@ -184,9 +233,11 @@ class Index:
             raise DataError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
         if top_k < 1:
             raise DataError(f"top_k is {top_k}; ask for at least one hit")
+        if len(query) > MAX_QUERY:
+            raise DataError(f"the query has {len(query):,} characters; at most {MAX_QUERY:,} are searched, shorten it")
         where = where_of(filters, self.store.files() if filters.paths else {})
         depth = max(_FUSED_DEPTH, 2 * top_k) if mode == "both" else top_k
-        by_words = [] if mode == "meaning" else self.store.matching(words(query), depth, where)
+        by_words = [] if mode == "meaning" else self.store.matching(words(query)[:MAX_WORDS], depth, where)
         if mode == "words":
             return [_hit(found, found.score) for found in by_words]
         assert embedding is not None, "searching by meaning needs the query's embedding"
@@ -197,6 +248,27 @@ class Index:
         all_found = {found.id: found for found in (*by_meaning, *by_words)}
         fused = fuse([[found.id for found in by_meaning], [found.id for found in by_words]])
         return [_hit(all_found[name], score) for name, score in list(fused.items())[:top_k]]
+
+    def notes(self, query: str, mode: Mode, filters: Filters) -> list[str]:
+        """What someone should know who searched so: filters that nothing passes, words that were not looked up."""
+        notes: list[str] = []
+        if filters.languages:
+            languages = self._known_languages()
+            absent = [name for name in map(full_language, filters.languages) if name not in languages]
+            notes += [no_language(name[:100], languages) for name in absent[:3]]
+        if filters.paths:
+            files = self.store.files()
+            if next(_matching(filters.paths, files), None) is None:
+                notes.append(no_path(filters.paths, files))
+        unused = num_unused_words(query) if mode != "meaning" else 0
+        return notes + ([f"the last {unused:,} words of the query were not looked up"] if unused else [])
+
+    def _known_languages(self) -> dict[str, int]:
+        read_at, languages = self._languages
+        if time.monotonic() - read_at > _LANGUAGES_S:
+            languages = self.store.languages()
+            self._languages = (time.monotonic(), languages)
+        return languages
 
     def status(self) -> Status:
         """What the index holds and how it is searched."""
@@ -227,7 +299,7 @@ class Index:
         record = self.store.files().get(path)
         if record is None:
             raise DataError(f"{path} is not in the index; give a path as a hit names it")
-        base = base_of(self.manifest, self.store)
+        base = readable_base(self.manifest, self.store, self._base)
         file = (base / path).resolve()
         if not file.is_relative_to(base):  # it has become a symbolic link that leads elsewhere
             raise DataError(f"{path} leads out of {base}; run udever index again")

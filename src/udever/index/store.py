@@ -149,6 +149,10 @@ class Store(Protocol):
         """How many chunks pass `where`."""
         ...
 
+    def languages(self) -> dict[str, int]:
+        """How many chunks there are of each language."""
+        ...
+
     def embeddings(self) -> tuple[list[str], NDArray[np.float32]]:
         """Ids and embeddings of all chunks, for tuning."""
         ...

@@ -20,6 +20,7 @@ from udever.serve import endpoints, metrics, replies
 from udever.serve.auth import Keys
 from udever.serve.door import Door, refuse
 from udever.serve.errors import ApiError, unprocessable
+from udever.serve.guard import LOCAL, Guard
 from udever.serve.service import Service
 from udever.serve.writing import dumps
 
@@ -40,19 +41,26 @@ _PAGE_HEADERS = {
 _REFUSALS = {
     400: "The body is no JSON.",
     401: "No valid key.",
+    403: "A page of another site.",
     404: "Not served here.",
     408: "The body did not arrive in time.",
     413: "The body is too large.",
     415: "The body is not announced as JSON.",
+    421: "A host name that this server does not answer to.",
     422: "The request cannot be done; the message names the part at fault.",
     429: "Too much at once; Retry-After says when to try again.",
+    431: "The headers are too large.",
     503: "Starting or stopping.",
     504: "Not answered in time.",
 }
 
 
-def create_app(service: Service, *, keys: Keys | None = None, page: Path = PAGE) -> FastAPI:
-    """The server of one model. `keys` None lets everybody in; `page` is a folder, and may be missing.
+def create_app(
+    service: Service, *, keys: Keys | None = None, page: Path = PAGE, hosts: frozenset[str] = LOCAL
+) -> FastAPI:
+    """The server of one model. `keys` None lets everybody in who names it by one of `hosts`, and no other site's page.
+
+    `page` is a folder, and may be missing.
 
     The application starts the service when it starts and stops it, all it took answered, when it ends.
     """
@@ -73,6 +81,7 @@ def create_app(service: Service, *, keys: Keys | None = None, page: Path = PAGE)
     _add_states(app, service)
     _add_page(app, page)
     _add_errors(app)
+    app.add_middleware(Guard, hosts=hosts if keys is None else None)
     app.openapi = lambda: _openapi(app, secured=keys is not None)
     return app
 
@@ -97,11 +106,11 @@ def _add_post(app: FastAPI, endpoint: endpoints.Endpoint, door: Door) -> None:
 
 def _add_gets(app: FastAPI, service: Service, door: Door) -> None:
     async def list_models() -> bytes:
-        return dumps({"object": "list", "data": [endpoints.model_row(service)]})
+        return dumps({"object": "list", "data": [await endpoints.model_row(service)]})
 
     async def show_model(model: str) -> bytes:
         service.check_model(model)
-        return dumps(endpoints.model_row(service))
+        return dumps(await endpoints.model_row(service))
 
     async def show_map(limit: int) -> bytes:
         return await endpoints.points(service, min(limit, service.limits.map_points))
@@ -123,7 +132,7 @@ def _add_gets(app: FastAPI, service: Service, door: Door) -> None:
         """The index on a plane."""
         return await map_(request, limit)
 
-    gone = _refusals(401, 404, 503)
+    gone = _refusals(401, 403, 404, 408, 421, 431, 503)
     add = app.add_api_route
     add("/v1/models", get_models, response_class=Response, responses={200: {"model": replies.ModelsReply}, **gone})
     add(

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import os
 import stat
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -66,6 +67,8 @@ def _lines_of(path: Path) -> list[str]:
         raise DataError(f"the keys file {path} is not UTF-8; write one key a line") from error
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise DataError(f"the keys file {path} can be written by others than its owner; run chmod go-w {path}")
+    if mode & (stat.S_IRGRP | stat.S_IROTH):
+        warnings.warn(f"the keys file {path} can be read by others than its owner; run chmod go-r {path}", stacklevel=2)
     return [stripped for line in lines if (stripped := line.partition("#")[0].strip())]
 
 

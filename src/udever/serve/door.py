@@ -12,6 +12,7 @@ from starlette.responses import Response
 from udever.errors import ContractError, ModelError, OutputError, UdeverError
 from udever.serve import wire
 from udever.serve.auth import Keys
+from udever.serve.bounds import check_values
 from udever.serve.endpoints import Endpoint
 from udever.serve.errors import JSON, ApiError, overloaded
 from udever.serve.service import Service
@@ -20,6 +21,9 @@ from udever.serve.settings import Limits
 T = TypeVar("T")
 _DRAINED = 64 << 20
 """Bytes of a refused body that are read and dropped, so that its client gets to read the refusal."""
+
+_GRACE_S = 5.0
+"""How long a body may take before its rate is looked at."""
 
 _log = logging.getLogger(__name__)
 
@@ -104,6 +108,7 @@ class Door:
 
     async def _parsed(self, endpoint: Endpoint, body: bytes) -> bytes:
         if len(body) > _DRAINED >> 10:  # larger than 64 KiB: parsing would hold up the event loop
+            await self._service.compute(check_values, body)
             parsed = await self._service.compute(wire.parse, endpoint.request, body)
         else:
             parsed = wire.parse(endpoint.request, body)
@@ -115,10 +120,15 @@ class Door:
         limits = self._service.limits
         size = 0
         refused = _too_large(limits) if _announced(request) > limits.body_bytes else None
+        if refused is not None and "100-continue" in request.headers.get("expect", "").lower():
+            raise refused  # nothing of the body was sent yet: to read it would be to ask for it
+        start_s = asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(limits.body_timeout_s):
+            async with asyncio.timeout(min(_GRACE_S, limits.body_timeout_s)) as patience:
                 async for chunk in _chunks(request):
                     size += len(chunk)
+                    allowed_s = min(_GRACE_S + size / limits.rate_bytes_s, limits.body_timeout_s)
+                    patience.reschedule(start_s + allowed_s)
                     if refused is None and size > limits.body_bytes:
                         refused = _too_large(limits)
                     elif refused is None and self._held_bytes + len(chunk) > limits.held_bytes:
@@ -128,7 +138,12 @@ class Door:
                     elif size > _DRAINED:
                         break
         except TimeoutError:
-            raise ApiError(408, f"the body did not arrive within {limits.body_timeout_s:g} s", code="timeout") from None
+            raise ApiError(
+                408,
+                f"the body did not arrive within {limits.body_timeout_s:g} s, or at less than "
+                f"{limits.rate_bytes_s:g} bytes a second",
+                code="timeout",
+            ) from None
         if refused is not None:
             raise refused
 

@@ -89,10 +89,18 @@ async def search(service: Service, request: wire.SearchRequest) -> bytes:
     filters = Filters(languages=request.languages, paths=request.paths, kinds=request.kinds)
     find = partial(index.search, request.query, vector, request.top_k, mode=request.mode, filters=filters)
     hits = await service.search(find)
+    notes = await service.search(index.notes, request.query, request.mode, filters)
     rows = await service.compute(_rows, hits, request)
     took_ms = round((time.perf_counter() - start_s) * 1000, 2)
     return dumps(
-        {"object": "list", "data": rows, "model": service.name, "usage": usage(num_tokens), "took_ms": took_ms}
+        {
+            "object": "list",
+            "data": rows,
+            "model": service.name,
+            "usage": usage(num_tokens),
+            "took_ms": took_ms,
+            "notes": notes,
+        }
     )
 
 
@@ -112,14 +120,25 @@ async def tokens(service: Service, request: wire.TokensRequest) -> bytes:
     inputs = [request.input] if isinstance(request.input, str) else request.input
     if len(inputs) > service.limits.similarity_texts:
         raise unprocessable(f"input holds {len(inputs)} texts; at most {service.limits.similarity_texts}", "input")
+    size, most = sum(map(len, inputs)), service.limits.shown_characters
+    if size > most:
+        raise unprocessable(f"input holds {size} characters; the tokens of at most {most} are listed", "input")
     limit = service.embedder.contract.max_length
-    rows = []
-    for text in inputs:
-        explained = await service.explain(text, request.input_type or "symmetric", request.instruction)
-        shown = [{"id": piece.id, "text": piece.text, "part": piece.part} for piece in explained.pieces]
-        truncated = explained.num_tokens > limit
-        rows.append({"tokens": shown, "num_tokens": explained.num_tokens, "truncated": truncated, "cut": explained.cut})
-    return dumps({"data": rows, "max_length": limit, "model": service.name})
+    explained = [await service.explain(text, request.input_type or "symmetric", request.instruction) for text in inputs]
+
+    def write() -> bytes:
+        rows = [
+            {
+                "tokens": [{"id": piece.id, "text": piece.text, "part": piece.part} for piece in one.pieces],
+                "num_tokens": one.num_tokens,
+                "truncated": one.num_tokens > limit,
+                "cut": one.cut,
+            }
+            for one in explained
+        ]
+        return dumps({"data": rows, "max_length": limit, "model": service.name})
+
+    return await service.compute(write)
 
 
 async def similarity(service: Service, request: wire.SimilarityRequest) -> bytes:
@@ -207,7 +226,7 @@ async def points(service: Service, limit: int) -> bytes:
     return await service.compute(write)
 
 
-def model_row(service: Service) -> dict[str, Any]:
+async def model_row(service: Service) -> dict[str, Any]:
     """The served model, and what can be asked of it."""
     index, classifier = service.index, service.classifier
     offers = ["embeddings", "rerank", "tokens", "similarity"]
@@ -224,7 +243,7 @@ def model_row(service: Service) -> dict[str, Any]:
         "dimensions": service.embedder.num_dimensions,
         "max_length": service.embedder.contract.max_length,
         "endpoints": offers,
-        "index": {"name": index.name, "num_rows": index.count()} if index else None,
+        "index": {"name": index.name, "num_rows": await service.search(index.count)} if index else None,
         "classes": list(classifier.classes) if classifier else None,
     }
 

@@ -29,6 +29,7 @@ class Metrics:
         self.texts = counter("texts", "Texts taken.")
         self.truncated = counter("truncated_texts", "Texts cut to the model's length.")
         self.cancelled = counter("cancelled_requests", "Requests whose client left before the answer.")
+        self._refused = counter("refused_connections", "Connections hung up on before a request was taken.", "reason")
         self._tokens = counter("tokens", "Tokens encoded.")
         self._padding = counter("padding_tokens", "Cells of padding in batches of near-equal length.")
         self._batch_tokens = histogram("batch_tokens", "Tokens of a batch.", _TOKENS)
@@ -44,6 +45,10 @@ class Metrics:
         """Count one answer."""
         self._requests.labels(endpoint, str(status)).inc()
         self._seconds.labels(endpoint).observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        """Count a connection that was hung up on."""
+        self._refused.labels(reason).inc()
 
     def ran(self, report: BatchReport) -> None:
         """Count one batch; called in the worker thread."""

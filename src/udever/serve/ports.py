@@ -46,8 +46,9 @@ class MapPoints:
 class IndexPort:
     """An index as the server uses it. `dimensions` is the width of its vectors, None for the model's.
 
-    `points(limit)` and `texts(ids)`, where given, feed the map; both block and are called in a thread, and
-    `points` should keep what it computed. An id that is not there is absent from the answer of `texts`.
+    `notes` says of a search what its hits do not, such as filters that nothing passes. `points(limit)` and
+    `texts(ids)`, where given, feed the map. All of them block and are called in a thread, and `points` should keep
+    what it computed. An id that is not there is absent from the answer of `texts`.
     """
 
     search: SearchFunction
@@ -56,6 +57,7 @@ class IndexPort:
     dimensions: int | None = None
     points: Callable[[int], MapPoints] | None = None
     texts: Callable[[Sequence[str]], Mapping[str, Hit]] | None = None
+    notes: Callable[[str, Mode, Filters], list[str]] = lambda query, mode, filters: []
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,7 @@ class SearchReply(BaseModel):
     model: str
     usage: Usage
     took_ms: float
+    notes: list[str]
 
 
 class TextsReply(BaseModel):

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +20,7 @@ from udever.model.decoders import PaddedModel
 from udever.model.packing import fillers
 from udever.model.tokens import Explained, Tokenized
 from udever.serve.batcher import BadInputError, Batcher, BatchReport, BrokenError, OverloadedError
+from udever.serve.bounds import encode_beginnings
 from udever.serve.errors import ApiError, overloaded, unprocessable
 from udever.serve.lanes import SHORT_TOKENS, Planner
 from udever.serve.metrics import Metrics
@@ -136,16 +138,11 @@ class Service:
         wait_s = self.batcher.retry_after_s()
         if wait_s is not None:
             raise overloaded(wait_s, "the queue is full")
-        tokenized = [await self._tokenize(part) for part in parts]
-        for part, tokens in zip(parts, tokenized, strict=True):
-            self._check_truncation(part, tokens)
-        total = sum(len(ids) for tokens in tokenized for ids in tokens.ids)
-        if total > self.limits.request_tokens:
-            raise unprocessable(
-                f"the request has {total} tokens; at most {self.limits.request_tokens} go into one, send several",
-                parts[0].param,
-                "too_many_tokens",
-            )
+        tokenized: list[Tokenized] = []
+        total = 0
+        for part in parts:
+            tokenized.append(await self._tokenize(part, total))
+            total += sum(map(len, tokenized[-1].ids))
         pooled = await self._pooled(parts, tokenized)
         self.metrics.texts.inc(sum(len(tokens.ids) for tokens in tokenized))
         return [
@@ -191,12 +188,20 @@ class Service:
     def _prompt(self, instruction: str | None) -> str | None:
         return None if instruction is None else self.embedder.instructed(instruction)
 
-    async def _tokenize(self, part: Part) -> Tokenized:
+    async def _tokenize(self, part: Part, before: int = 0) -> Tokenized:
+        """Its tokens. Raises ApiError as soon as they, with `before` others, are too many, or a text too long."""
         prompt = self._prompt(part.instruction)
         pool = self._quick if sum(map(len, part.inputs)) <= _QUICK_CHARACTERS else self._slow
         if not isinstance(part.inputs[0], str):
-            return await self._in(pool, self._frame, part.inputs, part.role, prompt)
-        chunks = [await self._in(pool, self._encoded, chunk, part.role, prompt) for chunk in _chunks(part.inputs)]
+            framed = await self._in(pool, self._frame, part.inputs, part.role, prompt)
+            self._check(part, framed, 0, before)
+            return framed
+        chunks: list[Tokenized] = []
+        num_rows, num_tokens = 0, before
+        for texts in _chunks(part.inputs):
+            chunks.append(await self._in(pool, self._encoded, texts, part.role, prompt))
+            num_tokens = self._check(part, chunks[-1], num_rows, num_tokens)
+            num_rows += len(texts)
         return _joined(chunks)
 
     def _frame(self, ids: Sequence[Sequence[int]], role: RoleName, prompt: str | None) -> Tokenized:
@@ -204,23 +209,32 @@ class Service:
         return self.embedder.tokenizer.encode_ids(ids, role, prompt)
 
     def _encoded(self, texts: Sequence[str], role: RoleName, prompt: str | None) -> Tokenized:
-        tokenized = self.embedder.tokenizer.encode(texts, role, prompt)
+        encode = partial(self.embedder.tokenizer.encode, role_name=role, prompt=prompt)
+        tokenized = encode_beginnings(encode, texts, self.embedder.contract.max_length)
         self.embedder.check_tokens(tokenized.ids)
         return tokenized
 
-    def _check_truncation(self, part: Part, tokenized: Tokenized) -> None:
+    def _check(self, part: Part, tokenized: Tokenized, first: int, before: int) -> int:
+        """Raise ApiError for a text that is too long, or too many tokens; return how many there are with `before`."""
         cut = np.flatnonzero(tokenized.truncation.truncated)
-        if not len(cut):
-            return
-        if (part.truncate or self.limits.truncate) == "error":
-            row = int(cut[0])
+        if len(cut) and (part.truncate or self.limits.truncate) == "error":
+            row = first + int(cut[0])
             raise unprocessable(
-                f"{part.param}[{row}] has {tokenized.truncation.num_tokens[row]} tokens, the model takes "
+                f"{part.param}[{row}] has at least {tokenized.truncation.num_tokens[cut[0]]} tokens, the model takes "
                 f"{self.embedder.contract.max_length}; shorten it, or send truncate = 'end'",
                 f"{part.param}[{row}]",
                 "context_length_exceeded",
             )
+        total = before + sum(map(len, tokenized.ids))
+        if total > self.limits.request_tokens:
+            raise unprocessable(
+                f"the request has at least {total} tokens; at most {self.limits.request_tokens} go into one, "
+                "send several",
+                part.param,
+                "too_many_tokens",
+            )
         self.metrics.truncated.inc(len(cut))
+        return total
 
     async def _pooled(self, parts: Sequence[Part], tokenized: Sequence[Tokenized]) -> list[NDArray[np.float32]]:
         """One job for all parts that skip alike, so that they share batches."""

@@ -18,7 +18,11 @@ class Limits:
     `body_bytes` one request body; `held_bytes` all bodies being read or answered; `request_tokens` the
     tokens of one request after the cut; `queue_tokens` the tokens waiting or running; `batch_tokens` one
     forward pass (None: 4096, on a GPU 32768); `timeout_s` from the body's end to the answer;
-    `body_timeout_s` for the body to arrive; `age_cap_s` how much later a request may come and still be
+    `body_timeout_s` for the body to arrive, which besides must bring `rate_bytes_s` after the first five
+    seconds, as a client must that reads an answer; `head_bytes` the headers of a request, `head_timeout_s` for them
+    to arrive; `connections` how many there may be at once (None: 1000, or what the system's limit on open files
+    leaves); `shown_characters` the texts whose tokens are listed in one
+    answer; `age_cap_s` how much later a request may come and still be
     served before a text; `truncate` what happens to a text longer than the model takes where the request
     does not say.
     """
@@ -30,6 +34,11 @@ class Limits:
     batch_tokens: int | None = None
     timeout_s: float = 120.0
     body_timeout_s: float = 30.0
+    rate_bytes_s: float = 1024.0
+    head_bytes: int = 65_536
+    head_timeout_s: float = 10.0
+    connections: int | None = None
+    shown_characters: int = 65_536
     age_cap_s: float = 2.0
     truncate: Literal["error", "end"] = "error"
     similarity_texts: int = 64

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from udever.index.query import MAX_QUERY
 from udever.serve.errors import ApiError, unprocessable
 from udever.serve.settings import MAX_INPUTS
 
@@ -115,7 +116,7 @@ class RerankRequest(Body):
 class SearchRequest(Body):
     """A question to the index, with filters; empty ones let everything through."""
 
-    query: str
+    query: Annotated[str, Field(max_length=MAX_QUERY)]
     top_k: Annotated[int, Field(ge=1, le=1000)] = 10
     mode: Literal["meaning", "words", "both"] = "both"
     languages: Names = []

@@ -45,7 +45,7 @@ export class SearchView {
       oninput: changed,
     });
     this.language = el("input", { type: "text", list: "languages", placeholder: "python, de", autocomplete: "off", spellcheck: "false", oninput: changed });
-    this.path = el("input", { type: "text", placeholder: "src/**, !src/old", autocomplete: "off", spellcheck: "false", oninput: changed });
+    this.path = el("input", { type: "text", placeholder: "*.py, !tests", autocomplete: "off", spellcheck: "false", oninput: changed });
     this.kindButtons = KINDS.map((kind) =>
       el("button", { type: "button", class: "toggle", "aria-pressed": "false", "data-kind": kind, onclick: () => this.toggleKind(kind) }, kind),
     );
@@ -194,7 +194,7 @@ export class SearchView {
       : "";
     if (!hits.length) {
       const clear = el("button", { type: "button", class: "button", onclick: () => this.clearFilters() }, "Clear the filters");
-      const why = filtered ? "Nothing passes these filters." : "No text has any of these words. Searching by meaning may find it.";
+      const why = answer.notes.length ? `${answer.notes.join(". ")}.` : filtered ? "Nothing passes these filters." : "No text has any of these words. Searching by meaning may find it.";
       put(this.results, empty("No hits", el("p", {}, why), filtered && clear));
       return;
     }

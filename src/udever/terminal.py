@@ -1,0 +1,23 @@
+"""Text of others on a terminal: shown, never obeyed."""
+
+import re
+
+# Control characters but tab and line feed; marks that turn the direction of what follows, and those that separate lines
+# or have no shape at all; surrogates that stand for bytes of a file name. Joiners (U+200C, U+200D) spell words.
+_OBEYED = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def printable(text: str, *, one_line: bool = False) -> str:
+    r"""`text` with everything a terminal would obey, or the eye not see, written as `\u001b`.
+
+    Inside a string of JSON the value stays the same. Tabs and line ends stay too, unless it is to be `one_line`.
+    """
+    escaped = _OBEYED.sub(lambda match: _spell(match[0]), text)
+    return escaped.replace("\n", "\\n") if one_line else escaped
+
+
+def _spell(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
