@@ -16,6 +16,12 @@ _OURS = ("udever.json", "results.json", "checkpoint.json", "filter.json")
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
+def cache_folder() -> Path:
+    """`UDEVER_CACHE`, or `udever` in the user's cache folder."""
+    given = os.environ.get("UDEVER_CACHE")
+    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "udever"
+
+
 def _explain(error: OSError, target: Path) -> OutputError:
     reason = error.strerror or str(error)
     if error.errno in _OUT_OF_SPACE:
