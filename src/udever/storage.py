@@ -29,6 +29,12 @@ _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
+def cache_folder() -> Path:
+    """`UDEVER_CACHE`, or `udever` in the user's cache folder."""
+    given = os.environ.get("UDEVER_CACHE")
+    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "udever"
+
+
 def _explain(error: OSError, target: Path) -> OutputError:
     reason = error.strerror or str(error)
     if error.errno in _OUT_OF_SPACE:

@@ -1,7 +1,6 @@
 """Rows of large files as uncompressed Arrow on disk, memory-mapped, so that memory does not grow with the data."""
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,18 +10,12 @@ import pyarrow as pa
 from udever.data.columns import ROWS_SCHEMA
 from udever.data.rows import Rows
 from udever.errors import OutputError
-from udever.storage import atomic_file
+from udever.storage import atomic_file, cache_folder
 
 IN_MEMORY_BYTES = 64_000_000
 """Data up to this size is held in memory; what is larger is written once to the cache folder and mapped."""
 
 _FORMAT = "1"
-
-
-def cache_folder() -> Path:
-    """`UDEVER_CACHE`, or `udever` in the user's cache folder."""
-    given = os.environ.get("UDEVER_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "udever"
 
 
 def digest_files(paths: Iterable[Path]) -> str:

