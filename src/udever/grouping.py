@@ -11,7 +11,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.data.minhash import MinHashIndex
+from udever.text.minhash import MinHashIndex
 
 THRESHOLD = 0.8
 """Two texts whose shingles overlap by this Jaccard similarity or more are near-equal."""

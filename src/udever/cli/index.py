@@ -12,6 +12,7 @@ from udever.terminal import printable
 if TYPE_CHECKING:
     from udever.embedder import Embedder
     from udever.index import Hit
+    from udever.index.query import Index
 
 Place = Annotated[
     str | None,

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self, get_args
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from udever.errors import DataError, FileRefused
 from udever.globs import check_pattern
 from udever.index.absent import no_language, no_path
-from udever.index.cover import check_embedder
+from udever.index.cover import base_of, check_embedder
 from udever.index.hits import Hit
 from udever.index.manifest import Manifest, Tuning, parse_manifest
 from udever.index.places import find_index, open_store

@@ -93,7 +93,7 @@ def _check_magic(path: Path) -> None:
 
 def _convert(path: Path, digest: str, target: Path) -> None:
     reader = _open(path)
-    fields = {name: field for name, field in reader.fields.items()}
+    fields = dict(reader.fields.items())
     architecture = str(_value(fields, "general.architecture", ""))
     _check_metadata(path, fields, architecture, [tensor.name for tensor in reader.tensors])
     tokens = [str(token) for token in fields["tokenizer.ggml.tokens"].contents()]
@@ -116,7 +116,7 @@ def _convert(path: Path, digest: str, target: Path) -> None:
         sha256=digest,
         licence=str(_value(fields, "general.license", "")),
     )
-    with atomic_folder(target) as folder:
+    with atomic_folder(target, "model") as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (folder / SOURCE_FILE).write_text(json.dumps(asdict(source), indent=2) + "\n")
@@ -157,7 +157,7 @@ def _check_metadata(path: Path, fields: dict[str, Any], architecture: str, tenso
 
 
 def _check_attention_scale(path: Path, fields: dict[str, Any], architecture: str) -> None:
-    """Gemma's scale of attention is in no field: transformers takes that of heads of 256, right but for the 27B models."""
+    """Gemma's scale of attention is in no field: transformers takes that of heads of 256, wrong for the 27B models."""
     if not architecture.startswith("gemma"):
         return
     head = int(_value(fields, f"{architecture}.attention.key_length", 0))
