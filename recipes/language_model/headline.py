@@ -31,12 +31,12 @@ class Mean:
 
 
 MEASURES = (
-    Measure("XQuAD, English", "XQuADRetrieval", "validation", lambda s: s == "en"),
-    Measure("XQuAD, 10 other languages", "XQuADRetrieval", "validation", lambda s: s != "en"),
+    Measure("XQuAD, English", "xquad_r", "validation", lambda s: s == "en"),
+    Measure("XQuAD, 10 other languages", "xquad_r", "validation", lambda s: s != "en"),
     Measure("the same over English passages", "xquad_across", "validation", lambda _: True),
-    Measure("STS benchmark, English", "STSBenchmarkMultilingualSTS", "test", lambda s: s == "en"),
-    Measure("STS benchmark, 10 other languages", "STSBenchmarkMultilingualSTS", "test", lambda s: s != "en"),
-    Measure("Tatoeba, 36 languages to English", "Tatoeba", "test", lambda _: True),
+    Measure("STS benchmark, English", "stsb_multi", "test", lambda s: s == "en"),
+    Measure("STS benchmark, 10 other languages", "stsb_multi", "test", lambda s: s != "en"),
+    Measure("Tatoeba, 36 languages to English", "tatoeba", "test", lambda _: True),
     Measure("code search, questions in 4 languages", "universal_code_search", "test", lambda _: True),
 )
 
@@ -55,7 +55,8 @@ def write_headline(results: Path, output: Path, models: Sequence[str]) -> None:
 
 def _means(results: Path, name: str) -> dict[str, Mean]:
     """Every measure that the newest results of a model allow."""
-    folders = sorted((results / name.replace("/", "__").replace(" ", "_")).glob("*/"), key=lambda f: f.stat().st_mtime)
+    found = [path for path in results.glob("*/*/model_meta.json") if _name(path) == name]
+    folders = [path.parent for path in sorted(found, key=lambda path: path.stat().st_mtime)]
     row = {}
     for measure in MEASURES:
         for folder in reversed(folders):
@@ -64,6 +65,11 @@ def _means(results: Path, name: str) -> dict[str, Mean]:
                 row[measure.name] = mean
                 break
     return row
+
+
+def _name(meta: Path) -> str:
+    """The name that a model was scored under; without an organisation the results call it local."""
+    return json.loads(meta.read_text())["name"].removeprefix("local/")
 
 
 def _mean(content: dict[str, Any], measure: Measure) -> Mean | None:

@@ -108,8 +108,9 @@ def test_the_table_is_of_the_newest_results_and_the_picture_has_every_bar(tmp_pa
         for name, value in (("en", 0.9), ("de", 0.6), ("fr", 0.8))
     ]
     for model in ("ours", "other"):
-        path = tmp_path / "results" / model / "revision" / "XQuADRetrieval.json"
+        path = tmp_path / "results" / f"local__{model}" / "revision" / "xquad_r.json"
         path.parent.mkdir(parents=True)
+        (path.parent / "model_meta.json").write_text(json.dumps({"name": f"local/{model}"}))
         path.write_text(json.dumps({"scores": {"validation": scores}}))
     headline["write_headline"](tmp_path / "results", tmp_path, ("ours", "other", "missing"))
     lines = (tmp_path / "table.md").read_text().splitlines()
