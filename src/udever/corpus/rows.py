@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from udever.corpus.inputs import Source
-from udever.errors import DataError
+from udever.errors import DataError, needs
 
 _BATCH = 1024
 _SHOWN = 200
@@ -161,10 +161,8 @@ def _parquet_records(source: Source, wanted: list[str]) -> Iterator[tuple[int, R
 
 
 def _open_dataset(source: Source) -> Any:
-    try:
+    with needs("datasets", "train", "a dataset as a corpus"):
         import datasets
-    except ImportError as error:
-        raise DataError(f"{source.name} is a dataset: pip install 'udever[train]'") from error
     try:
         if source.kind == "hub":
             opened: Any = datasets.load_dataset(source.location, split=source.split, streaming=True)

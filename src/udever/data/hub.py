@@ -9,14 +9,12 @@ import pyarrow as pa
 from udever.data.columns import choose_columns, normalise
 from udever.data.files import BATCH_ROWS, JSON_SUFFIXES, rename
 from udever.data.settings import DatasetSettings
-from udever.errors import DataError
+from udever.errors import DataError, needs
 
 
 def _load(**arguments: Any) -> Any:
-    try:
+    with needs("datasets", "train", "data of the hub and streams"):
         from datasets import load_dataset
-    except ImportError as error:
-        raise DataError("data of the hub and streams need the datasets package: pip install 'udever[train]'") from error
     return load_dataset(**arguments)
 
 
