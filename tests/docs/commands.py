@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from markdown_it import MarkdownIt
 
@@ -11,23 +12,29 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def blocks(page: Path) -> Iterator[str]:
-    for token in MarkdownIt("commonmark").parse(page.read_text(encoding="utf-8")):
-        if token.type == "code_block" or (
-            token.type == "fence" and token.info.strip() in ("", "sh", "bash", "console")
-        ):
-            yield token.content
+class Command(NamedTuple):
+    """The arguments after `udever`; `inline` for a mention in running text, which may leave arguments out."""
+
+    arguments: list[str]
+    inline: bool
+
+
+def blocks(page: Path) -> Iterator[tuple[str, bool]]:
+    """Fenced and indented blocks, and mentions in running text (True)."""
+    text = page.read_text(encoding="utf-8")
+    for token in MarkdownIt("commonmark").parse(text):
+        fence = token.type == "fence" and token.info.strip() in ("", "sh", "bash", "console")
+        if token.type == "code_block" or fence:
+            yield token.content, False
         for child in token.children or ():
             if child.type == "code_inline" and re.match(r"udever [a-z-]+ \S", child.content):
-                yield child.content
-    for row in re.findall(r"^\| `(udever [a-z-]+ [^`]+)`", page.read_text(encoding="utf-8"), re.M):
-        yield row
+                yield child.content, True
 
 
-def commands(page: Path) -> list[list[str]]:
-    """The arguments after `udever`, one list a command; comments and what follows a pipe are left out."""
+def commands(page: Path) -> list[Command]:
+    """The commands of a page; comments and what follows a pipe are left out."""
     found = []
-    for block in blocks(page):
+    for block, inline in blocks(page):
         for name, first in re.findall(r"for (\w+) in (\S+)", block):  # a loop stands for its first round
             block = block.replace(f"${name}", first)
         for line in block.replace("\\\n", " ").splitlines():
@@ -36,5 +43,6 @@ def commands(page: Path) -> list[list[str]]:
             words = shlex.split(line.removeprefix("$ "), comments=True)
             start = next(i for i, word in enumerate(words) if Path(word).name == "udever") + 1
             end = next((i for i, word in enumerate(words) if word in ("|", ">", "&&", "&", ";")), len(words))
-            found.append([word.replace("...", "") for word in words[start:end] if word != "..."])
+            arguments = [word.replace("...", "") for word in words[start:end] if word != "..."]
+            found.append(Command(arguments, inline))
     return found

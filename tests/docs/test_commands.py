@@ -29,13 +29,15 @@ def test_the_pages_have_commands():
     assert {"README.md", "search.md", "corpus.md", "training.md", "serving.md"} <= {page for page, _ in CASES}
 
 
-@pytest.mark.parametrize(("page", "command"), CASES, ids=lambda case: case if isinstance(case, str) else " ".join(case))
+@pytest.mark.parametrize(
+    ("page", "command"), CASES, ids=lambda case: case if isinstance(case, str) else " ".join(case.arguments)
+)
 def test_a_written_command_parses(page, command):
     try:
-        parse(command)
+        parse(command.arguments)
     except Exception as error:
         # A mention in running text, such as `udever search --json`, may leave the arguments out.
-        if type(error).__name__ != "MissingParameter" or len(command) > 2:
+        if type(error).__name__ != "MissingParameter" or not command.inline:
             raise
 
 
@@ -52,7 +54,8 @@ def test_a_wrong_command_does_not(wrong):
 def test_weights_are_one_word():
     """`--weights 2 1` parses, with 1 as a model; so no model in docs is a number."""
     for _, command in CASES:
-        assert not (command[0] == "merge" and any(word.isdigit() for word in command[1:])), command
+        name, *rest = command.arguments
+        assert not (name == "merge" and any(word.isdigit() for word in rest)), command
 
 
 def test_documented_commands_that_need_no_download_run(tmp_path, monkeypatch):
@@ -68,7 +71,8 @@ def test_documented_commands_that_need_no_download_run(tmp_path, monkeypatch):
     runner = CliRunner()
     for name, count in (("corpus.md", 3), ("search.md", 2)):
         page = next(page for page in written.PAGES if page.name == name)
-        for command in written.commands(page)[:count]:
+        fenced = [command.arguments for command in written.commands(page) if not command.inline]
+        for command in fenced[:count]:
             if command[:1] == ["search"] and name == "search.md":
                 monkeypatch.chdir(tmp_path / project)
             done = runner.invoke(app, ["seedling" if word == "MODEL" else word for word in command])
