@@ -24,6 +24,8 @@ def _explain(error: OSError, target: Path) -> OutputError:
 
 
 def _sync(path: Path) -> None:
+    if os.name == "nt":  # where a folder cannot be opened, nor a file synced that is open for reading
+        return
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -11,7 +11,6 @@ A run adds shards beside the old ones, then replaces the manifest, then removes 
 names: whoever reads by the manifest sees one whole version at any time.
 """
 
-import fcntl
 import json
 import shutil
 import uuid
@@ -25,6 +24,11 @@ from udever.corpus.shards import read_info
 from udever.corpus.steps import FORMAT
 from udever.errors import ContractError, DataError, OutputError
 from udever.storage import atomic_file
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 JOB, MANIFEST, FAILED, SHARDS, LOCK = "job.json", "manifest.json", "failed.parquet", "shards", ".lock"
 _WORK = ".work-"
@@ -117,6 +121,8 @@ def _is_beginning(path: Path) -> bool:
 
 
 def _locked(folder: Path) -> Any:
+    if fcntl is None:
+        raise OutputError(f"{folder} cannot be locked on Windows, where corpus jobs do not run; use WSL or Linux")
     handle = (folder / LOCK).open("w")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from udever.data.columns import choose_columns, normalise
 from udever.data.files import BATCH_ROWS, JSON_SUFFIXES, rename
 from udever.data.settings import DatasetSettings
-from udever.errors import DataError, needs
+from udever.errors import DataError, UdeverError, needs
 
 
 def _load(**arguments: Any) -> Any:
@@ -23,7 +23,7 @@ def load_hub(settings: DatasetSettings, *, streaming: bool) -> Any:
     arguments = {"path": settings.hub, "name": settings.config, "split": settings.hub_split}
     try:
         return _load(**arguments, revision=settings.revision, streaming=streaming)
-    except DataError:
+    except UdeverError:
         raise
     except Exception as error:  # whatever the hub's client and its readers raise: there is no common base
         raise DataError(f"{settings.hub}: {one_line(error)}; check name, config, hub_split and the network") from error
@@ -34,7 +34,7 @@ def stream_files(paths: list[Path]) -> Any:
     kind = "json" if paths[0].suffix in JSON_SUFFIXES else "parquet"
     try:
         return _load(path=kind, data_files=[str(path) for path in paths], split="train", streaming=True)
-    except DataError:
+    except UdeverError:
         raise
     except Exception as error:  # as above
         raise DataError(f"{paths[0]} cannot be streamed: {one_line(error)}") from error

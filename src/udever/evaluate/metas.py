@@ -35,6 +35,7 @@ def model_meta(
     use_instructions: bool = False,
 ) -> Any:
     """mteb's ModelMeta; what nobody knows is None. A name without an organisation, as of a folder, gets "local/"."""
+    require_mteb()
     from mteb.models.model_meta import ModelMeta, ScoringFunction
 
     return ModelMeta(

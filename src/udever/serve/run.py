@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from udever.errors import ModelError, OutputError
+from udever.serve import require_packages
 from udever.serve.auth import Keys
 from udever.serve.service import Service
 
@@ -31,6 +32,7 @@ def serve(
     Raises OutputError where the address cannot be used. `say` hears where the server is, and a warning where
     it is open to others without keys.
     """
+    require_packages()
     import uvicorn
 
     from udever.serve.app import create_app
