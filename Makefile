@@ -11,10 +11,11 @@ test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install
-	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff check src tests bench recipes --exclude recipes/replication
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/basedpyright --level error src bench
 	$(BIN)/lint-imports
+	$(BIN)/deptry src
 
 install: $(VENV)/.installed
 

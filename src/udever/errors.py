@@ -7,11 +7,15 @@
     ├── RecipeError      a recipe or option has a wrong key, type or value
     ├── ModelError       a model folder or architecture cannot be used
     │   └── ContractError    a model does not do what its contract says (self-test, fingerprint, vectors)
-    └── OutputError      a result could not be written
+    ├── OutputError      a result could not be written
+    └── MissingExtra     a package of an optional part is not installed; names the line that installs it
 
 Each message is one line: what was given, what was expected, what to do. The command line prints it and
 exits with 2. A broken assumption of our own is an `assert`, never one of these.
 """
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UdeverError(ValueError):
@@ -48,3 +52,21 @@ class ContractError(ModelError):
 
 class OutputError(UdeverError):
     """A result could not be written."""
+
+
+class MissingExtra(UdeverError):
+    """A package of an optional part is not installed; the message names the line that installs it."""
+
+
+@contextmanager
+def needs(package: str, extra: str, what: str) -> Iterator[None]:
+    """Around the import of an optional package: an ImportError becomes MissingExtra.
+
+    `package` is the name that pip knows, `what` the part of udever that asks for it.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtra(
+            f"{what} needs {package}, which cannot be imported ({error}); run pip install 'udever[{extra}]'"
+        ) from error

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from sentence_transformers.base.modules import InputModule
 from torch import Tensor
 
 from udever.embedder import Embedder
-from udever.errors import ModelError
+from udever.errors import ModelError, needs
 from udever.model.contract import RoleName
 from udever.model.pooling import unit
+
+with needs("sentence-transformers", "sentence-transformers", "RoleEmbedder"):
+    from sentence_transformers.base.modules import InputModule
 
 _ROLES: dict[str | None, RoleName] = {"query": "query", "document": "document", None: "symmetric"}
 

@@ -4,7 +4,7 @@ import sys
 import anyio
 import pytest
 
-from udever.errors import ModelError
+from udever.errors import MissingExtra
 
 TREE = {
     "src/a.py": "def parse_json(text):\n    return load(text)\n",
@@ -70,5 +70,5 @@ def test_a_missing_sdk_is_named(monkeypatch):
     from udever.index.mcp import make_server
 
     monkeypatch.setitem(sys.modules, "mcp.server.mcpserver", None)
-    with pytest.raises(ModelError, match=r"pip install 'udever\[mcp\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'udever\[mcp\]'"):
         make_server(None, None)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udever.errors import DataError, ModelError
+from udever.errors import DataError, MissingExtra
 from udever.index.projection import project
 
 
@@ -81,7 +81,7 @@ def test_umap_is_called_for_the_same_picture_every_time(monkeypatch):
 
 def test_without_umap_the_command_that_installs_it_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "umap", None)
-    with pytest.raises(ModelError, match=r"pip install 'udever\[umap\]'"):
+    with pytest.raises(MissingExtra, match=r"pip install 'udever\[umap\]'"):
         project(np.ones((6, 3), np.float32), method="umap")
 
 

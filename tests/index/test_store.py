@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from udever.errors import DataError, ModelError
+from udever.errors import DataError, MissingExtra
 from udever.index import lance as lance_module
 from udever.index.manifest import Tuning
 from udever.index.qdrant import QdrantStore, connect
@@ -243,7 +243,7 @@ def test_a_missing_package_is_named_with_its_extra(package, module, extra, monke
     monkeypatch.setitem(sys.modules, package, None)
     name, kind = module.split(".")
     made = getattr(__import__(f"udever.index.{name}", fromlist=[kind]), kind)
-    with pytest.raises(ModelError, match=rf"pip install 'udever\[{extra}\]'"):
+    with pytest.raises(MissingExtra, match=rf"pip install 'udever\[{extra}\]'"):
         made("http://host:1/x" if extra == "qdrant" else "somewhere")
 
 

@@ -109,7 +109,7 @@ def test_filters(open_page, address):
     page = open_page(f"{address}/#search?q=sum", ready=".hit")
     page.get_by_role("button", name="function", exact=True).first.click()
     num_hits(page, 2)
-    page.fill("input[placeholder^='src/']", "src/old/**")
+    page.fill("input[placeholder^='*.py']", "src/old/**")
     num_hits(page, 1)
     assert "kind=function" in page.url and "path=src" in page.url
     page.fill("input[placeholder^='python']", "deu-Latn")

@@ -1,13 +1,6 @@
 import pytest
 
-from udever.source.text import cut, dedent, num_words
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("", 0), ("one two_three", 3), ("返回用户", 4), ("Größe: 3 px!", 3), ("...", 0)]
-)
-def test_words_are_counted_also_without_spaces(text, expected):
-    assert num_words(text) == expected
+from udever.source.text import cut, dedent
 
 
 @pytest.mark.parametrize(

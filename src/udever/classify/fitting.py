@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from udever.classify.examples import Kind
 from udever.classify.head import decide, probabilities
-from udever.errors import DataError, RecipeError
+from udever.errors import DataError, RecipeError, needs
 
 _STRENGTHS = (0.001, 0.01, 0.1, 1.0)
 _FEW, _NUM_FOLDS, _NUM_FOLDS_OF_MANY = 2000, 5, 3
@@ -106,11 +106,9 @@ def fit_linear(embeddings: np.ndarray, truth: NDArray[np.bool_], kind: Kind, str
 
 
 def _regression(x: Floats, y: np.ndarray, strength: float) -> tuple[Any, bool]:
-    try:
+    with needs("scikit-learn", "classify", "fitting a filter"):
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
-    except ImportError as error:
-        raise DataError("fitting a filter needs scikit-learn: pip install 'udever[classify]'") from error
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = LogisticRegression(C=strength, max_iter=500).fit(x, y)

@@ -94,6 +94,23 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
     print(f"udever: warning: {printable(str(message))}", file=sys.stderr)  # noqa: T201 # a command line speaks here
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from udever import __version__
+
+        typer.echo(f"udever {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Turn any decoder-only language model into a universal embedder, and put it to use."""
+
+
 def main() -> None:
     """Entry point of `udever`."""
     warnings.showwarning = _show_warning

@@ -15,7 +15,6 @@ A run adds shards beside the old ones, then replaces the manifest, then removes 
 names: whoever reads by the manifest sees one whole version at any time.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -31,6 +30,11 @@ from udever.corpus.shards import ShardName, read_info
 from udever.corpus.steps import FORMAT
 from udever.errors import ContractError, DataError, OutputError
 from udever.storage import atomic_file, check_folder, clean, digest_file
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 JOB, MANIFEST, FAILED, SHARDS, LOCK = "_job.json", "_manifest.json", "_failed.parquet", "shards", ".lock"
 VECTORS = ".vectors.npy"
@@ -184,6 +188,8 @@ def _is_beginning(path: Path) -> bool:
 
 
 def _locked(folder: Path) -> Any:
+    if fcntl is None:
+        raise OutputError(f"{folder} cannot be locked on Windows, where corpus jobs do not run; use WSL or Linux")
     handle = (folder / LOCK).open("w")
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -24,7 +24,7 @@ from udever.corpus.reuse import Reuse
 from udever.corpus.shards import shard_of
 from udever.corpus.steps import Output, Step, Tick, digest_of
 from udever.corpus.windows import Job, Place, do, finish, nothing
-from udever.errors import ContractError, OutputError, RecipeError, UdeverError
+from udever.errors import ContractError, OutputError, RecipeError, UdeverError, needs
 from udever.storage import atomic_file
 
 _TRIES = 4  # Ray would try a window that kills its worker for ever
@@ -267,11 +267,9 @@ def _ray(runner: RayRunner) -> Iterator[Any]:
     """Ray, started or joined for the block, without telemetry, dashboard or its own bars."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    try:
+    with needs("ray[data]", "ray", "a job on Ray"):
         import ray
         import ray.data
-    except ImportError as error:
-        raise OutputError("running on Ray needs it: pip install 'udever[ray]'") from error
     local = runner.address == "local"
     _check_reachable(runner.address)
     started = not ray.is_initialized()

@@ -76,7 +76,10 @@ def _reserved(path: Path, columns: np.dtype, num_rows: int) -> np.ndarray:
         return np.empty(0, columns)
     try:
         with path.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, num_rows * columns.itemsize)
+            if hasattr(os, "posix_fallocate"):  # Linux; elsewhere the room is only named
+                os.posix_fallocate(file.fileno(), 0, num_rows * columns.itemsize)
+            else:
+                file.truncate(num_rows * columns.itemsize)
     except OSError as error:
         needed = num_rows * columns.itemsize >> 20
         raise OutputError(

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from udever.corpus.inputs import Source
 from udever.data.records import Broken, Record, read_file, table_records
-from udever.errors import DataError
+from udever.errors import DataError, needs
 
 _BATCH = 1024
 _SHOWN = 200
@@ -44,10 +44,8 @@ class Columns(NamedTuple):
 
 
 def _open_dataset(source: Source) -> Any:
-    try:
+    with needs("datasets", "train", "a dataset as a corpus"):
         import datasets
-    except ImportError as error:
-        raise DataError(f"{source.name} is a dataset: pip install 'udever[train]'") from error
     try:
         if source.is_hub:
             opened: Any = datasets.load_dataset(source.location, split=source.split, streaming=True)

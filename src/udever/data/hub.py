@@ -10,14 +10,12 @@ from udever.data.columns import Blanks, choose_columns, normalise
 from udever.data.files import BATCH_ROWS, rename
 from udever.data.formats import pairs_format
 from udever.data.settings import DatasetSettings
-from udever.errors import DataError
+from udever.errors import DataError, UdeverError, needs
 
 
 def _load(**arguments: Any) -> Any:
-    try:
+    with needs("datasets", "train", "data of the hub and streams"):
         from datasets import load_dataset
-    except ImportError as error:
-        raise DataError("data of the hub and streams need the datasets package: pip install 'udever[train]'") from error
     return load_dataset(**arguments)
 
 
@@ -26,7 +24,7 @@ def load_hub(settings: DatasetSettings, *, streaming: bool) -> Any:
     arguments = {"path": settings.hub, "name": settings.config, "split": settings.hub_split}
     try:
         return _load(**arguments, revision=settings.revision, streaming=streaming)
-    except DataError:
+    except UdeverError:
         raise
     except Exception as error:  # whatever the hub's client and its readers raise: there is no common base
         raise DataError(f"{settings.hub}: {one_line(error)}; check name, config, hub_split and the network") from error
@@ -42,7 +40,7 @@ def stream_files(paths: list[Path]) -> Any:
     kind = "json" if kinds == ["jsonl"] else "parquet"
     try:
         return _load(path=kind, data_files=[str(path) for path in paths], split="train", streaming=True)
-    except DataError:
+    except UdeverError:
         raise
     except Exception as error:  # as above
         raise DataError(f"{paths[0]} cannot be streamed: {one_line(error)}") from error

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from udever.bundled import bundled_folder
-from udever.errors import DataError, ModelError
+from udever.errors import DataError, ModelError, needs
 from udever.evaluate.endpoint import Endpoint, EndpointOptions
 from udever.evaluate.lexical import NAMES
 
@@ -196,10 +196,8 @@ def _load_ours(where: str, name: str, options: ModelOptions) -> Any:
 
 def _load_sentence_transformers(where: str, name: str, options: ModelOptions) -> Any:
     """A SentenceTransformer with its own prompts, roles and batching; fed distinct texts."""
-    try:
+    with needs("sentence-transformers", "sentence-transformers", "an st: model"):
         from sentence_transformers import SentenceTransformer
-    except ImportError as error:
-        raise ModelError("st: needs sentence-transformers: pip install sentence-transformers") from error
     from udever.evaluate.encoder import Floats, MtebModel, Role
     from udever.evaluate.metas import model_meta, revision_of
 

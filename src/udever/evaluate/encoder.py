@@ -168,7 +168,7 @@ def as_mteb(
     """An `Embedder` as a model for `mteb.evaluate`: roles, prompts by task, our batching, search in bounded memory.
 
     `prompts` and `instructions` as in `MtebModel`. The revision is a hash of the fingerprint, the dtype and every
-    option here that changes a vector. Raises ModelError where mteb is not installed.
+    option here that changes a vector. Raises MissingExtra where mteb is not installed.
     """
     from udever.evaluate.metas import model_meta, require_mteb, revision_of
 

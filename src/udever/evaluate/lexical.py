@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from udever.errors import needs
 from udever.evaluate.encoder import Floats, MtebModel, Role, document_blocks, query_texts
 from udever.evaluate.metas import model_meta
 
@@ -97,8 +98,8 @@ class CharTfidf(MtebModel):
 
 
 def _ngrams(texts: Sequence[str]) -> Any:
-    from sklearn.feature_extraction.text import HashingVectorizer
-
+    with needs("scikit-learn", "eval", "char-tfidf"):
+        from sklearn.feature_extraction.text import HashingVectorizer
     hasher = HashingVectorizer(
         analyzer="char_wb",
         ngram_range=(2, 4),

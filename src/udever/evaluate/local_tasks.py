@@ -15,6 +15,7 @@ from udever.evaluate.folder import (
     text_lists_in,
     texts_in,
 )
+from udever.evaluate.metas import require_mteb
 
 _MTEB_TYPES: dict[TaskType, tuple[str, str, str]] = {
     "bitext": ("BitextMining", "t2t", "AbsTaskBitextMining"),
@@ -32,8 +33,10 @@ _MAX_PER_CLUSTERING = 16_384
 def as_mteb_task(task: FolderTask) -> Any:
     """An mteb AbsTask over the folder's tables, read when mteb loads its data.
 
-    Raises DataError where mteb has no such language, and while loading where a table is not as it should be.
+    Raises MissingExtra without mteb, DataError where mteb has no such language, and while loading where a table is
+    not as it should be.
     """
+    require_mteb()  # and with it datasets, which mteb needs itself
     from mteb import abstasks
     from mteb.abstasks.task_metadata import TaskMetadata
 

@@ -7,17 +7,15 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from udever.errors import ModelError
+from udever.errors import needs
 
 _PACKAGES = ("udever", "mteb", "torch", "transformers", "sentence-transformers", "tokenizers", "scikit-learn", "numpy")
 
 
 def require_mteb() -> None:
-    """Raise ModelError with the command that installs mteb where it is missing."""
-    try:
+    """Raise MissingExtra where mteb is missing."""
+    with needs("mteb", "eval", "evaluation"):
         import mteb  # noqa: F401
-    except ImportError as error:
-        raise ModelError("evaluation needs mteb, which is not installed: pip install 'udever[eval]'") from error
 
 
 def revision_of(fingerprint: str, dtype: str, options: Mapping[str, Any]) -> str:
@@ -37,6 +35,7 @@ def model_meta(
     use_instructions: bool = False,
 ) -> Any:
     """mteb's ModelMeta; what nobody knows is None. A name without an organisation, as of a folder, gets "local/"."""
+    require_mteb()
     from mteb.models.model_meta import ModelMeta, ScoringFunction
 
     return ModelMeta(

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from udever.errors import DataError, ModelError, OutputError
+from udever.errors import DataError, OutputError, needs
 from udever.index.manifest import Tuning
 from udever.index.store import FileRecord, Found, Row, Where, file_id
 from udever.source.chunks import Chunk
@@ -114,10 +114,8 @@ class LanceStore:
     def __init__(self, uri: str | Path):
         # Its Rust side writes warnings of its own to standard error, of no use to the one who searches.
         os.environ.setdefault("LANCEDB_LOG", "error")
-        try:
+        with needs("lancedb", "index", "an index"):
             import lancedb
-        except ImportError as error:
-            raise ModelError("an index needs LanceDB; install it with: pip install 'udever[index]'") from error
         self.uri = str(uri)
         try:
             self._db = lancedb.connect(self.uri, read_consistency_interval=timedelta(seconds=_FRESH_S))

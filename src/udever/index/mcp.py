@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from udever.errors import DataError, ModelError, UdeverError
+from udever.errors import DataError, UdeverError, needs
 from udever.index.hits import Hit
 from udever.index.query import Filters, Index, Lines, Mode, Status
 
@@ -37,12 +37,10 @@ def _told(function: Callable[_P, _T]) -> Callable[_P, _T]:
 def make_server(index: Index, load: Callable[[], "Embedder"]) -> Any:
     """An `MCPServer` with the tools search, read and status over `index`; its `run()` speaks over stdio.
 
-    `load` is called once, before the first search by meaning. Raises ModelError where the SDK is not installed.
+    `load` is called once, before the first search by meaning. Raises MissingExtra where the SDK is not installed.
     """
-    try:
+    with needs("mcp", "mcp", "the MCP server"):
         from mcp.server.mcpserver import MCPServer
-    except ImportError as error:
-        raise ModelError("this needs the MCP SDK, version 2; install it with: pip install 'udever[mcp]'") from error
     server = MCPServer("udever", instructions=_ABOUT, log_level="WARNING")
     embedders: list[Embedder] = []
 

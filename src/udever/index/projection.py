@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.errors import DataError, ModelError
+from udever.errors import DataError, needs
 
 Method = Literal["pca", "umap"]
 
@@ -73,10 +73,8 @@ def _umap(embeddings: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
         raise DataError(f"umap was given {rows} rows and needs at least {_UMAP_LEAST}; take method 'pca'")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the compiler below it, about itself
-        try:
+        with needs("umap-learn", "umap", "method umap"):
             from umap import UMAP  # pyright: ignore[reportMissingImports]  # an extra that "all" leaves out
-        except ImportError as error:
-            raise ModelError("umap-learn is not installed; run pip install 'udever[umap]', or take 'pca'") from error
         neighbours = min(_UMAP_NEIGHBOURS, rows - 1)
         start = "spectral" if rows > 10 else "random"  # the spectral start needs more rows than its vectors
         reducer = UMAP(n_neighbors=neighbours, metric="cosine", init=start, random_state=seed, n_jobs=1)

@@ -21,7 +21,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.errors import DataError, ModelError, OutputError, UdeverError
+from udever.errors import DataError, OutputError, UdeverError, needs
 from udever.index.manifest import Tuning
 from udever.index.store import FileRecord, Found, Row, Where, digest_of, file_id
 from udever.source.chunks import Chunk
@@ -60,10 +60,8 @@ def _point_id(name: str) -> str:
 
 def connect(url: str) -> tuple[Any, str]:
     """A client and the collection's name from `http://host:6333/name`; the key is in QDRANT_API_KEY."""
-    try:
+    with needs("qdrant-client", "qdrant", "an index in Qdrant"):
         from qdrant_client import QdrantClient
-    except ImportError as error:
-        raise ModelError("this index needs the Qdrant client; install it with: pip install 'udever[qdrant]'") from error
     parts = urlsplit(url)
     name = parts.path.strip("/")
     if not parts.hostname or not name or "/" in name:

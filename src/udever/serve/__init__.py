@@ -6,7 +6,7 @@ listens. Needs the extra `serve`.
 
 from importlib.util import find_spec
 
-from udever.errors import ModelError
+from udever.errors import MissingExtra
 from udever.serve.ports import Classifier, IndexPort, MapPoints, SearchFunction
 from udever.serve.settings import Limits
 
@@ -19,11 +19,11 @@ __all__ = [
     "require_packages",
 ]
 
-_PACKAGES = ("fastapi", "uvicorn", "orjson", "prometheus_client")
+_PACKAGES = ("fastapi", "uvicorn", "httptools", "orjson", "prometheus_client")
 
 
 def require_packages() -> None:
-    """Raise ModelError, with the command that mends it, where a package the server needs is not installed."""
+    """Raise MissingExtra, with the command that mends it, where a package the server needs is not installed."""
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
-        raise ModelError(f"the server needs {', '.join(missing)}; run pip install 'udever[serve]'")
+        raise MissingExtra(f"the server needs {', '.join(missing)}; run pip install 'udever[serve]'")

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from udever.errors import ModelError, OutputError
+from udever.serve import require_packages
 from udever.serve.auth import Keys
 from udever.serve.guard import LOCAL, allowed_hosts
 from udever.serve.service import Service
@@ -41,6 +42,7 @@ def serve(
     Without keys it answers to this machine's own names, to `host` and to `hosts`. Raises OutputError where the
     address cannot be used. `say` hears where the server is, and a warning where it is open to others without keys.
     """
+    require_packages()
     names = allowed_hosts(host, hosts)
     if keys is None and not _is_loopback(host):
         say(f"warning: {host} can be reached from elsewhere and no keys are set: whoever reaches it may use it")

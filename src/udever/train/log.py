@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from udever.errors import ModelError
+from udever.errors import needs
 from udever.storage import atomic_file
 from udever.train.loop import History, Step
 
@@ -92,12 +92,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 
 def _tensorboard(folder: Path) -> Any:
-    try:
+    with needs("tensorboard", "train", "watch.tensorboard"):
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ModelError(
-            "watch.tensorboard is on and tensorboard is not installed; run: pip install 'udever[train]'"
-        ) from error
     return SummaryWriter(str(folder / "tensorboard"))
 
 

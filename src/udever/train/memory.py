@@ -8,6 +8,7 @@ import torch
 from udever.config import TrainingSettings
 from udever.data.mixture import Mixture
 from udever.embedder import Embedder
+from udever.errors import ModelError
 from udever.train.grad_cache import Budget, saved_bytes
 from udever.train.step import autocast
 
@@ -17,9 +18,14 @@ _PROBE_TEXTS = 64
 
 
 def default_memory_bytes(device: torch.device) -> float:
-    """A quarter of the machine's memory, half of the accelerator's: the same on every start of a run."""
+    """A quarter of the machine's memory, half of the accelerator's: the same on every start of a run.
+
+    Raises ModelError where the system does not tell it.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory / 2
+    if not hasattr(os, "sysconf"):
+        raise ModelError("this system does not tell how much memory it has; set memory_gb in the recipe's [training]")
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 4
 
 

@@ -103,9 +103,10 @@ def run_recipe(
     `allow_changes`, and while another process runs there. Raises before any work where the output folder holds
     something that is not a model. `evaluate` scores the model on the way. Every process torchrun started calls this.
     """
-    folder, kept = Path(recipe.output.folder), checkpoint_folder(recipe)
+    folder = Path(recipe.output.folder)
     given = [recipe.model.base, *(path for dataset in recipe.data.all_datasets for path in dataset.paths)]
     check_replaceable(folder, "model", given)
+    kept = checkpoint_folder(recipe)
     check_begun(kept, resume=resume, restart=restart)
     opened = open_recipe(recipe)
     with claimed(kept, folder, enabled=leads_alone()):

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from udever.errors import ModelError, OutputError
+from udever.errors import MissingExtra, OutputError
 from udever.evaluate.analyses import Label, Parallel, ReportOptions, make_plane, write_benchmark_report
 
 EVIL = "<script>alert('x')</script>&\"' {plot}"
@@ -140,7 +140,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path, make_results):
 @pytest.mark.parametrize(("package", "inside"), [("matplotlib", "matplotlib"), ("plotly", "plotly.offline")])
 def test_a_missing_package_names_the_command_and_leaves_nothing(package, inside, tmp_path, make_results, monkeypatch):
     monkeypatch.setitem(sys.modules, inside, None)
-    with pytest.raises(ModelError, match=rf"{package}.*pip install 'udever\[figures\]'"):
+    with pytest.raises(MissingExtra, match=rf"{package}.*pip install 'udever\[figures\]'"):
         write_benchmark_report(results(make_results)[:1], tmp_path / "out")
     assert not list(tmp_path.iterdir())
 

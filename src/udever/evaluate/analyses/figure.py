@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from udever.errors import ModelError
+from udever.errors import needs
 from udever.evaluate.analyses.style import INK, PALETTE, inline
 
 PLOTLY_FILE = "plotly.min.js"
@@ -114,10 +114,8 @@ class Section:
 
 
 def _plotly_script() -> str:
-    try:
+    with needs("plotly", "figures", "an interactive figure"):
         from plotly.offline import get_plotlyjs
-    except ImportError as error:
-        raise ModelError("plotly is not installed; run pip install 'udever[figures]'") from error
     return get_plotlyjs()
 
 

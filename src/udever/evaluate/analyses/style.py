@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from udever.errors import ModelError
+from udever.errors import needs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,11 +97,9 @@ def series(number: int) -> Series:
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """The style, for as long as the block runs. Raises ModelError where matplotlib is not installed."""
-    try:
+    """The style, for as long as the block runs. Raises MissingExtra where matplotlib is not installed."""
+    with needs("matplotlib", "figures", "a figure"):
         import matplotlib
-    except ImportError as error:
-        raise ModelError("matplotlib is not installed; run pip install 'udever[figures]'") from error
     # Texts may be in scripts that matplotlib has no font for. They stay text in the SVG; the browser has the fonts.
     with matplotlib.rc_context(_RC), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
