@@ -8,6 +8,7 @@ import torch
 from udever.config import TrainingSettings
 from udever.data.mixture import Mixture
 from udever.embedder import Embedder
+from udever.errors import ModelError
 from udever.train.grad_cache import Budget, saved_bytes
 from udever.train.step import autocast
 
