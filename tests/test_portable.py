@@ -115,3 +115,16 @@ def test_what_is_unguarded_is_seen(source):
 )
 def test_what_is_guarded_is_not(source):
     assert unguarded(source) == []
+
+
+def test_unknown_memory_asks_for_the_setting(monkeypatch):
+    import os
+
+    import torch
+
+    from udever.errors import ModelError
+    from udever.train.memory import default_memory_bytes
+
+    monkeypatch.delattr(os, "sysconf")
+    with pytest.raises(ModelError, match="set memory_gb"):
+        default_memory_bytes(torch.device("cpu"))
