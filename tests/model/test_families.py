@@ -145,8 +145,10 @@ DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
 @torch.inference_mode()
 def test_texts_on_both_sides_of_a_rotary_threshold_never_share_a_pass(name, rule, positions):
     model = make_tiny(name, rope_parameters=dict(rule), max_position_embeddings=positions)
-    alone = [own_pass(make_tiny(name, rope_parameters=dict(rule), max_position_embeddings=positions), ids)
-             for ids in texts_of()]
+    alone = [
+        own_pass(make_tiny(name, rope_parameters=dict(rule), max_position_embeddings=positions), ids)
+        for ids in texts_of()
+    ]
     passes = separate(LENGTHS, model.config)
     assert len(passes) > 1 and sorted(sum(passes, [])) == list(range(len(LENGTHS)))
     backbone = choose(model, attention="causal")
@@ -171,10 +173,13 @@ def test_the_width_is_measured():
     assert width(backbone) == 16
 
 
-@pytest.mark.parametrize("config", [
-    transformers.T5Config(vocab_size=420, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2),
-    transformers.XLNetConfig(vocab_size=420, d_model=16, n_layer=1, n_head=2, d_inner=16),
-])
+@pytest.mark.parametrize(
+    "config",
+    [
+        transformers.T5Config(vocab_size=420, d_model=16, d_kv=4, d_ff=16, num_layers=1, num_heads=2),
+        transformers.XLNetConfig(vocab_size=420, d_model=16, n_layer=1, n_head=2, d_inner=16),
+    ],
+)
 def test_a_family_that_cannot_be_run_is_named_in_one_line(config):
     with pytest.raises(ModelError, match=config.model_type) as raised:
         choose(AutoModel.from_config(config).eval(), attention="causal")

@@ -64,7 +64,9 @@ def threshold_at(model: Any, length: int) -> Iterator[None]:
     with ExitStack() as undo:
         for rule in _rotary_rules(model.config):
             if rule.get("rope_type") == "longrope":
-                undo.callback(rule.__setitem__, "original_max_position_embeddings", rule["original_max_position_embeddings"])
+                undo.callback(
+                    rule.__setitem__, "original_max_position_embeddings", rule["original_max_position_embeddings"]
+                )
                 rule["original_max_position_embeddings"] = length
         rotary: Any
         for rotary in _dynamic_rotaries(model):
