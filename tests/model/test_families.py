@@ -3,13 +3,12 @@
 import pytest
 import torch
 import transformers
-from torch import nn
 from transformers import AutoModel
 
 from udever.errors import ModelError
 from udever.model.attention import attention_over
 from udever.model.backbone import choose, width
-from udever.model.decoders import PackedDecoder, PaddedModel
+from udever.model.decoders import PaddedModel
 from udever.model.gemma import GemmaShaped
 from udever.model.lengths import separate
 from udever.model.packing import pack
@@ -150,7 +149,7 @@ def test_texts_on_both_sides_of_a_rotary_threshold_never_share_a_pass(name, rule
         for ids in texts_of()
     ]
     passes = separate(LENGTHS, model.config)
-    assert len(passes) > 1 and sorted(sum(passes, [])) == list(range(len(LENGTHS)))
+    assert len(passes) > 1 and sorted(i for chosen in passes for i in chosen) == list(range(len(LENGTHS)))
     backbone = choose(model, attention="causal")
     for chosen in [*passes, *reversed(passes)]:  # no pass remembers another
         hidden = backbone(attention_over(pack([texts_of()[i] for i in chosen]), causal=True))
