@@ -192,7 +192,8 @@ class Embedder:
     def embed_tokens(self, ids: Sequence[Sequence[int]], skip: int | Sequence[int] = 0) -> Tensor:
         """Pooled vectors of token sequences, in the order given: float32 (or float64) [texts, hidden], not scaled.
 
-        One packed batch (more where texts of such lengths may not share one: LongRoPE), with gradients wherever the caller has them on. `skip` is how many tokens of each
+        One packed batch (more where texts of such lengths may not share one: LongRoPE), with gradients wherever the
+        caller has them on. `skip` is how many tokens of each
         text are a prompt that the means leave out, one number or one a text.
         """
         passes = separate([len(sequence) for sequence in ids], self.backbone.config)
