@@ -1,5 +1,7 @@
 """Every published decoder family, tiny and random, against transformers' own forward pass."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 import transformers
@@ -10,7 +12,7 @@ from udever.model.attention import attention_over
 from udever.model.backbone import choose, width
 from udever.model.decoders import PaddedModel
 from udever.model.gemma import GemmaShaped
-from udever.model.lengths import separate
+from udever.model.lengths import crosses, separate
 from udever.model.packing import pack
 
 BASE = {
@@ -139,21 +141,37 @@ LONG |= {"short_factor": [1.0] * 4, "long_factor": [2.0, 3.0, 8.0, 20.0]}
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
 
 
-@pytest.mark.parametrize("name", ["Phi3", "Llama", "Qwen3"])
-@pytest.mark.parametrize(("rule", "positions"), [(LONG, 256), (DYNAMIC, 32)])
+BY_KIND = {"sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}, "full_attention": DYNAMIC}
+RULES = [
+    *[(name, {"rope_parameters": LONG, "max_position_embeddings": 256}) for name in ("Llama", "Qwen3")],
+    # Phi 3 names the threshold in its configuration, and what the rule says gives way to that
+    (
+        "Phi3",
+        {
+            "rope_parameters": LONG | {"original_max_position_embeddings": 200},
+            "original_max_position_embeddings": 32,
+            "max_position_embeddings": 256,
+        },
+    ),
+    *[(name, {"rope_parameters": DYNAMIC, "max_position_embeddings": 32}) for name in ("Llama", "Qwen3")],
+    ("Gemma3Text", {"rope_parameters": BY_KIND, "max_position_embeddings": 32}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes"), RULES)
 @torch.inference_mode()
-def test_texts_on_both_sides_of_a_rotary_threshold_never_share_a_pass(name, rule, positions):
-    model = make_tiny(name, rope_parameters=dict(rule), max_position_embeddings=positions)
-    alone = [
-        own_pass(make_tiny(name, rope_parameters=dict(rule), max_position_embeddings=positions), ids)
-        for ids in texts_of()
-    ]
+def test_texts_on_both_sides_of_a_rotary_threshold_never_share_a_pass(name, changes):
+    alone = [own_pass(make_tiny(name, **deepcopy(changes)), ids) for ids in texts_of()]
+    model = make_tiny(name, **deepcopy(changes))
     passes = separate(LENGTHS, model.config)
     assert len(passes) > 1 and sorted(i for chosen in passes for i in chosen) == list(range(len(LENGTHS)))
+    assert crosses(model.config, max(LENGTHS)) and not crosses(model.config, 32)
     backbone = choose(model, attention="causal")
     for chosen in [*passes, *reversed(passes)]:  # no pass remembers another
         hidden = backbone(attention_over(pack([texts_of()[i] for i in chosen]), causal=True))
         torch.testing.assert_close(hidden, torch.cat([alone[i] for i in chosen]), rtol=1e-3, atol=5e-4)
+    together = backbone(attention_over(pack(texts_of()), causal=True))
+    assert (together - torch.cat(alone)).norm() > 1e-3 * together.norm(), "the threshold was not crossed"
 
 
 def test_unknown_layers_run_through_the_models_own_code():
@@ -221,3 +239,14 @@ def test_gemmas_gradients_are_transformers_own():
 def test_gemma_that_caps_its_scores_is_left_to_transformers():
     model = make_tiny("Gemma3Text", attn_logit_softcapping=2.0)
     assert not isinstance(choose(model, attention="causal"), GemmaShaped)
+
+
+@torch.inference_mode()
+def test_gemma_that_sees_both_ways_is_transformers_own():
+    model = make_tiny("Gemma3Text", sliding_window=20, use_bidirectional_attention=True)
+    texts = texts_of()
+    expected = torch.cat([own_pass(model, ids) for ids in texts])
+    backbone = choose(model, attention="bidirectional")
+    assert isinstance(backbone, GemmaShaped)
+    hidden = backbone(attention_over(pack(texts), causal=False))
+    torch.testing.assert_close(hidden, expected, rtol=1e-3, atol=5e-4)

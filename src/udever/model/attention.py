@@ -141,10 +141,8 @@ class GroupedAttention:
 
     def _attend(self, run: _Run, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         key, value = run.rectangle(key), run.rectangle(value)
-        repeats = query.shape[1] // key.shape[1]
-        if repeats > 1:  # enable_gqa=True leaves the fast kernel on the CPU: repeating the heads is quicker
-            key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
         if query.shape[2] == run.length:
+            key, value = _shared(key, query.shape[1]), _shared(value, query.shape[1])
             bias = self._bias(run, scores, query.dtype)
             plain = bias is None and self.causal
             return F.scaled_dot_product_attention(

@@ -137,6 +137,11 @@ def choose(model: Any, *, attention: AttentionKind) -> Backbone:
             f"{model.config.model_type!r} models cannot be run as embedders: {type(error).__name__}: "
             f"{_first_line(error)}; use a decoder that takes tokens alone"
         ) from error
+    if causal and _sees_ahead(padded):
+        raise ModelError(
+            f"{model.config.model_type!r} models let a token see those behind it and are none of the encoders that "
+            f"udever knows; use a decoder"
+        )
     if attention != natural:
         raise ModelError(
             f"attention={attention!r} is not available for {model.config.model_type!r}, which runs padded "
@@ -216,6 +221,15 @@ def self_test(backbone: Any, *, attention: AttentionKind) -> None:
                 f"{backbone.config.model_type}: a text's hidden states {what} differ from those of the text "
                 f"alone by {difference:.2g} (relative); this model cannot be used"
             )
+
+
+@torch.inference_mode()
+def _sees_ahead(padded: PaddedModel) -> bool:
+    """Whether a text's hidden states change when tokens are put behind it (XLNet, encoders of unknown families)."""
+    text = probe(vocab_size(padded.config), next(padded.parameters()).device)[0]
+    short = pack([text.tokens.tolist()[:-2]], text.tokens.device)
+    whole, part = (padded(attention_over(packed, causal=True)) for packed in (text, short))
+    return _difference(whole[: len(part)], part) > _tolerance(padded)
 
 
 class _WindowRecorder(GroupedAttention):

@@ -41,39 +41,51 @@ def separate(lengths: Sequence[int], config: Any) -> list[list[int]]:
     return list(passes.values())
 
 
-def _dynamic_rotaries(model: nn.Module) -> Iterator[Any]:
+def crosses(config: Any, max_length: int) -> bool:
+    """Whether texts of at most `max_length` tokens may need more than one pass."""
+    return _side(config, 1) != _side(config, max_length)
+
+
+def _dynamic_rotaries(model: nn.Module) -> Iterator[tuple[Any, str]]:
+    """Rotary modules that remember a longest text, each with what names of its buffers begin with."""
     for module in model.modules():
-        kind = getattr(module, "rope_type", "")
-        if isinstance(kind, str) and "dynamic" in kind and hasattr(module, "original_inv_freq"):
-            yield module
+        kinds = getattr(module, "rope_type", "")
+        by_prefix = {f"{layer}_": kind for layer, kind in kinds.items()} if isinstance(kinds, dict) else {"": kinds}
+        for prefix, kind in by_prefix.items():
+            if "dynamic" in str(kind) and hasattr(module, f"{prefix}original_inv_freq"):
+                yield module, prefix
 
 
 def reset_rotary(model: nn.Module) -> None:
     """Let dynamic NTK forget the longest text of earlier passes."""
-    rotary: Any
     if not any("dynamic" in rule.get("rope_type", "") for rule in _rotary_rules(model.config)):
         return
-    for rotary in _dynamic_rotaries(model):
-        rotary.register_buffer("inv_freq", rotary.original_inv_freq.to(rotary.inv_freq.device), persistent=False)
-        rotary.max_seq_len_cached = rotary.original_max_seq_len
+    for rotary, prefix in _dynamic_rotaries(model):
+        original = getattr(rotary, f"{prefix}original_inv_freq").to(getattr(rotary, f"{prefix}inv_freq").device)
+        rotary.register_buffer(f"{prefix}inv_freq", original, persistent=False)
+        setattr(rotary, f"{prefix}max_seq_len_cached", rotary.original_max_seq_len)
+
+
+def _replace(undo: ExitStack, item: Any, name: str, value: Any) -> None:
+    undo.callback(setattr, item, name, getattr(item, name))
+    setattr(item, name, value)
 
 
 @contextmanager
 def threshold_at(model: Any, length: int) -> Iterator[None]:
     """While this is open, the rules switch behind `length` tokens: short probes then stand on both sides."""
+    name = "original_max_position_embeddings"
+    config = model.config.get_text_config()
     with ExitStack() as undo:
+        undo.callback(reset_rotary, model)
         for rule in _rotary_rules(model.config):
             if rule.get("rope_type") == "longrope":
-                undo.callback(
-                    rule.__setitem__, "original_max_position_embeddings", rule["original_max_position_embeddings"]
-                )
-                rule["original_max_position_embeddings"] = length
-        rotary: Any
-        for rotary in _dynamic_rotaries(model):
-            undo.callback(setattr, rotary, "original_max_seq_len", rotary.original_max_seq_len)
-            rotary.original_max_seq_len = rotary.max_seq_len_cached = length
-            config = model.config.get_text_config()
-            undo.callback(setattr, config, "max_position_embeddings", config.max_position_embeddings)
-            config.max_position_embeddings = length
+                undo.callback(rule.__setitem__, name, rule[name])
+                rule[name] = length
+                if hasattr(config, name):  # Phi 3: copied over the rule whenever frequencies are computed
+                    _replace(undo, config, name, length)
+        for rotary in {id(rotary): rotary for rotary, _ in _dynamic_rotaries(model)}.values():
+            _replace(undo, rotary, "original_max_seq_len", length)
+            _replace(undo, config, "max_position_embeddings", length)
+        reset_rotary(model)
         yield
-    reset_rotary(model)
