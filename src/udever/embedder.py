@@ -29,7 +29,7 @@ from udever.model.backbone import (
     width,
 )
 from udever.model.contract import Contract, RoleName
-from udever.model.lengths import separate
+from udever.model.lengths import position_limit, separate
 from udever.model.packing import pack, plan_batches
 from udever.model.pooling import pool, unit, unusable
 from udever.model.published import RECIPES, contract_of
@@ -443,7 +443,7 @@ def _change(contract: Contract, changes: dict[str, Any]) -> Contract:
 
 def _check_fits(contract: Contract, config: Any) -> None:
     """Raise ModelError where the contract asks for positions or tokens the model does not have."""
-    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    limit = position_limit(config)
     if limit is not None and contract.max_length > limit:
         raise ModelError(f"max_length is {contract.max_length}; expected at most {limit}, the model's positions")
     highest = max(contract.marker_ids, default=0)

@@ -12,10 +12,10 @@ from udever.config import LossSettings, ModelSettings, Recipe
 from udever.data.mixture import Batch
 from udever.data.pairs import Pair, write_pairs
 from udever.data.sources import Traits
+from udever.errors import ModelError
 from udever.train import run_recipe
 from udever.train.grad_cache import Budget
 from udever.train.recipe import load_base
-from udever.errors import ModelError
 from udever.train.sharding import gather, shard
 from udever.train.step import Stepper
 from udever.train.world import World

@@ -11,6 +11,12 @@ from typing import Any
 from torch import nn
 
 
+def position_limit(config: Any) -> int | None:
+    """Most positions the model has; None where there is no limit or no useful one (XLNet says -1)."""
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return limit if limit is not None and limit > 1 else None
+
+
 def _rotary_rules(config: Any) -> list[dict[str, Any]]:
     """The model's rotary parameters: one set, or one for each kind of layer."""
     rules = getattr(config.get_text_config(), "rope_parameters", None) or {}
