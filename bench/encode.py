@@ -5,8 +5,8 @@
     python bench/encode.py --families gemma3 --gemma3 FOLDER     # Gemma 3's own weights
 
 Models have random weights (but for `--gemma3`) and are built in code; texts have natural lengths. Both sides load
-the same folder and must give the same vectors, or nothing is timed and the exit status is 1: float32 with a cosine of at
-least 0.9999 for every text, bfloat16 at least 0.99 from float32. Contenders take turns, so ratios are paired.
+the same folder and must give the same vectors, or nothing is timed and the exit status is 1: float32 with a cosine of
+at least 0.9999 for every text, bfloat16 at least 0.99 from float32. Contenders take turns, so ratios are paired.
 
 "share of the products" is our speed over that of the matrix products of our forward pass run alone on
 contiguous inputs: the same layers, rows, order and kernels, recorded from our own run, and nothing else.

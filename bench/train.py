@@ -1,6 +1,6 @@
 """How fast training is, and what memory it takes, beside sentence-transformers' CachedMultipleNegativesRankingLoss.
 
-    python bench/train.py                                  # shapes of bloom-560m, Qwen3-0.6B, gemma-3-270m; both precisions
+    python bench/train.py                              # shapes of bloom-560m, Qwen3-0.6B, gemma-3-270m; both precisions
     python bench/train.py --shapes qwen3 --precisions bfloat16 --rounds 1
     python bench/train.py --large 8192                     # what a contrastive batch of 8,192 takes
     python bench/train.py --processes                      # two gloo processes beside one with two threads
