@@ -14,7 +14,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModel, BloomConfig, BloomModel, PreTrainedTokenizerFast, Qwen3Config
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    BloomConfig,
+    BloomModel,
+    Gemma3TextConfig,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+)
 from transformers.utils import logging as transformers_logging
 
 from udever import Embedder
@@ -108,6 +116,7 @@ def _number(value: float) -> str:
 def add_options(parser: argparse.ArgumentParser, *, layers: int) -> None:
     """The options every benchmark has."""
     parser.add_argument("--layers", type=int, default=layers, help="layers of a model (default %(default)s)")
+    parser.add_argument("--gemma3", type=Path, metavar="FOLDER", help="Gemma 3's weights in place of random ones")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds after the warm-up")
     parser.add_argument("--threads", type=int, default=2, help="threads of either side")
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the rows to this file")
@@ -201,6 +210,34 @@ def qwen3(layers: int, *, vocab_size: int = 8192) -> Any:
         pad_token_id=3,
     )
     return AutoModel.from_config(config)
+
+
+def gemma3(layers: int, *, vocab_size: int = 8192) -> Any:
+    """A Gemma 3 with random weights: the shape of gemma-3-270m, its vocabulary smaller."""
+    config = Gemma3TextConfig(
+        vocab_size=vocab_size,
+        hidden_size=640,
+        intermediate_size=2048,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        num_key_value_heads=1,
+        head_dim=256,
+        sliding_window=512,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=3,
+    )
+    return AutoModel.from_config(config)
+
+
+def use_weights(weights: Path, folder: Path, layers: int) -> Path:
+    """Write an embedder folder with the first `layers` of the model in `weights`; return it."""
+    plain = folder.with_name(folder.name + "-plain")
+    model = AutoModel.from_pretrained(weights, dtype=torch.float32, num_hidden_layers=layers)
+    model.save_pretrained(plain)
+    AutoTokenizer.from_pretrained(weights).save_pretrained(plain)
+    Embedder.load(plain, dtype="float32", device="cpu").save(folder)
+    return folder
 
 
 def save_model(model: Any, tokenizer: PreTrainedTokenizerFast, folder: Path, *, noise: float = 0.0) -> Path:

@@ -1,11 +1,12 @@
 """How fast texts become vectors, beside sentence-transformers, OpenVINO and the bare matrix products.
 
-    python bench/encode.py                      # a few layers of bloom-560m's and Qwen3-0.6B's shape
+    python bench/encode.py                      # a few layers of bloom-560m's, Qwen3-0.6B's and gemma-3-270m's shape
     python bench/encode.py --layers 24 --families bloom --json bloom.json
+    python bench/encode.py --families gemma3 --gemma3 FOLDER     # Gemma 3's own weights
 
-Models have random weights and are built in code; texts have natural lengths. Both sides load the same folder
-and must give the same vectors, or nothing is timed and the exit status is 1: float32 with a cosine of at
-least 0.9999 for every text, bfloat16 at least 0.99 from float32. Contenders take turns, so ratios are paired.
+Models have random weights (but for `--gemma3`) and are built in code; texts have natural lengths. Both sides load
+the same folder and must give the same vectors, or nothing is timed and the exit status is 1: float32 with a cosine of
+at least 0.9999 for every text, bfloat16 at least 0.99 from float32. Contenders take turns, so ratios are paired.
 
 "share of the products" is our speed over that of the matrix products of our forward pass run alone on
 contiguous inputs: the same layers, rows, order and kernels, recorded from our own run, and nothing else.
@@ -61,6 +62,7 @@ class Family:
 FAMILIES = {
     "bloom": Family(common.bloom, {FLOAT32: 3.0, BFLOAT16: 5.5}),
     "qwen3": Family(common.qwen3, {FLOAT32: 2.0, BFLOAT16: 4.5}),
+    "gemma3": Family(common.gemma3, {FLOAT32: 3.7, BFLOAT16: 6.5}),
 }
 SHARE_GOAL = 0.85
 OPENVINO_GOAL = 1.2
@@ -232,8 +234,11 @@ def main() -> int:
     rows: list[common.Row] = []
     for name in options.families:
         with tempfile.TemporaryDirectory() as temporary, ExitStack() as stack:
-            model = FAMILIES[name].build(options.layers)
-            folder = common.save_model(model, maker.tokenizer, Path(temporary) / name, noise=0.02)
+            if name == "gemma3" and options.gemma3:
+                folder = common.use_weights(options.gemma3, Path(temporary) / name, options.layers)
+            else:
+                model = FAMILIES[name].build(options.layers)
+                folder = common.save_model(model, maker.tokenizer, Path(temporary) / name, noise=0.02)
             bench = FamilyBench(name, folder, texts, dtypes)
             try:
                 bench.add_ours_and_torch()

@@ -1,6 +1,6 @@
 """How fast training is, and what memory it takes, beside sentence-transformers' CachedMultipleNegativesRankingLoss.
 
-    python bench/train.py                                  # BLOOM of 560m's width, Qwen3 of 0.6B's; both precisions
+    python bench/train.py                              # shapes of bloom-560m, Qwen3-0.6B, gemma-3-270m; both precisions
     python bench/train.py --shapes qwen3 --precisions bfloat16 --rounds 1
     python bench/train.py --large 8192                     # what a contrastive batch of 8,192 takes
     python bench/train.py --processes                      # two gloo processes beside one with two threads
@@ -34,8 +34,8 @@ from udever.data.pairs import Pair, read_pairs, write_pairs
 
 TEMPERATURE, LEARNING_RATE, MAX_GRADIENT_NORM = 0.05, 1e-4, 1.0
 MEAN_TOKENS = 50
-SHAPES = {"bloom": common.bloom, "qwen3": common.qwen3}
-GOALS = {"bloom": 3.0, "qwen3": 2.5}
+SHAPES = {"bloom": common.bloom, "qwen3": common.qwen3, "gemma3": common.gemma3}
+GOALS = {"bloom": 3.0, "qwen3": 2.5, "gemma3": 4.0}
 MEMORY_GOAL = 0.6
 GB = 1e9
 
@@ -185,7 +185,10 @@ def make_pairs(maker: common.TextMaker, num_pairs: int) -> list[Pair]:
 def prepare(shape: str, options: argparse.Namespace, folder: Path, num_pairs: int) -> Path:
     """Model and pairs on disk; return the model's folder."""
     maker = common.TextMaker()
-    where = common.save_model(SHAPES[shape](options.layers), maker.tokenizer, folder / shape)
+    if shape == "gemma3" and options.gemma3:
+        where = common.use_weights(options.gemma3, folder / shape, options.layers)
+    else:
+        where = common.save_model(SHAPES[shape](options.layers), maker.tokenizer, folder / shape)
     write_pairs(make_pairs(maker, num_pairs), where / "pairs.parquet")
     return where
 

@@ -307,3 +307,28 @@ def test_an_adapter_over_another_base_is_found_out(copy, make, tmp_path):
     shutil.rmtree(embedder.name)
     make.decoder("bloom", embedder.name, seed=7)
     refused(tmp_path / "adapter", kind=ContractError)
+
+
+@pytest.mark.parametrize("name", ["T5", "XLNet"])
+def test_a_family_that_is_no_decoder_is_refused_by_its_name(name, make, tmp_path):
+    import transformers
+
+    sizes = {
+        "T5": {"d_model": 16, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2},
+        "XLNet": {"d_model": 16, "n_layer": 1, "n_head": 2, "d_inner": 16},
+    }[name]
+    config = getattr(transformers, f"{name}Config")(vocab_size=make.vocabulary, **sizes)
+    transformers.AutoModel.from_config(config).save_pretrained(tmp_path)
+    make.tokenizer().save_pretrained(tmp_path)
+    refused(tmp_path, match=config.model_type)
+
+
+def test_mpt_loads_from_a_folder(make, tmp_path):
+    import transformers
+
+    config = transformers.MptConfig(vocab_size=make.vocabulary, d_model=32, n_heads=4, n_layers=2, max_seq_len=256)
+    transformers.AutoModel.from_config(config).save_pretrained(tmp_path)
+    make.tokenizer().save_pretrained(tmp_path)
+    embedder = Embedder.load(tmp_path, dtype="float32", device="cpu", max_length=64)
+    vectors = embedder.encode(TEXTS[:3])
+    assert abs(vectors[0] - embedder.encode(TEXTS[0])).max() < 1e-5

@@ -20,15 +20,16 @@ from udever.model import adapters, artefact, export
 from udever.model.attention import attention_over
 from udever.model.backbone import (
     Backbone,
-    hidden_size,
     load_backbone,
     natural_attention,
     pick_dtype,
     read_config,
     vocab_size,
     weight_files,
+    width,
 )
 from udever.model.contract import Contract, RoleName
+from udever.model.lengths import position_limit, separate
 from udever.model.packing import pack, plan_batches
 from udever.model.pooling import pool, unit, unusable
 from udever.model.published import RECIPES, contract_of
@@ -127,7 +128,7 @@ class Embedder:
     @property
     def num_dimensions(self) -> int:
         """Length of a vector."""
-        return self.contract.dimensions or hidden_size(self.backbone.config)
+        return self.contract.dimensions or width(self.backbone)
 
     @property
     def device(self) -> torch.device:
@@ -191,14 +192,23 @@ class Embedder:
     def embed_tokens(self, ids: Sequence[Sequence[int]], skip: int | Sequence[int] = 0) -> Tensor:
         """Pooled vectors of token sequences, in the order given: float32 (or float64) [texts, hidden], not scaled.
 
-        One packed batch, with gradients wherever the caller has them on. `skip` is how many tokens of each
+        One packed batch (more where texts of such lengths may not share one: LongRoPE), with gradients wherever the
+        caller has them on. `skip` is how many tokens of each
         text are a prompt that the means leave out, one number or one a text.
         """
+        passes = separate([len(sequence) for sequence in ids], self.backbone.config)
+        skips = [skip] * len(ids) if isinstance(skip, int) else list(skip)
+        parts = [self._embed_pass([ids[i] for i in chosen], [skips[i] for i in chosen]) for chosen in passes]
+        if len(parts) == 1:
+            return parts[0]
+        order = torch.tensor([i for chosen in passes for i in chosen], device=self.device)
+        return torch.cat(parts)[order.argsort()]
+
+    def _embed_pass(self, ids: Sequence[Sequence[int]], skips: list[int]) -> Tensor:
         packed = pack(ids, self.device)
         attention = attention_over(packed, causal=self.contract.attention == "causal")
         if self.contract.pooling == "last":
             return _precise(self.backbone(attention, last_only=True))
-        skips = [skip] * len(ids) if isinstance(skip, int) else list(skip)
         start = torch.tensor(skips, device=self.device) if any(skips) else None
         return _precise(pool(self.backbone(attention), packed, self.contract.pooling, start))
 
@@ -250,7 +260,7 @@ class Embedder:
         if merged:
             adapters.merge_lora(model)
             export.save_weights(model, folder)
-            export.save_sentence_transformers(self.contract, hidden_size(model.config), folder)
+            export.save_sentence_transformers(self.contract, width(model), folder)
         else:
             saved_base = artefact.Base(name=base, fingerprint=Embedder.load(base, dtype="float32").fingerprint)
             adapters.save_adapter(model, folder, base)
@@ -288,7 +298,7 @@ class Embedder:
         """Batches by length, vectors back in input order, each of them checked."""
         ids = tokenized.ids
         self.check_tokens(ids)
-        out = torch.empty(len(ids), hidden_size(self.backbone.config), device=self.device)
+        out = torch.empty(len(ids), width(self.backbone), device=self.device)
         budget = self.token_budget(batch_tokens)
         batches = plan_batches([len(sequence) for sequence in ids], budget)
         with progress_bar("embedding", len(ids), enabled=show_progress) as advance:
@@ -330,7 +340,7 @@ class Embedder:
 
     def check_dimensions(self, dimensions: int | None) -> int | None:
         """`dimensions`, or the contract's where it is None. Raises TextError where the model has not as many."""
-        size = hidden_size(self.backbone.config)
+        size = width(self.backbone)
         if dimensions is None:
             return self.contract.dimensions
         if not 1 <= dimensions <= size:
@@ -415,6 +425,8 @@ def _load_folder(
     source = base if saved is not None and saved.base is not None else weights
     _check_fits(contract, read_config(source, trust_remote_code=trust_remote_code))
     backbone = load_backbone(source, attention=contract.attention, trust_remote_code=trust_remote_code, **how)
+    if contract.dimensions is not None and contract.dimensions > width(backbone):
+        raise ModelError(f"dimensions is {contract.dimensions}; expected at most {width(backbone)}")
     files = weight_files(source)
     if saved is not None and saved.base is not None:
         adapters.load_adapter(backbone, folder)  # pyright: ignore[reportArgumentType]
@@ -436,12 +448,10 @@ def _change(contract: Contract, changes: dict[str, Any]) -> Contract:
 
 
 def _check_fits(contract: Contract, config: Any) -> None:
-    """Raise ModelError where the contract asks for positions, dimensions or tokens the model does not have."""
-    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    """Raise ModelError where the contract asks for positions or tokens the model does not have."""
+    limit = position_limit(config)
     if limit is not None and contract.max_length > limit:
         raise ModelError(f"max_length is {contract.max_length}; expected at most {limit}, the model's positions")
-    if contract.dimensions is not None and contract.dimensions > hidden_size(config):
-        raise ModelError(f"dimensions is {contract.dimensions}; expected at most {hidden_size(config)}")
     highest = max(contract.marker_ids, default=0)
     if highest >= vocab_size(config):
         raise ModelError(f"marker {highest} is beyond the model's {vocab_size(config)} tokens; check the recipe")
@@ -452,7 +462,7 @@ def _reference_vectors(embedder: Embedder) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)
         texts = list(artefact.REFERENCE_TEXTS)
-        options = {"normalize": True, "dimensions": hidden_size(embedder.backbone.config)}
+        options = {"normalize": True, "dimensions": width(embedder.backbone)}
         return np.concatenate([embedder.encode_query(texts, **options), embedder.encode_document(texts, **options)])
 
 

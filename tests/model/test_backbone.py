@@ -11,6 +11,7 @@ from udever.model.attention import attention_over
 from udever.model.backbone import choose, pick_dtype, self_test
 from udever.model.bloom import Bloom
 from udever.model.decoders import PackedDecoder, PaddedModel
+from udever.model.gemma import GemmaShaped
 from udever.model.llama import LlamaShaped
 from udever.model.packing import pack, plan_batches
 
@@ -20,7 +21,7 @@ CHOSEN = {
     "mistral": LlamaShaped,
     "qwen2": LlamaShaped,
     "qwen3": LlamaShaped,
-    "gemma3_text": PackedDecoder,
+    "gemma3_text": GemmaShaped,
     "gpt_neox": PackedDecoder,
     "gpt2": PackedDecoder,
     "olmo2": PackedDecoder,

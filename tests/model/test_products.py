@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from udever.model import products
-from udever.model.products import FusedLinear, linear, linear_add, linear_mul, rms_norm, use_fused_products
+from udever.model.products import FusedLinear, gated, linear, linear_add, linear_mul, rms_norm, use_fused_products
 
 TOLERANCE = {torch.float32: {"rtol": 1e-5, "atol": 1e-5}, torch.bfloat16: {"rtol": 3e-2, "atol": 3e-2}}
 OPERATIONS = {
@@ -105,3 +105,39 @@ def test_use_fused_products_changes_no_result_and_plain_layers_alone():
     with torch.inference_mode():
         torch.testing.assert_close(model(x), before)
         torch.testing.assert_close(model(x[None]), before[None])
+
+
+def doubles(*shapes):
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(*shape, dtype=torch.float64, generator=generator).requires_grad_() for shape in shapes]
+
+
+@pytest.mark.parametrize("around_one", [False, True])
+def test_rms_norms_gradients(around_one):
+    x, weight = doubles((3, 2, 6), (6,))
+    assert torch.autograd.gradcheck(lambda x, w: rms_norm(x, w, 1e-6, around_one=around_one), (x, weight))
+    assert torch.autograd.gradcheck(lambda x: rms_norm(x, weight.detach(), 1e-6, around_one=around_one), (x,))
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu", "gelu_tanh"])
+def test_a_gates_value_and_gradients(activation):
+    x, gate_weight, up_weight = doubles((5, 4), (6, 4), (6, 4))
+
+    def run(x, gate_weight, up_weight):
+        gate, up = (lambda x, w=w: F.linear(x, w) for w in (gate_weight, up_weight))
+        return gated(gate, up, x, activation)
+
+    expected = products.activate(F.linear(x, gate_weight), activation) * F.linear(x, up_weight)
+    torch.testing.assert_close(run(x, gate_weight, up_weight), expected)
+    assert torch.autograd.gradcheck(run, (x, gate_weight, up_weight))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_a_norm_around_one_without_gradients(dtype):
+    torch.manual_seed(0)
+    x, weight = torch.randn(5, 16, dtype=dtype), torch.randn(16, dtype=dtype)
+    with torch.inference_mode():
+        actual = rms_norm(x, weight, 1e-6, around_one=True)
+    assert actual.dtype is dtype
+    expected = F.rms_norm(x.double(), (16,), eps=1e-6) * (1 + weight.double())
+    torch.testing.assert_close(actual.double(), expected, **TOLERANCE[dtype])

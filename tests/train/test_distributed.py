@@ -12,6 +12,7 @@ from udever.config import LossSettings, ModelSettings, Recipe
 from udever.data.mixture import Batch
 from udever.data.pairs import Pair, write_pairs
 from udever.data.sources import Traits
+from udever.errors import ModelError
 from udever.train import run_recipe
 from udever.train.grad_cache import Budget
 from udever.train.recipe import load_base
@@ -72,7 +73,7 @@ def compute(base, batch, tools, world, *, sharded=False):
     embedder = double(base)
     model = embedder.backbone
     if sharded:
-        shard(model, world)
+        shard(model, world, 32)
     budget = Budget(40, 0)
     outcome = Stepper(embedder, tools.settings(), LOSS.options(), budget, world, sharded).accumulate(batch)
     found = {}
@@ -143,7 +144,7 @@ def test_gathered_weights_are_the_weights(base, tools, tmp_path):
     def work(world):
         embedder = double(base)
         before = {name: t.clone() for name, t in embedder.backbone.state_dict().items()}
-        shard(embedder.backbone, world)
+        shard(embedder.backbone, world, 32)
         after = gather(embedder.backbone)
         return all(after[name].equal(before[name]) for name in before)
 
@@ -160,3 +161,10 @@ def test_shares_cover_every_text_once_and_weigh_alike(batch):
         characters = [sum(len(texts.texts[i].text) for i in share) for share in shares]
         longest = max(len(text.text) for text in texts.texts)
         assert max(characters) - min(characters) <= 2 * longest
+
+
+def test_positions_that_look_at_the_longest_text_are_not_sharded(make):
+    rule = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
+    model = make.model("qwen3", rope_parameters=rule, max_position_embeddings=64)
+    with pytest.raises(ModelError, match="max_length is 65"):
+        shard(model, World(0, 2), 65)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from udever.errors import ModelError
 from udever.model.contract import Contract, Role
+from udever.model.lengths import position_limit
 from udever.model.pooling import Pooling
 from udever.model.tokens import template_ids
 
@@ -109,8 +110,8 @@ def plain_contract(hf_tokenizer: Any, config: Any) -> Contract:
     if not suffix:
         suffix = (int(closing or 0),)
     role = Role(prefix_ids=prefix, suffix_ids=suffix)
-    limit = getattr(config.get_text_config(), "max_position_embeddings", None) or 512
-    return Contract(query=role, document=role, symmetric=role, max_length=min(512, limit))
+    max_length = min(512, position_limit(config) or 512)
+    return Contract(query=role, document=role, symmetric=role, max_length=max_length)
 
 
 @dataclass(frozen=True)

@@ -141,17 +141,20 @@ class GroupedAttention:
 
     def _attend(self, run: _Run, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         key, value = run.rectangle(key), run.rectangle(value)
-        repeats = query.shape[1] // key.shape[1]
-        if repeats > 1:  # enable_gqa=True leaves the fast kernel on the CPU: repeating the heads is quicker
-            key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
         if query.shape[2] == run.length:
+            key, value = _shared(key, query.shape[1]), _shared(value, query.shape[1])
             bias = self._bias(run, scores, query.dtype)
             plain = bias is None and self.causal
             return F.scaled_dot_product_attention(
                 query, key, value, attn_mask=bias, is_causal=plain, scale=scores.scale
             )
         bias = self._last_bias(run, scores, query.dtype)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scores.scale)
+        # one query a text: those that share a key head become its rows, and no key is repeated
+        groups = key.shape[1]
+        rows = query.reshape(len(query), groups, -1, query.shape[3])
+        if bias is not None and bias.shape[1] > 1:
+            bias = bias.reshape(len(bias), groups, -1, run.length)
+        return F.scaled_dot_product_attention(rows, key, value, attn_mask=bias, scale=scores.scale).reshape_as(query)
 
     def _bias(self, run: _Run, scores: Scores, dtype: torch.dtype) -> Tensor | None:
         """What is added to the products of a rectangle; None where `is_causal` or nothing says it all."""
@@ -188,6 +191,16 @@ class GroupedAttention:
         if scores.slopes is None and bool(seen.all()):
             return None
         return _masked_bias(behind, scores.slopes, seen, dtype)
+
+
+def _shared(x: Tensor, heads: int) -> Tensor:
+    """Key or value heads, each as often as query heads share it: a view where there is one, copies otherwise.
+
+    enable_gqa=True leaves the fast kernel on the CPU.
+    """
+    if x.shape[1] in (1, heads):
+        return x.expand(-1, heads, -1, -1)
+    return x.repeat_interleave(heads // x.shape[1], 1)
 
 
 def _masked_bias(distance: Tensor, slopes: Tensor | None, seen: Tensor, dtype: torch.dtype) -> Tensor:

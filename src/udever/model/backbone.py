@@ -1,6 +1,8 @@
 """From a model folder to a backbone that is known to be right: load the weights, choose the forward pass, test it."""
 
 import os
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -9,10 +11,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, BloomConfig
 
 from udever.errors import ContractError, ModelError
-from udever.model import bert
+from udever.model import bert, gemma
 from udever.model.attention import Attention, GroupedAttention, Scores, attention_over
 from udever.model.bloom import Bloom
 from udever.model.decoders import CannotPack, PackedDecoder, PaddedModel
+from udever.model.lengths import separate, threshold_at
 from udever.model.llama import FAMILIES, LlamaShaped
 from udever.model.packing import Packed, pack
 from udever.model.products import use_fused_products
@@ -33,6 +36,10 @@ _ENCODERS = frozenset(
         "modernbert",
     ]
 )
+_KNOWN_LAYERS = frozenset({"full_attention", "sliding_attention"})
+_PROBE_LENGTHS = (7, 12, 5)
+_PROBE_THRESHOLD = 8
+"""Rules that look at the longest text switch here while probes are run."""
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-5}
 _HALF_TOLERANCE = 0.1
 _WEIGHT_NAMES = ("model.safetensors", "model.safetensors.index.json")
@@ -111,20 +118,30 @@ def load_backbone(
 def choose(model: Any, *, attention: AttentionKind) -> Backbone:
     """Wrap a transformers model in the first forward pass that agrees with the model's own.
 
-    Order: Llama-shaped, BERT-shaped, packed through the attention interface, right-padded. Raises ContractError where
-    none agrees, ModelError where only padding does and the attention asked for is not the model's own.
+    Order: Llama-shaped, Gemma-shaped, BERT-shaped, packed through the attention interface, right-padded. Raises
+    ContractError where none agrees, ModelError where only padding does and the attention asked for is not the
+    model's own, and where the family cannot be run on text alone.
     """
-    if model.config.model_type in FAMILIES and _agrees(LlamaShaped(model)):
-        return LlamaShaped(model)
     natural = natural_attention(model.config)
-    if natural == "causal" and _agrees(PackedDecoder(model)):
-        return PackedDecoder(model)
-    if attention == natural == "bidirectional" and bert.fits(model.config):
-        encoder = bert.BertShaped(model)
-        if _agrees(encoder, causal=False):
-            return encoder
+    causal = natural == "causal"
+    for candidate in _packed_candidates(model, attention, natural):
+        if _agrees(candidate, causal=causal):
+            return candidate
     padded = PaddedModel(model)
-    self_test(padded, attention=natural)
+    try:
+        self_test(padded, attention=natural)
+    except ModelError:
+        raise
+    except Exception as error:  # whatever a family's own code raises that wants more than tokens and a mask
+        raise ModelError(
+            f"{model.config.model_type!r} models cannot be run as embedders: {type(error).__name__}: "
+            f"{_first_line(error)}; use a decoder that takes tokens alone"
+        ) from error
+    if causal and _sees_ahead(padded):
+        raise ModelError(
+            f"{model.config.model_type!r} models let a token see those behind it and are none of the encoders that "
+            f"udever knows; use a decoder"
+        )
     if attention != natural:
         raise ModelError(
             f"attention={attention!r} is not available for {model.config.model_type!r}, which runs padded "
@@ -133,9 +150,25 @@ def choose(model: Any, *, attention: AttentionKind) -> Backbone:
     return padded
 
 
+def _packed_candidates(model: Any, attention: AttentionKind, natural: AttentionKind) -> Iterator[Any]:
+    """Packed forward passes to try, the fastest first."""
+    config = model.config
+    if not set(getattr(config, "layer_types", None) or ()) <= _KNOWN_LAYERS:
+        return  # a mask that the packed kernels do not know and the probes may be too short to feel
+    if config.model_type in FAMILIES:
+        yield LlamaShaped(model)
+    if gemma.fits(config):
+        yield gemma.GemmaShaped(model)
+    if natural == "causal":
+        yield PackedDecoder(model)
+    elif attention == natural and bert.fits(config):
+        yield bert.BertShaped(model)
+
+
 def natural_attention(config: Any) -> AttentionKind:
     """The attention a family was made with."""
-    return "bidirectional" if config.model_type in _ENCODERS else "causal"
+    both_ways = config.model_type in _ENCODERS or getattr(config, "use_bidirectional_attention", None) in (True, "all")
+    return "bidirectional" if both_ways else "causal"
 
 
 def probe(vocab_size: int, device: torch.device) -> list[Packed]:
@@ -143,12 +176,20 @@ def probe(vocab_size: int, device: torch.device) -> list[Packed]:
     generator = torch.Generator().manual_seed(0)
     return [
         pack([torch.randint(3, max(vocab_size, 4), (length,), generator=generator).tolist()], device)
-        for length in (7, 12, 5)
+        for length in _PROBE_LENGTHS
     ]
 
 
-def _together(texts: list[Packed]) -> Packed:
-    return pack([text.tokens.tolist() for text in texts], texts[0].tokens.device)
+def _together(
+    backbone: Any, texts: list[Packed], attend: Callable[[Packed], Attention], *, last_only: bool = False
+) -> Tensor:
+    """Hidden states of all texts, in their order, of as few passes as the model's position rules allow."""
+    out: dict[int, Tensor] = {}
+    for indices in separate([len(text.tokens) for text in texts], backbone.config):
+        packed = pack([texts[i].tokens.tolist() for i in indices], texts[0].tokens.device)
+        hidden = backbone(attend(packed), last_only=last_only)
+        out.update(zip(indices, hidden.split([1] * len(indices) if last_only else list(packed.lengths)), strict=True))
+    return torch.cat([out[index] for index in range(len(texts))])
 
 
 def _difference(ours: Tensor, reference: Tensor) -> float:
@@ -163,19 +204,32 @@ def _tolerance(model: nn.Module) -> float:
 def self_test(backbone: Any, *, attention: AttentionKind) -> None:
     """Raise ContractError unless a text has the same hidden states alone, in a batch, and for `last_only`."""
     texts = probe(vocab_size(backbone.config), next(backbone.parameters()).device)
-    causal = attention == "causal"
-    alone = torch.cat([backbone(attention_over(text, causal=causal)) for text in texts])
-    together = attention_over(_together(texts), causal=causal)
+    attend = partial(attention_over, causal=attention == "causal")
+    last = torch.tensor(_PROBE_LENGTHS).cumsum(0) - 1
+    with threshold_at(backbone, _PROBE_THRESHOLD):
+        alone = torch.cat([backbone(attend(text)) for text in texts])
+        together = _together(backbone, texts, attend)
+        closing = _together(backbone, texts, attend, last_only=True)
     differences = {
-        "in a batch": _difference(backbone(together), alone),
-        "closing tokens alone": _difference(backbone(together, last_only=True), alone[together.packed.last]),
+        "in a batch": _difference(together, alone),
+        "closing tokens alone": _difference(closing, alone[last.to(alone.device)]),
     }
+    backbone.width = alone.shape[1]
     for what, difference in differences.items():
         if not difference <= _tolerance(backbone):  # `not <=` so that NaN fails too
             raise ContractError(
                 f"{backbone.config.model_type}: a text's hidden states {what} differ from those of the text "
                 f"alone by {difference:.2g} (relative); this model cannot be used"
             )
+
+
+@torch.inference_mode()
+def _sees_ahead(padded: PaddedModel) -> bool:
+    """Whether a text's hidden states change when tokens are put behind it (XLNet, encoders of unknown families)."""
+    text = probe(vocab_size(padded.config), next(padded.parameters()).device)[0]
+    short = pack([text.tokens.tolist()[:-2]], text.tokens.device)
+    whole, part = (padded(attention_over(packed, causal=True)) for packed in (text, short))
+    return _difference(whole[: len(part)], part) > _tolerance(padded)
 
 
 class _WindowRecorder(GroupedAttention):
@@ -197,18 +251,29 @@ def _slides(config: Any) -> bool:
 
 
 @torch.inference_mode()
-def _agrees(candidate: LlamaShaped | PackedDecoder | bert.BertShaped, *, causal: bool = True) -> bool:
+def _agrees(candidate: LlamaShaped | PackedDecoder | bert.BertShaped, *, causal: bool) -> bool:
     """Whether a packed forward pass gives what the model's own, unpatched, gives for each text alone."""
     model = candidate.model
     texts = probe(vocab_size(model.config), next(model.parameters()).device)
     own = model.config._attn_implementation
-    reference = torch.cat([PaddedModel(model)(attention_over(text, causal=causal)) for text in texts])
-    recorder = _WindowRecorder(_together(texts), causal=causal)
     try:
-        ours = candidate(recorder)
+        with threshold_at(model, _PROBE_THRESHOLD):
+            reference = torch.cat([PaddedModel(model)(attention_over(text, causal=causal)) for text in texts])
+    except Exception:  # a family that needs more than tokens; `choose` says so when padding fails as well
+        return False
+    recorders: list[_WindowRecorder] = []
+
+    def record(packed: Packed) -> Attention:
+        recorders.append(_WindowRecorder(packed, causal=causal))
+        return recorders[-1]
+
+    try:
+        with threshold_at(model, _PROBE_THRESHOLD):
+            ours = _together(candidate, texts, record)
         self_test(candidate, attention="causal" if causal else "bidirectional")
-        same = _difference(ours, reference) <= _tolerance(model) and recorder.saw_window >= _slides(model.config)
-    except (CannotPack, ContractError, TypeError, RuntimeError, ValueError):
+        saw_window = any(recorder.saw_window for recorder in recorders)
+        same = _difference(ours, reference) <= _tolerance(model) and saw_window >= _slides(model.config)
+    except (CannotPack, ContractError, TypeError, RuntimeError, ValueError, AttributeError, KeyError):
         same = False
     if not same:
         model.config._attn_implementation = own
@@ -220,9 +285,13 @@ def vocab_size(config: Any) -> int:
     return config.get_text_config().vocab_size
 
 
-def hidden_size(config: Any) -> int:
-    """Width of the hidden states."""
-    return config.get_text_config().hidden_size
+def width(backbone: Any) -> int:
+    """Width of the hidden states, as `self_test` measured it: OPT-350m's is not its `hidden_size`."""
+    if not hasattr(backbone, "width"):
+        token = pack([[0]], next(backbone.parameters()).device)
+        with torch.inference_mode():
+            backbone.width = backbone(attention_over(token, causal=True)).shape[1]
+    return backbone.width
 
 
 def _require_weights(folder: Path, *, allow_pickle: bool) -> None:

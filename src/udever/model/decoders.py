@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from udever.model.attention import Attention, Scores
+from udever.model.lengths import reset_rotary
 
 _NAME = "udever_packed"
 
@@ -50,6 +51,7 @@ class PackedDecoder(nn.Module):
         """Hidden states after the final norm: [total, hidden], or [texts, hidden] of the closing tokens."""
         packed = attention.packed
         self.model.config._attn_implementation = _NAME
+        reset_rotary(self.model)
         output = self.model(
             input_ids=packed.tokens[None],
             position_ids=packed.positions[None],
@@ -77,6 +79,7 @@ class PaddedModel(nn.Module):
         """Hidden states as the model gives them: [total, hidden], or [texts, hidden] of the closing tokens."""
         packed = attention.packed
         self.model.config._attn_implementation = self.own_attention
+        reset_rotary(self.model)
         cells = (packed.text_of_token, packed.positions)
         shape = (len(packed.lengths), max(packed.lengths))
         tokens = torch.zeros(shape, dtype=torch.int64, device=packed.tokens.device)

@@ -5,8 +5,9 @@ without padding and cache, with small operations fused, and with the last layer 
 alone where the caller wants no more. `backbone.self_test` compares it with transformers at load time.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,13 +15,23 @@ from torch.utils.checkpoint import checkpoint
 
 from udever.model import products
 from udever.model.attention import Attention, Scores
+from udever.model.lengths import reset_rotary
+
+Rotary = tuple[Tensor, Tensor]
+LayerPass = Callable[..., Tensor]
 
 FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 """`model_type` of the configurations this forward pass is right for."""
 
 
 class LlamaShaped(nn.Module):
-    """A transformers decoder of one of `FAMILIES`, run packed. Attention dropout (0 in all of them) is left out."""
+    """A transformers decoder of one of `FAMILIES`, run packed. Attention dropout (0 in all of them) is left out.
+
+    `layer_pass` runs one layer, `norm_pass` a norm: `gemma.GemmaShaped` puts its own in their place.
+    """
+
+    layer_pass: ClassVar[LayerPass]
+    norm_pass: ClassVar[Callable[[Any, Tensor], Tensor]]
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -32,7 +43,7 @@ class LlamaShaped(nn.Module):
     def sharded_layers(self) -> list[nn.Module]:
         """transformers' layers, made to run our forward pass when they are called: sharding works by such calls."""
         for layer in self.model.layers:
-            layer.forward = partial(_layer, layer)
+            layer.forward = partial(type(self).layer_pass, layer)
         self._hooked = True
         return list(self.model.layers)
 
@@ -40,20 +51,31 @@ class LlamaShaped(nn.Module):
         """Hidden states after the final norm: [total, hidden], or [texts, hidden] of the closing tokens."""
         packed = attention.packed
         hidden = self.model.embed_tokens(packed.tokens)
-        cos, sin = self.model.rotary_emb(hidden[None], packed.positions[None])
-        half = cos.shape[-1] // 2
-        rotary = (cos[0, :, None, :half], sin[0, :, None, :half])  # each [total, 1, dim / 2]
+        reset_rotary(self.model)
+        rotaries = self.rotaries(hidden, packed.positions)
         for index, layer in enumerate(self.model.layers):
             last = last_only and index == len(self.model.layers) - 1
-            run = layer if self._hooked else partial(_layer, layer)
+            run = layer if self._hooked else partial(type(self).layer_pass, layer)
+            rotary = rotaries[index]
             if self.checkpointing and torch.is_grad_enabled():
                 hidden = checkpoint(run, hidden, rotary, attention, last=last, use_reentrant=False)
             else:
                 hidden = run(hidden, rotary, attention, last=last)
-        return _norm(self.model.norm, hidden)
+        return type(self).norm_pass(self.model.norm, hidden)
+
+    def rotaries(self, hidden: Tensor, positions: Tensor) -> list[Rotary]:
+        """Cosines and sines for each layer, each [total, 1, dim / 2]."""
+        return [halves(self.model.rotary_emb(hidden[None], positions[None]))] * len(self.model.layers)
 
 
-def _layer(layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor], attention: Attention, *, last: bool) -> Tensor:
+def halves(rotary: tuple[Tensor, Tensor]) -> Rotary:
+    """The half of transformers' cosines and sines that its other half repeats."""
+    cos, sin = rotary
+    half = cos.shape[-1] // 2
+    return cos[0, :, None, :half], sin[0, :, None, :half]
+
+
+def _layer(layer: Any, hidden: Tensor, rotary: Rotary, attention: Attention, *, last: bool) -> Tensor:
     return _mlp(layer, _attend(layer, hidden, rotary, attention, last=last))
 
 
@@ -61,7 +83,7 @@ def _norm(module: Any, hidden: Tensor) -> Tensor:
     return products.rms_norm(hidden, module.weight, module.variance_epsilon)
 
 
-def _rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(x: Tensor, rotary: Rotary) -> Tensor:
     """Rotary position embedding (arXiv 2104.09864), halves paired as transformers does. x [rows, heads, dim]."""
     cos, sin = rotary
     first, second = x.chunk(2, dim=-1)
@@ -70,24 +92,38 @@ def _rotate(x: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     )
 
 
-def _attend(layer: Any, hidden: Tensor, rotary: tuple[Tensor, Tensor], attention: Attention, *, last: bool) -> Tensor:
+def _attend(layer: Any, hidden: Tensor, rotary: Rotary, attention: Attention, *, last: bool) -> Tensor:
     module = layer.self_attn
     normed = _norm(layer.input_layernorm, hidden)
+    scores = Scores(scale=module.scaling, window=_window(module))
+    mixed = mix(module, normed, rotary, attention, scores, norm=_norm, last=last)
+    return products.linear_add(module.o_proj, mixed, hidden[attention.packed.last] if last else hidden)
+
+
+def mix(
+    module: Any,
+    normed: Tensor,
+    rotary: Rotary,
+    attention: Attention,
+    scores: Scores,
+    *,
+    norm: Callable[[Any, Tensor], Tensor],
+    last: bool,
+) -> Tensor:
+    """Queries, keys and values of `normed`, attended: [total, heads * dim], of the closing tokens where `last`."""
     key = products.linear(module.k_proj, normed).unflatten(1, (-1, module.head_dim))
     value = products.linear(module.v_proj, normed).unflatten(1, (-1, module.head_dim))
     query_rotary = rotary
     if last:
         closing = attention.packed.last
-        hidden, normed = hidden[closing], normed[closing]
+        normed = normed[closing]
         query_rotary = (rotary[0][closing], rotary[1][closing])
     query = products.linear(module.q_proj, normed).unflatten(1, (-1, module.head_dim))
-    if hasattr(module, "q_norm"):  # Qwen3
-        query, key = _norm(module.q_norm, query), _norm(module.k_norm, key)
-    query, key = _rotate(query, query_rotary), _rotate(key, rotary)
-    scores = Scores(scale=module.scaling, window=_window(module))
+    if hasattr(module, "q_norm"):  # Qwen3, Gemma 3
+        query, key = norm(module.q_norm, query), norm(module.k_norm, key)
+    query, key = rotate(query, query_rotary), rotate(key, rotary)
     attend = attention.last if last else attention.full
-    mixed = attend(query, key, value, scores).flatten(1)
-    return products.linear_add(module.o_proj, mixed, hidden)
+    return attend(query, key, value, scores).flatten(1)
 
 
 def _window(module: Any) -> int | None:
@@ -99,6 +135,9 @@ def _window(module: Any) -> int | None:
 
 def _mlp(layer: Any, hidden: Tensor) -> Tensor:
     normed = _norm(layer.post_attention_layernorm, hidden)
-    gate = products.linear(layer.mlp.gate_proj, normed, "silu")
-    wide = products.linear_mul(layer.mlp.up_proj, normed, gate)
+    wide = products.gated(layer.mlp.gate_proj, layer.mlp.up_proj, normed, "silu")
     return products.linear_add(layer.mlp.down_proj, wide, hidden)
+
+
+LlamaShaped.layer_pass = staticmethod(_layer)
+LlamaShaped.norm_pass = staticmethod(_norm)

@@ -32,7 +32,8 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx.save_for_backward(x, weight)
+        # a frozen weight, LoRA's and BitFit's, needs no x
+        ctx.save_for_backward(x if ctx.needs_input_grad[1] else None, weight)
         return _plain_product(x, weight, bias)
 
     @staticmethod
@@ -75,20 +76,87 @@ def linear_add(layer: nn.Module, x: Tensor, other: Tensor) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise.binary(x, other, layer.weight, layer.bias, "add")
 
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+def gated(gate: nn.Module, up: nn.Module, x: Tensor, activation: Activation) -> Tensor:
+    """activation(gate(x)) * up(x). For the backward pass both factors are kept; what stands between is made again."""
+    if torch.is_grad_enabled():
+        return _Gated.apply(gate(x), up(x), activation)  # pyright: ignore[reportReturnType]
+    return linear_mul(up, x, linear(gate, x, activation))
+
+
+class _Gated(torch.autograd.Function):
+    """activation(gate) * up."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor, activation: Activation) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx.save_for_backward(gate, up)
+        ctx.activation = activation
+        return activate(gate, activation).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        gate, up = ctx.saved_tensors
+        with torch.enable_grad():
+            own = gate.detach().requires_grad_()
+            active = activate(own, ctx.activation)
+        (to_gate,) = torch.autograd.grad(active, own, gradient * up)
+        return to_gate, gradient * active.detach(), None
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float, *, around_one: bool = False) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension, the statistics in float32 at least.
 
-    Two reads of x instead of the five of `F.rms_norm`, which on the CPU is a chain of plain operations.
+    `around_one`: multiplied by 1 + weight instead (Gemma). Two reads of x instead of the five of `F.rms_norm`, which
+    on the CPU is a chain of plain operations. For the backward pass x and one number a row are kept.
     """
+    if torch.is_grad_enabled():
+        return _RmsNorm.apply(x, weight, eps, around_one)  # pyright: ignore[reportReturnType]
+    return _scaled(x, _inverse_size(x, eps), weight, around_one)
+
+
+def _inverse_size(x: Tensor, eps: float) -> Tensor:
+    """1 / sqrt(mean(x^2) + eps): [..., 1], float32 at least."""
     precise = torch.promote_types(x.dtype, torch.float32)
     square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=precise).square()
-    factor = torch.rsqrt(square / x.shape[-1] + eps)
-    if x.dtype == precise:
-        return x * factor * weight
-    # The factor as a sum of two halves keeps its precision without a float32 copy of x.
+    return torch.rsqrt(square / x.shape[-1] + eps)
+
+
+def _scaled(x: Tensor, factor: Tensor, weight: Tensor, around_one: bool) -> Tensor:
+    normed = _times(x, factor)
+    return torch.addcmul(normed, normed, weight) if around_one else normed * weight
+
+
+def _times(x: Tensor, factor: Tensor) -> Tensor:
+    """x * factor in x's precision; the factor as a sum of two halves keeps its own without a float32 copy of x."""
+    if x.dtype == factor.dtype:
+        return x * factor
     high = factor.to(x.dtype)
     low = (factor - high).to(x.dtype)
-    return torch.addcmul(x * high, x, low) * weight
+    return torch.addcmul(x * high, x, low)
+
+
+class _RmsNorm(torch.autograd.Function):
+    """`rms_norm` that keeps its input alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float, around_one: bool) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        factor = _inverse_size(x, eps)
+        ctx.save_for_backward(x, weight, factor)
+        ctx.around_one = around_one
+        return _scaled(x, factor, weight, around_one)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight, factor = ctx.saved_tensors
+        normed = _times(x, factor)
+        to_x = to_weight = None
+        if ctx.needs_input_grad[1]:
+            rows = (gradient * normed).flatten(0, -2)
+            to_weight = rows.sum(0, dtype=factor.dtype).to(weight.dtype)
+        if ctx.needs_input_grad[0]:
+            inner = torch.addcmul(gradient, gradient, weight) if ctx.around_one else gradient * weight
+            along = (inner * normed).sum(-1, keepdim=True, dtype=factor.dtype) / x.shape[-1]
+            to_x = _times(inner - _times(normed, along), factor)
+        return to_x, to_weight, None, None
 
 
 def use_fused_products(model: nn.Module) -> None:

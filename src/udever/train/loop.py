@@ -134,7 +134,7 @@ class Trainer:
         sharded = settings.sharding == "full"
         budget = plan_budget(embedder, settings, mixture)
         if sharded:
-            shard(model, world)
+            shard(model, world, embedder.contract.max_length)
         torch.manual_seed(settings.seed + world.rank)  # dropout differs between processes
         stepper = Stepper(embedder, settings, loss.options(), budget, world, sharded)
         return cls(embedder, mixture, settings, stepper, make_optimizer(model, settings), num_trainable)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from udever.errors import ModelError
+from udever.model.lengths import crosses
 from udever.train.world import World
 
 
@@ -19,17 +20,23 @@ def use_gradient_checkpointing(backbone: Any) -> None:
     enable({"use_reentrant": False})
 
 
-def shard(backbone: Any, world: World) -> None:
+def shard(backbone: Any, world: World, max_length: int) -> None:
     """Spread the weights over the processes of `world`, layer by layer, in place.
 
     Each process then holds its part of every tensor, of its gradient and of the optimiser's state; a layer is
-    put together when it runs. Raises ModelError for one process, which has nobody to share with.
+    put together when it runs. Raises ModelError for one process, which has nobody to share with, and where texts
+    of at most `max_length` tokens may need several passes: processes would then wait for one another for ever.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     if world.size == 1:
         raise ModelError("training.sharding is 'full' and there is one process; start several with torchrun")
+    if crosses(backbone.config, max_length):
+        raise ModelError(
+            f"training.sharding is 'full' and max_length is {max_length}, where the model's position rules divide "
+            f"batches by length; shorten max_length to the rules' threshold, or train without sharding"
+        )
     device = next(backbone.parameters()).device.type
     mesh = init_device_mesh(device, (world.size,))
     for layer in _layers(backbone):

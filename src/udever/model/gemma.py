@@ -1,0 +1,58 @@
+"""Gemma 3's text decoder, packed: Llama's pass with four norms a layer, norms on queries and keys, two rotary bases
+(one for layers that see a window, one for those that see everything) and a gate of GELU.
+
+Weights, rotary embedding and configuration are transformers' own modules. `backbone.choose` compares the result
+with transformers at load time.
+"""
+
+from typing import Any
+
+from torch import Tensor
+
+from udever.model import products
+from udever.model.attention import Attention, Scores
+from udever.model.llama import LlamaShaped, Rotary, halves, mix
+
+FAMILIES = frozenset({"gemma3_text"})
+"""`model_type` of the configurations this forward pass is right for."""
+
+
+def fits(config: Any) -> bool:
+    """Whether a model of this configuration may be run by `GemmaShaped`."""
+    return (
+        config.model_type in FAMILIES
+        and config.hidden_activation == "gelu_pytorch_tanh"
+        and config.attn_logit_softcapping is None
+    )
+
+
+def _norm(module: Any, hidden: Tensor) -> Tensor:
+    return products.rms_norm(hidden, module.weight, module.eps, around_one=True)
+
+
+def _layer(layer: Any, hidden: Tensor, rotary: Rotary, attention: Attention, *, last: bool) -> Tensor:
+    module = layer.self_attn
+    normed = _norm(layer.input_layernorm, hidden)
+    scores = Scores(scale=module.scaling, window=module.sliding_window)
+    mixed = mix(module, normed, rotary, attention, scores, norm=_norm, last=last)
+    if last:
+        hidden = hidden[attention.packed.last]
+    hidden = hidden + _norm(layer.post_attention_layernorm, products.linear(module.o_proj, mixed))
+    normed = _norm(layer.pre_feedforward_layernorm, hidden)
+    wide = products.gated(layer.mlp.gate_proj, layer.mlp.up_proj, normed, "gelu_tanh")
+    return hidden + _norm(layer.post_feedforward_layernorm, products.linear(layer.mlp.down_proj, wide))
+
+
+class GemmaShaped(LlamaShaped):
+    """A transformers decoder of one of `FAMILIES`, run packed."""
+
+    layer_pass = staticmethod(_layer)
+    norm_pass = staticmethod(_norm)
+
+    def rotaries(self, hidden: Tensor, positions: Tensor) -> list[Rotary]:
+        """Cosines and sines by kind of layer."""
+        kinds = self.config.layer_types
+        by_kind = {
+            kind: halves(self.model.rotary_emb(hidden[None], positions[None], kind)) for kind in dict.fromkeys(kinds)
+        }
+        return [by_kind[kind] for kind in kinds]
