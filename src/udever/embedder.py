@@ -4,8 +4,9 @@ Training, evaluation, corpus jobs and search all call `Embedder`; `embed_tokens`
 tokens become vectors, with gradients or without.
 """
 
+import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, overload
@@ -267,13 +268,14 @@ class Embedder:
             **self.contract.model_dump(include={"pooling", "attention", "max_length", "normalize"}),
         )
         (folder / "README.md").write_text(card)
+        _open_to_umask(folder)
 
     def _encode(self, texts: Texts, role: RoleName, output: Output, options: "_Options") -> np.ndarray | Tensor:
         if output not in ("numpy", "torch"):
             raise TextError(f"output is {output!r}; expected 'numpy' or 'torch'")
         one = isinstance(texts, str)
         self.check_dimensions(options.dimensions)
-        tokenized = self.tokenize([texts] if one else list(texts), role, self._prompt(options))
+        tokenized = self.tokenize([texts] if one else _rows(texts), role, self._prompt(options))
         self._report_truncation(tokenized.truncation)
         vectors = self._run(tokenized, options.batch_tokens, show_progress=options.show_progress)
         vectors = self.finish(vectors, options.dimensions, normalize=options.normalize)
@@ -344,6 +346,33 @@ class Embedder:
                 TruncationWarning,
                 stacklevel=4,
             )
+
+
+def _rows(texts: Any) -> list[Any]:
+    """The texts in their order. Raises TextError for what has none, or whose items are names or keys, not texts."""
+    kind = type(texts).__name__
+    if isinstance(texts, bytes | bytearray | memoryview):
+        raise TextError(f"texts is {kind}; expected a string or a list of strings: decode it as UTF-8")
+    if isinstance(texts, Mapping):
+        raise TextError(f"texts is {kind}, whose items are its keys; pass list(texts.values())")
+    if isinstance(texts, Set):
+        raise TextError(f"texts is {kind}, which has no order; pass a list of strings")
+    if hasattr(texts, "columns") or hasattr(texts, "column_names"):
+        raise TextError(f"texts is {kind}, a table; pass one column of it, such as list(table['text'])")
+    if getattr(texts, "ndim", 1) != 1:
+        raise TextError(f"texts is {kind} of {texts.ndim} dimensions; expected one: a list of strings")
+    if not hasattr(texts, "__iter__"):
+        raise TextError(f"texts is {kind}; expected a string or a list of strings")
+    return list(texts)
+
+
+def _open_to_umask(folder: Path) -> None:
+    """Give every file the mode that a new file gets: safetensors writes files that the owner alone can read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~mask)
 
 
 def _precise(x: Tensor) -> Tensor:
