@@ -1,9 +1,12 @@
+import base64
 import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
@@ -126,13 +129,13 @@ def change_pooling(folder):
 @pytest.mark.parametrize("spoil", [spoil_weights, swap_tokens, change_pooling])
 def test_what_was_altered_after_saving_is_found_out(spoil, saved):
     spoil(saved)
-    refused(saved, "reference vectors", ContractError)
+    refused(saved, "changed after saving", ContractError)
 
 
 def test_weights_of_another_saved_model_are_found_out(saved, make, tmp_path):
     other = make.decoder("bloom", tmp_path / "other", seed=5)
     shutil.copy(other / "model.safetensors", saved / "model.safetensors")
-    refused(saved, "reference vectors", ContractError)
+    refused(saved, "changed after saving", ContractError)
 
 
 @pytest.mark.parametrize(
@@ -142,14 +145,89 @@ def test_weights_of_another_saved_model_are_found_out(saved, make, tmp_path):
         "{",
         "[]",
         "null",
-        '{"format": 1}',
         "\ufffd",
-        '{"contract": {}, "fingerprint": "", "reference": ""}',
+        '{"format": 2}',
+        '{"format": 2, "contract": {}, "fingerprint": "", "reference": "", "files": {}}',
     ],
 )
 def test_a_broken_udever_json_is_refused(content, saved):
     (saved / "udever.json").write_text(content)
     refused(saved, "udever.json is broken")
+
+
+def edit(path, **changes):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("name", ["ffff", "f" * 32, "\x1b[31m" + "f" * 27])
+def test_a_fingerprint_is_not_believed(name, saved):
+    edit(saved / "udever.json", fingerprint=name)
+    refused(saved, "fingerprint", kind=ModelError)
+
+
+def test_reference_vectors_of_another_model_are_found_out(saved):
+    reference = json.loads((saved / "udever.json").read_text())["reference"]
+    edit(saved / "udever.json", reference=base64.b64encode(base64.b64decode(reference)[::-1]).decode())
+    refused(saved, "reference vectors", ContractError)
+
+
+def test_every_other_row_of_the_table_replaced_by_noise_is_found_out(saved):
+    state = load_file(saved / "model.safetensors")
+    table = state["word_embeddings.weight"]
+    table[1::2] = torch.randn(table[1::2].shape)
+    save_file(state, saved / "model.safetensors", metadata={"format": "pt"})
+    refused(saved, "model.safetensors was changed", ContractError)
+    noisy = load(saved, verify=False)
+    assert noisy.fingerprint != json.loads((saved / "udever.json").read_text())["fingerprint"]
+
+
+DECIDING = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "udever.json")
+
+
+@pytest.mark.parametrize("name", DECIDING)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_flipped_bit_of_a_file_that_decides_vectors_goes_unnoticed(name, data, saved):
+    """Loading is refused, or (where the bit stands in a comment of sorts) gives the very same vectors."""
+    path = saved / name
+    whole = path.read_bytes()
+    expected = load(saved).encode(TEXTS)
+    bit = data.draw(st.integers(0, 8 * len(whole) - 1))
+    flipped = bytearray(whole)
+    flipped[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(bytes(flipped))
+    try:
+        found = load(saved).encode(TEXTS)
+    except ModelError as error:
+        assert str(saved) in str(error)
+    else:
+        assert name == "udever.json"
+        np.testing.assert_array_equal(found, expected)
+    finally:
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("family", "change"),
+    [
+        ("llama", {"rms_norm_eps": 0.1}),
+        ("llama", {"rope_parameters": {"rope_theta": 77.0, "rope_type": "default"}}),
+        ("mistral", {"sliding_window": 3}),
+        ("bloom", {"layer_norm_epsilon": 0.1}),
+    ],
+)
+def test_the_configuration_is_in_the_fingerprint(family, change, copy):
+    folder = copy(family)
+    before = load(folder).fingerprint
+    edit(folder / "config.json", **change)
+    assert load(folder).fingerprint != before
+
+
+def test_what_decides_no_vector_is_not_in_the_fingerprint(copy):
+    folder = copy("llama")
+    before = load(folder).fingerprint
+    edit(folder / "config.json", architectures=["Another"], transformers_version="1.2.3", use_cache=False)
+    assert load(folder).fingerprint == before
 
 
 @pytest.mark.parametrize("reference", ["", "AAAA", "not base64!", "AAAAAA=="])
@@ -159,9 +237,10 @@ def test_broken_reference_vectors_are_refused(reference, saved):
     refused(saved)
 
 
-def test_an_unknown_format_is_refused(saved):
+@pytest.mark.parametrize("number", [1, 99, None])
+def test_an_unknown_format_is_refused(number, saved):
     path = saved / "udever.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 99}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": number}))
     refused(saved, "format")
 
 

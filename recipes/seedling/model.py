@@ -66,7 +66,7 @@ def embedder(model: Bloom) -> Embedder:
 
     path = str(WORK / "tokenizer" / "tokenizer.json")
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=path, eos_token="</s>", pad_token="<pad>")
-    return Embedder(model.eval(), tokenizer, contract(), name="seedling", weights_digest=None)
+    return Embedder(model.eval(), tokenizer, contract(), name="seedling")
 
 
 def export(model: Bloom, folder: Path, notes: str = "") -> None:

@@ -4,8 +4,9 @@ Training, evaluation, corpus jobs and search all call `Embedder`; `embed_tokens`
 tokens become vectors, with gradients or without.
 """
 
+import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, overload
@@ -14,26 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from udever.bundled import bundled_folder
-from udever.errors import ContractError, ModelError, TextError
+from udever import loading
+from udever.errors import ContractError, TextError
+from udever.loading import pick_how
 from udever.model import adapters, artefact, export
 from udever.model.attention import attention_over
-from udever.model.backbone import (
-    Backbone,
-    load_backbone,
-    natural_attention,
-    pick_dtype,
-    read_config,
-    vocab_size,
-    weight_files,
-    width,
-)
+from udever.model.backbone import Backbone, vocab_size, width
 from udever.model.contract import Contract, RoleName
-from udever.model.lengths import position_limit, separate
+from udever.model.lengths import separate
 from udever.model.packing import pack, plan_batches
 from udever.model.pooling import pool, unit, unusable
-from udever.model.published import RECIPES, contract_of
-from udever.model.tokens import TextTokenizer, Tokenized, Truncation, load_hf_tokenizer
+from udever.model.tokens import TextTokenizer, Tokenized, Truncation, tokenizer_digest
+from udever.model.weights import digest_tensors
 from udever.progress import progress_bar
 from udever.storage import atomic_folder
 
@@ -41,7 +34,6 @@ Output = Literal["numpy", "torch"]
 Texts = str | Sequence[str]
 
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "README.md"]
 
 
 class TruncationWarning(UserWarning):
@@ -73,15 +65,15 @@ class Embedder:
         contract: Contract,
         *,
         name: str,
-        weights_digest: str | None,
     ) -> None:
         self.backbone = backbone
         self.contract = contract
         self.tokenizer = TextTokenizer(hf_tokenizer, contract)
         self.name = name
         self.last_truncation: Truncation | None = None
-        self._weights_digest = weights_digest
-        self._fingerprint: str | None = None
+        self._weights_digest: str | None = None
+        self._base_weights: str | None = None
+        self._tokenizer_digest: str | None = None
 
     @classmethod
     def load(
@@ -93,6 +85,7 @@ class Embedder:
         revision: str | None = None,
         allow_pickle: bool = False,
         trust_remote_code: bool = False,
+        verify: bool = True,
         **contract_changes: Any,
     ) -> Self:
         """Load a folder, a hub model or "seedling", the bundled one, and test that it does what its contract says.
@@ -101,28 +94,26 @@ class Embedder:
         checkpoints without either are known by name (`known_as="izhx/udever-bloom-560m"` for a copy in a
         folder); any other decoder gets last-token pooling at its end-of-text token, causal, 512 tokens.
         `contract_changes` replace single entries: `pooling=`, `attention=`, `max_length=`, `normalize=`,
-        `dimensions=`, `instruction=`.
+        `dimensions=`, `instruction=`. The files of a saved folder are compared with the digests it was saved with,
+        and its reference vectors computed again; `verify=False` leaves both out.
 
         Raises ModelError where the folder or model cannot be used, ContractError where it does not give
         the vectors it should.
         """
         known_as = contract_changes.pop("known_as", str(name_or_folder))
-        folder = resolve(str(name_or_folder), revision, allow_pickle=allow_pickle)
-        where = _pick_device(device)
-        loaded = _load_folder(
-            folder,
-            known_as,
-            contract_changes,
-            dtype=pick_dtype(dtype, where),
-            device=where,
+        how = pick_how(
+            dtype,
+            device,
+            revision=revision,
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
+            verify=verify,
         )
-        backbone, tokenizer, contract, saved, digest = loaded
-        embedder = cls(backbone, tokenizer, contract, name=str(name_or_folder), weights_digest=digest)
-        if saved is not None and contract == saved.contract:
-            embedder._fingerprint = saved.fingerprint
-            _check_reference(embedder, saved)
+        loaded = loading.load(str(name_or_folder), how, known_as, contract_changes)
+        embedder = cls(loaded.backbone, loaded.tokenizer, loaded.contract, name=str(name_or_folder))
+        embedder._weights_digest, embedder._base_weights = loaded.weights, loaded.base_weights
+        if verify and loaded.saved is not None and loaded.contract == loaded.saved.contract:
+            _check_saved(embedder, loaded.saved)
         return embedder
 
     @property
@@ -136,17 +127,25 @@ class Embedder:
         return next(self.backbone.parameters()).device  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
+    def dtype(self) -> torch.dtype:
+        """What the weights are held in: two precisions give slightly different vectors under one fingerprint."""
+        return next(self.backbone.parameters()).dtype  # pyright: ignore[reportAttributeAccessIssue]
+
+    @property
     def fingerprint(self) -> str:
-        """One name for this vector space: a hash of weights, tokenizer and contract."""
-        if self._fingerprint is None:
-            if self._weights_digest is None:
-                self._weights_digest = artefact.digest_tensors(self.backbone.state_dict())  # pyright: ignore[reportAttributeAccessIssue]
-            self._fingerprint = artefact.fingerprint(self._weights_digest, self.tokenizer.hf, self.contract)
-        return self._fingerprint
+        """One name for this vector space: a digest of configuration, weights, tokenizer and contract.
+
+        It is computed from what was loaded, never read from a file.
+        """
+        if self._weights_digest is None:
+            self._weights_digest = digest_tensors(self.backbone.state_dict())  # pyright: ignore[reportAttributeAccessIssue]
+        if self._tokenizer_digest is None:
+            self._tokenizer_digest = tokenizer_digest(self.tokenizer.hf)
+        return artefact.fingerprint(self.backbone.config, self._weights_digest, self._tokenizer_digest, self.contract)
 
     def weights_changed(self) -> None:
         """Say that the weights are no longer those that were loaded: the fingerprint is taken anew."""
-        self._weights_digest = self._fingerprint = None
+        self._weights_digest = None
 
     @overload
     def encode_query(self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Any) -> np.ndarray: ...
@@ -232,7 +231,6 @@ class Embedder:
         assert contract.attention == self.contract.attention, "the attention kind is chosen when loading"
         self.contract = contract
         self.tokenizer = TextTokenizer(self.tokenizer.hf, contract)
-        self._fingerprint = None
 
     def save(
         self,
@@ -262,12 +260,18 @@ class Embedder:
             export.save_weights(model, folder)
             export.save_sentence_transformers(self.contract, width(model), folder)
         else:
-            saved_base = artefact.Base(name=base, fingerprint=Embedder.load(base, dtype="float32").fingerprint)
+            assert self._base_weights is not None, "an adapter is of a model that was loaded"
+            saved_base = artefact.Base(name=base, weights=self._base_weights)
             adapters.save_adapter(model, folder, base)
         export.save_tokenizer(self.tokenizer.hf, self.contract, folder)
-        reference = artefact.encode_vectors(_reference_vectors(self))
+        # from here on the model is named by what was written, in the precision it was written in
+        files, self._weights_digest = loading.saved_parts(folder, None if merged else self._base_weights)
         saved = artefact.Saved(
-            contract=self.contract, fingerprint=self.fingerprint, reference=reference, base=saved_base
+            contract=self.contract,
+            fingerprint=self.fingerprint,
+            reference=artefact.encode_vectors(_reference_vectors(self)),
+            files=files,
+            base=saved_base,
         )
         (folder / artefact.CONTRACT_FILE).write_text(saved.model_dump_json(indent=2) + "\n")
         card = export.CARD.format(
@@ -280,13 +284,14 @@ class Embedder:
             **self.contract.model_dump(include={"pooling", "attention", "max_length", "normalize"}),
         )
         (folder / "README.md").write_text(card)
+        _open_to_umask(folder)
 
     def _encode(self, texts: Texts, role: RoleName, output: Output, options: "_Options") -> np.ndarray | Tensor:
         if output not in ("numpy", "torch"):
             raise TextError(f"output is {output!r}; expected 'numpy' or 'torch'")
         one = isinstance(texts, str)
         self.check_dimensions(options.dimensions)
-        tokenized = self.tokenize([texts] if one else list(texts), role, self._prompt(options))
+        tokenized = self.tokenize([texts] if one else _rows(texts), role, self._prompt(options))
         self._report_truncation(tokenized.truncation)
         vectors = self._run(tokenized, options.batch_tokens, show_progress=options.show_progress)
         vectors = self.finish(vectors, options.dimensions, normalize=options.normalize)
@@ -359,102 +364,35 @@ class Embedder:
             )
 
 
+def _rows(texts: Any) -> list[Any]:
+    """The texts in their order. Raises TextError for what has none, or whose items are names or keys, not texts."""
+    kind = type(texts).__name__
+    if isinstance(texts, bytes | bytearray | memoryview):
+        raise TextError(f"texts is {kind}; expected a string or a list of strings: decode it as UTF-8")
+    if isinstance(texts, Mapping):
+        raise TextError(f"texts is {kind}, whose items are its keys; pass list(texts.values())")
+    if isinstance(texts, Set):
+        raise TextError(f"texts is {kind}, which has no order; pass a list of strings")
+    if hasattr(texts, "columns") or hasattr(texts, "column_names"):
+        raise TextError(f"texts is {kind}, a table; pass one column of it, such as list(table['text'])")
+    if getattr(texts, "ndim", 1) != 1:
+        raise TextError(f"texts is {kind} of {texts.ndim} dimensions; expected one: a list of strings")
+    if not hasattr(texts, "__iter__"):
+        raise TextError(f"texts is {kind}; expected a string or a list of strings")
+    return list(texts)
+
+
+def _open_to_umask(folder: Path) -> None:
+    """Give every file the mode that a new file gets: safetensors writes files that the owner alone can read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~mask)
+
+
 def _precise(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _pick_device(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ModelError(f"device is {device!r}; expected auto, cpu, cuda or cuda:N") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError("device is 'cuda' and this torch sees no CUDA device; use device='cpu'")
-    return chosen
-
-
-def resolve(name: str, revision: str | None = None, *, allow_pickle: bool = False) -> Path:
-    """The folder of a model: a local one as it is, a bundled one where it lies, a hub name's after downloading.
-
-    Only what is needed is downloaded. Raises ModelError for what is none of these.
-    """
-    if Path(name).is_dir():
-        return Path(name)
-    bundled = bundled_folder(name)
-    if bundled is not None:
-        return bundled
-    if name.startswith((".", "/", "~")) or name.count("/") > 1 or Path(name).exists():
-        raise ModelError(f"{name} is not a folder; expected a model folder or a hub name such as org/model")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    patterns = [*_HUB_FILES, "*.bin"] if allow_pickle else _HUB_FILES
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = (str(error).strip().splitlines() or ["unknown"])[0]
-        raise ModelError(f"{name} is no local folder and cannot be fetched from the hub: {reason}") from error
-
-
-def _load_folder(
-    folder: Path, known_as: str, changes: dict[str, Any], *, trust_remote_code: bool, **how: Any
-) -> tuple[Backbone, Any, Contract, artefact.Saved | None, str]:
-    """Backbone, tokenizer, contract, what was saved, and a digest of the weights on disk."""
-    saved = artefact.read_saved(folder)
-    sentence_transformers = None if saved else artefact.read_sentence_transformers(folder)
-    weights = sentence_transformers.weights if sentence_transformers else folder
-    if saved is None or saved.base is None:
-        read_config(weights, trust_remote_code=trust_remote_code)  # a broken one is named before the tokenizer trips
-    tokenizer = load_hf_tokenizer(weights, trust_remote_code=trust_remote_code)
-    base = folder
-    if saved is not None:
-        contract = saved.contract
-        if saved.base is not None:
-            base = resolve(saved.base.name, None, allow_pickle=how["allow_pickle"])
-    elif known_as in RECIPES:
-        contract = contract_of(known_as, tokenizer)
-    elif sentence_transformers is not None:
-        config = read_config(weights, trust_remote_code=trust_remote_code)
-        causal = natural_attention(config) == "causal"
-        contract = sentence_transformers.contract(tokenizer, config, causal=causal)
-    else:
-        contract = artefact.plain_contract(tokenizer, read_config(folder, trust_remote_code=trust_remote_code))
-    contract = _change(contract, changes)
-    source = base if saved is not None and saved.base is not None else weights
-    _check_fits(contract, read_config(source, trust_remote_code=trust_remote_code))
-    backbone = load_backbone(source, attention=contract.attention, trust_remote_code=trust_remote_code, **how)
-    if contract.dimensions is not None and contract.dimensions > width(backbone):
-        raise ModelError(f"dimensions is {contract.dimensions}; expected at most {width(backbone)}")
-    files = weight_files(source)
-    if saved is not None and saved.base is not None:
-        adapters.load_adapter(backbone, folder)  # pyright: ignore[reportArgumentType]
-        files = [*files, *sorted(folder.glob("*.safetensors"))]
-    return backbone, tokenizer, contract, saved, artefact.digest_files(files)
-
-
-def _change(contract: Contract, changes: dict[str, Any]) -> Contract:
-    """`contract` with single entries replaced; ModelError for an entry or value that does not exist."""
-    allowed = ("pooling", "attention", "max_length", "normalize", "dimensions", "instruction")
-    unknown = [name for name in changes if name not in allowed]
-    if unknown:
-        raise ModelError(f"Embedder.load has no option {unknown[0]!r}; it can change {', '.join(allowed)}")
-    try:
-        return Contract.model_validate({**contract.model_dump(), **changes})
-    except ValueError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        raise ModelError(f"{lines[1] if len(lines) > 1 else ''}: {lines[-2] if len(lines) > 2 else error}") from error
-
-
-def _check_fits(contract: Contract, config: Any) -> None:
-    """Raise ModelError where the contract asks for positions or tokens the model does not have."""
-    limit = position_limit(config)
-    if limit is not None and contract.max_length > limit:
-        raise ModelError(f"max_length is {contract.max_length}; expected at most {limit}, the model's positions")
-    highest = max(contract.marker_ids, default=0)
-    if highest >= vocab_size(config):
-        raise ModelError(f"marker {highest} is beyond the model's {vocab_size(config)} tokens; check the recipe")
 
 
 def _reference_vectors(embedder: Embedder) -> np.ndarray:
@@ -466,8 +404,13 @@ def _reference_vectors(embedder: Embedder) -> np.ndarray:
         return np.concatenate([embedder.encode_query(texts, **options), embedder.encode_document(texts, **options)])
 
 
-def _check_reference(embedder: Embedder, saved: artefact.Saved) -> None:
-    """Raise ContractError unless the model gives the vectors it gave when it was saved."""
+def _check_saved(embedder: Embedder, saved: artefact.Saved) -> None:
+    """Raise ContractError unless the model has the name it was saved under, and gives the vectors it gave then."""
+    if embedder.fingerprint != saved.fingerprint:
+        raise ContractError(
+            f"{embedder.name}: the fingerprint of what was loaded is {embedder.fingerprint}, {artefact.CONTRACT_FILE} "
+            f"says {saved.fingerprint}; the model was changed after saving, or other versions read it differently"
+        )
     expected = artefact.decode_vectors(saved.reference, 2 * len(artefact.REFERENCE_TEXTS))
     actual = _reference_vectors(embedder)
     if actual.shape != expected.shape:

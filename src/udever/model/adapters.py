@@ -1,5 +1,6 @@
 """What training moves: every weight, the biases (BitFit), or low-rank updates (LoRA)."""
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,7 +107,8 @@ def save_adapter(model: nn.Module, folder: Path, base: str) -> None:
 
         config = inner.peft_config["default"]  # pyright: ignore[reportIndexIssue, reportArgumentType]
         config.base_model_name_or_path, config.inference_mode = base, True
-        state = get_peft_model_state_dict(inner)  # pyright: ignore[reportArgumentType]
+        # "auto" would look the base up on the hub to see whether its vocabulary grew
+        state = get_peft_model_state_dict(inner, save_embedding_layers=False)  # pyright: ignore[reportArgumentType]
         config.save_pretrained(str(folder))
         save_file(
             {f"base_model.model.{name}": tensor.contiguous() for name, tensor in state.items()},
@@ -119,36 +121,102 @@ def save_adapter(model: nn.Module, folder: Path, base: str) -> None:
     save_file(biases, folder / "bitfit.safetensors")
 
 
+_PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
+_BITFIT_FILE = "bitfit.safetensors"
+_REBASED = ("pissa", "olora", "corda", "loftq", "lora_ga")
+"""Ways to begin a LoRA that change the base's own weights, which an adapter file alone does not hold."""
+
+
 def is_adapter_folder(folder: Path) -> bool:
-    """Whether the folder holds an adapter in place of weights."""
-    return (folder / "adapter_model.safetensors").is_file() or (folder / "bitfit.safetensors").is_file()
+    """Whether the folder holds an adapter, alone or beside weights."""
+    return bool(adapter_files(folder))
+
+
+def adapter_files(folder: Path) -> list[Path]:
+    """The files of the adapter in `folder`; none where there is no adapter.
+
+    Raises ModelError for half an adapter, or one whose weights are a pickle.
+    """
+    if (folder / _BITFIT_FILE).is_file():
+        return [folder / _BITFIT_FILE]
+    there = [folder / name for name in _PEFT_FILES if (folder / name).is_file()]
+    if (folder / _PEFT_FILES[0]).is_file() and len(there) == 1:
+        raise ModelError(f"{folder} has {_PEFT_FILES[0]} without {_PEFT_FILES[1]}; fetch the adapter again")
+    return there if len(there) == len(_PEFT_FILES) else []
+
+
+def base_of(folder: Path) -> str:
+    """The base that a peft adapter names. Raises ModelError where it names none."""
+    base = read_peft_config(folder).get("base_model_name_or_path")
+    if not isinstance(base, str) or not base:
+        raise ModelError(f"{folder}/{_PEFT_FILES[0]} names no base_model_name_or_path; add it")
+    return base
+
+
+def read_peft_config(folder: Path) -> dict[str, Any]:
+    """`adapter_config.json`. Raises ModelError for what is no LoRA over named modules, or cannot be applied exactly."""
+    path = folder / _PEFT_FILES[0]
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        kind = config.get("peft_type") if isinstance(config, dict) else None
+        raise ModelError(f"{path} describes an adapter of type {kind!r}; expected LORA")
+    targets = config.get("target_modules")
+    if not (isinstance(targets, list) and all(isinstance(name, str) for name in targets)):
+        raise ModelError(f"{path} has target_modules {targets!r}; expected a list of names, not a pattern")
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.lower().startswith(_REBASED):
+        raise ModelError(f"{path} began by {start}, which changes the base; convert the adapter to plain LoRA")
+    return config
 
 
 @torch.no_grad()
 def load_adapter(model: nn.Module, folder: Path) -> None:
     """Fold the adapter in `folder` into `model`. Raises ModelError where it does not fit."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     inner = _inner(model)
-    if (folder / "bitfit.safetensors").is_file():
-        _fit(inner, load_file(folder / "bitfit.safetensors"), folder)
+    path = adapter_files(folder)[-1]
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if path.name == _BITFIT_FILE:
+        _fit(inner, state, folder)
         return
-    from peft import PeftConfig, inject_adapter_in_model, set_peft_model_state_dict
+    from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
 
-    config = PeftConfig.from_pretrained(str(folder))
+    raw = read_peft_config(folder)
+    known = {field for field in LoraConfig.__dataclass_fields__ if field not in ("peft_type", "task_type")}
+    config = LoraConfig(**{key: value for key, value in raw.items() if key in known and key != "modules_to_save"})
+    config.init_lora_weights = True  # what is put in is overwritten by the file
     inject_adapter_in_model(config, inner)
-    state = load_file(folder / "adapter_model.safetensors")
-    state = {name.removeprefix("base_model.model."): tensor for name, tensor in state.items()}
-    outcome = set_peft_model_state_dict(inner, state)
+    state = {_own_name(name, inner): tensor for name, tensor in state.items()}
+    lora = {name: tensor for name, tensor in state.items() if "lora_" in name}
+    outcome = set_peft_model_state_dict(inner, lora)
     missing = [name for name in outcome.missing_keys if "lora_" in name]
     if missing or outcome.unexpected_keys:
         raise ModelError(f"{folder}: the adapter does not fit its base: {(missing or outcome.unexpected_keys)[0]!r}")
     merge_lora(inner)
+    _fit(inner, {name: tensor for name, tensor in state.items() if name not in lora}, folder)
+
+
+def _own_name(name: str, inner: nn.Module) -> str:
+    """A tensor's name in the backbone: adapters are often trained with a head on, one level further out."""
+    name = name.removeprefix("base_model.model.").replace(".modules_to_save", "")
+    if not hasattr(inner, name.partition(".")[0]):
+        _, _, below = name.partition(".")
+        if hasattr(inner, below.partition(".")[0]):
+            return below
+    return name
 
 
 def _fit(inner: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
     parameters = dict(inner.named_parameters())
     for name, tensor in tensors.items():
         if name not in parameters or parameters[name].shape != tensor.shape:
-            raise ModelError(f"{folder}: bias {name!r} does not fit the base model")
+            raise ModelError(f"{folder}: the adapter's {name!r} does not fit the base model")
         parameters[name].copy_(tensor)

@@ -5,22 +5,22 @@ weights or an adapter, the tokenizer, a model card, and the files by which sente
 """
 
 import base64
-import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
-from torch import Tensor
+from blake3 import blake3
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from udever.errors import ModelError
+from udever.errors import ContractError, ModelError
 from udever.model.contract import Contract, Role
 from udever.model.lengths import position_limit
 from udever.model.pooling import Pooling
 from udever.model.tokens import template_ids
+from udever.model.weights import effective, inside
 
 CONTRACT_FILE = "udever.json"
 REFERENCE_TEXTS = ("Add two numbers.", "def add(a, b):\n    return a + b", "把两个数相加。")
@@ -28,23 +28,28 @@ REFERENCE_TEXTS = ("Add two numbers.", "def add(a, b):\n    return a + b", "把�
 
 
 class Base(BaseModel):
-    """The backbone an adapter belongs to."""
+    """The backbone an adapter belongs to; `weights` is the digest of its weights."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str
-    fingerprint: str
+    weights: str
 
 
 class Saved(BaseModel):
-    """The content of `udever.json`. `reference` is float32, little-endian, base64."""
+    """The content of `udever.json`. `reference` is float32, little-endian, base64.
+
+    `files` are digests of the other files that decide vectors. They and the fingerprint are computed again at every
+    load; what is written here is what they are compared with.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     contract: Contract
-    fingerprint: str
+    fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     reference: str
+    files: dict[str, str]
     base: Base | None = None
 
 
@@ -64,38 +69,41 @@ def read_saved(folder: Path) -> Saved | None:
     if not path.is_file():
         return None
     try:
-        saved = Saved.model_validate_json(path.read_text())
+        content = json.loads(path.read_text())
+        if isinstance(content, dict) and content.get("format") != 2:
+            raise ModelError(f"{path} has format {content.get('format')!r}; expected 2: save the model again")
+        saved = Saved.model_validate(content)
         decode_vectors(saved.reference, 2 * len(REFERENCE_TEXTS))
         return saved
+    except ModelError:
+        raise
     except (ValidationError, ValueError) as error:
         raise ModelError(f"{path} is broken: {str(error).splitlines()[-1].strip()}; save the model again") from error
 
 
-def digest_files(paths: Iterable[Path]) -> str:
-    """SHA-256 over the content of files, in the order given."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as handle:
-            digest.update(hashlib.file_digest(handle, "sha256").digest())
-    return digest.hexdigest()
+def fingerprint(config: Any, weights_digest: str, tokenizer_digest: str, contract: Contract) -> str:
+    """One name for a vector space: configuration, weights, tokenizer and contract, whatever folder they lie in.
+
+    Two embedders with the same fingerprint, run in the same precision by the same versions, give the same vectors.
+    """
+    settings = json.dumps(effective(config), sort_keys=True, default=str)
+    parts = (settings, weights_digest, tokenizer_digest, contract.model_dump_json())
+    return blake3("\0".join(parts).encode()).hexdigest()[:32]
 
 
-def digest_tensors(state: dict[str, Tensor]) -> str:
-    """SHA-256 over tensors in memory: names, types, shapes and bytes."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+def joined(*digests: str) -> str:
+    """One digest of several, in their order."""
+    return blake3("\0".join(digests).encode()).hexdigest()
 
 
-def fingerprint(weights_digest: str, hf_tokenizer: Any, contract: Contract) -> str:
-    """One name for a vector space: two embedders with the same fingerprint give the same vectors."""
-    parts = (weights_digest, hf_tokenizer.backend_tokenizer.to_str(), contract.model_dump_json())
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+def check_files(folder: Path, saved: Saved, found: Mapping[str, str]) -> None:
+    """Raise ContractError naming the first file that is not the one that was saved, or was not there then."""
+    for name in sorted(saved.files.keys() | found.keys()):
+        if saved.files.get(name) != found.get(name):
+            change = "was changed" if name in saved.files and name in found else "is not what was saved"
+            raise ContractError(
+                f"{folder / name} {change} after saving; fetch or save the model again (verify=False loads it as it is)"
+            )
 
 
 def plain_contract(hf_tokenizer: Any, config: Any) -> Contract:
@@ -175,9 +183,13 @@ def read_sentence_transformers(folder: Path) -> SentenceTransformersFolder | Non
     if not (folder / "modules.json").is_file():
         return None
     try:
-        modules = {m["type"].rpartition(".")[2]: folder / m["path"] for m in _read_json(folder / "modules.json")}
+        paths = {m["type"].rpartition(".")[2]: m["path"] for m in _read_json(folder / "modules.json")}
+        outside = next((path for path in paths.values() if not inside(path)), None)
     except (TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{folder}/modules.json is no list of modules with type and path") from error
+    if outside is not None:
+        raise ModelError(f"{folder}/modules.json names {outside!r}; expected folders below its own")
+    modules = {name: folder / path for name, path in paths.items()}
     unknown = set(modules) - {"Transformer", "Pooling", "Normalize"}
     if unknown or not {"Transformer", "Pooling"} <= set(modules):
         what = ", ".join(sorted(unknown)) or "no Transformer or Pooling"

@@ -1,6 +1,6 @@
 """From a model folder to a backbone that is known to be right: load the weights, choose the forward pass, test it."""
 
-import os
+import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -8,17 +8,16 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, BloomConfig
 
 from udever.errors import ContractError, ModelError
-from udever.model import bert, gemma
+from udever.model import adapters, bert, gemma
 from udever.model.attention import Attention, GroupedAttention, Scores, attention_over
-from udever.model.bloom import Bloom
 from udever.model.decoders import CannotPack, PackedDecoder, PaddedModel
 from udever.model.lengths import separate, threshold_at
 from udever.model.llama import FAMILIES, LlamaShaped
 from udever.model.packing import Packed, pack
 from udever.model.products import use_fused_products
+from udever.model.weights import check_weights, first_line, load_bloom, load_transformers
 
 AttentionKind = Literal["causal", "bidirectional"]
 
@@ -42,8 +41,6 @@ _PROBE_THRESHOLD = 8
 """Rules that look at the longest text switch here while probes are run."""
 _TOLERANCE = {torch.float32: 1e-3, torch.float64: 1e-5}
 _HALF_TOLERANCE = 0.1
-_WEIGHT_NAMES = ("model.safetensors", "model.safetensors.index.json")
-_PICKLE_NAMES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 class Backbone(Protocol):
@@ -79,18 +76,9 @@ def _cpu_multiplies_bfloat16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def read_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
-    """The model's configuration. Raises ModelError in one line where there is none or it is not known."""
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{folder} has no config.json; expected a model folder")
-    try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except Exception as error:  # transformers raises a dozen kinds for a broken file
-        raise ModelError(f"{folder}/config.json cannot be used: {_first_line(error)}") from error
-
-
 def load_backbone(
     folder: Path,
+    config: Any,
     *,
     attention: AttentionKind,
     dtype: torch.dtype,
@@ -98,21 +86,35 @@ def load_backbone(
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
 ) -> Backbone:
-    """Load the weights in `folder`, choose the fastest forward pass that is right, and return it in eval mode.
+    """Load the weights in `folder`, apply the adapter beside them, choose the fastest forward pass that is right.
+
+    The backbone is in eval mode.
 
     Raises ModelError where there are no weights (or only pickled ones and `allow_pickle` is off), and
     ContractError where no forward pass gives a text the same hidden states alone and in a batch.
     """
-    config = read_config(folder, trust_remote_code=trust_remote_code)
-    _require_weights(folder, allow_pickle=allow_pickle)
+    check_weights(folder, config, allow_pickle=allow_pickle)
     if config.model_type == "bloom":
         bloom = load_bloom(folder, config)
+        _apply_adapter_beside(bloom, folder)
         bloom.to(device=device, dtype=dtype).eval()
         self_test(bloom, attention=attention)
         return bloom
-    model = _load_transformers(folder, dtype, allow_pickle, trust_remote_code).to(device).eval()
+    model = load_transformers(folder, dtype, allow_pickle, trust_remote_code).to(device).eval()
+    _apply_adapter_beside(model, folder)
     use_fused_products(model)
     return choose(model, attention=attention)
+
+
+def _apply_adapter_beside(model: nn.Module, folder: Path) -> None:
+    """An adapter that lies beside whole weights belongs to them: it is folded in, and said."""
+    if adapters.is_adapter_folder(folder):
+        adapters.load_adapter(model, folder)
+        warnings.warn(f"{folder} holds an adapter beside its weights; it was applied", AdapterWarning, stacklevel=2)
+
+
+class AdapterWarning(UserWarning):
+    """A folder of whole weights holds an adapter too, which was applied to them."""
 
 
 def choose(model: Any, *, attention: AttentionKind) -> Backbone:
@@ -135,7 +137,7 @@ def choose(model: Any, *, attention: AttentionKind) -> Backbone:
     except Exception as error:  # whatever a family's own code raises that wants more than tokens and a mask
         raise ModelError(
             f"{model.config.model_type!r} models cannot be run as embedders: {type(error).__name__}: "
-            f"{_first_line(error)}; use a decoder that takes tokens alone"
+            f"{first_line(error)}; use a decoder that takes tokens alone"
         ) from error
     if causal and _sees_ahead(padded):
         raise ModelError(
@@ -292,81 +294,3 @@ def width(backbone: Any) -> int:
         with torch.inference_mode():
             backbone.width = backbone(attention_over(token, causal=True)).shape[1]
     return backbone.width
-
-
-def _require_weights(folder: Path, *, allow_pickle: bool) -> None:
-    if any((folder / name).is_file() for name in _WEIGHT_NAMES):
-        return
-    pickled = next((name for name in _PICKLE_NAMES if (folder / name).is_file()), None)
-    if pickled is None:
-        raise ModelError(f"{folder} has no weights; expected {' or '.join(_WEIGHT_NAMES)}")
-    if not allow_pickle:
-        raise ModelError(
-            f"{folder} has its weights in {pickled} alone, a pickle that can run code; convert it to safetensors, "
-            f"or pass allow_pickle=True if you trust where it comes from"
-        )
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The files that hold the weights, in the index's order. Raises ModelError for a broken index."""
-    present = next(folder / name for name in (*_WEIGHT_NAMES, *_PICKLE_NAMES) if (folder / name).is_file())
-    if present.suffix != ".json":
-        return [present]
-    import json
-
-    try:
-        index = json.loads(present.read_text())
-        return [folder / name for name in dict.fromkeys(index["weight_map"].values())]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{present} is no index of weight files; fetch the model again") from error
-
-
-def load_bloom(folder: Path, config: BloomConfig) -> Bloom:
-    """Native BLOOM with the weights in `folder`, whatever head they were saved with."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    state: dict[str, Tensor] = {}
-    try:
-        for path in weight_files(folder):
-            pickled = path.suffix == ".bin"
-            state.update(torch.load(path, weights_only=True, map_location="cpu") if pickled else load_file(path))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise ModelError(f"{folder}: the weights cannot be read: {_first_line(error)}") from error
-    state = {name.removeprefix("transformer."): tensor for name, tensor in state.items() if name != "lm_head.weight"}
-    if config.n_layer < 1 or config.n_head < 1 or config.hidden_size % config.n_head:
-        raise ModelError(
-            f"{folder}/config.json has n_layer {config.n_layer}, n_head {config.n_head} and hidden_size "
-            f"{config.hidden_size}; expected at least one layer, and heads that divide the size"
-        )
-    with torch.device("meta"):
-        model = Bloom(config)
-    fitting = model.state_dict()
-    wrong = [name for name in fitting if name not in state or state[name].shape != fitting[name].shape]
-    if wrong:
-        raise ModelError(f"{folder}: weight {wrong[0]!r} is missing or has another shape than config.json says")
-    model.load_state_dict({name: state[name] for name in fitting}, assign=True)
-    model.reset_slopes()  # buffers made under the meta device hold nothing
-    return model
-
-
-def _load_transformers(folder: Path, dtype: torch.dtype, allow_pickle: bool, trust_remote_code: bool) -> Any:
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    try:
-        model, report = AutoModel.from_pretrained(
-            folder,
-            dtype=dtype,
-            use_safetensors=None if allow_pickle else True,
-            trust_remote_code=trust_remote_code,
-            output_loading_info=True,
-        )
-    except Exception as error:  # transformers and safetensors raise a dozen kinds for a broken file
-        raise ModelError(f"{folder} cannot be loaded: {_first_line(error)}") from error
-    missing = [name for name in report["missing_keys"] if "pooler" not in name]
-    if missing:
-        raise ModelError(f"{folder}: weight {sorted(missing)[0]!r} is missing from the weight files")
-    return model
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

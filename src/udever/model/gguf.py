@@ -47,11 +47,6 @@ class GGUFSource:
         return f"{self.file} ({self.quantisation}, SHA-256 {self.sha256})"
 
 
-def is_gguf(path: Path) -> bool:
-    """Whether `path` is a file named as GGUF files are."""
-    return path.suffix.lower() == ".gguf" and path.is_file()
-
-
 def read_source(folder: Path) -> GGUFSource | None:
     """The GGUF file that a folder of this module comes from; None for any other folder."""
     path = folder / SOURCE_FILE
@@ -80,6 +75,8 @@ def converted_folder(sha256: str) -> Path:
 
 
 def _check_magic(path: Path) -> None:
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist; give the path of a GGUF file")
     with path.open("rb") as handle:
         head = handle.read(8)
     if head[:4] != _MAGIC:

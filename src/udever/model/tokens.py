@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from blake3 import blake3
 from tokenizers import Tokenizer
 
 from udever.errors import ModelError, TextError
@@ -77,7 +78,7 @@ class TextTokenizer:
     def __init__(self, hf_tokenizer: Any, contract: Contract) -> None:
         self.hf = hf_tokenizer
         self.contract = contract
-        self._backend, self._special = _plain_backend(hf_tokenizer, contract.marker_ids)
+        self._backend, self._special, self._moved = _plain_backend(hf_tokenizer, contract.marker_ids)
         named = {i for i, token in hf_tokenizer.added_tokens_decoder.items() if token.special}
         self._reserved = named.union(hf_tokenizer.all_special_ids) - {hf_tokenizer.unk_token_id}
 
@@ -168,14 +169,17 @@ class TextTokenizer:
         return [self._spell(encoding.ids) for encoding in encodings]
 
     def _spell(self, ids: list[int]) -> list[int]:
-        """Replace a special token that the vocabulary itself spells (Unigram pieces) by its characters."""
+        """The tokenizer's own ids; a special token that the vocabulary itself spells (Unigram pieces) by characters."""
+        if self._moved and not self._moved.keys().isdisjoint(ids):
+            ids = [self._moved.get(i, i) for i in ids]
         if self._special.keys().isdisjoint(ids):
             return ids
         spelled: list[int] = []
         for token in ids:
             if token in self._special:
                 letters = self._backend.encode_batch_fast(list(self._special[token]), add_special_tokens=False)
-                plain = [i for letter in letters for i in letter.ids if i not in self._special]
+                own = [self._moved.get(i, i) for letter in letters for i in letter.ids]
+                plain = [i for i in own if i not in self._special]
                 spelled += plain or [token]  # SGPT's brackets are ordinary tokens: there is no other spelling
             else:
                 spelled.append(token)
@@ -224,7 +228,7 @@ def load_hf_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
     except Exception as error:  # transformers raises a dozen kinds for a broken file
         reason = (str(error).strip().splitlines() or ["unknown"])[0]
         raise ModelError(f"{folder} has no usable tokenizer: {reason}") from error
@@ -243,13 +247,58 @@ def template_ids(hf_tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (), ()
 
 
-def _plain_backend(hf_tokenizer: Any, marker_ids: frozenset[int]) -> tuple[Tokenizer, dict[int, str]]:
-    """The tokenizer without post-processing, truncation, padding and special tokens; and those tokens."""
-    state = json.loads(hf_tokenizer.backend_tokenizer.to_str())
-    state.update(post_processor=None, truncation=None, padding=None)
-    removed = [t for t in state["added_tokens"] if t["special"] or t["id"] in marker_ids]
-    state["added_tokens"] = [t for t in state["added_tokens"] if t not in removed]
+def tokenizer_state(hf_tokenizer: Any) -> tuple[dict[str, Any], str]:
+    """A tokenizer's serialised settings up to its vocabulary, parsed, and the vocabulary as it is written.
+
+    The vocabulary is most of the text, up to tens of megabytes, and nothing here needs to look into it.
+    """
+    text = hf_tokenizer.backend_tokenizer.to_str()
+    decoder = json.JSONDecoder()
+    head: dict[str, Any] = {}
+    at = 1
+    while True:
+        name, at = decoder.raw_decode(text, at)
+        at += 1  # the colon
+        if name == "model":
+            return head, text[at:-1]
+        head[name], at = decoder.raw_decode(text, at)
+        at += 1  # the comma
+
+
+def tokenizer_digest(hf_tokenizer: Any) -> str:
+    """BLAKE3 of all that decides a text's ids; what is added around them is the contract's."""
+    head, vocabulary = tokenizer_state(hf_tokenizer)
+    head.update(post_processor=None, truncation=None, padding=None)
+    digest = blake3(json.dumps(head, sort_keys=True).encode())
+    digest.update(vocabulary.encode())
+    return digest.hexdigest()
+
+
+def _plain_backend(hf_tokenizer: Any, marker_ids: frozenset[int]) -> tuple[Tokenizer, dict[int, str], dict[int, int]]:
+    """The tokenizer without post-processing, truncation, padding and special tokens; those tokens; ids to put right.
+
+    Added tokens beyond the vocabulary are numbered by their order, so that taking some out renumbers those behind
+    them: the last part maps the ids the plain tokenizer gives to the tokenizer's own. Raises ModelError where the
+    numbers cannot be put right.
+    """
+    head, vocabulary = tokenizer_state(hf_tokenizer)
+    head.update(post_processor=None, truncation=None, padding=None)
+    removed = [t for t in head["added_tokens"] if t["special"] or t["id"] in marker_ids]
+    kept = [t for t in head["added_tokens"] if t not in removed]
+    head["added_tokens"] = [dict(token) for token in kept]
     special = {token["id"]: token["content"] for token in removed}
     special.update({i: hf_tokenizer.convert_ids_to_tokens(i) or "" for i in marker_ids if i not in special})
     special.pop(hf_tokenizer.unk_token_id, None)  # what the vocabulary lacks is unknown, and that is no forgery
-    return Tokenizer.from_str(json.dumps(state)), special
+    backend = Tokenizer.from_str(f'{json.dumps(head)[:-1]}, "model": {vocabulary}}}')
+    return backend, special, _renumbered(hf_tokenizer, backend, kept)
+
+
+def _renumbered(hf_tokenizer: Any, backend: Tokenizer, kept: list[dict[str, Any]]) -> dict[int, int]:
+    moved = {}
+    for token in kept:
+        own, here = hf_tokenizer.convert_tokens_to_ids(token["content"]), backend.token_to_id(token["content"])
+        if own != token["id"] or here is None:
+            raise ModelError(f"the tokenizer gives its added token {token['content']!r} two ids: {token['id']}, {own}")
+        if own != here:
+            moved[here] = own
+    return moved

@@ -10,8 +10,9 @@ from typing import Any
 
 from udever.config import ModelSettings, Recipe
 from udever.data.mixture import DatasetSummary, Mixture
-from udever.embedder import Embedder, resolve
+from udever.embedder import Embedder
 from udever.errors import OutputError
+from udever.loading import resolve
 from udever.model.artefact import CONTRACT_FILE
 from udever.model.markers import with_markers
 from udever.storage import check_replaceable

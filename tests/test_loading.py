@@ -1,0 +1,121 @@
+"""What a model folder may not do, and what its files come to: contained, bounded, one line each."""
+
+import json
+import os
+import shutil
+import socket
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from udever import Embedder, ModelError, TextError
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Every attempt to connect fails the test."""
+    tried = []
+
+    def connect(_, address):
+        tried.append(address)
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+    yield
+    assert not tried
+
+
+def shards(name):
+    def spoil(folder):
+        (folder / "model.safetensors").rename(folder.parent / "x.safetensors")
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+
+    return spoil
+
+
+def setting(**changes):
+    def spoil(folder):
+        path = folder / "config.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+    return spoil
+
+
+def outside_modules(folder):
+    modules = [{"type": "a.Transformer", "path": "../../etc"}, {"type": "a.Pooling", "path": "1_Pooling"}]
+    (folder / "modules.json").write_text(json.dumps(modules))
+
+
+def integers(folder):
+    state = load_file(folder / "model.safetensors")
+    state = {name: tensor.to(torch.int8) for name, tensor in state.items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+HOSTILE = {
+    "index above": shards("../x.safetensors"),
+    "index absolute": shards("/tmp/x.safetensors"),
+    "index names a pickle": shards("x.bin"),
+    "modules above": outside_modules,
+    "int8": integers,
+    "a million layers": setting(num_hidden_layers=10**6, n_layer=10**6),
+    "a table of 10^12 rows": setting(vocab_size=10**12),
+    "attention of the hub": setting(attn_implementation="org/kernel"),
+    "quantised": setting(quantization_config={"quant_method": "gptq"}),
+    "own code": setting(model_type="mine", auto_map={"AutoConfig": "own.Config", "AutoModel": "own.Model"}),
+}
+
+
+@pytest.mark.parametrize("family", ["bloom", "llama"])
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_hostile_folder_is_refused_in_one_line_and_at_once(what, family, decoders, tmp_path, no_network):
+    folder = shutil.copytree(decoders(family), tmp_path / "model")
+    HOSTILE[what](folder)
+    start = time.monotonic()
+    with pytest.raises(ModelError) as caught:
+        Embedder.load(folder, dtype="float32", device="cpu")
+    assert time.monotonic() - start < 5  # seconds; a model of the size asked for would take hours
+    assert "\n" not in str(caught.value)
+
+
+def test_every_file_of_a_saved_model_has_the_mode_of_a_new_file(embedders, tmp_path):
+    before = os.umask(0o022)
+    try:
+        embedders("qwen3").save(tmp_path / "out")
+    finally:
+        os.umask(before)
+    modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert set(modes.values()) == {"0o644"}, modes
+
+
+class Frame:
+    columns = ("question", "answer")
+
+    def __iter__(self):
+        return iter(self.columns)
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (Frame(), "one column"),
+        ({"a": "b"}, "values"),
+        ({"a", "b"}, "order"),
+        (b"hello", "UTF-8"),
+        (3, "list of strings"),
+        (np.array([["a"], ["b"]]), "2 dimensions"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused_by_what_to_pass(texts, message, embedders):
+    with pytest.raises(TextError, match=message):
+        embedders("bloom").encode(texts)
+
+
+@pytest.mark.parametrize("texts", [("a", "b"), np.array(["a", "b"]), np.array(["a", "b"], dtype=object)])
+def test_every_sequence_of_texts_is_taken(texts, embedders):
+    embedder = embedders("bloom")
+    np.testing.assert_array_equal(embedder.encode(texts), embedder.encode(["a", "b"]))
+    np.testing.assert_array_equal(embedder.encode(text for text in texts), embedder.encode(["a", "b"]))
