@@ -150,10 +150,11 @@ def _cases(address: str, client: httpx.Client, per_operation: int = 20) -> Itera
 
     made: list[Any] = []
     for result in schemathesis.openapi.from_url(f"{address}/openapi.json").get_all_operations():
+        operation: Any = result.ok()  # pyright: ignore[reportAttributeAccessIssue]
         for mode in schemathesis.GenerationMode:
 
-            @settings(max_examples=per_operation, database=None, deadline=None, suppress_health_check=list(HealthCheck))
-            @given(case=result.ok().as_strategy(generation_mode=mode))
+            @settings(max_examples=per_operation, database=None, deadline=None, suppress_health_check=list(HealthCheck))  # pyright: ignore
+            @given(case=operation.as_strategy(generation_mode=mode))
             def collect(case: Any) -> None:
                 made.append(case)
 
@@ -232,7 +233,7 @@ def served(folder: Path) -> Iterator[tuple[str, int]]:
 
 def main() -> None:
     """Run it and print the figures; the exit status says whether all held."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

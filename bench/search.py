@@ -93,7 +93,14 @@ def fill(store: LanceStore, embeddings: NDArray[np.float32], *, block: int = 20_
             rows.append(Row(path, place, chunk, digest_of(str(number).encode()), " ".join(words(text)), False))
         store.replace(list(paths), rows, embeddings[start:stop])
         store.put_files([FileRecord(path, 1, 1, "x", _CHUNKS_PER_FILE) for path in paths])
-    manifest = Manifest(model="bench", fingerprint="bench", dimensions=embeddings.shape[1], base="/", roots=(".",))
+    manifest = Manifest(
+        model="bench",
+        fingerprint="bench",
+        precision="float32",
+        dimensions=embeddings.shape[1],
+        base="/",
+        roots=(".",),
+    )
     store.write_manifest(manifest.model_dump_json())
     store.optimise()
 
