@@ -25,6 +25,7 @@ EXTRAS = {
     "mcp": ["mcp.server.mcpserver", "udever.index.mcp"],
     "serve": ["uvicorn", "httptools", "udever.serve.app", "udever.serve.run", "udever.serve.metrics"],
     "classify": ["sklearn.linear_model", "udever.classify.fitting"],
+    "gguf": ["gguf", "transformers.modeling_gguf_pytorch_utils", "udever.model.gguf"],
     "ray": ["ray.data", "udever.corpus.on_ray"],
     "sentence-transformers": ["sentence_transformers", "udever.sentence_transformers"],
 }

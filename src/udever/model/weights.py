@@ -214,7 +214,7 @@ def digest_tensors(state: Mapping[str, Tensor]) -> str:
     lines = []
     for name, tensor in state.items():
         tensor = tensor.detach().cpu().contiguous()
-        content = blake3(tensor.view(-1).view(torch.uint8).numpy().data, max_threads=blake3.AUTO).hexdigest()
+        content = blake3(tensor.view(-1).view(torch.uint8).numpy().data).hexdigest()
         lines += _tensor_line(name, names.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape), content)
     return blake3("\n".join(sorted(lines)).encode()).hexdigest()
 
@@ -226,7 +226,7 @@ def digest_file(path: Path) -> str:
 
 
 def _digest_bytes(handle: Any, count: int) -> str:
-    digest = blake3(max_threads=blake3.AUTO)
+    digest = blake3()  # one thread: the pool of its many threads does not survive a fork, and hangs
     while count > 0:
         block = handle.read(min(count, 16_000_000))
         if not block:
