@@ -11,7 +11,7 @@ test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install
-	$(BIN)/ruff check src tests bench recipes --exclude recipes/replication
+	$(BIN)/ruff check src tests bench recipes
 	$(BIN)/ruff format --check src tests bench
 	$(BIN)/basedpyright --level error src bench
 	$(BIN)/lint-imports

@@ -8,7 +8,7 @@ Each is the seedling, finetuned for a few seconds on pairs from texts.jsonl: for
 each with a sentence that goes on from it, the same in other words, and a question that the two sentences answer. A
 symmetric pair is a statement and its other wording, an asymmetric one a question and the two sentences. The texts were
 written for this and stand in no evaluation set. Forty of them show how the figures are made, not what the languages are
-worth: docs/replication.md has the larger experiment.
+worth: recipes/language_model has the larger experiment.
 """
 
 import argparse
