@@ -9,7 +9,7 @@ from udever.data.pairs import Pair
 from udever.data.settings import DatasetSettings, DataSettings
 from udever.embedder import Embedder
 from udever.errors import DataError
-from udever.evaluate import RetrievalSet, score_embedder
+from udever.evaluation import RetrievalSet, score_embedder
 from udever.grouping import Held
 from udever.train import History, run_recipe
 from udever.train.step import held_out_loss

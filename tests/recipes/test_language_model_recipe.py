@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from udever.config import read_recipe
-from udever.evaluate.folder import find_tasks
+from udever.evaluation.tasks import find_tasks
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "language_model"
 
