@@ -38,7 +38,7 @@ from udever.report.runs import Run, make_runs
 from udever.report.shares import Shares
 from udever.report.style import LINE, QUIET, canvas, drawing, place_labels, series, settle, to_svg
 from udever.evaluation.results import ModelScores, Score
-from udever.train.recipe import load_base
+from udever.training.run import load_base
 
 SHOWN_ROWS = 60
 CHOICES = {

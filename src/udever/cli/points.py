@@ -148,7 +148,7 @@ def with_columns(
     vectors: Vectors, place: Path, wanted: Sequence[str] = COLOURS, group: str = "group", rows: list[str] | None = None
 ) -> Vectors:
     """The rows with the columns of the texts they were made from. Raises DataError where those cannot be read."""
-    from udever.corpus.beside import columns_beside
+    from udever.corpus.side_columns import columns_beside
 
     found = columns_beside(place, [*wanted, group], vectors.ids, rows)
     groups = found.pop(group, []) if group not in wanted else found.get(group, [])

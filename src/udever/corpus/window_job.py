@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from udever.corpus.hashes import from_arrow
 from udever.corpus.reuse import Reuse
 from udever.corpus.shards import put_shard, read_spool, write_shard
-from udever.corpus.steps import Output, Step, Tick
+from udever.corpus.step import Output, Step, Tick
 from udever.storage import refusals
 
 
