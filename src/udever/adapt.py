@@ -26,9 +26,9 @@ from udever.data.pairs import Pair, read_pairs, write_pairs
 from udever.embedder import Embedder
 from udever.errors import DataError, OutputError, UdeverError
 from udever.evaluate import Extras, Results, RetrievalSet, score_bm25, score_embedder, write_report
-from udever.index import top_k
 from udever.mine import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine, standard_library
 from udever.model.markers import Markers
+from udever.search import top_k
 from udever.storage import atomic_file, atomic_folder, check_replaceable
 from udever.train import FRESH, SEEDLING, History
 from udever.train.checkpoint import checkpoints, differences
