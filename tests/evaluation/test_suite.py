@@ -12,7 +12,7 @@ import pytest
 import udever.evaluation
 from udever.evaluation.metrics import score_ranking
 from udever.evaluation.tasks import find_tasks
-from udever.index.bm25 import Bm25
+from udever.search.bm25 import Bm25
 
 SUITE = Path(udever.evaluation.__file__).parent / "suite"
 SOURCES = Path(__file__).parents[2] / "dev" / "suite"

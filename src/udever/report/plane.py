@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError
 from udever.evaluation.bootstrap import Interval, paired_bootstrap
-from udever.index.projection import Method, project
 from udever.report.figure import Data, Figure, Section, axis
 from udever.report.parallel import Parallel
 from udever.report.style import LINE, PANEL, QUIET, canvas, drawing, series, to_svg
+from udever.search.projection import Method, project
 from udever.storage import atomic_folder
 
 if TYPE_CHECKING:
