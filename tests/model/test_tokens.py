@@ -205,7 +205,7 @@ ADDED = ["<a>", "<ab>", "ab", "hello", "<|x|>", "<|xy|>", "[EOQ", "é", " add", 
 
 @st.composite
 def grown_tokenizers(draw, make):
-    """A tokenizer with ordinary and special tokens added inside and behind its vocabulary, before and after wrapping."""
+    """Ordinary and special tokens added inside and behind a vocabulary, before and after wrapping."""
     unigram = draw(st.booleans())
     names = draw(st.lists(st.sampled_from(ADDED), unique=True, max_size=8))
     tokens = [
