@@ -7,7 +7,7 @@ that comes with this package, or one of the hub. Every file is read and digested
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -15,6 +15,7 @@ from udever.bundled import bundled_folder
 from udever.errors import ContractError, ModelError
 from udever.model import adapters, artefact
 from udever.model.backbone import (
+    AttentionKind,
     Backbone,
     load_backbone,
     natural_attention,
@@ -25,6 +26,7 @@ from udever.model.backbone import (
 from udever.model.contract import Contract
 from udever.model.gguf import gguf_folder
 from udever.model.lengths import position_limit
+from udever.model.pooling import Pooling
 from udever.model.published import RECIPES, contract_of
 from udever.model.tokens import load_hf_tokenizer
 from udever.model.weights import digest_file, digest_weights, read_config, weight_files
@@ -32,7 +34,18 @@ from udever.packaged import packaged_folder
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "README.md"]
 _DECIDING = ("config.json", "tokenizer.json", "tokenizer_config.json", "adapter_config.json")
-_CHANGEABLE = ("pooling", "attention", "max_length", "normalize", "dimensions", "instruction")
+
+
+class ContractChanges(TypedDict, total=False):
+    """Entries of a contract that can be replaced while loading; `known_as` is the published model it is a copy of."""
+
+    known_as: str
+    pooling: Pooling
+    attention: AttentionKind
+    max_length: int
+    normalize: bool
+    dimensions: int | None
+    instruction: str
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ class _Places:
     sentence_transformers: artefact.SentenceTransformersFolder | None
 
 
-def load(name: str, how: How, known_as: str, changes: Mapping[str, Any]) -> Loaded:
+def load(name: str, how: How, changes: ContractChanges) -> Loaded:
     """Load a model by name under its contract with `changes`.
 
     Raises ModelError where it cannot be used, ContractError where its files are not those that were saved.
@@ -82,7 +95,7 @@ def load(name: str, how: How, known_as: str, changes: Mapping[str, Any]) -> Load
     places = _places(resolve(name, how.revision, allow_pickle=how.allow_pickle), how)
     config = read_config(places.weights, trust_remote_code=how.trust_remote_code)
     tokenizer = load_hf_tokenizer(_tokenizer_folder(places), trust_remote_code=how.trust_remote_code)
-    contract = _change(_contract(places, known_as, tokenizer, config), changes)
+    contract = _change(_contract(places, changes.get("known_as", name), tokenizer, config), changes)
     _check_fits(contract, config)
     weights, base_weights = _digests(places, verify=how.verify)
     backbone = load_backbone(
@@ -222,11 +235,13 @@ def saved_parts(folder: Path, base_weights: str | None) -> tuple[dict[str, str],
 
 def _change(contract: Contract, changes: Mapping[str, Any]) -> Contract:
     """`contract` with single entries replaced; ModelError for an entry or value that does not exist."""
-    unknown = [name for name in changes if name not in _CHANGEABLE]
+    known = ContractChanges.__annotations__
+    unknown = [name for name in changes if name not in known]
     if unknown:
-        raise ModelError(f"Embedder.load has no option {unknown[0]!r}; it can change {', '.join(_CHANGEABLE)}")
+        raise ModelError(f"Embedder.load has no option {unknown[0]!r}; it can change {', '.join(known)}")
+    entries = {name: value for name, value in changes.items() if name != "known_as"}
     try:
-        return Contract.model_validate({**contract.model_dump(), **changes})
+        return Contract.model_validate({**contract.model_dump(), **entries})
     except ValueError as error:
         lines = [line.strip() for line in str(error).splitlines()]
         raise ModelError(f"{lines[1] if len(lines) > 1 else ''}: {lines[-2] if len(lines) > 2 else error}") from error

@@ -100,7 +100,7 @@ def load_backbone(
         bloom.to(device=device, dtype=dtype).eval()
         self_test(bloom, attention=attention)
         return bloom
-    model = load_transformers(folder, dtype, allow_pickle, trust_remote_code).to(device).eval()
+    model = load_transformers(folder, config, dtype, allow_pickle, trust_remote_code).to(device).eval()
     _apply_adapter_beside(model, folder)
     use_fused_products(model)
     return choose(model, attention=attention)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from blake3 import blake3
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from udever.errors import ModelError, TextError
 from udever.model.contract import Contract, RoleName
@@ -221,17 +221,51 @@ def check_text(text: object, row: int) -> str:
 
 
 def load_hf_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
-    """transformers' tokenizer of a folder. Raises ModelError where there is none backed by `tokenizers`."""
-    from transformers import AutoTokenizer
+    """transformers' tokenizer of a folder. Raises ModelError where there is none backed by `tokenizers`.
+
+    Where the folder holds a tokenizer.json and its settings name the special tokens, that file is used as it is and
+    parsed once; else transformers' class for the family completes what the files leave out.
+    """
+    from transformers import AutoTokenizer, TokenizersBackend
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+        settings = _complete_settings(folder)
+        if settings is None:
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=trust_remote_code, local_files_only=True
+            )
+        else:
+            tokenizer = TokenizersBackend.from_pretrained(folder, local_files_only=True, **settings)
     except Exception as error:  # transformers raises a dozen kinds for a broken file
         reason = (str(error).strip().splitlines() or ["unknown"])[0]
         raise ModelError(f"{folder} has no usable tokenizer: {reason}") from error
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ModelError(f"{folder}: the tokenizer has no tokenizer.json form, which is needed; convert it first")
     return tokenizer
+
+
+def _complete_settings(folder: Path) -> dict[str, Any] | None:
+    """What to tell transformers besides tokenizer_config.json; None where the folder's files are not all it takes."""
+    paths = [folder / name for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")]
+    if not (paths[0].is_file() and paths[1].is_file()):
+        return None
+    settings = json.loads(paths[1].read_text(encoding="utf-8"))
+    extra: dict[str, Any] = {}
+    if "added_tokens_decoder" not in settings:
+        if paths[2].is_file():
+            named = json.loads(paths[2].read_text(encoding="utf-8"))
+            extra = {name: _special_token(value) for name, value in named.items()}
+        extra["added_tokens_decoder"] = {}  # tokenizer.json says them all; transformers would parse it for them
+    known = settings.keys() | extra.keys()
+    return extra if known >= {"bos_token", "eos_token", "unk_token"} and "auto_map" not in settings else None
+
+
+def _special_token(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_special_token(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return AddedToken(**{name: setting for name, setting in value.items() if name != "__type"} | {"special": True})
 
 
 def template_ids(hf_tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
