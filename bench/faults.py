@@ -107,8 +107,9 @@ class Jobs:
 
     def train(self, place: Path) -> None:
         """A model by a recipe, from checkpoints."""
-        from udever.config import DataSettings, ModelSettings, OutputSettings, Recipe, TrainingSettings, WatchSettings
-        from udever.train import run_recipe
+        from udever.data.settings import DataSettings
+        from udever.training import run_recipe
+        from udever.training.recipe import ModelSettings, OutputSettings, Recipe, TrainingSettings, WatchSettings
 
         recipe = Recipe(
             model=ModelSettings(base="seedling", max_length=16),
@@ -123,8 +124,8 @@ class Jobs:
         """A model for a tree."""
         from rich.console import Console
 
-        from udever.adapt import Job, adapt
-        from udever.config import TrainingSettings
+        from udever.adaptation import Job, adapt
+        from udever.training.recipe import TrainingSettings
 
         settings = TrainingSettings(tuning="bitfit", batch_size=8, max_steps=2)
         with open(os.devnull, "w") as nowhere:  # noqa: PTH123
@@ -285,7 +286,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=list(WEIGHTS), default=list(WEIGHTS))
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    for name in ("lancedb", "udever.adapt", "udever.classify", "udever.corpus", "udever.train"):
+    for name in ("lancedb", "udever.adaptation", "udever.classify", "udever.corpus", "udever.training"):
         importlib.import_module(name)  # before any fork: LanceDB's runtime does not live through one
 
     good = (

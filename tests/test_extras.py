@@ -103,7 +103,7 @@ def ray_job(_):
 
 
 def tensorboard(rows):
-    from udever.train.log import _tensorboard
+    from udever.training.log import _tensorboard
 
     _tensorboard(rows.parent)
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udever import losses
-from udever.losses import BatchIds, LossOptions, contrastive_loss
+from udever.training import objectives
+from udever.training.objectives import BatchIds, LossOptions, contrastive_loss
 
 NONE = torch.tensor([], dtype=torch.int64)
 
@@ -189,8 +189,8 @@ def test_chunked_and_shared_out_is_whole(batch, rows, columns, cut):
     expected = contrastive_loss(*whole, ids, options)
     expected.backward()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(losses, "_CHUNK_ROWS", rows)
-        patch.setattr(losses, "_CHUNK_COLUMNS", columns)
+        patch.setattr(objectives, "_CHUNK_ROWS", rows)
+        patch.setattr(objectives, "_CHUNK_COLUMNS", columns)
         every = torch.arange(len(ids.anchors))
         shares = [contrastive_loss(*parts, ids, options, part) for part in (every[:cut], every[cut:]) if len(part)]
         sum(shares).backward()

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from udever.data.mixture import Batch
 from udever.data.pairs import Pair
-from udever.losses import BatchIds
 from udever.model.contract import RoleName
+from udever.training.objectives import BatchIds
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from udever.config import Recipe
 from udever.data.pairs import Pair, write_pairs
-from udever.train.log import LOG_FILE, draw
-from udever.train.loop import History, Step
-from udever.train.plan import plan
-from udever.training import LeakWarning, held_out_batches, train
+from udever.training.held_out import LeakWarning, held_out_batches, train
+from udever.training.log import LOG_FILE, draw
+from udever.training.loop import History, Step
+from udever.training.plan import plan
+from udever.training.recipe import Recipe
 
 FORMS = ("{}", "## {}", "{}:", "{} again")
 

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from udever.config import LossSettings, ModelSettings, TrainingSettings
 from udever.data.mixture import Mixture
 from udever.data.pairs import Pair
-from udever.train.fresh import make_base
-from udever.train.grad_cache import Budget
-from udever.train.recipe import load_base
-from udever.train.step import Stepper
-from udever.train.world import World
+from udever.training.distributed import World
+from udever.training.fresh import make_base
+from udever.training.grad_cache import Budget
+from udever.training.recipe import LossSettings, ModelSettings, TrainingSettings
+from udever.training.run import load_base
+from udever.training.step import Stepper
 
 VERBS = ["copy", "parse", "split", "read", "sort", "hash", "open", "join"]
 NOUNS = ["tree", "date", "shell", "lines", "keys", "file", "socket", "path"]

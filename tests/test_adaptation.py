@@ -64,7 +64,7 @@ def test_adapt_writes_model_table_report_and_answers(adapted):
 
 def test_the_model_loads_with_its_recipe_and_says_no_temporary_path(adapted):
     from udever import Embedder
-    from udever.config import read_recipe
+    from udever.training.recipe import read_recipe
 
     output, _ = adapted
     embedder = Embedder.load(output / "model")

@@ -6,23 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from udever.data.settings import DatasetSettings, DataSettings
+from udever.data.settings import DataSettings
 from udever.errors import RecipeError
-from udever.losses import LossOptions
 from udever.settings import Section, explain, toml_lines
-
-__all__ = [
-    "DataSettings",
-    "DatasetSettings",
-    "LossSettings",
-    "ModelSettings",
-    "OutputSettings",
-    "Recipe",
-    "TrainingSettings",
-    "WatchSettings",
-    "read_recipe",
-    "training_settings",
-]
+from udever.training.objectives import LossOptions
 
 
 class ModelSettings(Section):
@@ -72,7 +59,7 @@ class TrainingSettings(Section):
 
 
 class LossSettings(Section):
-    """The terms of the contrastive loss; `losses.LossOptions` says what each does.
+    """The terms of the contrastive loss; `objectives.LossOptions` says what each does.
 
     `matryoshka` trains the first dimensions of these numbers too, by `matryoshka_weights` (1 each).
     """

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 
-from udever.config import TrainingSettings
 from udever.data.mixture import Mixture
 from udever.embedder import Embedder
 from udever.errors import ModelError
-from udever.train.grad_cache import Budget, saved_bytes
-from udever.train.step import autocast
+from udever.training.grad_cache import Budget, saved_bytes
+from udever.training.recipe import TrainingSettings
+from udever.training.step import autocast
 
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
 _PROBE_TOKENS = 512

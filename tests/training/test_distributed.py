@@ -8,17 +8,17 @@ import pytest
 import torch
 
 from udever import Embedder
-from udever.config import LossSettings, ModelSettings, Recipe
 from udever.data.mixture import Batch
 from udever.data.pairs import Pair, write_pairs
 from udever.data.sources import Traits
 from udever.errors import ModelError
-from udever.train import run_recipe
-from udever.train.grad_cache import Budget
-from udever.train.recipe import load_base
-from udever.train.sharding import gather, shard
-from udever.train.step import Stepper
-from udever.train.world import World
+from udever.training import run_recipe
+from udever.training.distributed import World
+from udever.training.grad_cache import Budget
+from udever.training.recipe import LossSettings, ModelSettings, Recipe
+from udever.training.run import load_base
+from udever.training.sharding import gather, shard
+from udever.training.step import Stepper
 
 LOSS = LossSettings(anchor_anchor=True, matryoshka=[32, 8], margin=0.3)
 
@@ -152,7 +152,7 @@ def test_gathered_weights_are_the_weights(base, tools, tmp_path):
 
 
 def test_shares_cover_every_text_once_and_weigh_alike(batch):
-    from udever.train.texts import batch_texts
+    from udever.training.batches import batch_texts
 
     texts = batch_texts(batch)
     for size in (1, 2, 3, 4):

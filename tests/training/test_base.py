@@ -1,8 +1,8 @@
 """The base of a recipe: a backbone gets the recipe's contract, an embedder keeps its own but for what is asked."""
 
-from udever.config import ModelSettings
 from udever.model.markers import NAMES
-from udever.train.recipe import load_base
+from udever.training.recipe import ModelSettings
+from udever.training.run import load_base
 
 
 def test_an_embedder_keeps_its_contract_though_its_tokenizer_knows_the_markers(embedders, tmp_path):

@@ -3,7 +3,6 @@
 import warnings
 from typing import Any
 
-from udever.config import Recipe
 from udever.data.mixture import Batch, Mixture
 from udever.data.pairs import Pair
 from udever.data.settings import DatasetSettings, DataSettings
@@ -11,8 +10,9 @@ from udever.embedder import Embedder
 from udever.errors import DataError
 from udever.evaluate import RetrievalSet, score_embedder
 from udever.grouping import Held
-from udever.train import History, run_recipe
-from udever.train.step import held_out_loss
+from udever.training import History, run_recipe
+from udever.training.recipe import Recipe
+from udever.training.step import held_out_loss
 
 
 def train(recipe: Recipe, **options: Any) -> History:

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from udever.config import ModelSettings, Recipe
 from udever.data.mixture import DatasetSummary, Mixture
 from udever.embedder import Embedder
 from udever.errors import OutputError
@@ -16,13 +15,14 @@ from udever.loading import resolve
 from udever.model.artefact import CONTRACT_FILE
 from udever.model.markers import with_markers
 from udever.storage import check_replaceable
-from udever.train import checkpoint, sharding
-from udever.train.checkpoint import checkpoints
-from udever.train.claim import claimed
-from udever.train.fresh import FRESH, make_base
-from udever.train.log import FIGURE, LOG_FILE, Log, draw
-from udever.train.loop import History, Keeping, Watch, finetune, pick_tuning
-from udever.train.world import World
+from udever.training import checkpoint, sharding
+from udever.training.checkpoint import checkpoints
+from udever.training.claim import claimed
+from udever.training.distributed import World
+from udever.training.fresh import FRESH, make_base
+from udever.training.log import FIGURE, LOG_FILE, Log, draw
+from udever.training.loop import History, Keeping, Watch, finetune, pick_tuning
+from udever.training.recipe import ModelSettings, Recipe
 
 RECIPE_FILE, TRAINING_FILE = "recipe.toml", "training.json"
 _TOKENIZER_TEXTS = 200_000

@@ -2,8 +2,8 @@
 
 import pytest
 
-from udever.config import Recipe, TrainingSettings, read_recipe
 from udever.errors import RecipeError
+from udever.training.recipe import Recipe, TrainingSettings, read_recipe
 
 GOOD = """
 [model]
@@ -61,7 +61,7 @@ def test_a_missing_recipe(tmp_path):
 
 
 def test_matryoshka_weights_go_with_matryoshka_dimensions():
-    from udever.config import LossSettings
+    from udever.training.recipe import LossSettings
 
     with pytest.raises(ValueError, match="1 matryoshka_weights for 2 matryoshka dimensions"):
         LossSettings(matryoshka=[64, 32], matryoshka_weights=[1.0])

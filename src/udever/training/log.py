@@ -9,7 +9,7 @@ from typing import Any
 
 from udever.errors import needs
 from udever.storage import atomic_file
-from udever.train.loop import History, Step
+from udever.training.loop import History, Step
 
 LOG_FILE = "log.jsonl"
 FIGURE = "training.svg"

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 
-from udever.config import Recipe
 from udever.data.mixture import DatasetSummary
 from udever.model.packing import plan_batches
-from udever.train.loop import Trainer, pick_tuning
-from udever.train.memory import bytes_per_token
-from udever.train.recipe import open_recipe
-from udever.train.step import tokenize
-from udever.train.texts import batch_texts
+from udever.training.batches import batch_texts
+from udever.training.loop import Trainer, pick_tuning
+from udever.training.memory import bytes_per_token
+from udever.training.recipe import Recipe
+from udever.training.run import open_recipe
+from udever.training.step import tokenize
 
 _SAMPLE_BATCHES = 5
 

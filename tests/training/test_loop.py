@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from udever import Embedder
-from udever.config import ModelSettings
 from udever.data.mixture import Batch
 from udever.data.pairs import Pair
 from udever.data.sources import Traits
 from udever.errors import DataError, ModelError
-from udever.train import loop
-from udever.train.loop import finetune, num_steps, rate_factor
-from udever.train.recipe import load_base
+from udever.training import loop
+from udever.training.loop import finetune, num_steps, rate_factor
+from udever.training.recipe import ModelSettings
+from udever.training.run import load_base
 
 
 def batch_of(*pairs):

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from udever.errors import ModelError, OutputError
 from udever.storage import atomic_folder, clean, is_output, remove_output
-from udever.train.world import World
+from udever.training.distributed import World
 
 STATE_FILE = "checkpoint.json"
 NAME = re.compile(r"step-(\d{8})")

@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 
 from udever.errors import OutputError
 from udever.storage import clean
-from udever.train.checkpoint import NAME, STATE_FILE
+from udever.training.checkpoint import NAME, STATE_FILE
 
 LOCK = ".lock"
 

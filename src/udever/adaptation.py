@@ -21,8 +21,8 @@ from typing import Any
 
 from rich.console import Console
 
-from udever.config import DataSettings, ModelSettings, OutputSettings, Recipe, TrainingSettings, WatchSettings
 from udever.data.pairs import Pair, read_pairs, write_pairs
+from udever.data.settings import DataSettings
 from udever.embedder import Embedder
 from udever.errors import DataError, OutputError, UdeverError
 from udever.evaluate import Extras, Results, RetrievalSet, score_bm25, score_embedder, write_report
@@ -30,10 +30,11 @@ from udever.index import top_k
 from udever.mine import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine, standard_library
 from udever.model.markers import Markers
 from udever.storage import atomic_file, atomic_folder, check_replaceable
-from udever.train import FRESH, SEEDLING, History
-from udever.train.checkpoint import checkpoints, differences
-from udever.train.claim import LOCK, claimed
-from udever.train.recipe import Start, check_begun, fit_recipe, forget, open_recipe
+from udever.training import FRESH, SEEDLING, History
+from udever.training.checkpoint import checkpoints, differences
+from udever.training.claim import LOCK, claimed
+from udever.training.recipe import ModelSettings, OutputSettings, Recipe, TrainingSettings, WatchSettings
+from udever.training.run import Start, check_begun, fit_recipe, forget, open_recipe
 
 FRESH_TRAINING = TrainingSettings(
     tuning="full", batch_size=128, epochs=4.0, learning_rate=3e-3, schedule="cosine", warmup=0.05

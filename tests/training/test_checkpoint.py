@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from udever.config import Recipe
 from udever.data.pairs import Pair, write_pairs
 from udever.errors import DataError, ModelError, OutputError
-from udever.train import checkpoint, run_recipe
-from udever.train.claim import LOCK, claimed
-from udever.train.log import LOG_FILE
-from udever.train.step import Stepper
+from udever.training import checkpoint, run_recipe
+from udever.training.claim import LOCK, claimed
+from udever.training.log import LOG_FILE
+from udever.training.recipe import Recipe
+from udever.training.step import Stepper
 
 STEPS = 5
 

@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from udever.config import TrainingSettings
 from udever.data.mixture import Batch
 from udever.embedder import Embedder
 from udever.errors import ModelError
-from udever.losses import LossOptions, contrastive_loss
 from udever.model.backbone import pick_dtype
 from udever.model.contract import RoleName
-from udever.train.grad_cache import Budget, GradCache, is_out_of_memory
-from udever.train.texts import BatchTexts, Text, batch_texts
-from udever.train.world import World
+from udever.training.batches import BatchTexts, Text, batch_texts
+from udever.training.distributed import World
+from udever.training.grad_cache import Budget, GradCache, is_out_of_memory
+from udever.training.objectives import LossOptions, contrastive_loss
+from udever.training.recipe import TrainingSettings
 
 
 @dataclass(frozen=True)

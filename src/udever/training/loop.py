@@ -14,17 +14,17 @@ import torch
 from torch import nn
 
 from udever.allocator import return_large_blocks
-from udever.config import LossSettings, TrainingSettings
 from udever.data.mixture import Batch, Mixture
 from udever.embedder import Embedder
 from udever.errors import ModelError
 from udever.model.adapters import Tuning, apply_tuning
 from udever.progress import progress_bar
-from udever.train import checkpoint
-from udever.train.memory import plan_budget
-from udever.train.sharding import shard, use_gradient_checkpointing
-from udever.train.step import Stepper
-from udever.train.world import World
+from udever.training import checkpoint
+from udever.training.distributed import World
+from udever.training.memory import plan_budget
+from udever.training.recipe import LossSettings, TrainingSettings
+from udever.training.sharding import shard, use_gradient_checkpointing
+from udever.training.step import Stepper
 
 
 @dataclass(frozen=True)

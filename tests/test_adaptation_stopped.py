@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from udever.adapt import Job, adapt, run_folder
-from udever.config import TrainingSettings
+from udever.adaptation import Job, adapt, run_folder
 from udever.errors import ModelError, OutputError
-from udever.train.step import Stepper
+from udever.training.recipe import TrainingSettings
+from udever.training.step import Stepper
 
 VERBS = ["copy", "parse", "split", "read", "sort", "hash", "open", "join"]
 SETTINGS = TrainingSettings(tuning="full", batch_size=8, epochs=9, max_steps=4, learning_rate=3e-3, precision="float32")
@@ -45,7 +45,7 @@ def weights(output):
 
 @pytest.fixture(scope="module")
 def base(project, tmp_path_factory):
-    from udever.train.fresh import make_base
+    from udever.training.fresh import make_base
 
     folder = tmp_path_factory.mktemp("fresh") / "base"
     make_base([path.read_text() for path in project.iterdir()], folder, vocab_size=400, hidden_size=32, num_heads=2)

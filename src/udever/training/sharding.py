@@ -7,7 +7,7 @@ from torch import nn
 
 from udever.errors import ModelError
 from udever.model.lengths import crosses
-from udever.train.world import World
+from udever.training.distributed import World
 
 
 def use_gradient_checkpointing(backbone: Any) -> None:

@@ -6,15 +6,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udever import Embedder
-from udever.config import LossSettings
 from udever.data.mixture import Batch
 from udever.data.pairs import Pair
 from udever.data.sources import Traits
 from udever.errors import ModelError
 from udever.model.adapters import apply_tuning
-from udever.train import grad_cache
-from udever.train.grad_cache import Budget, GradCache, saved_bytes
-from udever.train.sharding import use_gradient_checkpointing
+from udever.training import grad_cache
+from udever.training.grad_cache import Budget, GradCache, saved_bytes
+from udever.training.recipe import LossSettings
+from udever.training.sharding import use_gradient_checkpointing
 
 WORDS = ["add", "two", "numbers", "hello", "world", "sum", "of", "what", "is", "the", "def", "return"]
 EVERYTHING = LossSettings(
