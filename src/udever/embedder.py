@@ -109,7 +109,7 @@ class Embedder:
         )
         loaded = loading.load(str(name_or_folder), how, contract_changes)
         embedder = cls(loaded.backbone, loaded.tokenizer, loaded.contract, name=str(name_or_folder))
-        embedder._weights_digest, embedder._base_weights = loaded.weights, loaded.base_weights
+        embedder._weights_digest = embedder._base_weights = loaded.weights
         if verify and loaded.saved is not None and loaded.contract == loaded.saved.contract:
             _check_saved(embedder, loaded.saved)
         return embedder
