@@ -78,10 +78,14 @@ class WatchSettings(Section):
 
 
 class OutputSettings(Section):
-    """Where the model goes. `save` "merged" writes all weights, "adapter" only what training moved."""
+    """Where the model goes. `save` "merged" writes all weights, "adapter" only what training moved.
+
+    `dtype` is the precision of merged weights; "base": that of the base, as its `config.json` says.
+    """
 
     folder: str
     save: Literal["merged", "adapter"] = "merged"
+    dtype: Literal["base", "float32", "bfloat16", "float16"] = "base"
 
 
 class Recipe(Section):
