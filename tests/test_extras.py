@@ -103,7 +103,7 @@ def ray_job(_):
 
 
 def tensorboard(rows):
-    from udever.train.log import _tensorboard
+    from udever.training.log import _tensorboard
 
     _tensorboard(rows.parent)
 
@@ -115,25 +115,25 @@ def classifier(_):
 
 
 def lance(_):
-    from udever.index.lance import LanceStore
+    from udever.search.lance import LanceStore
 
     LanceStore("somewhere")
 
 
 def qdrant(_):
-    from udever.index.qdrant import QdrantStore
+    from udever.search.qdrant import QdrantStore
 
     QdrantStore("http://localhost:1/x")
 
 
 def mcp_server(_):
-    from udever.index.mcp import make_server
+    from udever.search.mcp import make_server
 
     make_server(None, lambda: None)
 
 
 def umap(_):
-    from udever.index.projection import project
+    from udever.search.projection import project
 
     project(np.random.default_rng(0).random((20, 4), np.float32), method="umap")
 
@@ -152,7 +152,7 @@ def interactive_figure(_):
 
 
 def server(_):
-    from udever.serve.run import serve
+    from udever.server.run import serve
 
     serve(None)
 

@@ -5,9 +5,9 @@ import pytest
 
 import udever.bundled
 from udever import Embedder, ModelError
-from udever.config import ModelSettings
 from udever.evaluate.candidates import ModelOptions, candidate
-from udever.train.recipe import load_base
+from udever.training.recipe import ModelSettings
+from udever.training.run import load_base
 
 FOLDER = udever.bundled.MODELS / "seedling"
 MOST_BYTES = 36_000_000

@@ -15,9 +15,10 @@ import argparse
 import json
 from pathlib import Path
 
-from udever.config import DataSettings, ModelSettings, OutputSettings, Recipe, TrainingSettings, WatchSettings
 from udever.data.pairs import Kind, Pair, write_pairs
-from udever.train import SEEDLING, run_recipe
+from udever.data.settings import DataSettings
+from udever.training import SEEDLING, run_recipe
+from udever.training.recipe import ModelSettings, OutputSettings, Recipe, TrainingSettings, WatchSettings
 
 TEXTS = Path(__file__).with_name("texts.jsonl")
 LANGUAGES = {

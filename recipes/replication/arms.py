@@ -18,9 +18,10 @@ from common import DATA, TRAIN, WORK
 from score import make_sets, score
 
 from udever import Embedder
-from udever.config import DatasetSettings, DataSettings, ModelSettings, OutputSettings, Recipe, TrainingSettings
-from udever.train.recipe import load_base
-from udever.training import train
+from udever.data.settings import DatasetSettings, DataSettings
+from udever.training.held_out import train
+from udever.training.recipe import ModelSettings, OutputSettings, Recipe, TrainingSettings
+from udever.training.run import load_base
 
 BATCH, MAX_LENGTH, ROWS = 64, 64, 2410
 RATES = {"full": 1e-3, "lora": 2e-3, "bitfit": 1e-2}

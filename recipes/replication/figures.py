@@ -38,7 +38,7 @@ from udever.evaluate.analyses.runs import Run, make_runs
 from udever.evaluate.analyses.shares import Shares
 from udever.evaluate.analyses.style import LINE, QUIET, canvas, drawing, place_labels, series, settle, to_svg
 from udever.evaluate.store import ModelScores, Score
-from udever.train.recipe import load_base
+from udever.training.run import load_base
 
 SHOWN_ROWS = 60
 CHOICES = {

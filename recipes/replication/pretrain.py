@@ -124,10 +124,10 @@ def make_corpus(
 
 
 def make(num_layers: int, hidden_size: int, num_heads: int, vocab_size: int) -> Bloom:
-    """Random weights, attention passing content on (see udever.train.fresh)."""
+    """Random weights, attention passing content on (see udever.training.fresh)."""
     from transformers import BloomConfig
 
-    from udever.train.fresh import _let_content_through
+    from udever.training.fresh import _let_content_through
 
     config = BloomConfig(
         vocab_size=vocab_size, hidden_size=hidden_size, n_layer=num_layers, n_head=num_heads,

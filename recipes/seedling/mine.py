@@ -308,7 +308,7 @@ def manuals() -> list[dict]:
 
 def code() -> list[dict]:
     """Documented functions of the training files: the standard library as `udever demo` splits it, and packages."""
-    from udever.adapt import demo_job
+    from udever.adaptation import demo_job
     from udever.mine import mine
 
     rows = []

@@ -134,6 +134,17 @@ def test_a_changed_manifest_or_list_of_failed_rows_is_found(out, corpus, fake_st
     assert any("_failed.parquet: its bytes" in one for one in audit(tmp_path / "failing").findings)
 
 
+def test_any_bit_turned_over_is_a_finding_and_never_an_error(out):
+    shard = first_shard(out)
+    whole = shard.read_bytes()
+    rng = np.random.default_rng(7)
+    for bit in rng.choice(8 * len(whole), 100, replace=False):
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << (bit % 8)
+        shard.write_bytes(changed)
+        assert any("its bytes are not those" in one for one in audit(out).findings)
+
+
 def test_values_that_somebody_sealed_anew_are_found_by_a_sample(out, fake_step):
     again = Again(fake_step(), 70)
     found = audit(out, again=again)

@@ -14,7 +14,7 @@ import pytest
 from udever.corpus import RayRunner, audit, on_ray
 from udever.corpus.hashes import hash_bytes
 from udever.corpus.rows import Row
-from udever.corpus.steps import digest_of
+from udever.corpus.step import digest_of
 from udever.corpus.survey import SPOOL_SCHEMA, Block
 from udever.errors import OutputError, RecipeError
 

@@ -3,9 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from udever.config import read_recipe
 from udever.data.settings import DatasetSettings, DataSettings
 from udever.errors import RecipeError
+from udever.training.recipe import read_recipe
 
 RECIPE = """
 [model]

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 # One fake embedder for the three folders that need it; test folders are no packages to import from.
-embedder = runpy.run_path(str(Path(__file__).parents[1] / "index" / "conftest.py"))["embedder"]
+embedder = runpy.run_path(str(Path(__file__).parents[1] / "search" / "conftest.py"))["embedder"]
 
 
 TABLES = {

@@ -12,7 +12,7 @@ import pytest
 import udever.evaluate
 from udever.evaluate.folder import find_tasks
 from udever.evaluate.metrics import score_ranking
-from udever.index.bm25 import Bm25
+from udever.search.bm25 import Bm25
 
 SUITE = Path(udever.evaluate.__file__).parent / "suite"
 SOURCES = Path(__file__).parents[2] / "dev" / "suite"

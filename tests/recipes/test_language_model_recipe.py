@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from udever.config import read_recipe
 from udever.evaluate.folder import find_tasks
+from udever.training.recipe import read_recipe
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "language_model"
 

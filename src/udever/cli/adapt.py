@@ -41,10 +41,10 @@ def adapt(
     restart: Annotated[bool, typer.Option("--restart", help="Throw a stopped run away and begin anew.")] = False,
 ) -> None:
     """Mine pairs from your own files, finetune an embedder on them, and show what it is worth."""
-    from udever.adapt import Job, default_training
-    from udever.adapt import adapt as run
-    from udever.config import training_settings
+    from udever.adaptation import Job, default_training
+    from udever.adaptation import adapt as run
     from udever.mine import KINDS
+    from udever.training.recipe import training_settings
 
     quiet_transformers()
     given = {"tuning": tuning, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
@@ -81,8 +81,8 @@ def demo(
     restart: Annotated[bool, typer.Option("--restart", help="Throw a stopped run away and begin anew.")] = False,
 ) -> None:
     """Run `adapt` on Python's own standard library: docstring -> function."""
-    from udever.adapt import adapt as run
-    from udever.adapt import demo_job
+    from udever.adaptation import adapt as run
+    from udever.adaptation import demo_job
 
     quiet_transformers()
     _ended(run(demo_job(output, base), console(), resume=resume, restart=restart), "udever demo --resume")

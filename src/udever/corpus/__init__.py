@@ -7,7 +7,7 @@ from udever.corpus.inputs import find_sources
 from udever.corpus.job import Reading, Summary, run_job
 from udever.corpus.on_ray import RayRunner, runner_for
 from udever.corpus.rows import Columns, read_records
-from udever.corpus.steps import Output, Step
+from udever.corpus.step import Output, Step
 
 __all__ = [
     "Again",

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import pyarrow as pa
 
-from udever.corpus.steps import Output, Tick
+from udever.corpus.step import Output, Tick
 from udever.errors import RecipeError
-from udever.index.table import ROLES, Role
+from udever.search.embeddings_file import ROLES, Role
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder

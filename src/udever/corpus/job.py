@@ -14,15 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from udever.corpus import folder as layout
-from udever.corpus.ahead import Behind, ahead
 from udever.corpus.hashes import hash_bytes
 from udever.corpus.inputs import Source, find_sources
+from udever.corpus.pipeline import Behind, ahead
 from udever.corpus.reuse import Reuse, find_reuse
 from udever.corpus.rows import BadRow, Columns, Row, read_rows
 from udever.corpus.shards import ShardName, read_columns, read_info
-from udever.corpus.steps import Output, Step, Tick, digest_of
+from udever.corpus.step import Output, Step, Tick, digest_of
 from udever.corpus.survey import FailedFile, Survey, read_failed, survey
-from udever.corpus.windows import Job, Place, finish, nothing, plan, texts_of
+from udever.corpus.window_job import Job, Place, finish, nothing, plan, texts_of
 from udever.errors import RecipeError
 from udever.progress import Advance, progress_bar
 from udever.storage import atomic_file, digest_file

@@ -17,7 +17,8 @@ number of rows of the window, tokens and cut texts of the shard, and the rows th
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +29,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from udever.corpus.rows import BadRow
-from udever.corpus.steps import Step, digest_of
+from udever.corpus.step import Step, digest_of
 from udever.errors import DataError
 from udever.storage import digest_file, move
 
@@ -131,28 +132,30 @@ def shard_of(folder: Path, number: int, key: str) -> Path | None:
 
 def read_info(path: Path) -> ShardInfo:
     """What a shard says about itself. Raises DataError for a file that is none or is damaged."""
-    try:
+    with _damaged(path):
+        return ShardInfo(**json.loads((pq.read_schema(path).metadata or {})[_KEY]))
+
+
+def read_identity(path: Path) -> dict[str, str]:
+    """The identity of the step that made a shard. Raises DataError for a file that is damaged."""
+    with _damaged(path):
         metadata = pq.read_schema(path).metadata or {}
-        return ShardInfo(**json.loads(metadata[_KEY]))
+        return {k.decode(): v.decode() for k, v in metadata.items() if k.startswith(b"udever.") and k != _KEY}
+
+
+@contextmanager
+def _damaged(path: Path) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or ["no metadata"])[0]
         raise DataError(f"{path} is no shard, or damaged ({reason}); remove it and run the job again") from error
 
 
-def read_identity(path: Path) -> dict[str, str]:
-    """The identity of the step that made a shard."""
-    metadata = pq.read_schema(path).metadata or {}
-    return {k.decode(): v.decode() for k, v in metadata.items() if k.startswith(b"udever.") and k != _KEY}
-
-
 def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
     """Columns of a shard. Raises DataError where it is damaged."""
-    try:
-        with pq.ParquetFile(path) as file:
-            return file.read(columns=list(names), use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} is damaged: {reason}; remove it and run the job again") from error
+    with _damaged(path), pq.ParquetFile(path) as file:
+        return file.read(columns=list(names), use_threads=False)
 
 
 def to_numpy(column: pa.ChunkedArray) -> np.ndarray:

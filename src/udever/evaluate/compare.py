@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from udever.evaluate.held_out import RetrievalSet, Subset
 from udever.evaluate.metrics import DEPTH, METRICS, score_ranking
-from udever.index.bm25 import Bm25
-from udever.index.search import top_k_blocks
+from udever.search.bm25 import Bm25
+from udever.search.exact import top_k_blocks
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder

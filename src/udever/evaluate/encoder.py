@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udever.errors import TextError
-from udever.index.search import top_k_blocks
+from udever.search.exact import top_k_blocks
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder

@@ -37,7 +37,7 @@ class Bm25Search:
 
     def index(self, corpus: Any, **_: Any) -> None:
         """Index the documents, title and text."""
-        from udever.index.bm25 import Bm25
+        from udever.search.bm25 import Bm25
 
         blocks = list(document_blocks(corpus, len(corpus) or 1))
         self._ids = [name for ids, _ in blocks for name in ids]

@@ -13,7 +13,7 @@ from udever.evaluate.analyses.figure import Data, Figure, Section, axis
 from udever.evaluate.analyses.parallel import Parallel
 from udever.evaluate.analyses.style import LINE, PANEL, QUIET, canvas, drawing, series, to_svg
 from udever.evaluate.bootstrap import Interval, paired_bootstrap
-from udever.index.projection import Method, project
+from udever.search.projection import Method, project
 from udever.storage import atomic_folder
 
 if TYPE_CHECKING:

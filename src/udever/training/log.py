@@ -1,0 +1,143 @@
+"""What a run leaves for those who watch it: a line of JSON a step, TensorBoard's event files, a figure."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from udever.errors import needs
+from udever.storage import atomic_file
+from udever.training.loop import History, Step
+
+LOG_FILE = "log.jsonl"
+FIGURE = "training.svg"
+
+
+class Log:
+    """`log.jsonl`, a line a step and a line for scores; a resumed run goes on in it. See `open`."""
+
+    def __init__(self, folder: Path | None, writer: Any) -> None:
+        self._path = None if folder is None else folder / LOG_FILE
+        self._writer = writer
+        self._file: Any = None
+        self.steps: list[Step] = []
+        self.all_scores: list[tuple[int, dict[str, float]]] = []
+
+    @classmethod
+    @contextmanager
+    def open(cls, folder: Path, *, tensorboard: bool, enabled: bool) -> Iterator["Log"]:
+        """A log in `folder` (made if missing); one that writes nothing where not `enabled`."""
+        writer = _tensorboard(folder) if tensorboard and enabled else None
+        if enabled:
+            folder.mkdir(parents=True, exist_ok=True)
+        log = cls(folder if enabled else None, writer)
+        try:
+            yield log
+        finally:
+            if log._file is not None:
+                log._file.close()
+            if writer is not None:
+                writer.close()
+
+    def start(self, step: int) -> None:
+        """Go on behind `step`: what an earlier run logged beyond it is done again and leaves the log."""
+        if self._path is None:
+            return
+        lines = _read(self._path) if step else []
+        kept = [line for line in lines if line["step"] <= step]
+        for line in kept:
+            self._remember(line)
+        with atomic_file(self._path) as temporary:
+            temporary.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+        self._file = self._path.open("a", encoding="utf-8")
+
+    def step(self, step: Step) -> None:
+        """Note a step."""
+        values = asdict(step)
+        self._write({"step": values.pop("number"), **values})
+
+    def scores(self, step: int, scores: dict[str, float]) -> None:
+        """Note scores on held-out rows."""
+        self._write({"step": step, "scores": scores})
+
+    def _remember(self, line: dict[str, Any]) -> None:
+        if "scores" in line:
+            self.all_scores.append((line["step"], line["scores"]))
+        else:
+            self.steps.append(Step(number=line["step"], **{k: v for k, v in line.items() if k != "step"}))
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._remember(line)
+        if self._file is not None:
+            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.flush()
+        if self._writer is not None:
+            for name, value in line.get("scores", line).items():
+                if isinstance(value, int | float) and name != "step":
+                    group = "scores" if "scores" in line else "train"
+                    self._writer.add_scalar(f"{group}/{name}", value, line["step"])
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a log; one that a kill cut short is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            break
+    return lines
+
+
+def _tensorboard(folder: Path) -> Any:
+    with needs("tensorboard", "train", "watch.tensorboard"):
+        from torch.utils.tensorboard import SummaryWriter
+    return SummaryWriter(str(folder / "tensorboard"))
+
+
+_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 640, 260, 52, 16, 34
+
+
+def draw(history: History) -> str:
+    """The loss by step, and the held-out scores, as an SVG."""
+    losses = [(step.number, step.loss) for step in history.steps]
+    names = list(dict.fromkeys(name for _, scores in history.scores for name in scores))
+    curves = [("loss", losses)]
+    curves += [(name, [(step, scores[name]) for step, scores in history.scores if name in scores]) for name in names]
+    panels = [_panel(name, points, index) for index, (name, points) in enumerate(curves) if points]
+    height = _HEIGHT * max(1, len(panels))
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" '
+        f'font-size="12"><rect width="100%" height="100%" fill="white"/>{"".join(panels)}</svg>\n'
+    )
+
+
+def _panel(name: str, points: list[tuple[int, float]], index: int) -> str:
+    low, high = min(value for _, value in points), max(value for _, value in points)
+    first, last = points[0][0], points[-1][0]
+    span, length = (high - low) or 1.0, (last - first) or 1
+    top, bottom = index * _HEIGHT + _TOP + 10, (index + 1) * _HEIGHT - _BOTTOM
+    shown = points[:: max(1, len(points) // 600)]
+    if shown[-1] != points[-1]:
+        shown.append(points[-1])
+    places = [
+        (_LEFT + (_WIDTH - _LEFT - 16) * (step - first) / length, bottom - (bottom - top) * (value - low) / span)
+        for step, value in shown
+    ]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="#0b5fa5"/>' for x, y in places if len(places) <= 40)
+    axes = f'<path d="M{_LEFT} {top}V{bottom}H{_WIDTH - 16}" fill="none" stroke="#666"/>'
+    marks = (
+        f'<text x="{_LEFT - 6}" y="{bottom}" text-anchor="end">{low:.3g}</text>'
+        f'<text x="{_LEFT - 6}" y="{top + 8}" text-anchor="end">{high:.3g}</text>'
+        f'<text x="{_LEFT}" y="{bottom + 16}">{first:,}</text>'
+        f'<text x="{_WIDTH - 16}" y="{bottom + 16}" text-anchor="end">step {last:,}</text>'
+        f'<text x="{_LEFT + 8}" y="{top}" font-weight="bold">{_escape(name)}</text>'
+    )
+    return f'{axes}<polyline points="{line}" fill="none" stroke="#0b5fa5" stroke-width="1.5"/>{dots}{marks}'
+
+
+def _escape(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
