@@ -249,5 +249,5 @@ def test_a_missing_package_is_named_with_its_extra(package, module, extra, monke
 
 def test_importing_the_modules_loads_none_of_them():
     heavy = "{'lancedb', 'qdrant_client', 'torch', 'mcp'}"
-    code = f"import sys, udever.search.query, udever.search.update; print({heavy} & set(sys.modules))"
+    code = f"import sys, udever.search.index, udever.search.update; print({heavy} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
