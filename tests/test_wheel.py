@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 # What each extra's part of udever imports, and the library's module that it uses.
 EXTRAS = {
     "train": ["datasets", "torch.utils.tensorboard", "matplotlib"],
-    "eval": ["mteb", "datasets", "sklearn", "udever.evaluate.run", "udever.evaluate.lexical"],
-    "figures": ["matplotlib", "plotly.offline", "udever.evaluate.analyses.figure"],
+    "eval": ["mteb", "datasets", "sklearn", "udever.evaluation.run", "udever.evaluation.lexical"],
+    "figures": ["matplotlib", "plotly.offline", "udever.report.figure"],
     "umap": ["umap"],
     "index": ["lancedb", "udever.search.lance"],
     "qdrant": ["qdrant_client", "udever.search.qdrant"],
