@@ -15,7 +15,7 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any
-from urllib.parse import parse_qs, urlsplit, urlunsplit
+from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,9 +102,10 @@ def parse_uri(uri: str) -> tuple[str, str]:
         raise DataError(f"{uri} names no index; expected postgresql://user@host/database#name, the name in [a-z0-9_]")
     host = query.get("host", [parts.hostname or ""])[0]
     is_near = host in _LOCAL or host.startswith("/")
+    address = uri.partition("#")[0]
     if not is_near and "sslmode" not in query and "PGSSLMODE" not in os.environ:
-        parts = parts._replace(query="&".join(filter(None, (parts.query, "sslmode=require"))))
-    return urlunsplit(parts._replace(fragment="")), name
+        address += f"{'&' if parts.query else '?'}sslmode=require"
+    return address, name
 
 
 class PostgresStore:
@@ -149,9 +150,7 @@ class PostgresStore:
         except self._psycopg.errors.UndefinedTable as error:
             raise DataError(f"{self.uri} holds no index; make one with: udever index PATH -m MODEL") from error
         except self._psycopg.Error as error:
-            raise DataError(
-                f"{self.uri} does not answer: {_reason(error)}; check server, user and PGPASSWORD"
-            ) from error
+            raise DataError(f"{self.uri} does not answer: {_reason(error)}; check server and PGPASSWORD") from error
 
     @contextmanager
     def _writing(self) -> Iterator[Any]:
@@ -271,9 +270,8 @@ class PostgresStore:
         score = "-(embedding <#> %(whole)s::vector)"
         values = {"whole": _literal(embedding), "top_k": top_k}
         if exact:  # the sum keeps the planner from the graph
-            return self._chunks(
-                where, score, f"ORDER BY {score} + 0 DESC, path, first_line, id LIMIT %(top_k)s", **values
-            )
+            order = f"ORDER BY {score} + 0 DESC, path, first_line, id LIMIT %(top_k)s"
+            return self._chunks(where, score, order, **values)
         condition, passed = _condition(where)
         column, kind = _graphed(tuning.dimensions, len(embedding))
         cut = embedding[: tuning.dimensions]
