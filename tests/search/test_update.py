@@ -77,9 +77,7 @@ def _place_beside(store):
     """Where a second store of the same kind goes."""
     if store.folder is not None:
         return (store.folder.with_name("beside"),)
-    from qdrant_client import QdrantClient
-
-    return ("http://nowhere:6333/beside", QdrantClient(":memory:"), "beside")
+    return (store.uri + "_beside",)
 
 
 def test_a_change_that_keeps_size_and_time_right_after_indexing_is_seen(lance, tree, embedder, index):

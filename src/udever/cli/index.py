@@ -69,7 +69,7 @@ def index(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "--uri", "-o", help="Folder, object-store URI or Qdrant URL; else PATH/.udever/index."
+            "--output", "--uri", "-o", help="Folder, object-store URI or postgresql://…#name; else PATH/.udever/index."
         ),
     ] = None,
     exclude: Annotated[

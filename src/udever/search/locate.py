@@ -20,11 +20,11 @@ def is_uri(place: str) -> bool:
 
 
 def open_store(place: str | Path) -> Store:
-    """The store at `place`: `http(s)://host:port/collection` is Qdrant, all else LanceDB (folder or object store)."""
-    if str(place).startswith(("http://", "https://")):
-        from udever.search.qdrant import QdrantStore
+    """The store at `place`: `postgresql://user@host/database#name`, else LanceDB's (folder or object store)."""
+    if str(place).startswith(("postgresql://", "postgres://")):
+        from udever.search.postgres import PostgresStore
 
-        return QdrantStore(str(place))
+        return PostgresStore(str(place))
     from udever.search.lance import LanceStore
 
     return LanceStore(place)
