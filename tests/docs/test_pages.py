@@ -57,12 +57,12 @@ def test_relative_links_lead_to_files(page):
     assert [link for link in links if link not in made and not (page.parent / link).exists()] == []
 
 
-def test_the_tests_that_pages_name_exist():
+def test_the_tests_and_files_that_pages_name_exist():
     there = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     text = "\n".join(page.read_text(encoding="utf-8") for page in written.PAGES)
     functions = set(re.findall(r"`(test_\w+)`", text))
-    paths = set(re.findall(r"`(tests/[\w/]*(?:\.py)?)`", text))
-    assert len(functions) > 20 and len(paths) > 10
+    paths = set(re.findall(r"`((?:tests|src|dev|bench)/[\w./-]*|docs/[\w.-]+)`", text))
+    assert len(functions) > 20 and len(paths) > 40
     assert [name for name in sorted(functions) if f"def {name}(" not in there] == []
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
 
