@@ -25,10 +25,11 @@ from udever.data.pairs import Pair, read_pairs, write_pairs
 from udever.data.settings import DataSettings
 from udever.embedder import Embedder
 from udever.errors import DataError, OutputError, UdeverError
-from udever.evaluate import Extras, Results, RetrievalSet, score_bm25, score_embedder, write_report
-from udever.index import top_k
+from udever.evaluation import Results, RetrievalSet, score_bm25, score_embedder
 from udever.mine import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine, standard_library
 from udever.model.markers import Markers
+from udever.report.comparison_page import Extras, write_report
+from udever.search import top_k
 from udever.storage import atomic_file, atomic_folder, check_replaceable
 from udever.training import FRESH, SEEDLING, History
 from udever.training.checkpoint import checkpoints, differences

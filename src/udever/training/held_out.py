@@ -8,7 +8,7 @@ from udever.data.pairs import Pair
 from udever.data.settings import DatasetSettings, DataSettings
 from udever.embedder import Embedder
 from udever.errors import DataError
-from udever.evaluate import RetrievalSet, score_embedder
+from udever.evaluation import RetrievalSet, score_embedder
 from udever.grouping import Held
 from udever.training import History, run_recipe
 from udever.training.recipe import Recipe
