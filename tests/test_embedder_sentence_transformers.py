@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from udever import Embedder, ModelError
+from udever import Embedder
+from udever.errors import ModelError
 from udever.model.contract import Role
 
 TEXTS = [

@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from udever import Embedder, ModelError, TextError
+from udever import Embedder
+from udever.errors import ModelError, TextError
 
 
 @pytest.fixture

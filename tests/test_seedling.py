@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import udever.bundled
-from udever import Embedder, ModelError
+from udever import Embedder
+from udever.errors import ModelError
 from udever.evaluation.models_under_test import ModelOptions, model_under_test
 from udever.training.recipe import ModelSettings
 from udever.training.run import load_base
