@@ -268,15 +268,16 @@ class Embedder:
     def _write(self, folder: Path, title: str, *, merged: bool, notes: str, base: str) -> None:
         model: Any = self.backbone
         saved_base = None
+        shared = export.shared_markers(self.contract, self.tokenizer.hf)
         if merged:
             adapters.merge_lora(model)
             export.save_weights(model, folder)
-            export.save_sentence_transformers(self.contract, width(model), folder)
+            export.save_sentence_transformers(self.contract, shared, width(model), folder)
         else:
             assert self._base_weights is not None, "an adapter is of a model that was loaded"
             saved_base = artefact.Base(name=base, weights=self._base_weights)
             adapters.save_adapter(model, folder, base)
-        export.save_tokenizer(self.tokenizer.hf, self.contract, folder)
+        export.save_tokenizer(self.tokenizer.hf, self.contract, shared, folder)
         # from here on the model is named by what was written, in the precision it was written in
         files, self._weights_digest = loading.saved_parts(folder, None if merged else self._base_weights)
         saved = artefact.Saved(
