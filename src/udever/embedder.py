@@ -21,6 +21,7 @@ from udever.model import adapters, artefact, export
 from udever.model.attention import attention_over
 from udever.model.backbone import Backbone, vocab_size, width
 from udever.model.contract import Contract, RoleName
+from udever.model.gguf import GGUFSource
 from udever.model.lengths import separate
 from udever.model.packing import pack, plan_batches
 from udever.model.pooling import pool, unit, unusable
@@ -73,6 +74,7 @@ class Embedder:
         self._weights_digest: str | None = None
         self._base_weights: str | None = None
         self._tokenizer_digest: str | None = None
+        self._source: GGUFSource | None = None
 
     @classmethod
     def load(
@@ -110,6 +112,7 @@ class Embedder:
         loaded = loading.load(str(name_or_folder), how, contract_changes)
         embedder = cls(loaded.backbone, loaded.tokenizer, loaded.contract, name=str(name_or_folder))
         embedder._weights_digest = embedder._base_weights = loaded.weights
+        embedder._source = loaded.source
         if verify and loaded.saved is not None and loaded.contract == loaded.saved.contract:
             _check_saved(embedder, loaded.saved)
         return embedder
@@ -290,7 +293,7 @@ class Embedder:
         (folder / artefact.CONTRACT_FILE).write_text(saved.model_dump_json(indent=2) + "\n")
         card = export.CARD.format(
             title=title,
-            base=base,
+            base=self._source or base,
             family=model.config.get_text_config().model_type,
             dimensions=self.num_dimensions,
             fingerprint=self.fingerprint,
