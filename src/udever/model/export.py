@@ -1,6 +1,7 @@
 """Writing a model folder: weights, tokenizer, and the files by which sentence-transformers loads it."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def save_weights(backbone: nn.Module, folder: Path) -> None:
         model.save_pretrained(folder)
 
 
-Shared = tuple[Role, dict[RoleName, str]]
+Shared = tuple[Role, Mapping[RoleName, str]]
 """Markers that all roles share, and each role's prompt with the opening markers that it has alone in front."""
 
 
@@ -40,7 +41,7 @@ def shared_markers(contract: Contract, hf_tokenizer: Any) -> Shared | None:
     None where roles differ in their closing markers, or where opening markers written as text give other tokens.
     """
     names: tuple[RoleName, ...] = ("query", "document", "symmetric")
-    roles = {name: contract.role(name) for name in names}
+    roles: dict[RoleName, Role] = {name: contract.role(name) for name in names}
     if len({(role.prefix_ids, role.suffix_ids) for role in roles.values()}) == 1:
         return contract.query, {name: role.prompt for name, role in roles.items()}
     shared = Role(suffix_ids=contract.query.suffix_ids)
@@ -97,7 +98,7 @@ def save_sentence_transformers(contract: Contract, shared: Shared | None, hidden
     """Write the files sentence-transformers reads: plain modules where they can say it all, else our own."""
     # sentence-transformers has no default for its truncate_dim: a contract that cuts needs our own module
     plain = shared is not None and contract.attention == "causal" and contract.dimensions is None
-    prompts: dict[str, str] = dict(shared[1]) if shared is not None else {}
+    prompts: dict[str, str] = {**shared[1]} if shared is not None else {}
     default = "symmetric" if prompts.get("symmetric") else None
     if default is None:
         prompts.pop("symmetric", None)
