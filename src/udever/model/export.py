@@ -1,6 +1,7 @@
 """Writing a model folder: weights, tokenizer, and the files by which sentence-transformers loads it."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,15 @@ def save_sentence_transformers(contract: Contract, shared: Shared | None, hidden
     if contract.normalize:
         (folder / "2_Normalize").mkdir()
         write_json(folder / "2_Normalize" / "config.json", {})
+
+
+def open_to_umask(folder: Path) -> None:
+    """Give every file the mode that a new file gets: safetensors writes files that the owner alone can read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~mask)
 
 
 CARD = """\
