@@ -9,12 +9,11 @@ import torch
 
 from udever.data.mixture import DatasetSummary
 from udever.model.packing import plan_batches
-from udever.training.batches import batch_texts
+from udever.training.batches import batch_texts, tokenize
 from udever.training.loop import Trainer, pick_tuning
 from udever.training.memory import bytes_per_token
 from udever.training.recipe import Recipe
 from udever.training.run import open_recipe
-from udever.training.step import tokenize
 
 _SAMPLE_BATCHES = 5
 
