@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from udever.embedder import Embedder, TruncationWarning
     from udever.search.query import Filters, Index
     from udever.server.run import serve
-    from udever.training.held_out import train
     from udever.training.recipe import Recipe
+    from udever.training.run import train
 
 __version__ = "0.1.0"
 
@@ -45,7 +45,7 @@ _MODULES = {
     "adapt": "udever.adaptation",
     "read_vectors": "udever.corpus.vectors",
     "serve": "udever.server.run",
-    "train": "udever.training.held_out",
+    "train": "udever.training.run",
 }
 
 
