@@ -290,8 +290,9 @@ def _special_token(value: Any) -> Any:
         return [_special_token(item) for item in value]
     if not isinstance(value, dict):
         return value
-    settings: dict[str, Any] = {name: setting for name, setting in value.items() if name != "__type"}
-    return AddedToken(**{**settings, "special": True})
+    settings: dict[str, Any] = {**value, "special": True}
+    settings.pop("__type", None)
+    return AddedToken(**settings)
 
 
 def template_ids(hf_tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
