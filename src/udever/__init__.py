@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from udever.adaptation import adapt
     from udever.corpus.vectors import read_vectors
     from udever.embedder import Embedder, TruncationWarning
-    from udever.search.query import Filters, Index
+    from udever.search.filters import Filters
+    from udever.search.index import Index
     from udever.server.run import serve
     from udever.training.recipe import Recipe
     from udever.training.run import train
@@ -38,8 +39,8 @@ __all__ = [
 
 _MODULES = {
     "Embedder": "udever.embedder",
-    "Filters": "udever.search.query",
-    "Index": "udever.search.query",
+    "Filters": "udever.search.filters",
+    "Index": "udever.search.index",
     "Recipe": "udever.training.recipe",
     "TruncationWarning": "udever.embedder",
     "adapt": "udever.adaptation",
