@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from udever import errors
-    from udever.adaptation import adapt
+    from udever.adaptation import AdaptSettings, adapt
     from udever.corpus.vectors import read_vectors
     from udever.embedder import Embedder, TruncationWarning
     from udever.search.filters import Filters
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptSettings",
     "Embedder",
     "Filters",
     "Index",
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "AdaptSettings": "udever.adaptation",
     "Embedder": "udever.embedder",
     "Filters": "udever.search.filters",
     "Index": "udever.search.index",
