@@ -88,8 +88,8 @@ class Jobs:
 
     def index(self, place: Path) -> None:
         """The index of a tree."""
-        from udever.index.lance import LanceStore
-        from udever.index.update import Settings, update_index
+        from udever.search.lance import LanceStore
+        from udever.search.update import Settings, update_index
 
         update_index(LanceStore(place / "out"), [self.tree], lambda _: self.embedder, Settings("seedling"))
 
@@ -107,8 +107,9 @@ class Jobs:
 
     def train(self, place: Path) -> None:
         """A model by a recipe, from checkpoints."""
-        from udever.config import DataSettings, ModelSettings, OutputSettings, Recipe, TrainingSettings, WatchSettings
-        from udever.train import run_recipe
+        from udever.data.settings import DataSettings
+        from udever.training import train
+        from udever.training.recipe import ModelSettings, OutputSettings, Recipe, TrainingSettings, WatchSettings
 
         recipe = Recipe(
             model=ModelSettings(base="seedling", max_length=16),
@@ -117,19 +118,16 @@ class Jobs:
             output=OutputSettings(folder=str(place / "out")),
             watch=WatchSettings(checkpoint_every=1, tensorboard=False),
         )
-        run_recipe(recipe, resume=True, show_progress=False)
+        train(recipe, resume=True, show_progress=False)
 
     def adapt(self, place: Path) -> None:
         """A model for a tree."""
-        from rich.console import Console
+        from udever.adaptation import AdaptSettings, adapt
+        from udever.training import TrainingSettings
 
-        from udever.adapt import Job, adapt
-        from udever.config import TrainingSettings
-
-        settings = TrainingSettings(tuning="bitfit", batch_size=8, max_steps=2)
-        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
-            job = Job([self.tree], place / "out", settings=settings, held_out=0.3, kinds=("code",), max_length=32)
-            adapt(job, Console(file=nowhere))
+        training = TrainingSettings(tuning="bitfit", batch_size=8, max_steps=2)
+        settings = AdaptSettings(training=training, held_out=0.3, kinds=("code",), max_length=32)
+        adapt([self.tree], place / "out", settings, resume=True)
 
     def state(self, kind: str, place: Path) -> Any:
         """What has to be alike: bytes; of an index, whose files are named at random, its content and an audit."""
@@ -137,8 +135,8 @@ class Jobs:
         if kind != "index":
             moving = {"train": ("log.jsonl", "training.svg"), "adapt": ("report.html", "results.json")}
             return names, digest(place, moving.get(kind, ()))
-        from udever.index.audit import audit
-        from udever.index.lance import LanceStore
+        from udever.search.audit import audit
+        from udever.search.lance import LanceStore
 
         store = LanceStore(place / "out")
         ids, vectors = store.embeddings()
@@ -226,7 +224,7 @@ def flips(number: int, seed: int) -> bool:
     from udever.corpus import audit
     from udever.embedder import Embedder
     from udever.errors import UdeverError
-    from udever.index.seal import damage
+    from udever.search.seal import damage
 
     rng = np.random.default_rng(seed)
     counts: Counter[str] = Counter()
@@ -285,7 +283,7 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=list(WEIGHTS), default=list(WEIGHTS))
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
-    for name in ("lancedb", "udever.adapt", "udever.classify", "udever.corpus", "udever.train"):
+    for name in ("lancedb", "udever.adaptation", "udever.classify", "udever.corpus", "udever.training"):
         importlib.import_module(name)  # before any fork: LanceDB's runtime does not live through one
 
     good = (

@@ -55,10 +55,10 @@ def reset_peak() -> None:
 
 def ours(folder: Path, pairs: Sequence[Pair], options: argparse.Namespace) -> dict[str, Any]:
     """This project's loop over the pairs: seconds, peak memory, losses."""
-    from udever.config import LossSettings, TrainingSettings
     from udever.data.mixture import Batch, Mixture
     from udever.embedder import Embedder
-    from udever.train.loop import Trainer
+    from udever.training.loop import Trainer
+    from udever.training.recipe import LossSettings, TrainingSettings
 
     class InOrder(Mixture):
         """The same batches, in the same order, as the other side has."""
@@ -232,7 +232,7 @@ def together(folder: Path, options: argparse.Namespace, precision: str) -> float
 
 def loss_alone(options: argparse.Namespace) -> list[common.Row]:
     """The contrastive loss and its gradient for a square of scores that would never fit."""
-    from udever.losses import BatchIds, LossOptions, contrastive_loss
+    from udever.training.objectives import BatchIds, LossSettings, contrastive_loss
 
     pairs = options.loss
     anchors, positives = (torch.randn(pairs, 256).requires_grad_() for _ in range(2))
@@ -244,7 +244,7 @@ def loss_alone(options: argparse.Namespace) -> list[common.Row]:
     before = resident_bytes("VmRSS")
     reset_peak()
     start = time.perf_counter()
-    contrastive_loss(anchors, positives, anchors[:0].detach(), ids, LossOptions()).backward()
+    contrastive_loss(anchors, positives, anchors[:0].detach(), ids, LossSettings()).backward()
     seconds = time.perf_counter() - start
     taken = (resident_bytes("VmHWM") - before) / GB
     name = f"loss and gradient, {pairs:,} x {pairs:,} at 256 dimensions"

@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from udever import Embedder, ModelError
+from udever import Embedder
+from udever.errors import ModelError
 from udever.model.contract import Role
 
 TEXTS = [
@@ -46,9 +47,9 @@ def test_a_plain_model_of_ours_loads_in_sentence_transformers(family, pooling, e
     embedder.save(tmp_path / "out")
     theirs = load_theirs(tmp_path / "out")
     texts = [*TEXTS, ""]
-    same(embedder.encode(texts), theirs.encode(texts))
-    same(embedder.encode_query(texts), theirs.encode_query(texts))
-    same(embedder.encode_document(texts), theirs.encode_document(texts))
+    same(embedder.encode(texts, allow_empty=True), theirs.encode(texts))
+    same(embedder.encode_query(texts, allow_empty=True), theirs.encode_query(texts))
+    same(embedder.encode_document(texts, allow_empty=True), theirs.encode_document(texts))
     assert theirs.max_seq_length == 100
 
 
@@ -57,7 +58,7 @@ def test_length_and_dimensions_are_told_to_sentence_transformers(changes, embedd
     embedder = embedders("bloom", **changes)
     embedder.save(tmp_path / "out")
     theirs = load_theirs(tmp_path / "out", trust_remote_code="dimensions" in changes)
-    same(embedder.encode(TEXTS), theirs.encode(TEXTS))
+    same(embedder.encode(TEXTS, allow_empty=True), theirs.encode(TEXTS))
 
 
 @pytest.mark.parametrize("pool_prompt", [True, False])
@@ -76,7 +77,7 @@ def test_prompts_are_told_to_sentence_transformers(pool_prompt, decoders, tmp_pa
     embedder.save(tmp_path / "out")
     theirs = load_theirs(tmp_path / "out")
     for method in ("encode", "encode_query", "encode_document"):
-        same(getattr(embedder, method)(TEXTS), getattr(theirs, method)(TEXTS))
+        same(getattr(embedder, method)(TEXTS, allow_empty=True), getattr(theirs, method)(TEXTS))
 
 
 @pytest.mark.parametrize(
@@ -93,15 +94,41 @@ def test_a_model_with_roles_loads_through_our_module(known_as, changes, embedder
     embedder.save(tmp_path / "out")
     theirs = load_theirs(tmp_path / "out", trust_remote_code=True)
     texts = [*TEXTS, "", "[EOQ] </s>"]
-    same(embedder.encode(texts), theirs.encode(texts))
-    same(embedder.encode_query(texts), theirs.encode_query(texts))
-    same(embedder.encode_document(texts), theirs.encode_document(texts))
+    same(embedder.encode(texts, allow_empty=True), theirs.encode(texts))
+    same(embedder.encode_query(texts, allow_empty=True), theirs.encode_query(texts))
+    same(embedder.encode_document(texts, allow_empty=True), theirs.encode_document(texts))
     assert theirs.get_embedding_dimension() == embedder.num_dimensions
     theirs.save(str(tmp_path / "again"))
     same(
         load_theirs(tmp_path / "again", trust_remote_code=True).encode_query(texts),
-        embedder.encode_query(texts),
+        embedder.encode_query(texts, allow_empty=True),
     )
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("family", ["bloom", "qwen3"])
+def test_opening_markers_by_role_are_prompts_to_plain_modules(family, pooling, decoders, tmp_path):
+    embedder = load(decoders(family), pooling=pooling, max_length=60)
+    roles = {"query": ((4,), "find: "), "document": ((6, 1), ""), "symmetric": ((), "same: ")}
+    changes = {name: Role(prefix_ids=ids, prompt=prompt, suffix_ids=(2,)) for name, (ids, prompt) in roles.items()}
+    embedder.use_contract(embedder.contract.model_copy(update=changes))
+    embedder.save(tmp_path / "out")
+    theirs = load_theirs(tmp_path / "out")
+    for method in ("encode", "encode_query", "encode_document"):
+        same(getattr(embedder, method)(TEXTS, allow_empty=True), getattr(theirs, method)(TEXTS))
+    back = load(tmp_path / "out")
+    assert back.contract == embedder.contract
+
+
+@pytest.mark.parametrize("different", [{"suffix_ids": (5,)}, {"prefix_ids": (300,)}])
+def test_markers_that_plain_modules_cannot_give_need_our_module(different, decoders, tmp_path):
+    """Another closing token, and an opening one that is no special token and would grow together with the text."""
+    embedder = load(decoders("bloom"))
+    query = Role(**{"suffix_ids": (2,), **different})
+    embedder.use_contract(embedder.contract.model_copy(update={"query": query}))
+    embedder.save(tmp_path / "out")
+    assert "RoleEmbedder" in (tmp_path / "out" / "modules.json").read_text()
+    assert '"post_processor": null' in (tmp_path / "out" / "tokenizer.json").read_text()
 
 
 def made_by_them(decoder, folder, pooling, *, normalize=True, pool_prompt=True, **options):
@@ -122,8 +149,8 @@ def made_by_them(decoder, folder, pooling, *, normalize=True, pool_prompt=True, 
 def test_a_folder_of_theirs_loads_with_the_same_vectors(family, pooling, normalize, decoders, tmp_path):
     theirs = made_by_them(decoders(family), tmp_path / "out", pooling, normalize=normalize)
     ours = load(tmp_path / "out")
-    same(ours.encode(TEXTS), theirs.encode(TEXTS))
-    same(ours.encode_query(TEXTS), theirs.encode_query(TEXTS))
+    same(ours.encode(TEXTS, allow_empty=True), theirs.encode(TEXTS))
+    same(ours.encode_query(TEXTS, allow_empty=True), theirs.encode_query(TEXTS))
 
 
 # No prompt ends in a space: it would grow into one token with the text's first word, and a text of which
@@ -150,8 +177,8 @@ def test_prompts_of_theirs(prompts, default, pool_prompt, decoders, tmp_path):
     )
     ours = load(tmp_path / "out")
     for method in ("encode", "encode_query", "encode_document"):
-        same(getattr(ours, method)(TEXTS), getattr(theirs, method)(TEXTS))
-    same(ours.encode(TEXTS, prompt="by hand:"), theirs.encode(TEXTS, prompt="by hand:"))
+        same(getattr(ours, method)(TEXTS, allow_empty=True), getattr(theirs, method)(TEXTS))
+    same(ours.encode(TEXTS, allow_empty=True, prompt="by hand:"), theirs.encode(TEXTS, prompt="by hand:"))
 
 
 @pytest.mark.parametrize("normalize", [True, False])
@@ -163,7 +190,7 @@ def test_truncated_dimensions_of_theirs(normalize, decoders, tmp_path):
     ours, theirs = load(tmp_path / "out"), load_theirs(tmp_path / "out", truncate_dim=9)
     assert ours.num_dimensions == 9
     cut = theirs.encode(TEXTS)
-    same(ours.encode(TEXTS), cut / np.linalg.norm(cut, axis=1, keepdims=True) if normalize else cut)
+    same(ours.encode(TEXTS, allow_empty=True), cut / np.linalg.norm(cut, axis=1, keepdims=True) if normalize else cut)
 
 
 @pytest.mark.parametrize("pooling", ["max", "cls", ["mean", "lasttoken"], "mean_sqrt_len_tokens"])
@@ -196,7 +223,7 @@ def test_a_broken_list_of_modules_is_refused(content, decoders, tmp_path):
 def test_an_encoder_of_theirs(make, tmp_path):
     theirs = made_by_them(make.decoder("bert", tmp_path / "bert"), tmp_path / "out", "mean")
     ours = load(tmp_path / "out")
-    same(ours.encode(TEXTS), theirs.encode(TEXTS))
+    same(ours.encode(TEXTS, allow_empty=True), theirs.encode(TEXTS))
     with pytest.raises(ModelError, match="causal"):
         load(tmp_path / "out", attention="causal")
 

@@ -123,7 +123,7 @@ def test_unknown_memory_asks_for_the_setting(monkeypatch):
     import torch
 
     from udever.errors import ModelError
-    from udever.train.memory import default_memory_bytes
+    from udever.training.memory import default_memory_bytes
 
     monkeypatch.delattr(os, "sysconf")
     with pytest.raises(ModelError, match="set memory_gb"):

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 import udever.bundled
-from udever import Embedder, ModelError
-from udever.config import ModelSettings
-from udever.evaluate.candidates import ModelOptions, candidate
-from udever.train.recipe import load_base
+from udever import Embedder
+from udever.errors import ModelError
+from udever.evaluation.models_under_test import ModelOptions, model_under_test
+from udever.training.recipe import ModelSettings
+from udever.training.run import load_base
 
 FOLDER = udever.bundled.MODELS / "seedling"
 MOST_BYTES = 36_000_000
@@ -59,7 +60,7 @@ def test_hostile_texts_give_vectors():
     seedling = Embedder.load("seedling", dtype="float32")
     texts = ["", " ", "\x00", "XMLHttpRequest2JSON", "ÅÄÖ ẞ ﬀ ①", "👨‍👩‍👧‍👦", "\u202eabc", "a" * 5000, "</s>[BOQ]"]
     with pytest.warns(UserWarning, match="were cut"):
-        assert np.isfinite(seedling.encode(texts)).all()
+        assert np.isfinite(seedling.encode(texts, allow_empty=True)).all()
 
 
 @bundled
@@ -70,7 +71,7 @@ def test_as_a_base_it_keeps_its_closing_token():
 
 @bundled
 def test_it_is_a_candidate_that_is_known_without_loading():
-    found = candidate("seedling", ModelOptions())
+    found = model_under_test("seedling", ModelOptions())
     assert found.key is not None and found.name == "seedling"
 
 

@@ -15,9 +15,10 @@ import argparse
 import json
 from pathlib import Path
 
-from udever.config import DataSettings, ModelSettings, OutputSettings, Recipe, TrainingSettings, WatchSettings
 from udever.data.pairs import Kind, Pair, write_pairs
-from udever.train import SEEDLING, run_recipe
+from udever.data.settings import DataSettings
+from udever.training import SEEDLING, train
+from udever.training.recipe import ModelSettings, OutputSettings, Recipe, TrainingSettings, WatchSettings
 
 TEXTS = Path(__file__).with_name("texts.jsonl")
 LANGUAGES = {
@@ -82,7 +83,7 @@ def main() -> None:
             watch=WatchSettings(checkpoints=str(work / "checkpoints")),
             output=OutputSettings(folder=str(folder)),
         )
-        history = run_recipe(recipe, restart=True, show_progress=False)
+        history = train(recipe, restart=True, show_progress=False)
         print(f"{folder}: {len(rows)} pairs, loss {history.steps[0].loss:.3f} to {history.steps[-1].loss:.3f}")
 
 

@@ -4,12 +4,10 @@ Training, evaluation, corpus jobs and search all call `Embedder`; `embed_tokens`
 tokens become vectors, with gradients or without.
 """
 
-import os
 import warnings
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -22,10 +20,18 @@ from udever.model import adapters, artefact, export
 from udever.model.attention import attention_over
 from udever.model.backbone import Backbone, vocab_size, width
 from udever.model.contract import Contract, RoleName
+from udever.model.gguf import GGUFSource
 from udever.model.lengths import separate
 from udever.model.packing import pack, plan_batches
 from udever.model.pooling import pool, unit, unusable
-from udever.model.tokens import TextTokenizer, Tokenized, Truncation, tokenizer_digest
+from udever.model.tokens import (
+    TextTokenizer,
+    Tokenized,
+    Truncation,
+    check_not_empty,
+    listed,
+    tokenizer_digest,
+)
 from udever.model.weights import digest_tensors
 from udever.progress import progress_bar
 from udever.storage import atomic_folder
@@ -40,16 +46,16 @@ class TruncationWarning(UserWarning):
     """Some texts were longer than the model's limit and were cut."""
 
 
-@dataclass(frozen=True)
-class _Options:
-    """The keywords of `Embedder.encode`; an unknown one is a TypeError."""
+class EncodeOptions(TypedDict, total=False):
+    """The keywords of `Embedder.encode` and its siblings."""
 
-    prompt: str | None = None
-    instruction: str | None = None
-    dimensions: int | None = None
-    batch_tokens: int | None = None
-    normalize: bool | None = None
-    show_progress: bool = False
+    prompt: str | None
+    instruction: str | None
+    dimensions: int | None
+    batch_tokens: int | None
+    normalize: bool | None
+    allow_empty: bool
+    show_progress: bool
 
 
 class Embedder:
@@ -74,6 +80,7 @@ class Embedder:
         self._weights_digest: str | None = None
         self._base_weights: str | None = None
         self._tokenizer_digest: str | None = None
+        self._source: GGUFSource | None = None
 
     @classmethod
     def load(
@@ -86,7 +93,7 @@ class Embedder:
         allow_pickle: bool = False,
         trust_remote_code: bool = False,
         verify: bool = True,
-        **contract_changes: Any,
+        **contract_changes: Unpack[loading.ContractChanges],
     ) -> Self:
         """Load a folder, a hub model or "seedling", the bundled one, and test that it does what its contract says.
 
@@ -100,7 +107,6 @@ class Embedder:
         Raises ModelError where the folder or model cannot be used, ContractError where it does not give
         the vectors it should.
         """
-        known_as = contract_changes.pop("known_as", str(name_or_folder))
         how = pick_how(
             dtype,
             device,
@@ -109,9 +115,10 @@ class Embedder:
             trust_remote_code=trust_remote_code,
             verify=verify,
         )
-        loaded = loading.load(str(name_or_folder), how, known_as, contract_changes)
+        loaded = loading.load(str(name_or_folder), how, contract_changes)
         embedder = cls(loaded.backbone, loaded.tokenizer, loaded.contract, name=str(name_or_folder))
-        embedder._weights_digest, embedder._base_weights = loaded.weights, loaded.base_weights
+        embedder._weights_digest = embedder._base_weights = loaded.weights
+        embedder._source = loaded.source
         if verify and loaded.saved is not None and loaded.contract == loaded.saved.contract:
             _check_saved(embedder, loaded.saved)
         return embedder
@@ -148,35 +155,50 @@ class Embedder:
         self._weights_digest = None
 
     @overload
-    def encode_query(self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Any) -> np.ndarray: ...
+    def encode_query(
+        self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Unpack[EncodeOptions]
+    ) -> np.ndarray: ...
     @overload
-    def encode_query(self, texts: Texts, *, output: Literal["torch"], **options: Any) -> Tensor: ...
-    def encode_query(self, texts: Texts, *, output: Output = "numpy", **options: Any) -> np.ndarray | Tensor:
+    def encode_query(self, texts: Texts, *, output: Literal["torch"], **options: Unpack[EncodeOptions]) -> Tensor: ...
+    def encode_query(
+        self, texts: Texts, *, output: Output = "numpy", **options: Unpack[EncodeOptions]
+    ) -> np.ndarray | Tensor:
         """Vectors of queries; `options` as in `encode`. `instruction=` tells the model what to look for."""
-        return self._encode(texts, "query", output, _Options(**options))
+        return self._encode(texts, "query", output, options)
 
     @overload
-    def encode_document(self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Any) -> np.ndarray: ...
+    def encode_document(
+        self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Unpack[EncodeOptions]
+    ) -> np.ndarray: ...
     @overload
-    def encode_document(self, texts: Texts, *, output: Literal["torch"], **options: Any) -> Tensor: ...
-    def encode_document(self, texts: Texts, *, output: Output = "numpy", **options: Any) -> np.ndarray | Tensor:
+    def encode_document(
+        self, texts: Texts, *, output: Literal["torch"], **options: Unpack[EncodeOptions]
+    ) -> Tensor: ...
+    def encode_document(
+        self, texts: Texts, *, output: Output = "numpy", **options: Unpack[EncodeOptions]
+    ) -> np.ndarray | Tensor:
         """Vectors of documents; `options` as in `encode`."""
-        return self._encode(texts, "document", output, _Options(**options))
+        return self._encode(texts, "document", output, options)
 
     @overload
-    def encode(self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Any) -> np.ndarray: ...
+    def encode(
+        self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Unpack[EncodeOptions]
+    ) -> np.ndarray: ...
     @overload
-    def encode(self, texts: Texts, *, output: Literal["torch"], **options: Any) -> Tensor: ...
-    def encode(self, texts: Texts, *, output: Output = "numpy", **options: Any) -> np.ndarray | Tensor:
+    def encode(self, texts: Texts, *, output: Literal["torch"], **options: Unpack[EncodeOptions]) -> Tensor: ...
+    def encode(
+        self, texts: Texts, *, output: Output = "numpy", **options: Unpack[EncodeOptions]
+    ) -> np.ndarray | Tensor:
         """Vectors for symmetric tasks, where both sides are alike: float32 [texts, dimensions], in input order.
 
         One string gives one vector. Options: `prompt` replaces the role's prompt, `instruction` is written
         into the contract's template as the prompt; `dimensions` keeps the first ones and scales to length
         1 again; `batch_tokens` is the most tokens in one forward pass; `normalize=False` leaves the length;
-        `show_progress`. Raises TextError naming the row for what is no text or gives no finite vector.
+        `show_progress`. Raises TextError naming the row for what is no text, holds nothing but white space (unless
+        `allow_empty`) or gives no finite vector.
         Warns once (TruncationWarning) where texts were cut; `last_truncation` says which.
         """
-        return self._encode(texts, "symmetric", output, _Options(**options))
+        return self._encode(texts, "symmetric", output, options)
 
     def similarity(self, a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> np.ndarray | Tensor:
         """Cosine of every row of `a` with every row of `b`: [a, b], of the kind of `a`."""
@@ -223,8 +245,7 @@ class Embedder:
     @property
     def precision(self) -> str:
         """The type that the model computes in: `float32`, `bfloat16`."""
-        model: Any = self.backbone
-        return str(next(model.parameters()).dtype).removeprefix("torch.")
+        return str(self.dtype).removeprefix("torch.")
 
     def use_contract(self, contract: Contract) -> None:
         """Replace the contract; the attention kind must stay, since the backbone was tested for it."""
@@ -240,30 +261,36 @@ class Embedder:
         notes: str = "",
         base: str | None = None,
         extra_files: Mapping[str, str] | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         """Write a folder that `Embedder.load` and sentence-transformers read; replace a model that is there.
 
         `merged` folds LoRA into the weights and writes all of them; otherwise only what training moved is
         written and `base` names the backbone it belongs to. `notes` is Markdown put into the model card,
-        `extra_files` are texts by file name. Raises OutputError where the folder holds something else.
+        `extra_files` are texts by file name. `dtype` is the precision of merged weights (default: as they are);
+        those in memory are rounded to it too. Raises OutputError where the folder holds something else.
         """
         with atomic_folder(folder, "model") as temporary:
-            self._write(temporary, Path(folder).name, merged=merged, notes=notes, base=base or self.name)
+            name = Path(folder).name
+            self._write(temporary, name, merged=merged, notes=notes, base=base or self.name, dtype=dtype)
             for name, content in (extra_files or {}).items():
                 (temporary / name).write_text(content)
 
-    def _write(self, folder: Path, title: str, *, merged: bool, notes: str, base: str) -> None:
+    def _write(
+        self, folder: Path, title: str, *, merged: bool, notes: str, base: str, dtype: torch.dtype | None = None
+    ) -> None:
         model: Any = self.backbone
         saved_base = None
+        shared = export.shared_markers(self.contract, self.tokenizer.hf)
         if merged:
             adapters.merge_lora(model)
-            export.save_weights(model, folder)
-            export.save_sentence_transformers(self.contract, width(model), folder)
+            export.save_weights(model, folder, dtype)
+            export.save_sentence_transformers(self.contract, shared, width(model), folder)
         else:
             assert self._base_weights is not None, "an adapter is of a model that was loaded"
             saved_base = artefact.Base(name=base, weights=self._base_weights)
             adapters.save_adapter(model, folder, base)
-        export.save_tokenizer(self.tokenizer.hf, self.contract, folder)
+        export.save_tokenizer(self.tokenizer.hf, self.contract, shared, folder)
         # from here on the model is named by what was written, in the precision it was written in
         files, self._weights_digest = loading.saved_parts(folder, None if merged else self._base_weights)
         saved = artefact.Saved(
@@ -276,7 +303,7 @@ class Embedder:
         (folder / artefact.CONTRACT_FILE).write_text(saved.model_dump_json(indent=2) + "\n")
         card = export.CARD.format(
             title=title,
-            base=base,
+            base=self._source or base,
             family=model.config.get_text_config().model_type,
             dimensions=self.num_dimensions,
             fingerprint=self.fingerprint,
@@ -284,31 +311,26 @@ class Embedder:
             **self.contract.model_dump(include={"pooling", "attention", "max_length", "normalize"}),
         )
         (folder / "README.md").write_text(card)
-        _open_to_umask(folder)
+        export.open_to_umask(folder)
 
-    def _encode(self, texts: Texts, role: RoleName, output: Output, options: "_Options") -> np.ndarray | Tensor:
+    def _encode(self, texts: Texts, role: RoleName, output: Output, options: EncodeOptions) -> np.ndarray | Tensor:
+        for name in options.keys() - EncodeOptions.__annotations__.keys():
+            raise TypeError(f"encode has no option {name!r}; expected {', '.join(EncodeOptions.__annotations__)}")
         if output not in ("numpy", "torch"):
             raise TextError(f"output is {output!r}; expected 'numpy' or 'torch'")
-        one = isinstance(texts, str)
-        self.check_dimensions(options.dimensions)
-        tokenized = self.tokenize([texts] if one else _rows(texts), role, self._prompt(options))
+        rows = [texts] if isinstance(texts, str) else listed(texts)
+        if not options.get("allow_empty"):
+            check_not_empty(rows)
+        dimensions, batch_tokens = options.get("dimensions"), options.get("batch_tokens")
+        size = self.check_dimensions(dimensions) or width(self.backbone)
+        out = torch.empty(len(rows), size, device=self.device)
+        tokenized = self.tokenize(rows, role, self._prompt(options))
         self._report_truncation(tokenized.truncation)
-        vectors = self._run(tokenized, options.batch_tokens, show_progress=options.show_progress)
-        vectors = self.finish(vectors, options.dimensions, normalize=options.normalize)
-        vectors = vectors[0] if one else vectors
-        return vectors if output == "torch" else vectors.cpu().numpy()
-
-    @torch.inference_mode()
-    def _run(self, tokenized: Tokenized, batch_tokens: int | None, *, show_progress: bool) -> Tensor:
-        """Batches by length, vectors back in input order, each of them checked."""
-        ids = tokenized.ids
-        self.check_tokens(ids)
-        out = torch.empty(len(ids), width(self.backbone), device=self.device)
-        budget = self.token_budget(batch_tokens)
-        batches = plan_batches([len(sequence) for sequence in ids], budget)
-        with progress_bar("embedding", len(ids), enabled=show_progress) as advance:
-            for batch in batches:
-                out[batch] = self.embed_tokens([ids[i] for i in batch], tokenized.skip)
+        with progress_bar("embedding", len(rows), enabled=options.get("show_progress", False)) as advance:
+            for batch, vectors in self.encode_tokenized(
+                tokenized, dimensions=dimensions, normalize=options.get("normalize"), batch_tokens=batch_tokens
+            ):
+                out[batch] = vectors
                 advance(len(batch))
         bad = unusable(out)
         if bad:
@@ -316,14 +338,35 @@ class Embedder:
                 f"row {bad[0]} ({len(bad)} in all) gives a vector that is not finite or has no length; "
                 f"load the model with dtype='float32', or check its weights"
             )
-        return out
+        vectors = out[0] if isinstance(texts, str) else out
+        return vectors if output == "torch" else vectors.cpu().numpy()
 
-    def _prompt(self, options: "_Options") -> str | None:
-        if options.instruction is None:
-            return options.prompt
-        if options.prompt is not None:
+    @torch.inference_mode()
+    def encode_tokenized(
+        self,
+        tokenized: Tokenized,
+        *,
+        dimensions: int | None = None,
+        normalize: bool | None = None,
+        batch_tokens: int | None = None,
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Batch after batch, the longest texts first: which texts, and their vectors as `finish` makes them.
+
+        No vector is checked. Raises TextError, naming the row, for a token the model does not have.
+        """
+        self.check_tokens(tokenized.ids)
+        lengths = [len(sequence) for sequence in tokenized.ids]
+        for batch in plan_batches(lengths, self.token_budget(batch_tokens)):
+            pooled = self.embed_tokens([tokenized.ids[i] for i in batch], tokenized.skip)
+            yield batch, self.finish(pooled, dimensions, normalize=normalize)
+
+    def _prompt(self, options: EncodeOptions) -> str | None:
+        instruction = options.get("instruction")
+        if instruction is None:
+            return options.get("prompt")
+        if options.get("prompt") is not None:
             raise TextError("both prompt and instruction were given; give one of them")
-        return self.instructed(options.instruction)
+        return self.instructed(instruction)
 
     def instructed(self, instruction: str) -> str:
         """The prompt that tells the model `instruction`, by the contract's template."""
@@ -364,33 +407,6 @@ class Embedder:
             )
 
 
-def _rows(texts: Any) -> list[Any]:
-    """The texts in their order. Raises TextError for what has none, or whose items are names or keys, not texts."""
-    kind = type(texts).__name__
-    if isinstance(texts, bytes | bytearray | memoryview):
-        raise TextError(f"texts is {kind}; expected a string or a list of strings: decode it as UTF-8")
-    if isinstance(texts, Mapping):
-        raise TextError(f"texts is {kind}, whose items are its keys; pass list(texts.values())")
-    if isinstance(texts, Set):
-        raise TextError(f"texts is {kind}, which has no order; pass a list of strings")
-    if hasattr(texts, "columns") or hasattr(texts, "column_names"):
-        raise TextError(f"texts is {kind}, a table; pass one column of it, such as list(table['text'])")
-    if getattr(texts, "ndim", 1) != 1:
-        raise TextError(f"texts is {kind} of {texts.ndim} dimensions; expected one: a list of strings")
-    if not hasattr(texts, "__iter__"):
-        raise TextError(f"texts is {kind}; expected a string or a list of strings")
-    return list(texts)
-
-
-def _open_to_umask(folder: Path) -> None:
-    """Give every file the mode that a new file gets: safetensors writes files that the owner alone can read."""
-    mask = os.umask(0)
-    os.umask(mask)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            path.chmod(0o666 & ~mask)
-
-
 def _precise(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
@@ -411,17 +427,6 @@ def _check_saved(embedder: Embedder, saved: artefact.Saved) -> None:
             f"{embedder.name}: the fingerprint of what was loaded is {embedder.fingerprint}, {artefact.CONTRACT_FILE} "
             f"says {saved.fingerprint}; the model was changed after saving, or other versions read it differently"
         )
-    expected = artefact.decode_vectors(saved.reference, 2 * len(artefact.REFERENCE_TEXTS))
-    actual = _reference_vectors(embedder)
-    if actual.shape != expected.shape:
-        raise ContractError(
-            f"{embedder.name}: vectors have {actual.shape[1]} dimensions, saved were {expected.shape[1]}"
-        )
-    cosine = float((actual * expected).sum(1).min())
-    half = next(embedder.backbone.parameters()).dtype in (torch.bfloat16, torch.float16)  # pyright: ignore[reportAttributeAccessIssue]
-    if not cosine >= (0.98 if half else 0.9999):
-        raise ContractError(
-            f"{embedder.name}: the reference vectors saved with the model do not come out again "
-            f"(cosine {cosine:.4f}); weights, tokenizer or contract were changed after saving"
-        )
+    half = embedder.dtype in (torch.bfloat16, torch.float16)
+    artefact.check_reference(embedder.name, saved, _reference_vectors(embedder), 0.98 if half else 0.9999)
     embedder.last_truncation = None

@@ -10,8 +10,8 @@ import pytest
 
 from udever.data.pairs import Pair, read_pairs, write_pairs
 from udever.errors import DataError, OutputError, RecipeError
-from udever.index.bm25 import Bm25
 from udever.negatives import Options, find, mine, mine_negatives
+from udever.search.bm25 import Bm25
 
 WORDS = ("read", "write", "file", "list", "dict", "tree", "sort", "merge", "copy", "parse", "date", "time", "hash")
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.index.bm25 import Bm25
-from udever.index.search import rank
 from udever.negatives.known import LOWEST, Documents, Known
+from udever.search.bm25 import Bm25
+from udever.search.exact import rank
 
 _QUERIES = 256
 _BLOCK = 16_384

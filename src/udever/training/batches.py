@@ -1,0 +1,156 @@
+"""A batch of pairs as distinct texts, as their tokens, and as the numbers by which the loss knows them."""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from udever.data.mixture import Batch
+from udever.data.pairs import Pair
+from udever.embedder import Embedder
+from udever.model.backbone import pick_dtype
+from udever.model.contract import RoleName
+from udever.training.objectives import BatchIds
+from udever.training.recipe import Precision
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One text as the model is to see it."""
+
+    text: str
+    role: RoleName
+    instruction: str | None
+
+
+@dataclass(frozen=True)
+class BatchTexts:
+    """Every distinct text of a batch once, and where each side of each pair finds its own.
+
+    A pure function of the batch: every process computes the same and embeds a share of `texts`.
+    """
+
+    texts: list[Text]
+    anchors: Tensor
+    positives: Tensor
+    negatives: Tensor
+    ids: BatchIds
+
+    @cached_property
+    def by_size(self) -> list[int]:
+        """Indices of `texts`, longest first: neighbours cost about the same."""
+        return sorted(range(len(self.texts)), key=lambda i: (-len(self.texts[i].text), i))
+
+    def share(self, rank: int, size: int) -> list[int]:
+        """The texts process `rank` of `size` embeds: dealt out there and back, so that shares weigh alike."""
+        order = self.by_size
+        turns = [order[start : start + size] for start in range(0, len(order), size)]
+        places = [rank if number % 2 == 0 else size - 1 - rank for number in range(len(turns))]
+        return [turn[place] for turn, place in zip(turns, places, strict=True) if place < len(turn)]
+
+
+def text_id(text: str, kind: str = "") -> int:
+    """A number below 2^60 that equal texts share, on every process and machine."""
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8, person=kind.encode()).digest()
+    return int.from_bytes(digest, "big") >> 4
+
+
+def _ids_of(values: Sequence[str | None], kind: str) -> Tensor:
+    return torch.tensor([-1 if value is None else text_id(value, kind) for value in values], dtype=torch.int64)
+
+
+def _roles(pair: Pair) -> tuple[RoleName, RoleName]:
+    return ("query", "document") if pair.kind == "asymmetric" else ("symmetric", "symmetric")
+
+
+def _teacher(pairs: Sequence[Pair]) -> Tensor | None:
+    if not any(pair.scores for pair in pairs):
+        return None
+    width = max(len(pair.scores or ()) for pair in pairs)
+    rows = [[*(pair.scores or ()), *[float("nan")] * (width - len(pair.scores or ()))] for pair in pairs]
+    return torch.tensor(rows)
+
+
+def batch_texts(batch: Batch) -> BatchTexts:
+    """Take a batch apart."""
+    seen: dict[Text, int] = {}
+
+    def place(text: str, role: RoleName, instruction: str | None) -> int:
+        return seen.setdefault(Text(text, role, instruction), len(seen))
+
+    anchors, positives = [], []
+    negatives: dict[int, str] = {}
+    own: list[tuple[int, str]] = []
+    for row, (pair, traits) in enumerate(zip(batch.pairs, batch.traits, strict=True)):
+        anchor_role, document_role = _roles(pair)
+        behind = traits.instruction if document_role == "symmetric" else traits.document_instruction
+        anchors.append(place(pair.anchor, anchor_role, traits.instruction))
+        positives.append(place(pair.positive, document_role, behind))
+        for text in pair.negatives:
+            negatives[place(text, document_role, behind)] = text
+            own.append((row, text))
+    symmetric = [pair.kind != "asymmetric" for pair in batch.pairs]
+    ids = BatchIds(
+        anchors=_ids_of([pair.anchor for pair in batch.pairs], ""),
+        positives=_ids_of([pair.positive for pair in batch.pairs], ""),
+        negatives=_ids_of(list(negatives.values()), ""),
+        own_rows=torch.tensor([row for row, _ in own], dtype=torch.int64),
+        own_ids=_ids_of([text for _, text in own], ""),
+        groups=_ids_of([pair.group for pair in batch.pairs], "group"),
+        labels=_ids_of([pair.label for pair in batch.pairs], "label"),
+        symmetric=torch.tensor(symmetric),
+        in_batch=torch.tensor([traits.in_batch_negatives for traits in batch.traits]),
+        teacher=_teacher(batch.pairs),
+    )
+    index = [torch.tensor(side, dtype=torch.int64) for side in (anchors, positives, list(negatives))]
+    return BatchTexts(list(seen), index[0], index[1], index[2], ids)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The token sequences of some texts, how many of each are a prompt to be left out, how many texts were cut."""
+
+    ids: list[list[int]]
+    skip: list[int]
+    num_truncated: int
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each text."""
+        return [len(ids) for ids in self.ids]
+
+
+def tokenize(embedder: Embedder, texts: Sequence[Text]) -> Tokens:
+    """Tokens of `texts`, each with its role's markers and its instruction, in their order."""
+    ids: list[list[int]] = [[] for _ in texts]
+    skip = [0] * len(texts)
+    cut = 0
+    kinds: dict[tuple[RoleName, str | None], None] = dict.fromkeys((text.role, text.instruction) for text in texts)
+    for role, instruction in kinds:
+        places = [i for i, text in enumerate(texts) if (text.role, text.instruction) == (role, instruction)]
+        prompt = None if instruction is None else embedder.instructed(instruction)
+        tokenized = embedder.tokenize([texts[i].text for i in places], role, prompt)
+        cut += int(tokenized.truncation.truncated.sum())
+        for place, sequence in zip(places, tokenized.ids, strict=True):
+            ids[place], skip[place] = list(sequence), tokenized.skip
+    return Tokens(ids, skip, cut)
+
+
+Embed = Callable[[Sequence[int]], Tensor]
+"""Indices of texts -> their embeddings [texts, hidden], with gradients where they are on."""
+
+
+def embedding(embedder: Embedder, tokens: Tokens, precision: Precision = "float32") -> Embed:
+    """How the texts of `tokens` are embedded: in bfloat16, products over float32 weights are autocast."""
+    dtype = pick_dtype(precision, embedder.device)
+
+    def embed(indices: Sequence[int]) -> Tensor:
+        half = contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(embedder.device.type, dtype=dtype)
+        with half:
+            return embedder.embed_tokens([tokens.ids[i] for i in indices], [tokens.skip[i] for i in indices])
+
+    return embed

@@ -1,0 +1,292 @@
+"""The training loop: batches in their order, each to a loss, its gradient and one optimiser step."""
+
+import contextlib
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from udever.allocator import return_large_blocks
+from udever.data.mixture import Batch, Mixture
+from udever.embedder import Embedder
+from udever.errors import ModelError
+from udever.model.adapters import Tuning, apply_tuning
+from udever.progress import progress_bar
+from udever.training import checkpoint
+from udever.training.distributed import World, shard
+from udever.training.grad_cache import Stepper
+from udever.training.log import History, Log, Step
+from udever.training.memory import plan_budget
+from udever.training.objectives import LossSettings
+from udever.training.recipe import TrainingSettings, WatchSettings
+
+Evaluate = Callable[[Embedder], dict[str, float]]
+"""Scores of the embedder as it is, by name."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """Where checkpoints go, and how many of them and how often; what a run that goes on must have been begun with."""
+
+    folder: Path
+    recipe: dict[str, Any]
+    watch: WatchSettings
+    resume: bool = False
+    allow_changes: bool = False
+
+
+@dataclass
+class Trainer:
+    """A run that is set up: model, optimiser, plan. Not made directly: see `prepare`."""
+
+    embedder: Embedder
+    mixture: Mixture
+    settings: TrainingSettings
+    stepper: Stepper
+    optimizer: torch.optim.Optimizer
+    num_trainable: int
+    num_truncated: int = 0
+
+    @classmethod
+    def prepare(cls, embedder: Embedder, mixture: Mixture, settings: TrainingSettings, loss: LossSettings) -> "Trainer":
+        """Make what the tuning names trainable, spread it over the processes torchrun started, plan the memory.
+
+        The embedder is trained in place. Raises ModelError where the tuning does not fit the backbone, or the weights
+        are of half precision, in which small updates round to nothing.
+        """
+        model: Any = embedder.backbone
+        if next(model.parameters()).dtype not in (torch.float32, torch.float64):
+            raise ModelError("training needs float32 weights; load the model with dtype='float32'")
+        if embedder.device.type == "cpu":
+            return_large_blocks()
+        world = World.from_environment(embedder.device)
+        torch.manual_seed(settings.seed)
+        num_trainable = apply_tuning(
+            model,
+            pick_tuning(model, settings),
+            lora_rank=settings.lora_rank,
+            lora_alpha=settings.lora_alpha,
+            lora_dropout=settings.lora_dropout,
+        )
+        if settings.gradient_checkpointing:
+            use_gradient_checkpointing(model)
+        model.train()
+        sharded = settings.sharding == "full"
+        budget = plan_budget(embedder, settings, mixture)
+        if sharded:
+            shard(model, world, embedder.contract.max_length)
+        torch.manual_seed(settings.seed + world.rank)  # dropout differs between processes
+        stepper = Stepper(embedder, settings, loss, budget, world, sharded)
+        return cls(embedder, mixture, settings, stepper, make_optimizer(model, settings), num_trainable)
+
+    @property
+    def model(self) -> Any:
+        """The backbone."""
+        return self.embedder.backbone
+
+    @property
+    def num_steps(self) -> int:
+        """Optimiser steps in all."""
+        return num_steps(self.mixture, self.settings)
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Names of the trained parameters by `id`."""
+        return {id(p): name for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def run(
+        self,
+        log: Log | None = None,
+        keeping: Keeping | None = None,
+        evaluate: Evaluate | None = None,
+        *,
+        show_progress: bool = False,
+    ) -> History:
+        """Every step that is left; scores at the end, and on the way as `keeping` has it.
+
+        SIGTERM and Ctrl-C end the run after the step they fall into, with a checkpoint where `keeping` is given.
+        Raises ModelError where the loss or its gradient is not finite, naming the batch; checkpoints stay as they are.
+        """
+        log, world, total = log or Log(), self.stepper.world, self.num_steps
+        evaluate = None if self.stepper.sharded else evaluate
+        every = keeping.watch.evaluate_every if keeping else 0
+        first = self._resume(keeping) if keeping else 0
+        log.start(first)
+        done, stopped = first, False
+        shown = show_progress and world.leads
+        with _stop_signals() as stop, progress_bar("training", total, completed=first, enabled=shown) as advance:
+            while done < total and not stopped:
+                log.add_step(self.step(done))
+                done += 1
+                advance(note=_note(log, self.stepper.budget.batch_tokens))
+                stopped = world.largest(float(stop.is_set())) > 0
+                if keeping and (stopped or done % keeping.watch.checkpoint_every == 0 or done == total):
+                    self.save(keeping, done)
+                if evaluate and every and done % every == 0 and done < total and not stopped:
+                    log.add_scores(done, self._scores(evaluate))
+        self.model.eval()
+        self.embedder.weights_changed()
+        if evaluate and done == total and not any(step == total for step, _ in log.scores):
+            log.add_scores(total, self._scores(evaluate))
+        return History(log.steps, self.num_trainable, self.num_truncated, log.scores, stopped=done < total)
+
+    def step(self, number: int) -> Step:
+        """Batch `number` (from 0): loss, gradients, clipping and one optimiser step."""
+        started = time.perf_counter()
+        rate = self.settings.learning_rate * rate_factor(number, self.num_steps, self.settings)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batch = self.mixture.batch(number)
+        self.optimizer.zero_grad(set_to_none=True)
+        outcome = self.stepper.accumulate(batch)
+        trainable = [p for group in self.optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(trainable, self.settings.max_grad_norm)
+        norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # pyright: ignore[reportAttributeAccessIssue]
+        if not (math.isfinite(outcome.loss) and math.isfinite(norm)):
+            raise ModelError(_not_finite(batch, outcome.loss, norm))
+        self.optimizer.step()
+        self.num_truncated += outcome.num_truncated
+        seconds = time.perf_counter() - started
+        names = ", ".join(dict.fromkeys(traits.name for traits in batch.traits))
+        return Step(number + 1, outcome.loss, rate, norm, len(batch.pairs), outcome.num_tokens, seconds, names)
+
+    def save(self, keeping: Keeping, step: int) -> None:
+        """Write the checkpoint after `step` steps, and delete those beyond the last `keep`."""
+        state = checkpoint.State(
+            step=step,
+            budget=[self.stepper.budget.batch_tokens, self.stepper.budget.kept_tokens],
+            recipe=keeping.recipe,
+            data=self.mixture.fingerprint,
+            streams=self.mixture.state(),
+            num_truncated=self.num_truncated,
+        )
+        world = self.stepper.world
+        checkpoint.save(keeping.folder, state, self.optimizer, self.names, world)
+        if world.leads:
+            checkpoint.prune(keeping.folder, keeping.watch.keep)
+
+    def _resume(self, keeping: Keeping) -> int:
+        """Go back to the last checkpoint; the number of steps it has behind it, 0 where there is none."""
+        found = checkpoint.checkpoints(keeping.folder)
+        if not found or not keeping.resume:
+            return 0
+        state = checkpoint.read_state(found[-1])
+        if not keeping.allow_changes:
+            checkpoint.check_same(state, keeping.recipe, self.mixture.fingerprint, keeping.folder)
+        checkpoint.load(found[-1], self.optimizer, self.names, self.stepper.world)
+        self.stepper.budget.batch_tokens, self.stepper.budget.kept_tokens = state.budget
+        self.mixture.restore(state.streams)
+        self.num_truncated = state.num_truncated
+        return state.step
+
+    def _scores(self, evaluate: Evaluate) -> dict[str, float]:
+        random, was_training = torch.get_rng_state(), self.model.training
+        self.model.eval()
+        self.embedder.weights_changed()
+        scores = evaluate(self.embedder)
+        self.model.train(was_training)
+        torch.set_rng_state(random)
+        return scores
+
+
+def _not_finite(batch: Batch, loss: float, norm: float) -> str:
+    names = ", ".join(dict.fromkeys(traits.name for traits in batch.traits))
+    what = f"the loss is {loss}" if not math.isfinite(loss) else f"the gradient's norm is {norm}"
+    return (
+        f"{what} in batch {batch.number} ({names}; it begins {batch.pairs[0].anchor[:60]!r}); nothing was written "
+        f"since the last checkpoint: lower learning_rate, raise warmup, or look at that batch"
+    )
+
+
+def num_steps(mixture: Mixture, settings: TrainingSettings) -> int:
+    """Optimiser steps in all. Raises DataError for a stream without `max_steps`: nobody knows its length."""
+    if mixture.streams and settings.max_steps is not None:
+        return settings.max_steps
+    planned = max(1, round(settings.epochs * mixture.batches_per_epoch))
+    return min(planned, settings.max_steps or planned)
+
+
+def rate_factor(step: int, total: int, settings: TrainingSettings) -> float:
+    """What the learning rate is multiplied by at `step` (from 0): a linear rise, then constant or half a cosine."""
+    warmup = round(settings.warmup * total)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if settings.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+
+
+_SMALL = 100_000_000
+"""Parameters outside the embedding table below which "auto" moves all of them."""
+
+
+def pick_tuning(model: nn.Module, settings: TrainingSettings) -> Tuning:
+    """All weights of a small backbone, LoRA for a large one (dev/LOG.md); what the settings name goes first."""
+    if settings.tuning != "auto":
+        return settings.tuning
+    tables = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    return "full" if sum(p.numel() for p in model.parameters() if id(p) not in tables) < _SMALL else "lora"
+
+
+def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """AdamW; biases, norms and embeddings are not decayed."""
+    decayed, plain = [], []
+    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            keep = parameter.ndim < 2 or id(parameter) in embeddings
+            (plain if keep else decayed).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": settings.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, fused=True)
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM and Ctrl-C set, inside the block; a second one acts as it always does."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before: dict[int, Any] = {int(s): signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def note(number: int, _: Any) -> None:
+        stop.set()
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _note(log: Log, batch_tokens: int) -> str:
+    steps = log.steps[-20:]
+    seconds = sum(step.seconds for step in steps)
+    loss = sum(step.loss for step in steps) / len(steps)
+    pairs, tokens = (sum(getattr(step, name) for step in steps) / seconds for name in ("num_pairs", "num_tokens"))
+    said = f"loss {loss:.3f}  {pairs:,.0f} pairs/s  {tokens:,.0f} tokens/s  micro-batch {batch_tokens:,}"
+    scores = log.scores[-1][1] if log.scores else {}
+    return "  ".join([said, *(f"{name} {value:.3f}" for name, value in scores.items())])
+
+
+def use_gradient_checkpointing(backbone: Any) -> None:
+    """Let the backbone keep each layer's input alone and compute the layer again in the backward pass."""
+    if hasattr(backbone, "checkpointing"):
+        backbone.checkpointing = True
+        return
+    model = backbone.model  # the method has a new name in later releases of transformers 5
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})

@@ -1,0 +1,112 @@
+"""How much memory training takes: measured on a few tokens of the run's own data, then planned."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from udever.data.mixture import Mixture
+from udever.embedder import Embedder
+from udever.errors import ModelError
+from udever.training.batches import Tokens, embedding
+from udever.training.recipe import TrainingSettings
+
+_BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
+_PROBE_TOKENS = 512
+_PROBE_TEXTS = 64
+_TRANSIENT = 1.3
+"""What a forward and backward pass needs at its peak over what it saves, as measured on BLOOM and Qwen3."""
+
+
+@dataclass
+class Budget:
+    """How many tokens go into one micro-batch, and of how many tokens the saved activations may stay.
+
+    Halved once, when memory runs out in spite of the plan.
+    """
+
+    batch_tokens: int
+    kept_tokens: int
+    shrunk: bool = False
+
+    @classmethod
+    def from_memory(cls, memory_bytes: float, bytes_per_token: float, batch_tokens: int) -> "Budget":
+        """The plan for so much memory. Raises ModelError where not even 16 tokens fit."""
+        tokens = int(memory_bytes / (bytes_per_token * _TRANSIENT))
+        if tokens < 16:
+            raise ModelError(
+                f"{memory_bytes / 1e9:.2f} GB hold the activations of {tokens} tokens ({bytes_per_token / 1e6:.2f} MB "
+                f"each); raise training.memory_gb, or turn on training.gradient_checkpointing"
+            )
+        return cls(min(batch_tokens, tokens), tokens)
+
+    def shrink(self) -> None:
+        """Halve everything. Raises ModelError the second time."""
+        if self.shrunk:
+            raise ModelError(
+                f"memory ran out twice, last with {self.batch_tokens} tokens in a micro-batch; "
+                f"lower training.memory_gb or turn on training.gradient_checkpointing"
+            )
+        self.batch_tokens, self.kept_tokens = max(1, self.batch_tokens // 2), self.kept_tokens // 2
+        self.shrunk = True
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on whatever device."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+    )
+
+
+def saved_bytes(work: Callable[[], object]) -> int:
+    """How many bytes `work` saves for its backward pass, each storage once, whatever the device."""
+    seen: dict[int, Tensor] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, torch.nn.Parameter):
+            seen[tensor.untyped_storage().data_ptr()] = tensor  # holding it keeps its address from being used again
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        work()
+    return sum(tensor.untyped_storage().nbytes() for tensor in seen.values())
+
+
+def default_memory_bytes(device: torch.device) -> float:
+    """A quarter of the machine's memory, half of the accelerator's: the same on every start of a run.
+
+    Raises ModelError where the system does not tell it.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory / 2
+    if not hasattr(os, "sysconf"):
+        raise ModelError("this system does not tell how much memory it has; set memory_gb in the recipe's [training]")
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 4
+
+
+def bytes_per_token(embedder: Embedder, settings: TrainingSettings, mixture: Mixture) -> float:
+    """What a token saves for the backward pass, measured on the first texts of the first batches."""
+    texts = list(mixture.texts(_PROBE_TEXTS))
+    ids = [list(ids) for ids in embedder.tokenize(texts, "document").ids]
+    chosen, total = [], 0
+    for sequence in sorted(ids, key=len):
+        if chosen and total + len(sequence) > _PROBE_TOKENS:
+            break
+        chosen.append(sequence)
+        total += len(sequence)
+    embed = embedding(embedder, Tokens(chosen[::-1], [0] * len(chosen), 0), settings.precision)
+    random = torch.get_rng_state()
+    saved = saved_bytes(lambda: embed(range(len(chosen))))
+    torch.set_rng_state(random)
+    return max(saved, 1) / total
+
+
+def plan_budget(embedder: Embedder, settings: TrainingSettings, mixture: Mixture) -> Budget:
+    """Micro-batches for the memory the settings give. Raises ModelError where next to nothing fits."""
+    device = embedder.device
+    memory = default_memory_bytes(device) if settings.memory_gb is None else settings.memory_gb * 1e9
+    most = _BATCH_TOKENS.get(device.type, _BATCH_TOKENS["cpu"])
+    return Budget.from_memory(memory, bytes_per_token(embedder, settings, mixture), most)

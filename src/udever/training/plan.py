@@ -1,0 +1,128 @@
+"""`udever plan`: what a run will do and take, found out beforehand on its own data and model."""
+
+import time
+from dataclasses import dataclass
+from statistics import mean
+from typing import Any
+
+import torch
+
+from udever.data.mixture import DatasetSummary
+from udever.model.packing import plan_batches
+from udever.progress import duration
+from udever.training.batches import batch_texts, tokenize
+from udever.training.loop import Trainer, pick_tuning
+from udever.training.memory import bytes_per_token
+from udever.training.recipe import Recipe
+from udever.training.run import open_recipe
+
+_SAMPLE_BATCHES = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it runs. Times and memory are those of one process; nothing was trained."""
+
+    tuning: str
+    num_parameters: int
+    num_trainable: int
+    num_steps: int
+    batch_size: int
+    datasets: list[DatasetSummary]
+    tokens_per_step: float
+    longest_text_tokens: int
+    truncated_share: float
+    repeated_share: float
+    """Share of a batch's texts that stood in it before: each distinct text is embedded once."""
+    batch_tokens: int
+    micro_batches: int
+    run_again: int
+    """Micro-batches run a second time in the backward pass, because their activations do not stay in memory."""
+    bytes_per_token: float
+    weights_bytes: int
+    optimizer_bytes: int
+    activations_bytes: float
+    seconds_per_step: float
+
+    @property
+    def peak_bytes(self) -> float:
+        """Weights, gradients, the optimiser's two moments, activations."""
+        return self.weights_bytes + self.optimizer_bytes + self.activations_bytes
+
+    @property
+    def seconds(self) -> float:
+        """The whole run."""
+        return self.seconds_per_step * self.num_steps
+
+    def lines(self) -> list[str]:
+        """The plan in words, a line each."""
+        out = [
+            f"{self.num_steps:,} steps of {self.batch_size:,} pairs; {self.tuning} moves {self.num_trainable:,} of "
+            f"{self.num_parameters:,} parameters",
+            f"{self.tokens_per_step:,.0f} tokens a step (longest text {self.longest_text_tokens:,}, "
+            f"{self.truncated_share:.1%} of the texts cut, {self.repeated_share:.1%} of a batch's texts repeated and "
+            f"embedded once)",
+            f"{self.micro_batches} micro-batches of at most {self.batch_tokens:,} tokens, {self.run_again} of them "
+            f"run twice",
+            f"{self.peak_bytes / 1e9:.2f} GB at the peak: weights {self.weights_bytes / 1e9:.2f}, gradients and "
+            f"optimiser {self.optimizer_bytes / 1e9:.2f}, activations {self.activations_bytes / 1e9:.2f} "
+            f"({self.bytes_per_token / 1e3:,.0f} KB a token)",
+            f"{self.seconds_per_step:.2f} s a step, {duration(self.seconds)} in all, on this machine",
+        ]
+        for d in self.datasets:
+            pairs = "a stream" if d.num_pairs is None else f"{d.num_pairs:,} pairs"
+            anchors, positives = d.duplicate_anchors, d.duplicate_positives
+            repeated = ""
+            if anchors is not None and positives is not None:
+                repeated = f", {anchors:.1%} of the anchors and {positives:.1%} of the positives repeated"
+            left = f", {d.num_left_out:,} rows in no batch" if d.num_left_out else ""
+            left += f", {d.num_empty:,} rows without anchor or positive left out" if d.num_empty else ""
+            out.append(f"  {d.name}: {pairs}, {d.share:.1%} of the batches of {d.batch_size:,}{repeated}{left}")
+        return out
+
+
+def plan(recipe: Recipe) -> Plan:
+    """Open everything a run would open, measure memory, time one whole step without moving a weight.
+
+    Raises what the run itself would raise at its start.
+    """
+    embedder, mixture = open_recipe(recipe)
+    model: Any = embedder.backbone
+    num_parameters = sum(p.numel() for p in model.parameters())
+    tuning = pick_tuning(model, recipe.training)
+    trainer = Trainer.prepare(embedder, mixture, recipe.training, recipe.loss)
+    budget = trainer.stepper.budget
+    batches = [batch_texts(mixture.batch(i)) for i in range(min(_SAMPLE_BATCHES, trainer.num_steps))]
+    tokens = [tokenize(embedder, texts.texts) for texts in batches]
+    sides = [len(t.anchors) + len(t.positives) + len(t.ids.own_ids) for t in batches]
+    started = time.perf_counter()
+    outcome = trainer.stepper.accumulate(mixture.batch(0))
+    seconds = time.perf_counter() - started
+    per_token = bytes_per_token(embedder, recipe.training, mixture)
+    in_step = mean(sum(t.lengths) for t in tokens)
+    micro = plan_batches(tokens[0].lengths, budget.batch_tokens)
+    kept = min(in_step, budget.kept_tokens)
+    again = 0 if outcome.kept_all else sum(1 for _ in micro) - int(kept // budget.batch_tokens)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    result = Plan(
+        tuning=tuning,
+        num_parameters=num_parameters,
+        num_trainable=trainer.num_trainable,
+        num_steps=trainer.num_steps,
+        batch_size=recipe.training.batch_size,
+        datasets=mixture.describe(),
+        tokens_per_step=in_step,
+        longest_text_tokens=max(max(t.lengths) for t in tokens),
+        truncated_share=sum(t.num_truncated for t in tokens) / sum(len(t.ids) for t in tokens),
+        repeated_share=1 - sum(len(t.ids) for t in tokens) / sum(sides),
+        batch_tokens=budget.batch_tokens,
+        micro_batches=len(micro),
+        run_again=max(0, again),
+        bytes_per_token=per_token,
+        weights_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
+        optimizer_bytes=3 * sum(p.numel() * p.element_size() for p in trainable),
+        activations_bytes=max(kept, min(in_step, budget.batch_tokens)) * per_token * 1.3,
+        seconds_per_step=seconds,
+    )
+    torch.manual_seed(recipe.training.seed)
+    return result

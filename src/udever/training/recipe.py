@@ -1,0 +1,135 @@
+"""Recipes: what to train, on what, and how, as strict settings read from TOML."""
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from udever.data.settings import DataSettings
+from udever.errors import RecipeError
+from udever.settings import Section, explain, toml_lines
+from udever.training.objectives import LossSettings
+
+RECIPE_FILE = "recipe.toml"
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+class ModelSettings(Section):
+    """The backbone and how it is used.
+
+    `markers`: "roles" puts [BOQ] [EOQ] around queries and [BOD] [EOD] around documents, "eos" closes both
+    with the end-of-text token, "keep" leaves them as they are, "auto" takes roles where the tokenizer or its spare
+    rows have room and keeps those of a base that is an embedder already. Of such a base, and with "keep", only those
+    of `pooling`, `attention` and `max_length` change that are given.
+    """
+
+    base: str
+    markers: Literal["auto", "roles", "eos", "keep"] = "auto"
+    pooling: Literal["last", "mean", "weighted_mean"] = "last"
+    attention: Literal["causal", "bidirectional"] = "causal"
+    max_length: int = Field(default=300, ge=4)
+
+
+class TrainingSettings(Section):
+    """The optimisation. Defaults are the paper's where it states them.
+
+    `batch_size` counts pairs: the contrastive batch over all processes. `memory_gb` is what the activations of
+    one process may take beside the weights (default: a quarter of what is free); the batch is worked off in
+    micro-batches that fit, and gradients do not depend on it. `warmup` is the share of all steps in which
+    the learning rate rises. `precision` "auto" computes in bfloat16 where the device multiplies it; weights
+    stay float32. `gradient_checkpointing` saves each layer's input alone and computes the rest again.
+    `sharding` "full" spreads weights, gradients and optimiser over the processes (FSDP2).
+    """
+
+    tuning: Literal["auto", "full", "bitfit", "lora"] = "auto"
+    batch_size: int = Field(default=64, ge=2)
+    memory_gb: float | None = Field(default=None, gt=0)
+    epochs: float = Field(default=1.0, gt=0)
+    max_steps: int | None = Field(default=None, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup: float = Field(default=0.08, ge=0, le=1)
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    precision: Precision = "auto"
+    gradient_checkpointing: bool = False
+    sharding: Literal["none", "full"] = "none"
+    seed: int = Field(default=0, ge=0)
+    lora_rank: int = Field(default=16, ge=1)
+    lora_alpha: float = Field(default=32.0, gt=0)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
+class WatchSettings(Section):
+    """What is written while training runs, and how often, in steps.
+
+    Checkpoints go to `checkpoints` (default: the output folder's name with "-checkpoints"), the last `keep` stay.
+    `evaluate_every` 0 scores the held-out rows of the data at the end alone, `evaluate_queries` 0 never; a step's
+    numbers always go to `log.jsonl` beside the checkpoints, and with `tensorboard` to its event files too.
+    """
+
+    checkpoints: str | None = None
+    checkpoint_every: int = Field(default=500, ge=1)
+    keep: int = Field(default=2, ge=1)
+    evaluate_every: int = Field(default=0, ge=0)
+    evaluate_queries: int = Field(default=1000, ge=0)
+    tensorboard: bool = False
+
+
+class OutputSettings(Section):
+    """Where the model goes. `save` "merged" writes all weights, "adapter" only what training moved.
+
+    `dtype` is the precision of merged weights; "base": that of the base, as its `config.json` says.
+    """
+
+    folder: str
+    save: Literal["merged", "adapter"] = "merged"
+    dtype: Literal["base", "float32", "bfloat16", "float16"] = "base"
+
+
+class Recipe(Section):
+    """A whole training run; `udever train` reads one from TOML."""
+
+    model: ModelSettings
+    data: DataSettings
+    training: TrainingSettings = TrainingSettings()
+    loss: LossSettings = LossSettings()
+    watch: WatchSettings = WatchSettings()
+    output: OutputSettings
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Recipe":
+        """Read a recipe; relative paths in it are taken from where the command runs.
+
+        Raises RecipeError in one line: for a missing file, bad TOML, an unknown key (naming the nearest known
+        one), a missing key, or a value of the wrong type or range.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise RecipeError(f"{path} is not a file; give a recipe in TOML")
+        try:
+            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path} is not valid TOML: {error}") from error
+        except ValidationError as error:
+            raise RecipeError(f"{path}: {explain(error, cls)}") from error
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where checkpoints and log go."""
+        output = Path(self.output.folder)
+        return Path(self.watch.checkpoints or output.with_name(f"{output.name}-checkpoints"))
+
+    def to_toml(self) -> str:
+        """The resolved recipe, every value written out; `read` gives it back the same."""
+        sections = self.model_dump(exclude_none=True)
+        return "\n".join(f"[{name}]\n" + "".join(toml_lines(values)) for name, values in sections.items())
+
+
+def training_settings(**values: Any) -> TrainingSettings:
+    """`TrainingSettings` from single values. Raises RecipeError in one line."""
+    try:
+        return TrainingSettings(**values)
+    except ValidationError as error:
+        raise RecipeError(explain(error, TrainingSettings)) from error

@@ -1,0 +1,174 @@
+"""`train`: from a recipe to a saved model."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from udever.data.mixture import Mixture
+from udever.embedder import Embedder
+from udever.errors import OutputError
+from udever.loading import resolve
+from udever.model.adapters import apply_tuning
+from udever.model.artefact import CONTRACT_FILE
+from udever.model.markers import with_markers
+from udever.model.weights import read_config
+from udever.storage import check_replaceable
+from udever.training import checkpoint
+from udever.training.distributed import gather
+from udever.training.fresh import FRESH, make_base
+from udever.training.held_out import scorer
+from udever.training.log import FIGURE, LOG_FILE, History, Log, draw, notes
+from udever.training.loop import Keeping, Trainer, pick_tuning
+from udever.training.recipe import RECIPE_FILE, ModelSettings, Recipe
+
+TRAINING_FILE = "training.json"
+_TOKENIZER_TEXTS = 200_000
+
+
+def train(
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    restart: bool = False,
+    allow_changes: bool = False,
+    show_progress: bool = True,
+) -> History:
+    """Train as `recipe` says and write the model, its card and the resolved recipe into the output folder.
+
+    `resume` goes on from the last checkpoint (from the beginning where there is none), `restart` deletes what
+    there is; raises OutputError for neither where a run was begun, for a changed recipe or data without
+    `allow_changes`, and while another process runs there. Raises before any work where the output folder holds
+    something that is not a model. Held-out rows of the data are scored on the way and at the end. SIGTERM and Ctrl-C
+    end the run after a step, with a checkpoint and without a model. Every process torchrun started calls this.
+    """
+    folder, kept = Path(recipe.output.folder), recipe.checkpoint_folder
+    given = [recipe.model.base, *(path for dataset in recipe.data.all_datasets for path in dataset.paths)]
+    check_replaceable(folder, "model", given)
+    check_begun(kept, resume=resume, restart=restart)
+    embedder, mixture = open_recipe(recipe)
+    leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started one takes the places for all
+    with checkpoint.claimed(kept, enabled=leads), checkpoint.claimed(folder, enabled=leads):
+        if leads:
+            checkpoint.clean_up(kept)
+        trainer = Trainer.prepare(embedder, mixture, recipe.training, recipe.loss)
+        world = trainer.stepper.world
+        if restart and world.leads:
+            forget(kept)
+        world.wait()
+        # Watching changes no weight: other settings of it are no other run.
+        same = recipe.model_dump(mode="json", exclude={"watch": True, "output": True, "training": {"memory_gb"}})
+        keeping = Keeping(kept, same, recipe.watch, resume, allow_changes)
+        with Log.open(kept, tensorboard=recipe.watch.tensorboard, enabled=world.leads) as log:
+            history = trainer.run(log, keeping, scorer(recipe), show_progress=show_progress)
+        world.wait()
+        if not history.stopped:
+            _save(trainer, recipe, history)
+            world.wait()
+    return history
+
+
+def check_begun(folder: Path, *, resume: bool, restart: bool) -> None:
+    """Raise OutputError where `folder` holds checkpoints and nobody said what becomes of them."""
+    if resume and restart:
+        raise OutputError("both --resume and --restart were given; give one of them")
+    if checkpoint.checkpoints(folder) and not (resume or restart):
+        raise OutputError(
+            f"{folder} holds the checkpoints of an earlier run; go on with --resume, or begin anew with --restart"
+        )
+
+
+def forget(kept: Path) -> None:
+    """Delete the checkpoints and the log of a run, and nothing else that may lie in its folder."""
+    checkpoint.forget(kept)
+    (kept / LOG_FILE).unlink(missing_ok=True)
+
+
+def load_base(settings: ModelSettings, texts: Iterable[str] = (), seed: int = 0) -> Embedder:
+    """The backbone in float32, under the contract the recipe asks for.
+
+    The base named `FRESH` is made on the spot: a tokenizer trained on `texts`, random weights. A base that is an
+    embedder already keeps its contract, but for what the recipe names; its markers too where they are "auto".
+    """
+    if settings.base == FRESH:
+        with tempfile.TemporaryDirectory() as scratch:
+            make_base(list(texts), Path(scratch), seed=seed)
+            embedder = load_base(settings.model_copy(update={"base": scratch}))
+        embedder.name = FRESH
+        return embedder
+    own = (resolve(settings.base) / CONTRACT_FILE).is_file()
+    names = {"pooling", "attention", "max_length"}
+    asked = names & settings.model_fields_set if own or settings.markers == "keep" else names
+    changes = {name: getattr(settings, name) for name in asked}
+    embedder = Embedder.load(settings.base, dtype="float32", **changes)
+    if settings.markers == "keep" or (own and settings.markers == "auto"):
+        return embedder
+    model = embedder.backbone
+    table = getattr(model, "word_embeddings", None)
+    if table is None:
+        table = model.model.get_input_embeddings()  # pyright: ignore[reportAttributeAccessIssue]
+    contract = with_markers(embedder.contract, settings.markers, embedder.tokenizer.hf, table.weight.detach())
+    embedder.use_contract(contract)
+    return embedder
+
+
+def open_recipe(recipe: Recipe) -> tuple[Embedder, Mixture]:
+    """The model and the data of a recipe, ready to train."""
+    mixture = Mixture.open(recipe.data, batch_size=recipe.training.batch_size, seed=recipe.training.seed)
+    texts = mixture.texts(_TOKENIZER_TEXTS) if recipe.model.base == FRESH else ()
+    return load_base(recipe.model, texts, recipe.training.seed), mixture
+
+
+def _save(trainer: Trainer, recipe: Recipe, history: History) -> None:
+    """Write the trained model; beside the weights its recipe, what it was trained on, and a figure."""
+    embedder = _whole(trainer, recipe) if trainer.stepper.sharded else trainer.embedder
+    if not trainer.stepper.world.leads:
+        return
+    datasets = trainer.mixture.describe()
+    found = {
+        "tuning": pick_tuning(trainer.model, recipe.training),
+        "num_steps": len(history.steps),
+        "num_trainable": history.num_trainable,
+        "num_truncated": history.num_truncated,
+        "datasets": [asdict(dataset) for dataset in datasets],
+    }
+    embedder.save(
+        recipe.output.folder,
+        merged=recipe.output.save == "merged",
+        base=recipe.model.base,
+        dtype=_saved_dtype(recipe),
+        notes=notes(recipe, history, datasets),
+        extra_files={
+            RECIPE_FILE: recipe.to_toml(),
+            TRAINING_FILE: json.dumps(found, indent=2) + "\n",
+            FIGURE: draw(history),
+        },
+    )
+
+
+def _saved_dtype(recipe: Recipe) -> torch.dtype:
+    """The precision to save in; float32 for a base whose configuration says none (an adapter alone has none)."""
+    name, base = recipe.output.dtype, recipe.model.base
+    if name != "base":
+        return getattr(torch, name)
+    folder = None if base == FRESH else resolve(base)
+    found = read_config(folder).dtype if folder and (folder / "config.json").is_file() else None
+    return found if isinstance(found, torch.dtype) else torch.float32
+
+
+def _whole(trainer: Trainer, recipe: Recipe) -> Embedder:
+    """The trained model with all its weights on the leading process; the others keep what they have."""
+    state = gather(trainer.model)
+    if not trainer.stepper.world.leads:
+        return trainer.embedder
+    fresh, training = load_base(recipe.model), recipe.training
+    model: Any = fresh.backbone
+    apply_tuning(model, pick_tuning(model, training), lora_rank=training.lora_rank, lora_alpha=training.lora_alpha)
+    model.load_state_dict(state)
+    fresh.weights_changed()
+    return fresh

@@ -1,0 +1,179 @@
+"""The main job and the command line, end to end on a small folder."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from udever.cli import app, main
+
+VERBS = ["copy", "parse", "split", "read", "sort", "hash", "open", "join", "close", "merge", "fetch", "store"]
+NOUNS = ["tree", "date", "line", "key", "file", "socket", "path", "table"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Eight modules of twelve documented functions."""
+    folder = tmp_path_factory.mktemp("project")
+    for noun in NOUNS:
+        functions = [
+            f'def {verb}_{noun}(value):\n    """{verb.title()} the {noun} that was given first."""\n'
+            f"    {noun} = value.{verb}()\n    check({noun})\n    return {noun}.{verb}ed\n"
+            for verb in VERBS
+        ]
+        (folder / f"{noun}.py").write_text("\n\n".join(functions))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def adapted(project, tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs") / "out"
+    arguments = ["adapt", str(project), "-o", str(output), "--base", "fresh", "--epochs", "2", "--batch-size", "16"]
+    result = CliRunner().invoke(
+        app, [*arguments, "--held-out", "0.25", "--ask", "merge two tables"], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    return output, result.output
+
+
+def run(capsys, monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["udever", *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    captured = capsys.readouterr()
+    return caught.value.code, captured.out, captured.err
+
+
+def test_adapt_writes_model_table_report_and_answers(adapted):
+    output, printed = adapted
+    results = json.loads((output / "results.json").read_text())
+    assert {"bm25", "before", "after", "after_minus_before"} <= set(results)
+    for row in ("bm25", "before", "after"):
+        assert set(results[row]) == {"mrr@10", "ndcg@10", "recall@10", "num_queries"}
+    interval = results["after_minus_before"]
+    assert interval["low"] <= interval["difference"] <= interval["high"]
+    assert "merge two tables" in printed
+    assert "merge two tables" in (output / "report.html").read_text()
+    assert (output / "pairs.parquet").is_file()
+    assert not [path for path in output.parent.iterdir() if path.name.endswith(".tmp")]
+
+
+def test_the_model_loads_with_its_recipe_and_says_no_temporary_path(adapted):
+    from udever import Embedder
+    from udever.training.recipe import Recipe
+
+    output, _ = adapted
+    embedder = Embedder.load(output / "model")
+    assert embedder.encode_query(["merge the table"]).shape == (1, embedder.num_dimensions)
+    recipe = Recipe.read(output / "model" / "recipe.toml")
+    assert recipe.model.base == "fresh"
+    assert recipe.output.folder == str(output / "model")
+    card = (output / "model" / "README.md").read_text()
+    training = json.loads((output / "model" / "training.json").read_text())
+    (dataset,) = training["datasets"]
+    assert training["tuning"] == "full" and dataset["kinds"].keys() == {"asymmetric"}
+    assert dataset["languages"].keys() == {"? -> python-Code"}
+    assert "/tmp/" not in card.replace(str(output), "")
+
+
+def test_embed_and_search(adapted, tmp_path, capsys, monkeypatch):
+    output, _ = adapted
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"id": f"n{i}", "text": f"{v} it"}) + "\n" for i, v in enumerate(VERBS)))
+    vectors = tmp_path / "vectors.parquet"
+    code, _, err = run(capsys, monkeypatch, "embed", output / "model", texts, "-o", vectors)
+    assert code == 0, err
+    code, out, _ = run(capsys, monkeypatch, "search", "hash it", vectors, "-m", output / "model", "--json", "-k", "3")
+    hits = [json.loads(line) for line in out.splitlines()]
+    assert (code, len(hits)) == (0, 3)
+    assert hits[0]["score"] >= hits[1]["score"] >= hits[2]["score"]
+
+
+def test_train_from_a_recipe_and_another_models_vectors_are_refused(adapted, tmp_path, capsys, monkeypatch):
+    output, _ = adapted
+    recipe = tmp_path / "recipe.toml"
+    model = tmp_path / "model"
+    recipe.write_text(
+        f'[model]\nbase = "{output / "model"}"\nmarkers = "keep"\n[data]\npairs = ["{output / "pairs.parquet"}"]\n'
+        f'[training]\nmax_steps = 2\nbatch_size = 8\n[output]\nfolder = "{model}"\n'
+    )
+    code, out, err = run(capsys, monkeypatch, "train", recipe)
+    assert code == 0, err
+    assert "2 steps" in out
+    texts = tmp_path / "texts.txt"
+    texts.write_text("one line\nanother line\n")
+    assert run(capsys, monkeypatch, "embed", output / "model", texts, "-o", tmp_path / "v.parquet")[0] == 0
+    code, _, err = run(capsys, monkeypatch, "search", "line", tmp_path / "v.parquet", "-m", model)
+    assert code == 2
+    assert "fingerprint" in err
+
+
+def one_line_error(code, err):
+    assert code == 2
+    *before, last = err.splitlines()  # progress bars may stand above it
+    assert last.startswith("udever: error: ")
+    assert not any("Traceback" in line or "error" in line for line in before)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["pairs", "nowhere", "-o", "x.parquet"],
+        ["pairs", "empty", "-o", "x.parquet"],
+        ["pairs", "nothing", "-o", "x.parquet"],
+        ["adapt", "nowhere", "-o", "out"],
+        ["adapt", "nothing", "-o", "full"],
+        ["train", "none.toml"],
+        ["train", "bad.toml"],
+        ["embed", "nothing", "texts.txt", "-o", "v.parquet"],
+        ["embed", "./no/such/model", "texts.txt", "-o", "v.parquet"],
+        ["search", "query", "texts.txt", "-m", "nothing"],
+        ["plan", "bad.toml"],
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(arguments, tmp_path, capsys, monkeypatch):
+    for name in ("empty", "nothing", "full"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "nothing" / "a.py").write_text("x = 1\n")
+    (tmp_path / "full" / "mine.txt").write_text("not to be deleted")
+    (tmp_path / "texts.txt").write_text("one\n")
+    (tmp_path / "bad.toml").write_text("[model]\nbas = 'x'\n")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    code, _, err = run(capsys, monkeypatch, *arguments)
+    one_line_error(code, err)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_help_is_quick_to_load_and_names_every_command():
+    code = "import sys; sys.argv = ['udever', '--help']\nfrom udever.cli import main\n"
+    code += "try: main()\nexcept SystemExit: pass\n"
+    code += "print('HEAVY', [m for m in ('torch', 'numpy', 'pyarrow', 'pydantic') if m in sys.modules])"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "HEAVY []" in printed
+    assert all(name in printed for name in ("adapt", "demo", "pairs", "train", "embed", "search"))
+
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_readmes_example_runs(adapted, capsys):
+    block = re.search(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert block is not None
+    code = block[1].replace("runs/demo/model", str(adapted[0] / "model"))
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out
+    assert "[[" in printed
+    assert "[False False]" in printed
+
+
+def test_the_readme_names_the_commands_there_are():
+    rows = re.findall(r"^\| `udever ([\w-]+)", README.read_text(), re.MULTILINE)
+    named = {*rows, "demo"}
+    there = {command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands}
+    groups = {group.name or group.typer_instance.info.name for group in app.registered_groups}
+    assert named == there | groups

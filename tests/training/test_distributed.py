@@ -1,0 +1,169 @@
+"""Two and four gloo processes are one: loss, gradients, weights; sharded or not; saved, loaded and resumed."""
+
+import os
+import socket
+import traceback
+
+import pytest
+import torch
+
+from udever import Embedder
+from udever.data.mixture import Batch
+from udever.data.pairs import Pair, write_pairs
+from udever.data.sources import Traits
+from udever.errors import ModelError
+from udever.training import train
+from udever.training.distributed import World, gather, shard
+from udever.training.grad_cache import Stepper
+from udever.training.memory import Budget
+from udever.training.recipe import LossSettings, ModelSettings, Recipe
+from udever.training.run import load_base
+
+LOSS = LossSettings(anchor_anchor=True, matryoshka=[32, 8], margin=0.3)
+
+
+def in_processes(size, work, folder):
+    """Run `work(world)` in `size` forked processes joined by gloo; the results, by rank."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder.mkdir()
+    children = []
+    for rank in range(size):
+        child = os.fork()
+        if child == 0:
+            _be(rank, size, port, work, folder)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * size
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(size)]
+
+
+def _be(rank, size, port, work, folder):
+    where = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in where.items()})
+    try:
+        torch.save(work(World.from_environment()), folder / f"{rank}.pt")
+        torch.distributed.destroy_process_group()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+
+
+@pytest.fixture(scope="module")
+def batch(tools):
+    shared = ("def copy_tree(): pass", "what is the sum")
+    pairs = [
+        Pair(p.anchor, p.positive, shared[: i % 3], label="ab"[i % 2] if i < 4 else None)
+        for i, p in enumerate(tools.pairs[:13])
+    ]
+    pairs += [Pair("one", "two", kind="symmetric"), Pair("three", "four", kind="symmetric")]
+    return Batch(0, tuple(pairs), (Traits("d"),) * len(pairs))
+
+
+def double(base):
+    embedder = load_base(ModelSettings(base=str(base), max_length=32))
+    embedder.backbone.double()
+    return embedder
+
+
+def compute(base, batch, tools, world, *, sharded=False):
+    """Loss and whole gradients of the batch, as every process has them."""
+    embedder = double(base)
+    model = embedder.backbone
+    if sharded:
+        shard(model, world, 32)
+    budget = Budget(40, 0)
+    outcome = Stepper(embedder, tools.settings(), LOSS, budget, world, sharded).accumulate(batch)
+    found = {}
+    for name, parameter in model.named_parameters():
+        gradient = parameter.grad
+        found[name] = gradient.full_tensor() if hasattr(gradient, "full_tensor") else gradient
+    return {"loss": outcome.loss, "tokens": outcome.num_tokens, "gradients": found}
+
+
+@pytest.mark.parametrize(("size", "sharded"), [(2, False), (4, False), (2, True)])
+def test_many_processes_are_one(base, batch, tools, tmp_path, size, sharded):
+    one = compute(base, batch, tools, World())
+    many = in_processes(size, lambda world: compute(base, batch, tools, world, sharded=sharded), tmp_path / "out")
+    for result in many:
+        assert result["loss"] == pytest.approx(one["loss"], rel=1e-12)
+        assert result["tokens"] == one["tokens"]
+        tools.assert_close(result["gradients"], one["gradients"], rtol=1e-9, atol=1e-12)
+
+
+def recipe(base, folder, tools, **training):
+    path = folder / "pairs.parquet"
+    if not path.exists():
+        write_pairs(tools.pairs, path)
+    values = {
+        "tuning": "full",
+        "learning_rate": 3e-3,
+        "memory_gb": 0.05,
+        "max_steps": 6,
+        "batch_size": 16,
+        "epochs": 9.0,
+    }
+    return Recipe.model_validate(
+        {
+            "model": {"base": str(base), "max_length": 32},
+            "data": {"pairs": [str(path)]},
+            "training": {**values, "precision": "float32", **training},
+            "watch": {"checkpoint_every": 2},
+            "output": {"folder": str(folder / "model")},
+        }
+    )
+
+
+@pytest.mark.parametrize("sharding", ["none", "full"])
+def test_a_run_of_two_processes_writes_the_model_of_one_and_resumes_on_another_number(base, tools, tmp_path, sharding):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    alone = train(recipe(base, tmp_path / "one", tools), show_progress=False)
+
+    def work(world, **changes):
+        given = recipe(base, tmp_path / "two", tools, sharding=sharding, **changes)
+        history = train(given, resume=True, allow_changes=True, show_progress=False)
+        return [step.loss for step in history.steps]
+
+    in_processes(2, lambda world: work(world, max_steps=3), tmp_path / "first")
+    losses = in_processes(2, work, tmp_path / "second")
+    assert len(losses[0]) == 6
+    assert losses[0][3:] == losses[1]  # the leading process keeps the log
+    assert losses[0] == pytest.approx([step.loss for step in alone.steps], rel=1e-3)
+    texts = [pair.anchor for pair in tools.pairs]
+    one, two = (Embedder.load(tmp_path / name / "model", dtype="float32").encode(texts) for name in ("one", "two"))
+    assert float((one * two).sum(1).min()) > 0.9999
+    # What two processes saved, one goes on from.
+    longer = recipe(base, tmp_path / "two", tools, max_steps=8)
+    assert len(train(longer, resume=True, allow_changes=True, show_progress=False).steps) == 8
+
+
+def test_gathered_weights_are_the_weights(base, tools, tmp_path):
+    def work(world):
+        embedder = double(base)
+        before = {name: t.clone() for name, t in embedder.backbone.state_dict().items()}
+        shard(embedder.backbone, world, 32)
+        after = gather(embedder.backbone)
+        return all(after[name].equal(before[name]) for name in before)
+
+    assert in_processes(2, work, tmp_path / "out") == [True, True]
+
+
+def test_shares_cover_every_text_once_and_weigh_alike(batch):
+    from udever.training.batches import batch_texts
+
+    texts = batch_texts(batch)
+    for size in (1, 2, 3, 4):
+        shares = [texts.share(rank, size) for rank in range(size)]
+        assert sorted(i for share in shares for i in share) == list(range(len(texts.texts)))
+        characters = [sum(len(texts.texts[i].text) for i in share) for share in shares]
+        longest = max(len(text.text) for text in texts.texts)
+        assert max(characters) - min(characters) <= 2 * longest
+
+
+def test_positions_that_look_at_the_longest_text_are_not_sharded(make):
+    rule = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}
+    model = make.model("qwen3", rope_parameters=rule, max_position_embeddings=64)
+    with pytest.raises(ModelError, match="max_length is 65"):
+        shard(model, World(0, 2), 65)

@@ -1,0 +1,143 @@
+"""The loop: gradients, what moves, schedules, and that it learns."""
+
+import pytest
+import torch
+
+from udever import Embedder
+from udever.data.mixture import Batch
+from udever.data.pairs import Pair
+from udever.data.sources import Traits
+from udever.errors import DataError, ModelError
+from udever.training import loop
+from udever.training.loop import num_steps, rate_factor
+from udever.training.recipe import ModelSettings
+from udever.training.run import load_base
+
+
+def batch_of(*pairs):
+    return Batch(0, pairs, (Traits("pairs"),) * len(pairs))
+
+
+def test_the_fresh_base_carries_the_papers_markers(embedder):
+    contract = embedder.contract
+    ids = embedder.tokenizer.hf.convert_tokens_to_ids(["[BOQ]", "[EOQ]", "[BOD]", "[EOD]"])
+    roles = (contract.query, contract.document)
+    assert [i for role in roles for i in (*role.prefix_ids, *role.suffix_ids)] == ids
+    assert contract.symmetric == contract.query
+
+
+def test_training_lowers_the_loss_and_changes_the_fingerprint(embedder, tools):
+    before = embedder.fingerprint
+    history = tools.finetune(embedder, tools.mixture(), tools.settings())
+    losses = [step.loss for step in history.steps]
+    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
+    assert embedder.fingerprint != before
+    assert len(losses) == num_steps(tools.mixture(), tools.settings())
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(base, tools):
+    def trained(seed):
+        embedder = load_base(ModelSettings(base=str(base), max_length=32))
+        tools.finetune(embedder, tools.mixture(seed=seed), tools.settings(max_steps=3, seed=seed))
+        return embedder.fingerprint
+
+    assert trained(1) == trained(1)
+    assert trained(1) != trained(2)
+
+
+@pytest.mark.parametrize("tuning", ["bitfit", "lora"])
+def test_only_what_the_tuning_names_moves(embedder, tuning, tools):
+    before = {name: p.detach().clone() for name, p in embedder.backbone.named_parameters()}
+    tools.finetune(embedder, tools.mixture(), tools.settings(tuning=tuning, max_steps=2))
+    moved = {name for name, p in embedder.backbone.named_parameters() if name in before and not p.equal(before[name])}
+    if tuning == "bitfit":
+        assert moved
+        assert all(name.endswith("bias") for name in moved)
+    else:
+        assert not moved
+        assert any("lora_B" in name and bool(p.any()) for name, p in embedder.backbone.named_parameters())
+
+
+def test_auto_moves_all_of_a_small_backbone_and_low_ranks_of_a_large_one(embedder, decoders, tools, monkeypatch):
+    history = tools.finetune(embedder, tools.mixture(), tools.settings(tuning="auto", max_steps=1))
+    assert history.num_trainable == sum(p.numel() for p in embedder.backbone.parameters())
+    # The table of tokens does not count: a large vocabulary makes no large model.
+    table = embedder.backbone.word_embeddings.weight.numel()
+    monkeypatch.setattr(loop, "_SMALL", history.num_trainable - table + 1)
+    assert loop.pick_tuning(embedder.backbone, tools.settings(tuning="auto")) == "full"
+    monkeypatch.setattr(loop, "_SMALL", history.num_trainable - table)
+    assert loop.pick_tuning(embedder.backbone, tools.settings(tuning="auto")) == "lora"
+    assert loop.pick_tuning(embedder.backbone, tools.settings(tuning="bitfit")) == "bitfit"
+    with pytest.raises(ModelError, match="lora"):
+        tools.finetune(
+            Embedder.load(decoders("llama"), dtype="float32"), tools.mixture(), tools.settings(tuning="bitfit")
+        )
+
+
+def test_gradients_of_a_batch_are_those_of_a_padded_transformers_model(decoders, alone, tools):
+    """Loss and gradients against transformers' BLOOM, text by text, and a plain cross-entropy."""
+    from transformers import AutoModel
+
+    folder = decoders("bloom")
+    ours = Embedder.load(folder, dtype="float32")
+    pairs = [Pair("add two numbers", "def add(a, b): return a + b"), Pair("hello", "hello world", ("other",))]
+    outcome, found = tools.gradients(ours, batch_of(*pairs))
+    theirs = AutoModel.from_pretrained(folder)
+
+    def vector(text):
+        ids = ours.tokenize([text], "query").ids[0]
+        return torch.nn.functional.normalize(alone(theirs, ids)[-1], dim=0)
+
+    queries = torch.stack([vector(pair.anchor) for pair in pairs])
+    documents = torch.stack([vector(text) for text in [*(pair.positive for pair in pairs), "other"]])
+    expected = torch.nn.functional.cross_entropy(queries @ documents.T / 0.05, torch.arange(2))
+    expected.backward()
+    assert outcome.loss == pytest.approx(expected.item(), rel=1e-4)
+    tools.assert_close(found, {name: p.grad for name, p in theirs.named_parameters()}, rtol=1e-3, atol=1e-4)
+
+
+def test_symmetric_pairs_carry_query_markers_on_both_sides(embedder, tools):
+    pairs = [Pair("one text", "another text", kind="symmetric"), Pair("third", "fourth", kind="symmetric")]
+    flipped = [Pair(pair.positive, pair.anchor, kind="symmetric") for pair in pairs]
+    one, _ = tools.gradients(embedder, batch_of(*pairs))
+    two, _ = tools.gradients(embedder, batch_of(*flipped))
+    assert one.loss == pytest.approx(two.loss, rel=1e-5)
+
+
+def test_instructions_of_a_dataset_reach_the_sides_they_are_for(embedder, tools):
+    pairs = (Pair("one text", "another text"), Pair("third", "fourth"))
+
+    def loss(**traits):
+        outcome, _ = tools.gradients(embedder, Batch(0, pairs, (Traits("d", **traits),) * 2))
+        return outcome.loss, outcome.num_tokens
+
+    plain, asked, both = loss(), loss(instruction="find code"), loss(instruction="a", document_instruction="a code")
+    assert len({plain[0], asked[0], both[0]}) == 3
+    assert plain[1] < asked[1]
+
+
+def test_schedules(tools):
+    constant, cosine = tools.settings(warmup=0.1), tools.settings(warmup=0.1, schedule="cosine")
+    assert rate_factor(0, 100, constant) == pytest.approx(1 / 11)
+    assert rate_factor(10, 100, constant) == rate_factor(99, 100, constant) == 1.0
+    assert rate_factor(10, 100, cosine) == 1.0
+    assert rate_factor(55, 100, cosine) == pytest.approx(0.5)
+    assert rate_factor(99, 100, cosine) < 0.01
+
+
+def test_what_cannot_be_trained_is_refused(embedder, base, tools):
+    with pytest.raises(DataError, match="at least 2"):
+        tools.finetune(embedder, tools.mixture(tools.pairs[:1]), tools.settings())
+    with pytest.raises(ModelError, match="float32"):
+        tools.finetune(Embedder.load(base, dtype="bfloat16"), tools.mixture(), tools.settings())
+    with pytest.raises(ModelError, match=r"loss is nan in batch 0 \(pairs; it begins '"):
+        embedder.backbone.ln_f.weight.data.fill_(float("nan"))
+        tools.finetune(embedder, tools.mixture(), tools.settings())
+
+
+def test_a_gradient_that_overflows_stops_the_run_before_the_weights_move(embedder, tools):
+    before = embedder.backbone.word_embeddings.weight.clone()
+    embedder.backbone.word_embeddings.weight.register_hook(lambda g: g * float("inf"))
+    with pytest.raises(ModelError, match=r"gradient's norm is (nan|inf) in batch 0"):
+        tools.finetune(embedder, tools.mixture(), tools.settings())
+    assert embedder.backbone.word_embeddings.weight.equal(before)

@@ -1,0 +1,128 @@
+"""`udever plan`, the log and the held-out scores: what is told before, while and after a run."""
+
+import json
+import re
+import warnings
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from udever.data.pairs import Pair, write_pairs
+from udever.training import train
+from udever.training.held_out import LeakWarning, held_out_batches
+from udever.training.log import LOG_FILE, History, Step, draw
+from udever.training.plan import plan
+from udever.training.recipe import Recipe
+
+FORMS = ("{}", "## {}", "{}:", "{} again")
+
+
+def copied(number):
+    """Twenty words that stand in the text of no other number."""
+    return " ".join(f"w{number}x{place}" for place in range(20))
+
+
+@pytest.fixture
+def recipe(base, tools, tmp_path):
+    held_out = [Pair(p.anchor, p.positive, split="held_out") for p in tools.pairs[40:]]
+    long = Pair("copy the long tree " * 9, "a text that is cut")
+    write_pairs([long, *tools.pairs[1:40], *tools.pairs[1:9], *held_out], tmp_path / "pairs.parquet")
+    return Recipe.model_validate(
+        {
+            "model": {"base": str(base), "max_length": 16},
+            "data": {"pairs": [str(tmp_path / "pairs.parquet")]},
+            "training": {"tuning": "full", "batch_size": 16, "epochs": 2.0, "precision": "float32", "memory_gb": 0.01},
+            "watch": {"evaluate_every": 3, "tensorboard": True},
+            "output": {"folder": str(tmp_path / "model")},
+        }
+    )
+
+
+def test_the_plan_says_what_the_run_then_does(recipe, tmp_path):
+    planned = plan(recipe)
+    assert not (tmp_path / "model-checkpoints").exists()
+    history = train(recipe, show_progress=False)
+    assert (planned.num_steps, planned.num_trainable) == (len(history.steps), history.num_trainable) == (6, 36_352)
+    tokens = [step.num_tokens for step in history.steps]
+    assert min(tokens) <= planned.tokens_per_step <= max(tokens)
+    assert history.num_truncated > 0
+    assert planned.truncated_share == pytest.approx(history.num_truncated / (32 * 6), abs=0.1)
+    assert 0 < planned.repeated_share < 0.3
+    assert planned.longest_text_tokens == 16
+    assert planned.datasets[0].duplicate_anchors == pytest.approx(8 / 48)
+    assert planned.peak_bytes > planned.weights_bytes * 4
+    text = "\n".join(planned.lines())
+    assert "6 steps of 16 pairs; full moves 36,352 of 36,352 parameters" in text
+    assert "16.7% of the anchors" in text
+
+
+def test_more_memory_means_fewer_second_runs(recipe):
+    def at(memory_gb):
+        return plan(recipe.model_copy(update={"training": recipe.training.model_copy(update={"memory_gb": memory_gb})}))
+
+    small, large = at(0.001), at(0.5)
+    assert small.micro_batches > large.micro_batches == 1
+    assert small.run_again > large.run_again == 0
+    assert small.activations_bytes <= 0.001e9 * 1.01
+
+
+def test_held_out_rows_are_scored_and_never_trained_on(recipe, tools, tmp_path):
+    held_out = {pair.anchor for batch in held_out_batches(recipe) for pair in batch.pairs}
+    assert held_out == {pair.anchor for pair in tools.pairs[40:]}
+    history = train(recipe, show_progress=False)
+    assert [step for step, _ in history.scores] == [3, 6]
+    assert history.scores[-1][1]["held-out loss"] < history.scores[0][1]["held-out loss"]
+    lines = [json.loads(line) for line in (tmp_path / "model-checkpoints" / LOG_FILE).read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 3, 4, 5, 6, 6]
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "held-out loss" in card
+    figure = (tmp_path / "model" / "training.svg").read_text()
+    assert figure.count("<polyline") == 1 + len(history.scores[0][1])
+
+
+def test_tensorboard_reads_the_events(recipe, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    history = train(recipe, show_progress=False)
+    events = EventAccumulator(str(tmp_path / "model-checkpoints" / "tensorboard"))
+    events.Reload()
+    written = [event.value for event in events.Scalars("train/loss")]
+    assert written == pytest.approx([step.loss for step in history.steps])
+    assert len(events.Scalars("scores/held-out loss")) == 2
+
+
+def test_a_figure_of_one_step_is_drawn():
+    step = Step(1, 2.5, 1e-3, 1.0, 8, 100, 0.1, "a <b>")
+    assert "2.5" in draw(History([step], 1, 0, [(1, {"a<b": 0.5})]))
+    assert "a&lt;b" in draw(History([step], 1, 0, [(1, {"a<b": 0.5})]))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.booleans(), st.sampled_from(FORMS)), min_size=6))
+def test_no_text_of_a_training_row_is_scored(recipe, tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("leaks") / "pairs.parquet"
+    pairs = [
+        Pair(form.format(copied(a)), form.format(copied(20 + b)), split="held_out" if held else "train")
+        for a, b, held, form in rows
+    ]
+    plain = [Pair(copied(50 + i), copied(60 + i), split=split) for i, split in enumerate(["train", "held_out"] * 2)]
+    write_pairs([*pairs, *plain], path)
+    leaky = recipe.model_copy(update={"data": recipe.data.model_copy(update={"pairs": [str(path)]})})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeakWarning)
+        scored = [pair for batch in held_out_batches(leaky) for pair in batch.pairs]
+    trained = [pair for pair in [*pairs, *plain] if pair.split == "train"]
+    assert {pair.anchor for pair in scored} & {pair.anchor for pair in plain if pair.split == "held_out"}
+    for side in ("anchor", "positive"):
+        numbers = [{re.findall(r"w(\d+)x", getattr(pair, side))[0] for pair in some} for some in (scored, trained)]
+        assert not numbers[0] & numbers[1]
+
+
+def test_held_out_rows_that_repeat_training_rows_are_told(recipe, tmp_path):
+    rows = [Pair(copied(i), copied(20 + i)) for i in range(4)]
+    held = [Pair(copied(i).upper(), copied(40 + i), split="held_out") for i in range(2, 8)]
+    write_pairs([*rows, *held], tmp_path / "pairs.parquet")
+    with pytest.warns(LeakWarning, match="2 of 6 held-out rows repeat texts of training rows"):
+        batches = held_out_batches(recipe)
+    assert sum(len(batch.pairs) for batch in batches) == 4
