@@ -5,6 +5,7 @@ BM25, and write everything into one folder:
 
     pairs.parquet   every mined pair, with its split
     model/          the embedder (`Embedder.load`), with its recipe
+    held_out/       the held-out pairs as tasks, for `udever eval --data`
     results.json    the table
     report.html     the same to look at
 
@@ -13,6 +14,7 @@ was asked for, the log and the checkpoints; a run that was stopped goes on there
 """
 
 import json
+import tempfile
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,10 +27,10 @@ from udever.data.pairs import Pair, read_pairs, write_pairs
 from udever.data.settings import DataSettings
 from udever.embedder import Embedder
 from udever.errors import DataError, OutputError, UdeverError
-from udever.evaluation import Results, RetrievalSet, score_bm25, score_embedder
+from udever.evaluation import Comparison, score_bm25, score_embedder, write_held_out
 from udever.mine import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine, standard_library
 from udever.model.markers import Markers
-from udever.report.comparison_page import Extras, write_report
+from udever.report.adaptation import Extras, write_adaptation_report
 from udever.search import top_k
 from udever.storage import atomic_file, atomic_folder, check_replaceable
 from udever.training import FRESH, SEEDLING, History
@@ -102,7 +104,7 @@ def run_folder(output: Path) -> Path:
     return output.with_name(f"{output.name}-checkpoints")
 
 
-def adapt(job: Job, console: Console, *, resume: bool = False, restart: bool = False) -> Results | None:
+def adapt(job: Job, console: Console, *, resume: bool = False, restart: bool = False) -> Comparison | None:
     """Run the whole job and print as it goes; return the table, or None where a signal stopped the training.
 
     `resume` goes on with what was mined and trained before, `restart` throws it away; raises OutputError for neither
@@ -139,11 +141,11 @@ def adapt(job: Job, console: Console, *, resume: bool = False, restart: bool = F
             raise
     if results is not None:
         _clear(kept)
-        console.print(f"written: {job.output}/model, results.json, report.html, pairs.parquet")
+        console.print(f"written: {job.output}/model, results.json, report.html, pairs.parquet, held_out/")
     return results
 
 
-_JOB, _PAIRS = "adapt.json", "pairs.parquet"
+_JOB, _PAIRS, _HELD_OUT = "adapt.json", "pairs.parquet", "held_out"
 
 
 def _clear(kept: Path) -> None:
@@ -182,7 +184,7 @@ def _begun(job: Job, kept: Path) -> Mined:
     return mined
 
 
-def _run(job: Job, mined: Mined, start: Start, console: Console) -> Results | None:
+def _run(job: Job, mined: Mined, start: Start, console: Console) -> Comparison | None:
     train, held_out = _split(mined)
     recipe = _recipe(job)
     own = recipe.model_copy(
@@ -192,14 +194,15 @@ def _run(job: Job, mined: Mined, start: Start, console: Console) -> Results | No
         }
     )
     opened = open_recipe(own)
-    questions = RetrievalSet.from_pairs(held_out, max_queries=job.max_queries, seed=job.seed)
-    rows = {"bm25": score_bm25(questions), "before": score_embedder(opened[0], questions, show_progress=True)}
-    trained = fit_recipe(own, opened, start)
-    if trained.history.stopped:
-        return None
-    embedder, history = trained.embedder, trained.history
-    rows["after"] = score_embedder(embedder, questions, show_progress=True)
-    results = Results(rows, details=_details(embedder, job, mined, history))
+    with tempfile.TemporaryDirectory() as scratch:
+        tasks = write_held_out(held_out, scratch, max_queries=job.max_queries, seed=job.seed)
+        rows = {"bm25": score_bm25(tasks), "before": score_embedder(opened[0], tasks, show_progress=True)}
+        trained = fit_recipe(own, opened, start)
+        if trained.history.stopped:
+            return None
+        embedder, history = trained.embedder, trained.history
+        rows["after"] = score_embedder(embedder, tasks, show_progress=True)
+    results = Comparison(rows, details=_details(embedder, job, mined, history))
     results.show(console)
     examples = _answer(embedder, job.questions, mined.pairs, console)
     extras = Extras(
@@ -211,8 +214,9 @@ def _run(job: Job, mined: Mined, start: Start, console: Console) -> Results | No
     with atomic_folder(job.output, "adapted") as folder:
         write_pairs(mined.pairs, folder / _PAIRS)
         trained.save(folder / "model", recipe)
+        write_held_out(held_out, folder / _HELD_OUT, max_queries=job.max_queries, seed=job.seed)
         results.write(folder / "results.json")
-        write_report(folder / "report.html", results, extras)
+        write_adaptation_report(folder / "report.html", results, extras)
     return results
 
 
