@@ -68,9 +68,11 @@ def write_held_out(
     if max_queries is not None and max_queries < len(queries):
         kept = np.random.default_rng(seed).choice(len(queries), max_queries, replace=False)
         queries = [queries[row] for row in np.sort(kept)]
-    for kind in dict.fromkeys(kind for kind, _ in queries):
-        documents = list(dict.fromkeys(pair.positive for pair in by_kind[kind]))
+    for kind, some in by_kind.items():
         relevant = {query: found[kind][query] for of, query in queries if of == kind}
+        if not relevant:
+            continue
+        documents = list(dict.fromkeys(pair.positive for pair in some))
         _write_task(Path(folder) / f"held_out_{kind}", kind, documents, relevant)
     return find_tasks(Path(folder))
 

@@ -70,15 +70,7 @@ def model_under_test(
     is not there; whatever else is wrong shows when it is loaded.
     """
     if not isinstance(model, str):
-        embedder = model
-        name = options.name or embedder.name
-
-        def load() -> Any:
-            from udever.evaluation.mteb_model import as_mteb
-
-            return as_mteb(embedder, name=name, batch_tokens=options.batch_tokens, **options.deciding)
-
-        return ModelUnderTest(name, None, load)
+        return _given(model, options)
     if model in NAMES:
         return _baseline(model)
     if endpoint is not None:
@@ -99,6 +91,17 @@ def model_under_test(
         recipe=recipe_of(folder),
         training=training_of(folder),
     )
+
+
+def _given(embedder: "Embedder", options: ModelOptions) -> ModelUnderTest:
+    name = options.name or embedder.name
+
+    def load() -> Any:
+        from udever.evaluation.mteb_model import as_mteb
+
+        return as_mteb(embedder, name=name, batch_tokens=options.batch_tokens, **options.deciding)
+
+    return ModelUnderTest(name, None, load)
 
 
 def trained_on(folder: Path) -> frozenset[str]:
