@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         TextError,
         UdeverError,
     )
+    from udever.evaluation.plan import evaluate
 
 __version__ = "0.1.0"
 
@@ -35,12 +36,14 @@ __all__ = [
     "TextError",
     "TruncationWarning",
     "UdeverError",
+    "evaluate",
     "read_vectors",
 ]
 
 _ROOMS = {
     "Embedder": "udever.embedder",
     "TruncationWarning": "udever.embedder",
+    "evaluate": "udever.evaluation.plan",
     "read_vectors": "udever.corpus.vectors",
 }
 

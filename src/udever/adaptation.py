@@ -5,6 +5,7 @@ into one folder:
 
     pairs.parquet   every mined pair, with its split
     model/          the embedder (`Embedder.load`), with its recipe
+    held_out/       the held-out pairs as tasks, for `udever eval --data`
     results.json    the table
     report.html     the same to look at
 
@@ -13,7 +14,11 @@ was asked for, the log, the checkpoints and the model; a run that was stopped go
 """
 
 import json
+<<<<<<< HEAD
 import shutil
+=======
+import tempfile
+>>>>>>> 992b2ca7f9aededb39e6defc332b58a9a94eb530
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,9 +31,16 @@ from udever.data.pairs import Pair, read_pairs, write_pairs
 from udever.data.settings import DataSettings
 from udever.embedder import Embedder
 from udever.errors import DataError, OutputError, UdeverError
+<<<<<<< HEAD
 from udever.evaluation import Results, RetrievalSet, score_bm25, score_embedder
 from udever.mine import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine
 from udever.report.comparison_page import Extras, write_report
+=======
+from udever.evaluation import Comparison, score_bm25, score_embedder, write_held_out
+from udever.mine import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine, standard_library
+from udever.model.markers import Markers
+from udever.report.adaptation import Extras, write_adaptation_report
+>>>>>>> 992b2ca7f9aededb39e6defc332b58a9a94eb530
 from udever.search import top_k
 from udever.storage import atomic_file, atomic_folder, check_replaceable, remove_output
 from udever.training import (
@@ -105,6 +117,7 @@ def run_folder(output: Path) -> Path:
     return output.with_name(f"{output.name}-checkpoints")
 
 
+<<<<<<< HEAD
 def adapt(
     paths: Sequence[str | Path],
     output: str | Path,
@@ -116,6 +129,10 @@ def adapt(
     console: Console | None = None,
 ) -> Results | None:
     """Mine `paths`, train `base` on the pairs, score it, and write it all to `output`; return the table.
+=======
+def adapt(job: Job, console: Console, *, resume: bool = False, restart: bool = False) -> Comparison | None:
+    """Run the whole job and print as it goes; return the table, or None where a signal stopped the training.
+>>>>>>> 992b2ca7f9aededb39e6defc332b58a9a94eb530
 
     None where a signal stopped the training. `resume` goes on with what was mined and trained before, `restart` throws
     it away; raises OutputError for neither where a run was begun, and for other settings than it was begun with. Raises
@@ -168,6 +185,7 @@ def adapt(
         )
         _write(output, recipe, mined, results, extras)
         _clear(kept)
+<<<<<<< HEAD
     console.print(f"written: {output}/model, results.json, report.html, pairs.parquet")
     return results
 
@@ -181,6 +199,13 @@ def _mine(paths: Sequence[Path], settings: AdaptSettings) -> Mined:
         seed=settings.seed,
         language=settings.language,
     )
+=======
+        console.print(f"written: {job.output}/model, results.json, report.html, pairs.parquet, held_out/")
+    return results
+
+
+_JOB, _PAIRS, _HELD_OUT = "adapt.json", "pairs.parquet", "held_out"
+>>>>>>> 992b2ca7f9aededb39e6defc332b58a9a94eb530
 
 
 def _begin(asked: dict[str, Any], mined: Mined, kept: Path) -> None:
@@ -204,6 +229,7 @@ def _begun(asked: dict[str, Any], kept: Path) -> Mined:
     return mined
 
 
+<<<<<<< HEAD
 def _clear(kept: Path) -> None:
     """Remove what a run wrote into its folder, and the folder where nothing else lies in it."""
     forget(kept)
@@ -212,6 +238,42 @@ def _clear(kept: Path) -> None:
         (kept / name).unlink(missing_ok=True)
     with suppress(OSError):
         kept.rmdir()
+=======
+def _run(job: Job, mined: Mined, start: Start, console: Console) -> Comparison | None:
+    train, held_out = _split(mined)
+    recipe = _recipe(job)
+    own = recipe.model_copy(
+        update={
+            "data": DataSettings(pairs=[str(run_folder(job.output) / _PAIRS)]),
+            "watch": WatchSettings(checkpoints=str(run_folder(job.output)), checkpoint_every=_CHECKPOINT_EVERY),
+        }
+    )
+    opened = open_recipe(own)
+    with tempfile.TemporaryDirectory() as scratch:
+        tasks = write_held_out(held_out, scratch, max_queries=job.max_queries, seed=job.seed)
+        rows = {"bm25": score_bm25(tasks), "before": score_embedder(opened[0], tasks, show_progress=True)}
+        trained = fit_recipe(own, opened, start)
+        if trained.history.stopped:
+            return None
+        embedder, history = trained.embedder, trained.history
+        rows["after"] = score_embedder(embedder, tasks, show_progress=True)
+    results = Comparison(rows, details=_details(embedder, job, mined, history))
+    results.show(console)
+    examples = _answer(embedder, job.questions, mined.pairs, console)
+    extras = Extras(
+        losses=[(step.number, step.loss) for step in history.steps],
+        counts={"training pairs": len(train), "held-out pairs": len(held_out), **mined.skipped},
+        examples=examples,
+        settings=_settings(recipe),
+    )
+    with atomic_folder(job.output, "adapted") as folder:
+        write_pairs(mined.pairs, folder / _PAIRS)
+        trained.save(folder / "model", recipe)
+        write_held_out(held_out, folder / _HELD_OUT, max_queries=job.max_queries, seed=job.seed)
+        results.write(folder / "results.json")
+        write_adaptation_report(folder / "report.html", results, extras)
+    return results
+>>>>>>> 992b2ca7f9aededb39e6defc332b58a9a94eb530
 
 
 def _split(mined: Mined) -> tuple[list[Pair], list[Pair]]:

@@ -7,7 +7,7 @@ from udever.data.pairs import Pair
 from udever.data.settings import DatasetSettings, DataSettings
 from udever.embedder import Embedder
 from udever.errors import DataError
-from udever.evaluation import RetrievalSet, score_embedder
+from udever.evaluation import score_pairs
 from udever.grouping import Held
 from udever.training.grad_cache import held_out_loss
 from udever.training.loop import Evaluate
@@ -76,12 +76,16 @@ def scorer(recipe: Recipe) -> Evaluate | None:
     pairs = [pair for batch in batches for pair in batch.pairs]
     if not pairs:
         return None
-    questions = RetrievalSet.from_pairs(pairs, seed=recipe.training.seed)
     together = [_joined(batches[start : start + 32]) for start in range(0, len(batches), 32)]
 
     def evaluate(embedder: Embedder) -> dict[str, float]:
+<<<<<<< HEAD
         loss = held_out_loss(embedder, together, recipe.loss)
         return {"held-out loss": loss, **score_embedder(embedder, questions).means}
+=======
+        loss = held_out_loss(embedder, together, recipe.loss.options())
+        return {"held-out loss": loss, **score_pairs(embedder, pairs, seed=recipe.training.seed).means}
+>>>>>>> 992b2ca7f9aededb39e6defc332b58a9a94eb530
 
     return evaluate
 
