@@ -14,11 +14,8 @@ was asked for, the log, the checkpoints and the model; a run that was stopped go
 """
 
 import json
-<<<<<<< HEAD
 import shutil
-=======
 import tempfile
->>>>>>> 992b2ca7f9aededb39e6defc332b58a9a94eb530
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,16 +28,10 @@ from udever.data.pairs import Pair, read_pairs, write_pairs
 from udever.data.settings import DataSettings
 from udever.embedder import Embedder
 from udever.errors import DataError, OutputError, UdeverError
-<<<<<<< HEAD
-from udever.evaluation import Results, RetrievalSet, score_bm25, score_embedder
-from udever.mine import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine
-from udever.report.comparison_page import Extras, write_report
-=======
 from udever.evaluation import Comparison, score_bm25, score_embedder, write_held_out
-from udever.mine import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine, standard_library
-from udever.model.markers import Markers
+from udever.evaluation.tasks import FolderTask
+from udever.mine import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine
 from udever.report.adaptation import Extras, write_adaptation_report
->>>>>>> 992b2ca7f9aededb39e6defc332b58a9a94eb530
 from udever.search import top_k
 from udever.storage import atomic_file, atomic_folder, check_replaceable, remove_output
 from udever.training import (
@@ -117,7 +108,6 @@ def run_folder(output: Path) -> Path:
     return output.with_name(f"{output.name}-checkpoints")
 
 
-<<<<<<< HEAD
 def adapt(
     paths: Sequence[str | Path],
     output: str | Path,
@@ -127,12 +117,8 @@ def adapt(
     resume: bool = False,
     restart: bool = False,
     console: Console | None = None,
-) -> Results | None:
+) -> Comparison | None:
     """Mine `paths`, train `base` on the pairs, score it, and write it all to `output`; return the table.
-=======
-def adapt(job: Job, console: Console, *, resume: bool = False, restart: bool = False) -> Comparison | None:
-    """Run the whole job and print as it goes; return the table, or None where a signal stopped the training.
->>>>>>> 992b2ca7f9aededb39e6defc332b58a9a94eb530
 
     None where a signal stopped the training. `resume` goes on with what was mined and trained before, `restart` throws
     it away; raises OutputError for neither where a run was begun, and for other settings than it was begun with. Raises
@@ -183,10 +169,9 @@ def adapt(job: Job, console: Console, *, resume: bool = False, restart: bool = F
                 for key, value in values.items()
             },
         )
-        _write(output, recipe, mined, results, extras)
+        _write(output, recipe, mined, settings, results, extras)
         _clear(kept)
-<<<<<<< HEAD
-    console.print(f"written: {output}/model, results.json, report.html, pairs.parquet")
+    console.print(f"written: {output}/model, results.json, report.html, pairs.parquet, held_out")
     return results
 
 
@@ -199,13 +184,6 @@ def _mine(paths: Sequence[Path], settings: AdaptSettings) -> Mined:
         seed=settings.seed,
         language=settings.language,
     )
-=======
-        console.print(f"written: {job.output}/model, results.json, report.html, pairs.parquet, held_out/")
-    return results
-
-
-_JOB, _PAIRS, _HELD_OUT = "adapt.json", "pairs.parquet", "held_out"
->>>>>>> 992b2ca7f9aededb39e6defc332b58a9a94eb530
 
 
 def _begin(asked: dict[str, Any], mined: Mined, kept: Path) -> None:
@@ -229,7 +207,6 @@ def _begun(asked: dict[str, Any], kept: Path) -> Mined:
     return mined
 
 
-<<<<<<< HEAD
 def _clear(kept: Path) -> None:
     """Remove what a run wrote into its folder, and the folder where nothing else lies in it."""
     forget(kept)
@@ -238,42 +215,6 @@ def _clear(kept: Path) -> None:
         (kept / name).unlink(missing_ok=True)
     with suppress(OSError):
         kept.rmdir()
-=======
-def _run(job: Job, mined: Mined, start: Start, console: Console) -> Comparison | None:
-    train, held_out = _split(mined)
-    recipe = _recipe(job)
-    own = recipe.model_copy(
-        update={
-            "data": DataSettings(pairs=[str(run_folder(job.output) / _PAIRS)]),
-            "watch": WatchSettings(checkpoints=str(run_folder(job.output)), checkpoint_every=_CHECKPOINT_EVERY),
-        }
-    )
-    opened = open_recipe(own)
-    with tempfile.TemporaryDirectory() as scratch:
-        tasks = write_held_out(held_out, scratch, max_queries=job.max_queries, seed=job.seed)
-        rows = {"bm25": score_bm25(tasks), "before": score_embedder(opened[0], tasks, show_progress=True)}
-        trained = fit_recipe(own, opened, start)
-        if trained.history.stopped:
-            return None
-        embedder, history = trained.embedder, trained.history
-        rows["after"] = score_embedder(embedder, tasks, show_progress=True)
-    results = Comparison(rows, details=_details(embedder, job, mined, history))
-    results.show(console)
-    examples = _answer(embedder, job.questions, mined.pairs, console)
-    extras = Extras(
-        losses=[(step.number, step.loss) for step in history.steps],
-        counts={"training pairs": len(train), "held-out pairs": len(held_out), **mined.skipped},
-        examples=examples,
-        settings=_settings(recipe),
-    )
-    with atomic_folder(job.output, "adapted") as folder:
-        write_pairs(mined.pairs, folder / _PAIRS)
-        trained.save(folder / "model", recipe)
-        write_held_out(held_out, folder / _HELD_OUT, max_queries=job.max_queries, seed=job.seed)
-        results.write(folder / "results.json")
-        write_adaptation_report(folder / "report.html", results, extras)
-    return results
->>>>>>> 992b2ca7f9aededb39e6defc332b58a9a94eb530
 
 
 def _split(mined: Mined) -> tuple[list[Pair], list[Pair]]:
@@ -287,13 +228,16 @@ def _split(mined: Mined) -> tuple[list[Pair], list[Pair]]:
     return train_pairs, held_out
 
 
-def _score(recipe: Recipe, mined: Mined, settings: AdaptSettings, history: History) -> tuple[Embedder, Results]:
+def _score(recipe: Recipe, mined: Mined, settings: AdaptSettings, history: History) -> tuple[Embedder, Comparison]:
     """The embedder that was written, and the table of the held-out pairs: BM25, the base, the embedder."""
-    questions = RetrievalSet.from_pairs(_split(mined)[1], max_queries=settings.max_queries, seed=settings.seed)
-    rows = {"bm25": score_bm25(questions)}
-    rows["before"] = score_embedder(open_recipe(recipe)[0], questions, show_progress=True)
     embedder = Embedder.load(recipe.output.folder, dtype="float32")
-    rows["after"] = score_embedder(embedder, questions, show_progress=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        tasks = _held_out_tasks(mined, settings, Path(scratch))
+        rows = {
+            "bm25": score_bm25(tasks),
+            "before": score_embedder(open_recipe(recipe)[0], tasks, show_progress=True),
+            "after": score_embedder(embedder, tasks, show_progress=True),
+        }
     details = {
         "base": recipe.model.base,
         "fingerprint": embedder.fingerprint,
@@ -303,10 +247,16 @@ def _score(recipe: Recipe, mined: Mined, settings: AdaptSettings, history: Histo
         "num_trainable": history.num_trainable,
         "num_truncated": history.num_truncated,
     }
-    return embedder, Results(rows, details=details)
+    return embedder, Comparison(rows, details=details)
 
 
-def _write(output: Path, recipe: Recipe, mined: Mined, results: Results, extras: Extras) -> None:
+def _held_out_tasks(mined: Mined, settings: AdaptSettings, folder: Path) -> list[FolderTask]:
+    return write_held_out(_split(mined)[1], folder, max_queries=settings.max_queries, seed=settings.seed)
+
+
+def _write(
+    output: Path, recipe: Recipe, mined: Mined, settings: AdaptSettings, results: Comparison, extras: Extras
+) -> None:
     """The whole output at once; the recipe in it names the files as they lie there."""
     update = {
         "data": DataSettings(pairs=[str(output / _PAIRS)]),
@@ -318,7 +268,8 @@ def _write(output: Path, recipe: Recipe, mined: Mined, results: Results, extras:
         shutil.move(recipe.output.folder, folder / _MODEL)
         (folder / _MODEL / RECIPE_FILE).write_text(recipe.model_copy(update=update).to_toml(), encoding="utf-8")
         results.write(folder / "results.json")
-        write_report(folder / "report.html", results, extras)
+        _held_out_tasks(mined, settings, folder / "held_out")
+        write_adaptation_report(folder / "report.html", results, extras)
 
 
 def _answer(

@@ -79,13 +79,8 @@ def scorer(recipe: Recipe) -> Evaluate | None:
     together = [_joined(batches[start : start + 32]) for start in range(0, len(batches), 32)]
 
     def evaluate(embedder: Embedder) -> dict[str, float]:
-<<<<<<< HEAD
         loss = held_out_loss(embedder, together, recipe.loss)
-        return {"held-out loss": loss, **score_embedder(embedder, questions).means}
-=======
-        loss = held_out_loss(embedder, together, recipe.loss.options())
         return {"held-out loss": loss, **score_pairs(embedder, pairs, seed=recipe.training.seed).means}
->>>>>>> 992b2ca7f9aededb39e6defc332b58a9a94eb530
 
     return evaluate
 
