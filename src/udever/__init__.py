@@ -11,6 +11,7 @@ embedder.similarity(queries, documents)
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from udever.adaptation import AdaptSettings, adapt
     from udever.corpus.vectors import read_vectors
     from udever.embedder import Embedder, TruncationWarning
     from udever.errors import (
@@ -23,28 +24,37 @@ if TYPE_CHECKING:
         UdeverError,
     )
     from udever.evaluation.plan import evaluate
+    from udever.training import Recipe, train
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptSettings",
     "ContractError",
     "DataError",
     "Embedder",
     "ModelError",
     "OutputError",
+    "Recipe",
     "RecipeError",
     "TextError",
     "TruncationWarning",
     "UdeverError",
+    "adapt",
     "evaluate",
     "read_vectors",
+    "train",
 ]
 
 _ROOMS = {
+    "AdaptSettings": "udever.adaptation",
     "Embedder": "udever.embedder",
+    "Recipe": "udever.training",
     "TruncationWarning": "udever.embedder",
+    "adapt": "udever.adaptation",
     "evaluate": "udever.evaluation.plan",
     "read_vectors": "udever.corpus.vectors",
+    "train": "udever.training",
 }
 
 
