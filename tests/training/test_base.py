@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from udever import Embedder, ModelError
+from udever import Embedder
 from udever.data.pairs import write_pairs
+from udever.errors import ModelError
 from udever.model.markers import NAMES
 from udever.training import Recipe, train
 from udever.training.recipe import ModelSettings

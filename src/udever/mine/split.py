@@ -3,7 +3,7 @@
 The unit is the file: a hash of the seed and its path decides, so a new file never moves another. Rows of
 one group (translations of one message) can sit in files on both sides; then a hash of the group says on
 which side the group stays, and its rows on the other side are dropped, as is every row of train that
-repeats a held-out text: the same in any spelling, or nearly the same (`udever.grouping`).
+repeats a held-out text: the same in any spelling, or nearly the same (`udever.text.grouping`).
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from dataclasses import replace
 from hashlib import blake2b
 
 from udever.data.pairs import Pair
-from udever.grouping import Held
+from udever.text.grouping import Held
 
 
 def position(name: str, seed: int) -> float:

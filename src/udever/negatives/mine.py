@@ -23,12 +23,12 @@ from udever.data.pairs import SCHEMA, Pair, to_table
 from udever.data.rows import Rows
 from udever.embedder import Embedder
 from udever.errors import DataError, RecipeError
-from udever.grouping import Held
 from udever.negatives.find import Found, Limit, Vectors, by_vectors, by_words, judge, windows
 from udever.negatives.known import Documents, Known, identities, keys, number_documents
 from udever.progress import progress_bar
 from udever.search.bm25 import Bm25
 from udever.storage import atomic_file
+from udever.text.grouping import Held
 
 Search = Literal["model", "bm25", "both"]
 

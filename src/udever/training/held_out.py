@@ -9,7 +9,7 @@ from udever.data.sources import Traits
 from udever.embedder import Embedder
 from udever.errors import DataError
 from udever.evaluation import score_pairs
-from udever.grouping import Held
+from udever.text.grouping import Held
 from udever.training.grad_cache import held_out_loss
 from udever.training.loop import Evaluate
 from udever.training.recipe import Recipe

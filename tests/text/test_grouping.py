@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udever.grouping import Held, groups_of, spelling
+from udever.text.grouping import Held, groups_of, spelling
 
 LONG = "The quick brown fox jumps over the lazy dog while twenty ducks look on from the far bank of the river today"
 NEAR = LONG.replace("today", "tonight")
