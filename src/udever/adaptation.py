@@ -21,14 +21,15 @@ from typing import Any
 
 from rich.console import Console
 
-from udever.data.pairs import Pair, read_pairs, write_pairs
-from udever.data.settings import DataSettings
 from udever.embedder import Embedder
 from udever.errors import DataError, OutputError, UdeverError
 from udever.evaluate import Extras, Results, RetrievalSet, score_bm25, score_embedder, write_report
 from udever.index import top_k
-from udever.mine import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine, standard_library
 from udever.model.markers import Markers
+from udever.pairs.files import read_pairs, write_pairs
+from udever.pairs.mining import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine, standard_library
+from udever.pairs.schema import Pair
+from udever.pairs.settings import DataSettings
 from udever.storage import atomic_file, atomic_folder, check_replaceable
 from udever.training import FRESH, SEEDLING, History
 from udever.training.checkpoint import checkpoints, differences

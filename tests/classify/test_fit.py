@@ -237,7 +237,7 @@ def test_conflicting_labels_are_told():
     st.lists(st.tuples(st.integers(0, 8), st.sampled_from(["{}", "# {}", "{}:", "{} more"])), min_size=4, max_size=30)
 )
 def test_no_text_is_in_two_folds(rows):
-    from udever.grouping import groups_of
+    from udever.text.grouping import groups_of
 
     plain = random_texts(9)
     texts = [form.format(plain[number]) for number, form in rows]

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from udever.data.pairs import Pair
 from udever.evaluate import METRICS, RetrievalSet, compare, score_bm25, score_embedder
+from udever.pairs.schema import Pair
 
 WORDS = ["red", "green", "blue", "black", "white", "pink", "gold", "grey", "teal", "lime", "navy", "rust"]
 PAIRS = [Pair(f"where is {word}", f"here is {word} {word}") for word in WORDS]

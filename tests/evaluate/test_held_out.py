@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udever.data.pairs import Pair
 from udever.errors import DataError
 from udever.evaluate import RetrievalSet
+from udever.pairs.schema import Pair
 
 
 def shown(subset):

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from udever.data.pairs import Pair, write_pairs
 from udever.errors import DataError, ModelError, OutputError
+from udever.pairs.files import write_pairs
+from udever.pairs.schema import Pair
 from udever.training import checkpoint, run_recipe
 from udever.training.claim import LOCK, claimed
 from udever.training.log import LOG_FILE

@@ -25,7 +25,7 @@ from udever.classify.fitting import (
 )
 from udever.classify.head import Filter, decide, probabilities
 from udever.errors import DataError
-from udever.grouping import groups_of, spelling
+from udever.text.grouping import groups_of, spelling
 
 _LEAST = 20
 _MOST_LANGUAGES = 12

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.data.pairs import KINDS, Kind, Pair
 from udever.errors import DataError
+from udever.pairs.schema import KINDS, Kind, Pair
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 import warnings
 from typing import Any
 
-from udever.data.mixture import Batch, Mixture
-from udever.data.pairs import Pair
-from udever.data.settings import DatasetSettings, DataSettings
 from udever.embedder import Embedder
 from udever.errors import DataError
 from udever.evaluate import RetrievalSet, score_embedder
-from udever.grouping import Held
+from udever.pairs.mixture import Batch, Mixture
+from udever.pairs.schema import Pair
+from udever.pairs.settings import DatasetSettings, DataSettings
+from udever.text.grouping import Held
 from udever.training import History, run_recipe
 from udever.training.recipe import Recipe
 from udever.training.step import held_out_loss

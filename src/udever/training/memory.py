@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from udever.data.mixture import Mixture
 from udever.embedder import Embedder
 from udever.errors import ModelError
+from udever.pairs.mixture import Mixture
 from udever.training.grad_cache import Budget, saved_bytes
 from udever.training.recipe import TrainingSettings
 from udever.training.step import autocast

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from udever.data.mixture import DatasetSummary, Mixture
 from udever.embedder import Embedder
 from udever.errors import OutputError
 from udever.loading import resolve
 from udever.model.artefact import CONTRACT_FILE
 from udever.model.markers import with_markers
+from udever.pairs.mixture import DatasetSummary, Mixture
 from udever.storage import check_replaceable
 from udever.training import checkpoint, sharding
 from udever.training.checkpoint import checkpoints

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from udever.data.mixture import Batch
 from udever.embedder import Embedder
 from udever.errors import ModelError
 from udever.model.backbone import pick_dtype
 from udever.model.contract import RoleName
+from udever.pairs.mixture import Batch
 from udever.training.batches import BatchTexts, Text, batch_texts
 from udever.training.distributed import World
 from udever.training.grad_cache import Budget, GradCache, is_out_of_memory
