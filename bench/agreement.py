@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from udever.evaluate.folder import find_tasks
-from udever.evaluate.store import ModelScores, Score, read_scores, read_task
+from udever.evaluation.results import ModelScores, Score, read_scores, read_task
+from udever.evaluation.tasks import find_tasks
 
 TOLERANCE = 0.005
 WHOLE = 0.01
@@ -44,7 +44,7 @@ class Counts:
         self._loaded: dict[str, Any] = {}
 
     def _here(self, name: str) -> Any:
-        from udever.evaluate.local_tasks import as_mteb_task
+        from udever.evaluation.mteb_task import as_mteb_task
 
         if name not in self._loaded:
             self._loaded = {name: as_mteb_task(self._tasks[name])}  # the last one alone: a corpus may be large

@@ -29,7 +29,7 @@ import torch
 
 from udever import Embedder
 from udever.corpus import EmbedStep, RayRunner, Reading, audit, run_job
-from udever.index.table import read, shard_files
+from udever.search.embeddings_file import read, shard_files
 
 SPEED_GOAL, MEMORY_GOAL, RAY_GOAL = 0.95, 0.95, 1.8
 

@@ -22,9 +22,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from udever.evaluate.folder import FolderTask, find_tasks
-from udever.evaluate.local_tasks import as_mteb_task
-from udever.evaluate.run import embed_ahead
+from udever.evaluation.mteb_task import as_mteb_task
+from udever.evaluation.run import embed_ahead
+from udever.evaluation.tasks import FolderTask, find_tasks
 
 
 def data_folder() -> Path:
@@ -63,7 +63,7 @@ def timed(task: Any, model: Any, *, ahead: bool) -> tuple[float, float]:
 
 def compare(task: FolderTask, embedder: Any, peer: Any, subsets: int | None, *, ours_first: bool) -> dict[str, Any]:
     """One line of the record."""
-    from udever.evaluate import as_mteb
+    from udever.evaluation import as_mteb
 
     def ours() -> tuple[float, float]:
         return timed(load(task, subsets), as_mteb(embedder), ahead=True)

@@ -88,8 +88,8 @@ class Jobs:
 
     def index(self, place: Path) -> None:
         """The index of a tree."""
-        from udever.index.lance import LanceStore
-        from udever.index.update import Settings, update_index
+        from udever.search.lance import LanceStore
+        from udever.search.update import Settings, update_index
 
         update_index(LanceStore(place / "out"), [self.tree], lambda _: self.embedder, Settings("seedling"))
 
@@ -138,8 +138,8 @@ class Jobs:
         if kind != "index":
             moving = {"train": ("log.jsonl", "training.svg"), "adapt": ("report.html", "results.json")}
             return names, digest(place, moving.get(kind, ()))
-        from udever.index.audit import audit
-        from udever.index.lance import LanceStore
+        from udever.search.audit import audit
+        from udever.search.lance import LanceStore
 
         store = LanceStore(place / "out")
         ids, vectors = store.embeddings()
@@ -227,7 +227,7 @@ def flips(number: int, seed: int) -> bool:
     from udever.corpus import audit
     from udever.embedder import Embedder
     from udever.errors import UdeverError
-    from udever.index.seal import damage
+    from udever.search.seal import damage
 
     rng = np.random.default_rng(seed)
     counts: Counter[str] = Counter()

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from udever.serve import MapPoints
-from udever.serve.map import MapPage, write_map
+from udever.server import MapPoints
+from udever.server.map import MapPage, write_map
 
 MEASURE = """async ([pan, steps]) => {
   const canvas = document.querySelector("canvas.points"), work = [], between = [];

@@ -30,13 +30,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from udever.index.lance import LanceStore
-from udever.index.manifest import Manifest, Tuning
-from udever.index.query import Filters, Index, describe
-from udever.index.search import top_k
-from udever.index.store import FileRecord, Row, Where, digest_of
-from udever.index.tune import tune
-from udever.index.update import Settings, update_index
+from udever.search.exact import top_k
+from udever.search.lance import LanceStore
+from udever.search.manifest import Manifest, Tuning
+from udever.search.query import Filters, Index, describe
+from udever.search.store import FileRecord, Row, Where, digest_of
+from udever.search.tune import tune
+from udever.search.update import Settings, update_index
 from udever.source.chunks import Chunk
 from udever.text.words import words
 

@@ -33,41 +33,41 @@ def rows(tmp_path):
 
 
 def evaluate_a_folder(rows):
-    from udever.evaluate.folder import FolderTask
-    from udever.evaluate.local_tasks import as_mteb_task
+    from udever.evaluation.mteb_task import as_mteb_task
+    from udever.evaluation.tasks import FolderTask
 
     (rows.parent / "task.json").write_text(json.dumps({"name": "T", "type": "sts", "languages": ["eng-Latn"]}))
     as_mteb_task(FolderTask(rows.parent))
 
 
 def evaluate_public(_):
-    from udever.evaluate.public import expand
+    from udever.evaluation.public import expand
 
     expand("STS22.v2")
 
 
 def evaluate_an_embedder(_):
-    from udever.evaluate.encoder import as_mteb
+    from udever.evaluation.mteb_model import as_mteb
 
     as_mteb(None)
 
 
 def bm25(_):
-    from udever.evaluate.lexical import lexical_model
+    from udever.evaluation.lexical import lexical_model
 
     lexical_model("bm25", "1")
 
 
 def char_tfidf(_):
-    from udever.evaluate.lexical import _ngrams
+    from udever.evaluation.lexical import _ngrams
 
     _ngrams(["a"])
 
 
-def sentence_transformers_candidate(_):
-    from udever.evaluate.candidates import ModelOptions, candidate
+def sentence_transformers_model(_):
+    from udever.evaluation.models_under_test import ModelOptions, model_under_test
 
-    candidate("st:a/b", ModelOptions()).load()
+    model_under_test("st:a/b", ModelOptions()).load()
 
 
 def role_embedder(_):
@@ -115,44 +115,44 @@ def classifier(_):
 
 
 def lance(_):
-    from udever.index.lance import LanceStore
+    from udever.search.lance import LanceStore
 
     LanceStore("somewhere")
 
 
 def qdrant(_):
-    from udever.index.qdrant import QdrantStore
+    from udever.search.qdrant import QdrantStore
 
     QdrantStore("http://localhost:1/x")
 
 
 def mcp_server(_):
-    from udever.index.mcp import make_server
+    from udever.search.mcp import make_server
 
     make_server(None, lambda: None)
 
 
 def umap(_):
-    from udever.index.projection import project
+    from udever.search.projection import project
 
     project(np.random.default_rng(0).random((20, 4), np.float32), method="umap")
 
 
 def figure(_):
-    from udever.evaluate.analyses.style import drawing
+    from udever.report.style import drawing
 
     with drawing():
         pass
 
 
 def interactive_figure(_):
-    from udever.evaluate.analyses.figure import _plotly_script
+    from udever.report.figure import _plotly_script
 
     _plotly_script()
 
 
 def server(_):
-    from udever.serve.run import serve
+    from udever.server.run import serve
 
     serve(None)
 
@@ -163,7 +163,7 @@ NEEDS = [
     (evaluate_an_embedder, "mteb", "eval"),
     (bm25, "mteb", "eval"),
     (char_tfidf, "sklearn", "eval"),
-    (sentence_transformers_candidate, "sentence_transformers", "sentence-transformers"),
+    (sentence_transformers_model, "sentence_transformers", "sentence-transformers"),
     (role_embedder, "sentence_transformers", "sentence-transformers"),
     (hub_data, "datasets", "train"),
     (streamed_data, "datasets", "train"),

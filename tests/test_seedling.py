@@ -5,7 +5,7 @@ import pytest
 
 import udever.bundled
 from udever import Embedder, ModelError
-from udever.evaluate.candidates import ModelOptions, candidate
+from udever.evaluation.models_under_test import ModelOptions, model_under_test
 from udever.training.recipe import ModelSettings
 from udever.training.run import load_base
 
@@ -70,7 +70,7 @@ def test_as_a_base_it_keeps_its_closing_token():
 
 @bundled
 def test_it_is_a_candidate_that_is_known_without_loading():
-    found = candidate("seedling", ModelOptions())
+    found = model_under_test("seedling", ModelOptions())
     assert found.key is not None and found.name == "seedling"
 
 

@@ -1,7 +1,7 @@
 """Assemble the universal suite's task folders from the texts beside this file: `python dev/suite/build.py FOLDER`.
 
 Each source is one text (or pair, or function) a row with a key for each language, so that translations can be read
-side by side. Assembling only copies: no text is made here. `tests/evaluate/test_suite.py` holds the folders in the
+side by side. Assembling only copies: no text is made here. `tests/evaluation/test_suite.py` holds the folders in the
 package against what this builds.
 """
 

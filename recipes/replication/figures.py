@@ -31,13 +31,13 @@ from table import (
 )
 
 from udever import Embedder
-from udever.evaluate.analyses import languages, plane, transfer
-from udever.evaluate.analyses.figure import Figure
-from udever.evaluate.analyses.parallel import Parallel
-from udever.evaluate.analyses.runs import Run, make_runs
-from udever.evaluate.analyses.shares import Shares
-from udever.evaluate.analyses.style import LINE, QUIET, canvas, drawing, place_labels, series, settle, to_svg
-from udever.evaluate.store import ModelScores, Score
+from udever.report import languages, plane, transfer
+from udever.report.figure import Figure
+from udever.report.parallel import Parallel
+from udever.report.runs import Run, make_runs
+from udever.report.shares import Shares
+from udever.report.style import LINE, QUIET, canvas, drawing, place_labels, series, settle, to_svg
+from udever.evaluation.results import ModelScores, Score
 from udever.training.run import load_base
 
 SHOWN_ROWS = 60

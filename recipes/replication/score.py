@@ -17,9 +17,9 @@ from common import CODE, DATA, LANGUAGES, SEEDLING, TATOEBA, language_of
 from pretrain import is_kept_for_scoring
 
 from udever import Embedder
-from udever.evaluate.analyses.plane import nearest_kinds
-from udever.evaluate.metrics import score_ranking
-from udever.evaluate.resample import Items, interval, statistic
+from udever.report.plane import nearest_kinds
+from udever.evaluation.metrics import score_ranking
+from udever.evaluation.statistics import Items, interval, statistic
 
 MOST_CHARS = 400
 NUM_SAMPLES = 300

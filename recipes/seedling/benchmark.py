@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from common import WORK
 
-from udever.evaluate.store import ModelScores, read_scores
+from udever.evaluation.results import ModelScores, read_scores
 
 MANY = 3000
 THREE = {

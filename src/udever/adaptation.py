@@ -23,13 +23,11 @@ from rich.console import Console
 
 from udever.embedder import Embedder
 from udever.errors import DataError, OutputError, UdeverError
-from udever.evaluate import Extras, Results, RetrievalSet, score_bm25, score_embedder, write_report
-from udever.index import top_k
+from udever.evaluation import Results, RetrievalSet, score_bm25, score_embedder
 from udever.model.markers import Markers
-from udever.pairs.files import read_pairs, write_pairs
 from udever.pairs.mining import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine, standard_library
-from udever.pairs.schema import Pair
-from udever.pairs.settings import DataSettings
+from udever.report.comparison_page import Extras, write_report
+from udever.search import top_k
 from udever.storage import atomic_file, atomic_folder, check_replaceable
 from udever.training import FRESH, SEEDLING, History
 from udever.training.checkpoint import checkpoints, differences

@@ -55,7 +55,7 @@ def test_an_embeddings_file_is_searched_too(tree, decoders):
     import numpy as np
 
     from udever.embedder import Embedder
-    from udever.index.table import EmbeddingTable, Header, write
+    from udever.search.embeddings_file import EmbeddingTable, Header, write
 
     embedder = Embedder.load(decoders("llama"), dtype="float32", device="cpu")
     texts = ["one thing", "another thing"]

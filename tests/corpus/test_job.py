@@ -12,7 +12,7 @@ import pytest
 
 from udever.corpus import EmbedStep, Reading, audit, run_job
 from udever.errors import ContractError, DataError, OutputError, RecipeError, TextError
-from udever.index.table import read, shard_files
+from udever.search.embeddings_file import read, shard_files
 
 
 def test_every_row_in_order_and_each_distinct_text_once(corpus, fake_step, texts, tmp_path):
@@ -349,7 +349,7 @@ def test_a_full_disk_is_an_output_error_and_the_next_run_goes_on(corpus, fake_st
 
 
 def test_search_reads_the_shards(embedders, corpus, texts, tmp_path):
-    from udever.index import search_files
+    from udever.search import search_files
 
     embedder = embedders("bloom")
     corpus.run(EmbedStep(embedder), corpus.jsonl(tmp_path / "a.jsonl", texts), tmp_path / "out")

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from udever.errors import DataError, OutputError, RecipeError
-from udever.index.bm25 import Bm25
-from udever.pairs import candidates
+from udever.pairs import candidates, negatives
 from udever.pairs.files import read_pairs, write_pairs
 from udever.pairs.negatives import Options, mine_negatives
 from udever.pairs.schema import Pair
+from udever.search.bm25 import Bm25
 
 WORDS = ("read", "write", "file", "list", "dict", "tree", "sort", "merge", "copy", "parse", "date", "time", "hash")
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from udever.evaluate.analyses.labels import label_of
-from udever.evaluate.candidates import ModelOptions, candidate
-from udever.evaluate.overlap import overlap
-from udever.evaluate.run import SUITES
-from udever.evaluate.store import ModelScores
+from udever.evaluation.contamination import overlap
+from udever.evaluation.models_under_test import ModelOptions, model_under_test
+from udever.evaluation.results import ModelScores
+from udever.evaluation.run import SUITES
+from udever.report.labels import label_of
 
 SCRIPT = Path(__file__).parents[2] / "recipes" / "figures" / "arms.py"
 SCRIPTS = {"cmn": "CJK", "rus": "CYRILLIC"}
@@ -62,7 +62,7 @@ def test_the_models_differ_in_language_and_kind_alone(arms, tmp_path, monkeypatc
     assert not capsys.readouterr().out
     labels = {}
     for name in kept:
-        found = candidate(str(tmp_path / "arms" / name), ModelOptions())
+        found = model_under_test(str(tmp_path / "arms" / name), ModelOptions())
         meta = {"udever": {"recipe": found.recipe, "training": found.training}}
         labels[name] = label_of(ModelScores(name, "r" * 32, None, 384, meta, ()))
     assert (labels["deu"].train_language, labels["deu"].kind) == ("deu-Latn", "both")

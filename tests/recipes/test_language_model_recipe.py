@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from udever.evaluate.folder import find_tasks
+from udever.evaluation.tasks import find_tasks
 from udever.training.recipe import read_recipe
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "language_model"

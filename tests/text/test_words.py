@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udever.index.bm25 import Bm25
+from udever.search.bm25 import Bm25
 from udever.text.minhash import jaccard, shingles
 from udever.text.words import MAX_WORD, num_words, words
 

@@ -136,7 +136,7 @@ def audit(
 ) -> None:
     """Prove that an output or an index is whole, as it was written, and fits its input; exit code 1 where not."""
     from udever.errors import RecipeError
-    from udever.index.places import index_at
+    from udever.search.locate import index_at
 
     index = index_at(place)
     if sample and model is None and index is None:
@@ -171,7 +171,7 @@ def _step_of(folder: Path, model: str, device: str) -> Any:
 
 def _audit_index(place: str, sample: int, model: str | None, seed: int, device: str) -> None:
     from udever.embedder import Embedder
-    from udever.index.audit import audit as run
+    from udever.search.audit import audit as run
 
     def load(name: str, precision: str) -> Embedder:
         quiet_transformers()

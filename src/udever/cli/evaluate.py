@@ -9,7 +9,7 @@ import typer
 from udever.cli.app import Device, Dtype, app, console
 
 if TYPE_CHECKING:
-    from udever.evaluate.endpoint import EndpointOptions
+    from udever.evaluation.endpoint import EndpointOptions
 
 
 @app.command("eval")
@@ -40,10 +40,10 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Score models on tasks; without --data, --mteb or --suite on the universal suite. What is scored is kept."""
-    from udever.evaluate.candidates import ModelOptions, candidate
-    from udever.evaluate.plan import Sources, plan, read_prompts
-    from udever.evaluate.run import run
-    from udever.evaluate.table import show
+    from udever.evaluation.models_under_test import ModelOptions, model_under_test
+    from udever.evaluation.plan import Sources, plan, read_prompts
+    from udever.evaluation.run import run
+    from udever.report.score_table import show
     from udever.storage import check_folder
 
     check_folder(output, [*(data or ()), *([overrides] if overrides else [])])
@@ -58,11 +58,12 @@ def evaluate(
     )
     sources = Sources(suite=suite, data=tuple(data or ()), mteb=tuple(mteb or ()), tasks=tasks, overrides=overrides)
     jobs = plan(sources, output)
-    candidates = [
-        candidate(model, options, _served(endpoint, model, key_variable, batch_texts, insecure)) for model in models
+    tested = [
+        model_under_test(model, options, _served(endpoint, model, key_variable, batch_texts, insecure))
+        for model in models
     ]
     _quiet_mteb()
-    outcomes = run(candidates, jobs, output, show_progress=True)
+    outcomes = run(tested, jobs, output, show_progress=True)
     show(outcomes, console())
     if any(outcome.failed for outcome in outcomes):
         raise typer.Exit(1)
@@ -71,7 +72,7 @@ def evaluate(
 def _served(
     url: str | None, model: str, key_variable: str, batch_texts: int, insecure: bool
 ) -> "EndpointOptions | None":
-    from udever.evaluate.endpoint import EndpointOptions
+    from udever.evaluation.endpoint import EndpointOptions
 
     return EndpointOptions(url, model, key_variable, batch_texts=batch_texts, insecure=insecure) if url else None
 

@@ -11,8 +11,8 @@ from udever.terminal import printable
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
-    from udever.index import Hit
-    from udever.index.query import Index
+    from udever.search import Hit
+    from udever.search.query import Index
 
 Place = Annotated[
     str | None,
@@ -50,8 +50,8 @@ def _load_for(index: "Index", model: str | None, dtype: str, device: str) -> "Em
 def _precision(place: str, dtype: str) -> str:
     """The precision that is asked for; else that of the vectors of the index at `place`."""
     from udever.errors import UdeverError
-    from udever.index.places import index_at
-    from udever.index.query import Index
+    from udever.search.locate import index_at
+    from udever.search.query import Index
 
     found = index_at(place)
     if dtype != "auto" or found is None:
@@ -81,9 +81,9 @@ def index(
     device: Device = "auto",
 ) -> None:
     """Index folders for search; run again, it embeds only what changed."""
-    from udever.index.places import open_store, place_for
-    from udever.index.trust import check_found, own_model
-    from udever.index.update import Settings, update_index
+    from udever.search.locate import open_store, place_for
+    from udever.search.trust import check_found, own_model
+    from udever.search.update import Settings, update_index
 
     given = paths or [Path()]
     place = place_for(given, output)
@@ -130,8 +130,8 @@ def search(
 ) -> None:
     """Search an index by meaning and words; or an embeddings file (then -m names the model)."""
     from udever.errors import RecipeError
-    from udever.index.hits import embeddings_at, search_files
-    from udever.index.query import Filters, Index
+    from udever.search.hits import embeddings_at, search_files
+    from udever.search.query import Filters, Index
 
     filters = Filters(tuple(language or ()), tuple(path or ()), tuple(kind or ()))
     if place is not None and embeddings_at(place):
@@ -154,7 +154,7 @@ def search(
 
 
 def _show(hits: list["Hit"], query: str, num_lines: int, *, as_json: bool) -> None:
-    from udever.index.snippet import snippet
+    from udever.search.snippet import snippet
 
     if as_json:
         import json
@@ -189,10 +189,10 @@ def index_tune(
     device: Device = "auto",
 ) -> None:
     """Choose by measurement how an index is searched: dimensions, type, effort."""
-    from udever.index.places import only_writer
-    from udever.index.query import Index, describe
-    from udever.index.seal import unsealed
-    from udever.index.tune import read_queries, tune
+    from udever.search.locate import only_writer
+    from udever.search.query import Index, describe
+    from udever.search.seal import unsealed
+    from udever.search.tune import read_queries, tune
 
     found = Index.open(place)
     embeddings: Any = None
@@ -230,8 +230,8 @@ def mcp(
     device: Device = "auto",
 ) -> None:
     """Serve an index to coding assistants: the Model Context Protocol over standard input and output."""
-    from udever.index.mcp import make_server
-    from udever.index.query import Index
+    from udever.search.mcp import make_server
+    from udever.search.query import Index
 
     found = Index.open(place, base=base)
     server = make_server(found, lambda: _load_for(found, model, dtype, device))

@@ -33,7 +33,7 @@ def map_(
     """Draw vectors as a map in one HTML file that needs no server and loads nothing."""
     from udever.cli.points import COLOURS, map_points, read_vectors, shared, with_columns
     from udever.errors import DataError, OutputError
-    from udever.serve.map import MapPage, write_map
+    from udever.server.map import MapPage, write_map
 
     if output.is_dir():  # before long work
         raise OutputError(f"cannot write {output}: it is a folder; give a file name, such as {output / 'map.html'}")

@@ -23,7 +23,7 @@ def overlap(
     json: Annotated[bool, typer.Option("--json", help="One JSON object, subsets included.")] = False,
 ) -> None:
     """Report the texts of evaluation tasks that occur, exactly or nearly, in training pairs."""
-    from udever.evaluate.overlap import overlap as run
+    from udever.evaluation.contamination import overlap as run
 
     found = run(train, eval_folder, threshold=threshold, min_chars=min_chars, num_examples=examples, show_progress=True)
     if json:
@@ -31,7 +31,7 @@ def overlap(
 
         typer.echo(encoder.dumps(found.as_dict(), ensure_ascii=False))
     else:
-        from udever.evaluate.overlap_table import show
+        from udever.report.contamination_table import show
 
         show(found, console())
     if fail_above is not None and found.worst_share > fail_above:

@@ -10,9 +10,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from udever.index.projection import Method
-    from udever.index.query import Index
-    from udever.serve import MapPoints
+    from udever.search.projection import Method
+    from udever.search.query import Index
+    from udever.server import MapPoints
 
 COLOURS = ("language", "kind", "label")
 """Columns of a corpus that a map is coloured by unless others are named."""
@@ -50,9 +50,9 @@ class Vectors:
 def check_place(place: str) -> None:
     """Raise DataError unless there are embeddings files or an index at `place`."""
     from udever.errors import DataError
-    from udever.index.hits import embeddings_at
-    from udever.index.places import is_uri
-    from udever.index.query import Index
+    from udever.search.hits import embeddings_at
+    from udever.search.locate import is_uri
+    from udever.search.query import Index
 
     if is_uri(place) or not embeddings_at(place):
         if not is_uri(place) and not Path(place).exists():
@@ -67,9 +67,9 @@ def read_vectors(place: str, limit: int = 50_000, ids: Sequence[str] | None = No
 
     Raises DataError where there are neither.
     """
-    from udever.index.hits import embeddings_at
-    from udever.index.places import is_uri
-    from udever.index.query import Index
+    from udever.search.hits import embeddings_at
+    from udever.search.locate import is_uri
+    from udever.search.query import Index
 
     check_place(place)
     if not is_uri(place) and embeddings_at(place):
@@ -101,8 +101,8 @@ def of_index(index: "Index", limit: int) -> Vectors:
 def of_files(path: Path, limit: int, ids: Sequence[str] | None = None) -> Vectors:
     """At most `limit` rows of embeddings files, or those of `ids`. Raises ContractError where two models made them."""
     from udever.errors import ContractError
-    from udever.index.hits import embeddings_files
-    from udever.index.table import read_embeddings, read_header, read_ids, read_texts
+    from udever.search.embeddings_file import read_embeddings, read_header, read_ids, read_texts
+    from udever.search.hits import embeddings_files
 
     files = embeddings_files(path)
     headers = [read_header(file) for file in files]
@@ -180,8 +180,8 @@ def map_points(after: Vectors, before: Vectors | None = None, method: "Method" =
     Raises DataError where there are no rows.
     """
     from udever.errors import DataError
-    from udever.index.projection import align, project
-    from udever.serve import MapPoints
+    from udever.search.projection import align, project
+    from udever.server import MapPoints
 
     if not after.ids:
         raise DataError(f"{after.name} holds no rows; there is nothing to draw")

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
     from udever.cli.points import Vectors
     from udever.embedder import Embedder
-    from udever.index import Hit
-    from udever.index.query import Filters, Index, Mode
-    from udever.serve import Classifier, IndexPort, MapPoints
+    from udever.search import Hit
+    from udever.search.query import Filters, Index, Mode
+    from udever.server import Classifier, IndexPort, MapPoints
 
 _log = logging.getLogger(__name__)
 
@@ -33,9 +33,9 @@ def index_port(embedder: "Embedder", place: str, before: str | None = None) -> "
     Raises DataError or ContractError where they do not fit.
     """
     from udever.cli.points import check_place, of_index
-    from udever.index.hits import embeddings_at
-    from udever.index.query import Index
-    from udever.serve import IndexPort
+    from udever.search.hits import embeddings_at
+    from udever.search.query import Index
+    from udever.server import IndexPort
 
     if before is not None:
         check_place(before)
@@ -55,7 +55,7 @@ def index_port(embedder: "Embedder", place: str, before: str | None = None) -> "
 
 
 def _texts(index: "Index", ids: Sequence[str]) -> "Mapping[str, Hit]":
-    from udever.index import Hit
+    from udever.search import Hit
 
     return {
         found.id: Hit(score=0.0, id=found.id, source=found.path, **asdict(found.chunk))
@@ -73,7 +73,7 @@ class _Map:
     def points(self, limit: int) -> "MapPoints":
         """At most `limit` points; of two models those that both have."""
         from udever.cli.points import map_points, read_vectors, shared
-        from udever.serve import MapPoints
+        from udever.server import MapPoints
 
         if self._drawn is None or self._drawn[1] != limit or time.monotonic() - self._drawn[0] > _KEPT_S:
             after, before = self._read(limit), None
@@ -90,8 +90,8 @@ class _Files:
 
     def __init__(self, embedder: "Embedder", path: Path) -> None:
         from udever.errors import ContractError, DataError
-        from udever.index import Hit, read
-        from udever.index.hits import embeddings_files
+        from udever.search import Hit, read
+        from udever.search.hits import embeddings_files
 
         self._path = path
         tables = [(file, *read(file)) for file in embeddings_files(path)]
@@ -111,7 +111,7 @@ class _Files:
 
     def port(self, before: str | None = None) -> "IndexPort":
         """As the server takes it."""
-        from udever.serve import IndexPort
+        from udever.server import IndexPort
 
         return IndexPort(
             search=self.search,
@@ -133,7 +133,7 @@ class _Files:
     ) -> "list[Hit]":
         """The nearest texts. Raises DataError for words alone and for filters."""
         from udever.errors import DataError
-        from udever.index import top_k as nearest
+        from udever.search import top_k as nearest
 
         if embedding is None:
             raise DataError("embeddings files are searched by meaning only; make an index with udever index")
@@ -168,7 +168,7 @@ def classifier_port(embedder: "Embedder", folder: Path, harmless: Sequence[str] 
     """
     from udever.classify import Filter
     from udever.errors import DataError
-    from udever.serve import Classifier
+    from udever.server import Classifier
 
     filter_ = Filter.load(folder)
     filter_.check(embedder.fingerprint)

@@ -31,8 +31,8 @@ def report(
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Evaluation report",
 ) -> None:
     """Turn results of one or many models into tables and figures on one page."""
-    from udever.evaluate.analyses import ReportOptions, read_labels, read_plane, read_shares, write_benchmark_report
-    from udever.evaluate.store import read_scores
+    from udever.evaluation.results import read_scores
+    from udever.report import ReportOptions, read_labels, read_plane, read_shares, write_benchmark_report
     from udever.storage import check_replaceable
 
     check_replaceable(output, "report", [*results, *(path for path in (labels, shares, plane) if path is not None)])
@@ -71,7 +71,7 @@ def plane(
 ) -> None:
     """Show how close translations are before and after finetuning: a figure and a number."""
     from udever.embedder import Embedder
-    from udever.evaluate.analyses import make_plane, read_parallel, write_plane
+    from udever.report import make_plane, read_parallel, write_plane
     from udever.storage import check_replaceable
 
     check_replaceable(output, "plane", [before, after, texts])

@@ -38,13 +38,13 @@ def serve(
     """Serve a model: OpenAI's embeddings, reranking, search, labels, and a page to look at it."""
     from udever.cli.ports import classifier_port, index_port
     from udever.embedder import Embedder
-    from udever.serve import require_packages
+    from udever.server import require_packages
 
     require_packages()
-    from udever.serve.auth import read_keys
-    from udever.serve.run import serve as run
-    from udever.serve.service import Service
-    from udever.serve.settings import limits
+    from udever.server.auth import read_keys
+    from udever.server.run import serve as run
+    from udever.server.service import Service
+    from udever.server.settings import limits
 
     quiet_transformers()
     out = console()

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from udever.corpus.step import Output, Tick
 from udever.errors import RecipeError
-from udever.index.table import ROLES, Role
+from udever.search.embeddings_file import ROLES, Role
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder

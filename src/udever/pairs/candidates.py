@@ -7,8 +7,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from udever.index.bm25 import Bm25
-from udever.index.search import rank
+from udever.search.bm25 import Bm25
+from udever.search.exact import rank
 
 LOWEST = np.finfo(np.float32).min
 """The score of a document that is no candidate."""

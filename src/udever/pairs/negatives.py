@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from udever.embedder import Embedder
 from udever.errors import DataError, RecipeError
-from udever.index.bm25 import Bm25
 from udever.pairs.candidates import (
     Documents,
     Found,
@@ -38,6 +37,7 @@ from udever.pairs.files import read_batches, size_in_memory
 from udever.pairs.rows import Rows, digest_files, hold
 from udever.pairs.schema import SCHEMA, Pair, to_table
 from udever.progress import progress_bar
+from udever.search.bm25 import Bm25
 from udever.storage import atomic_file
 from udever.text.grouping import Held
 

@@ -1,0 +1,286 @@
+"""Contamination: which texts of evaluation tasks occur, word for word or nearly, among training texts.
+
+The evaluation texts are held in memory; the training texts stream past, in any number. Texts are compared after
+NFKC, case folding and joining of white space. A near duplicate shares at least `threshold` of its shingles
+(Jaccard; see `udever.text.minhash`), punctuation left out.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from unicodedata import category, normalize
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udever.errors import DataError, RecipeError
+from udever.evaluation.eval_texts import Place, read_batches, read_eval_texts, texts_of
+from udever.evaluation.tasks import SUFFIXES
+from udever.progress import progress_bar
+from udever.text.minhash import MinHashIndex
+
+THRESHOLD = 0.8
+MIN_CHARS = 25
+"""Shorter texts, half of it in scripts where a character says as much as two, agree by chance and are not compared."""
+
+_BATCH_TEXTS = 8192
+_RECENT_TEXTS = 500_000
+_NOT_TEXT = {"id", "kind", "group", "split", "source", "licence", "license", "language", "label"}
+_UNTOUCHED, _NEAR, _EXACT = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A text of a task and the training text that repeats it, with that text's file."""
+
+    text: str
+    train_text: str
+    train_file: str
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one split of a task (of one subset, in `Overlap.subsets`) shares with the training texts.
+
+    Counts are of distinct texts. `num_short` texts were too short to compare and are in no other count.
+    """
+
+    task: str
+    split: str
+    part: str
+    subset: str
+    num_texts: int
+    num_short: int
+    num_exact: int
+    num_near: int
+    examples: tuple[Example, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """Exact and near duplicates over the texts compared, 0 to 1."""
+        return (self.num_exact + self.num_near) / max(1, self.num_texts)
+
+    @property
+    def is_train(self) -> bool:
+        """Whether the split only fits a classifier, so that what it shares inflates no score."""
+        return self.split.startswith("train")
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """The outcome: one row a task, split and part; the same by subset; what was read."""
+
+    rows: tuple[Row, ...]
+    subsets: tuple[Row, ...]
+    num_train_rows: int
+    num_train_texts: int
+    num_held_out_rows: int
+    threshold: float
+    min_chars: int
+
+    @property
+    def worst_share(self) -> float:
+        """The largest share of any test split, 0 to 1."""
+        return max((row.share for row in self.rows if not row.is_train), default=0.0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The outcome as plain values for JSON."""
+        plain = asdict(self)
+        for name in ("rows", "subsets"):
+            for row, record in zip(getattr(self, name), plain[name], strict=True):
+                record["share"] = row.share
+        return plain
+
+
+def normalise(text: str) -> str:
+    """NFKC, folded case, every run of white space one space."""
+    return " ".join(normalize("NFKC", text).casefold().split())
+
+
+def _length(text: str) -> int:
+    """Characters, those of Kana, Han and Hangul (U+2E80 to U+D7FF, and above U+20000) counted twice."""
+    return len(text) + sum("\u2e80" <= sign <= "\ud7ff" or sign >= "\U00020000" for sign in text)
+
+
+@cache
+def _punctuation() -> dict[int, str]:
+    return {code: " " for code in range(0x20000) if category(chr(code)).startswith("P")}
+
+
+def _words(text: str) -> str:
+    """`text` without punctuation, unless hardly anything else is in it."""
+    words = text.translate(_punctuation())
+    return words if len(words.replace(" ", "")) * 2 >= len(text) else text
+
+
+def _digests(texts: Iterable[str]) -> NDArray[np.uint64]:
+    hashed = b"".join(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts)
+    return np.frombuffer(hashed, dtype=np.uint64)
+
+
+@dataclass
+class _EvalTexts:
+    """The distinct normalised texts of all tasks, what was found of each, and where they stand."""
+
+    texts: list[str] = field(default_factory=list)
+    places: dict[Place, set[int]] = field(default_factory=lambda: defaultdict(set))
+    short: dict[Place, set[int]] = field(default_factory=lambda: defaultdict(set))
+    matches: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+    def read(self, folder: str | Path, min_chars: int) -> None:
+        """Fill from the tasks under `folder` and build both indexes."""
+        numbers: dict[str, int] = {}
+        short_numbers: dict[str, int] = {}
+        for place, raw in read_eval_texts(folder):
+            text = normalise(raw)
+            if _length(text) < min_chars:
+                self.short[place].add(short_numbers.setdefault(text, len(short_numbers)))
+            else:
+                self.places[place].add(numbers.setdefault(text, len(numbers)))
+        self.texts = list(numbers)
+        self.state = np.full(len(self.texts), _UNTOUCHED, dtype=np.uint8)
+        digests = _digests(self.texts)
+        self._order = np.argsort(digests)
+        self._sorted = digests[self._order]
+        self._near = MinHashIndex([_words(text) for text in self.texts])
+
+    def meet(self, texts: Sequence[str], files: Sequence[str], threshold: float) -> None:
+        """Mark what equals or is near one of `texts`, distinct training texts from `files`."""
+        if not self.texts:
+            return
+        digests = _digests(texts)
+        at = np.minimum(np.searchsorted(self._sorted, digests), len(self._sorted) - 1)
+        for index in np.flatnonzero(self._sorted[at] == digests).tolist():
+            self._mark(int(self._order[at[index]]), _EXACT, texts[index], files[index])
+        for index, number in self._near.near(
+            [_words(text) for text in texts], threshold=threshold, open_=self.state == _UNTOUCHED
+        ):
+            self._mark(number, _NEAR, texts[index], files[index])
+
+    def _mark(self, number: int, state: int, text: str, file: str) -> None:
+        if self.state[number] < state:
+            self.state[number] = state
+            self.matches[number] = (text, file)
+
+    def rows(self, num_examples: int, *, by_subset: bool) -> tuple[Row, ...]:
+        """Count by place, or by place with its subsets put together."""
+        texts: dict[Place, set[int]] = defaultdict(set)
+        short: dict[Place, set[int]] = defaultdict(set)
+        for whole, parts in ((texts, self.places), (short, self.short)):
+            for place, numbers in parts.items():
+                merged = place if by_subset else Place(place.task, place.split, place.part, "")
+                whole[merged] |= numbers
+        return tuple(
+            self._row(place, texts[place], len(short[place]), num_examples) for place in sorted({*texts, *short})
+        )
+
+    def _row(self, place: Place, numbers: set[int], num_short: int, num_examples: int) -> Row:
+        found = np.array(sorted(numbers), dtype=np.int64)
+        states = self.state[found]
+        # Near duplicates first: an exact one explains itself.
+        order = np.argsort(np.where(states == _UNTOUCHED, 3, states), kind="stable")[:num_examples]
+        examples = tuple(
+            Example(self.texts[number], *self.matches[number], bool(self.state[number] == _EXACT))
+            for number in found[order].tolist()
+            if number in self.matches
+        )
+        exact, near = int((states == _EXACT).sum()), int((states == _NEAR).sum())
+        return Row(place.task, place.split, place.part, place.subset, len(found), num_short, exact, near, examples)
+
+
+def train_files(paths: Sequence[str | Path]) -> list[Path]:
+    """The Parquet and JSONL files among `paths` and in the folders among them, sorted within a folder."""
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
+            if not inside:
+                raise DataError(f"{path} holds no .parquet or .jsonl file; give training pairs")
+            found += inside
+        elif path.is_file() and path.suffix in SUFFIXES:
+            found.append(path)
+        else:
+            raise DataError(f"{path} is no .parquet or .jsonl file and no folder; give training pairs")
+    return found
+
+
+@dataclass
+class _Train:
+    """The training texts as they stream past, and how many there were."""
+
+    files: Sequence[Path]
+    num_rows: int = 0
+    num_held_out: int = 0
+    num_texts: int = 0
+
+    def stream(self) -> Iterator[tuple[str, str]]:
+        """Yield (normalised text, file) of every text column, texts of the last 500,000 only once."""
+        recent: set[int] = set()  # an English anchor stands beside each of its translations
+        for path in self.files:
+            num_before = self.num_texts
+            for rows in read_batches(path):
+                for text in self._texts(rows):
+                    self.num_texts += 1
+                    key = hash(text)
+                    if key not in recent:
+                        if len(recent) >= _RECENT_TEXTS:
+                            recent.clear()
+                        recent.add(key)
+                        yield normalise(text), str(path)
+            if self.num_texts == num_before:
+                raise DataError(f"{path} holds no training text; expected columns such as anchor and positive")
+
+    def _texts(self, rows: list[dict[str, Any]]) -> Iterator[str]:
+        for row in rows:
+            if row.get("split") == "held_out":
+                self.num_held_out += 1
+                self.num_texts += 1
+                continue
+            self.num_rows += 1
+            for name, value in row.items():
+                if name not in _NOT_TEXT and not name.endswith(("_language", "_id")):
+                    yield from texts_of(value)
+
+
+def overlap(
+    train: Sequence[str | Path],
+    eval_folder: str | Path,
+    *,
+    threshold: float = THRESHOLD,
+    min_chars: int = MIN_CHARS,
+    num_examples: int = 0,
+    show_progress: bool = False,
+) -> Overlap:
+    """Compare every text of the pairs files `train` (files or folders) with every text of the tasks in `eval_folder`.
+
+    Rows of split "held_out" are not trained on; they are counted and left out. `threshold` is from 0.7 to 1.
+    Raises DataError for what cannot be read, RecipeError for a threshold or length out of range.
+    """
+    if not 0.7 <= threshold <= 1:
+        raise RecipeError(f"threshold is {threshold}; expected 0.7 to 1, since MinHash misses less similar texts")
+    if min_chars < 0 or num_examples < 0:
+        raise RecipeError(f"min_chars is {min_chars}, examples {num_examples}; expected 0 or more")
+    source = _Train(train_files(train))
+    evaluated = _EvalTexts()
+    evaluated.read(eval_folder, min_chars)
+    with progress_bar("comparing training texts", None, enabled=show_progress) as advance:
+        stream = source.stream()
+        while batch := list(islice(stream, _BATCH_TEXTS)):
+            advance(len(batch))
+            distinct = dict(reversed(batch))
+            evaluated.meet(list(distinct), list(distinct.values()), threshold)
+    return Overlap(
+        rows=evaluated.rows(num_examples, by_subset=False),
+        subsets=evaluated.rows(0, by_subset=True),
+        num_train_rows=source.num_rows,
+        num_train_texts=source.num_texts - source.num_held_out,
+        num_held_out_rows=source.num_held_out,
+        threshold=threshold,
+        min_chars=min_chars,
+    )

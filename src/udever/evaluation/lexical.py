@@ -1,0 +1,121 @@
+"""Floors for every table: BM25, character n-grams, and vectors that know nothing."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from udever.errors import needs
+from udever.evaluation.mteb_meta import model_meta
+from udever.evaluation.mteb_model import Floats, MtebModel, Role, document_blocks, query_texts
+
+_BUCKETS = 4096
+_SEED_BYTES = 8
+_RANDOM_DIMENSIONS = 256
+
+NAMES = ("bm25", "char-tfidf", "random")
+"""What `lexical_model` knows."""
+
+
+def lexical_model(name: str, revision: str) -> Any:
+    """A baseline by one of `NAMES`, as an mteb model."""
+    dimensions = {"bm25": None, "char-tfidf": _BUCKETS, "random": _RANDOM_DIMENSIONS}[name]
+    meta = model_meta(name=f"baseline/{name}", revision=revision, framework="NumPy", dimensions=dimensions)
+    if name == "bm25":
+        return Bm25Search(meta)
+    return CharTfidf(meta) if name == "char-tfidf" else MtebModel(_random_vectors, meta, remembered_bytes=0)
+
+
+class Bm25Search:
+    """mteb's SearchProtocol over BM25; it has no vectors, so it scores retrieval and reranking alone."""
+
+    def __init__(self, meta: Any) -> None:
+        self.mteb_model_meta = meta
+        self._index: Any = None
+        self._ids: list[str] = []
+
+    def index(self, corpus: Any, **_: Any) -> None:
+        """Index the documents, title and text."""
+        from udever.search.bm25 import Bm25
+
+        blocks = list(document_blocks(corpus, len(corpus) or 1))
+        self._ids = [name for ids, _ in blocks for name in ids]
+        self._index = Bm25([text for _, texts in blocks for text in texts])
+
+    def search(
+        self,
+        queries: Any,
+        *,
+        task_metadata: Any,
+        top_k: int,
+        top_ranked: Mapping[str, Sequence[str]] | None = None,
+        **_: Any,
+    ) -> dict[str, dict[str, float]]:
+        """The best documents of each query by BM25; with `top_ranked`, its candidates alone."""
+        rows = {name: row for row, name in enumerate(self._ids)}
+        names = [str(name) for name in queries["id"]]
+        found: dict[str, dict[str, float]] = {}
+        for block in self._index.scores(query_texts(queries, task_metadata)):
+            for scores in block:
+                name = names[len(found)]
+                if top_ranked is not None:
+                    found[name] = {document: float(scores[rows[document]]) for document in top_ranked[name]}
+                else:
+                    best = np.argsort(-scores, kind="stable")[:top_k]
+                    found[name] = {self._ids[row]: float(scores[row]) for row in best}
+        return found
+
+
+class CharTfidf(MtebModel):
+    """Character n-grams of two to four within words, hashed to 4096 numbers, weighted by how rare they are in a task.
+
+    The rarity is that of the texts handed over ahead, or of the documents searched; without either all count alike.
+    """
+
+    def __init__(self, meta: Any) -> None:
+        super().__init__(self._weighted, meta, remembered_bytes=0)
+        self._rarity = np.ones(_BUCKETS, dtype=np.float32)
+
+    def embed_ahead(self, texts: Sequence[str], task_metadata: Any, place: str) -> None:
+        """Count in how many texts each n-gram stands."""
+        counts = np.zeros(_BUCKETS)
+        for start in range(0, len(texts), 4096):
+            counts += np.asarray((_ngrams(texts[start : start + 4096]) > 0).sum(axis=0)).ravel()
+        self._rarity = (np.log((1 + len(texts)) / (1 + counts)) + 1).astype(np.float32)
+
+    def index(self, corpus: Any, **options: Any) -> None:
+        """Take the documents, and the rarity of n-grams from them."""
+        self.embed_ahead([text for _, texts in document_blocks(corpus, 4096) for text in texts], None, "")
+        super().index(corpus, **options)
+
+    def _weighted(self, texts: Sequence[str], role: Role, prompt: str | None) -> Floats:
+        counts = _ngrams(texts).toarray().astype(np.float32)
+        weights = np.log1p(counts) * self._rarity
+        # a text without a word still needs a direction: all n-grams alike
+        weights[~weights.any(axis=1)] = 1
+        return weights / np.linalg.norm(weights, axis=1, keepdims=True)
+
+
+def _ngrams(texts: Sequence[str]) -> Any:
+    with needs("scikit-learn", "eval", "char-tfidf"):
+        from sklearn.feature_extraction.text import HashingVectorizer
+    hasher = HashingVectorizer(
+        analyzer="char_wb",
+        ngram_range=(2, 4),
+        n_features=_BUCKETS,
+        norm=None,  # pyright: ignore[reportArgumentType]
+        alternate_sign=False,
+    )
+    return hasher.transform(texts)
+
+
+def _random_vectors(texts: Sequence[str], role: Role, prompt: str | None) -> Floats:
+    """A direction drawn from the text's hash: the same text gives the same vector, and no two texts are related."""
+    seeds = (hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_SEED_BYTES).digest() for text in texts)
+    return np.stack(
+        [
+            np.random.default_rng(int.from_bytes(seed)).standard_normal(_RANDOM_DIMENSIONS, dtype=np.float32)
+            for seed in seeds
+        ]
+    )

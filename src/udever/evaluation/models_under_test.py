@@ -1,0 +1,269 @@
+"""The models a run can score: named and told apart without loading them, loaded when something is missing."""
+
+import hashlib
+import json
+import platform
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from udever.bundled import bundled_folder
+from udever.errors import DataError, ModelError, needs
+from udever.evaluation.endpoint import Endpoint, EndpointOptions
+from udever.evaluation.lexical import NAMES
+
+_RECIPE_FILE, _TRAINING_FILE = "recipe.toml", "training.json"
+_SMALL_BYTES = 256 << 20
+_DECIDING = (".safetensors", ".bin", ".json", ".txt", ".model")
+"""Files of a model folder that can change a vector; the card cannot."""
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How the models are used. `prompts` and `instructions` as in `mteb_model.MtebModel`."""
+
+    dtype: str = "auto"
+    device: str = "auto"
+    dimensions: int | None = None
+    batch_tokens: int | None = None
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    instructions: bool = False
+    name: str | None = None
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """The options that change a vector, besides the dtype."""
+        return {"prompts": dict(self.prompts), "instructions": self.instructions, "dimensions": self.dimensions}
+
+
+@dataclass(frozen=True)
+class ModelUnderTest:
+    """A model under test. `key` stands for all that decides its vectors, and is cheap; None where that is not known.
+
+    `load` gives the mteb model; its meta has name and revision. `recipe` and `training` are how it was trained and on
+    what, where its folder says so. `cost` says what a run has used up so far.
+    """
+
+    name: str
+    key: str | None
+    load: Callable[[], Any]
+    trained_on: frozenset[str] = frozenset()
+    recipe: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] | None = None
+    cost: Callable[[], dict[str, int]] = dict
+
+
+def model_under_test(model: str, options: ModelOptions, endpoint: EndpointOptions | None = None) -> ModelUnderTest:
+    """The model of that name.
+
+    "bm25", "char-tfidf", "random": baselines. "st:NAME": a sentence-transformers folder or hub name. With `endpoint`:
+    what is served there. Anything else: a folder or hub name for `Embedder.load`. Raises ModelError for a folder that
+    is not there; whatever else is wrong shows when it is loaded.
+    """
+    if model in NAMES:
+        return _baseline(model)
+    if endpoint is not None:
+        return _served(endpoint, options)
+    ours = not model.startswith("st:")
+    where = model.removeprefix("st:")
+    folder = bundled_folder(where) or Path(where)
+    if where.startswith((".", "/", "~")) and not folder.is_dir():
+        raise ModelError(f"{where} is not a folder; expected a model folder, a hub name, or one of {', '.join(NAMES)}")
+    name = options.name or (folder.resolve().name if folder.is_dir() else where)
+    key = _key(["ours" if ours else "st", name, asdict(options), _content(folder), _machine()])
+    load = _load_ours if ours else _load_sentence_transformers
+    return ModelUnderTest(
+        name=name,
+        key=key if folder.is_dir() else None,
+        load=lambda: load(str(folder), name, options),
+        trained_on=trained_on(folder) if folder.is_dir() else frozenset(),
+        recipe=recipe_of(folder),
+        training=training_of(folder),
+    )
+
+
+def trained_on(folder: Path) -> frozenset[str]:
+    """The tasks a model was trained on, by its own account.
+
+    From the list `trained_on` in the front matter of README.md and from `trained_on` in the [data] table of
+    recipe.toml. Raises DataError where one of them is no list of names.
+    """
+    named: list[str] = []
+    card = folder / "README.md"
+    if card.is_file():
+        text = card.read_text(encoding="utf-8", errors="replace")
+        match = re.match(r"---\n(.*?)\n---\s", text, re.DOTALL)
+        named += _names(_front_matter(match[1]).get("trained_on"), card) if match else []
+    recipe = recipe_of(folder)
+    if recipe is not None:
+        data = recipe.get("data")
+        named += _names(data.get("trained_on") if isinstance(data, dict) else None, folder / _RECIPE_FILE)
+    return frozenset(named)
+
+
+def recipe_of(folder: Path) -> dict[str, Any] | None:
+    """The sections of the recipe.toml that training left in a model folder; None where there is none.
+
+    Raises DataError for one that is no TOML.
+    """
+    return _read(folder / _RECIPE_FILE, tomllib.loads)
+
+
+def training_of(folder: Path) -> dict[str, Any] | None:
+    """The content of the training.json that training left in a model folder; None where there is none.
+
+    Raises DataError for one that is no JSON object.
+    """
+    return _read(folder / _TRAINING_FILE, json.loads)
+
+
+def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds {str(content)[:40]!r}; expected an object as training writes it")
+    return content
+
+
+def _front_matter(text: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return {}  # a card is prose; one that is broken says nothing
+    return content if isinstance(content, dict) else {}
+
+
+def _names(value: Any, path: Path) -> list[str]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise DataError(f"{path}: trained_on is {str(value)[:60]!r}; expected a list of task names")
+    return value
+
+
+def _baseline(model: str) -> ModelUnderTest:
+    revision = _key(["baseline", model, version("udever")])
+
+    def load() -> Any:
+        from udever.evaluation.lexical import lexical_model
+
+        return lexical_model(model, revision)
+
+    return ModelUnderTest(f"baseline/{model}", revision, load)
+
+
+def _served(endpoint: EndpointOptions, options: ModelOptions) -> ModelUnderTest:
+    """Its weights cannot be seen: the revision stands for address, model and options."""
+    from dataclasses import replace
+
+    from udever.evaluation.mteb_meta import model_meta, revision_of
+    from udever.evaluation.mteb_model import MtebModel
+
+    endpoint = replace(endpoint, dimensions=options.dimensions)
+    revision = revision_of(f"{endpoint.url}\0{endpoint.model}", "served", options.deciding)
+    name = options.name or endpoint.model
+    client: list[Endpoint] = []
+
+    def load() -> Any:
+        client.append(Endpoint(endpoint))
+        dimensions = client[0](["Add two numbers."], "symmetric", None).shape[1]
+        meta = model_meta(name=name, revision=revision, framework="API", dimensions=dimensions)
+        return MtebModel(client[0], meta, prompts=options.prompts, instructions=options.instructions)
+
+    def cost() -> dict[str, int]:
+        return {"tokens": client[0].num_tokens, "requests": client[0].num_requests} if client else {}
+
+    return ModelUnderTest(name, revision, load, cost=cost)
+
+
+def _load_ours(where: str, name: str, options: ModelOptions) -> Any:
+    from udever.embedder import Embedder
+    from udever.evaluation.mteb_model import as_mteb
+
+    embedder = Embedder.load(where, dtype=options.dtype, device=options.device)
+    return as_mteb(embedder, name=name, batch_tokens=options.batch_tokens, **options.deciding)
+
+
+def _load_sentence_transformers(where: str, name: str, options: ModelOptions) -> Any:
+    """A SentenceTransformer with its own prompts, roles and batching; fed distinct texts."""
+    with needs("sentence-transformers", "sentence-transformers", "an st: model"):
+        from sentence_transformers import SentenceTransformer
+    from udever.evaluation.mteb_meta import model_meta, revision_of
+    from udever.evaluation.mteb_model import Floats, MtebModel, Role
+
+    try:
+        model = SentenceTransformer(
+            where,
+            device=None if options.device == "auto" else options.device,
+            truncate_dim=options.dimensions,
+            model_kwargs={} if options.dtype == "auto" else {"dtype": options.dtype},
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{where} is no sentence-transformers model: {str(error).splitlines()[0]}") from error
+
+    def embed(texts: Sequence[str], role: Role, prompt: str | None) -> Floats:
+        encode = {"query": model.encode_query, "document": model.encode_document, "symmetric": model.encode}[role]
+        return encode(list(texts), prompt=prompt, show_progress_bar=False, convert_to_numpy=True)
+
+    content = _content(Path(where)) if Path(where).is_dir() else f"{where} {version('sentence-transformers')}"
+    meta = model_meta(
+        name=name,
+        revision=revision_of(str(content), str(model.dtype).removeprefix("torch."), options.deciding),
+        framework="Sentence Transformers",
+        num_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        dimensions=model.get_embedding_dimension(),
+        max_tokens=model.max_seq_length,
+        use_instructions=options.instructions or bool(options.prompts),
+    )
+    return MtebModel(embed, meta, prompts=options.prompts, instructions=options.instructions)
+
+
+def _content(folder: Path) -> dict[str, str]:
+    """A digest of every file that can change a vector, the base of an adapter included.
+
+    Files beyond 256 MB stand with their size and time of change: a rerun must not read gigabytes to find out that
+    there is nothing to do.
+    """
+    if not folder.is_dir():
+        return {}
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix in _DECIDING and path.is_file() and not any(p.startswith(".") for p in path.parts[-2:]):
+            state = path.stat()
+            small = state.st_size <= _SMALL_BYTES
+            digest = _digest(path) if small else f"{state.st_size} {state.st_mtime_ns}"
+            found[path.relative_to(folder).as_posix()] = digest
+    base = _base(folder)
+    return {**found, **{f"base/{name}": digest for name, digest in _content(base).items()}} if base else found
+
+
+def _base(folder: Path) -> Path | None:
+    try:
+        base = json.loads((folder / "udever.json").read_text(encoding="utf-8"))["base"]["name"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Path(base) if Path(base).is_dir() and Path(base).resolve() != folder.resolve() else None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _machine() -> list[str]:
+    """What "auto" depends on besides the options: the machine, and the code."""
+    return [platform.node(), version("udever"), version("torch")]
+
+
+def _key(parts: Sequence[Any]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]

@@ -1,0 +1,319 @@
+"""A folder as an evaluation task: `task.json` and one table per subset, Parquet or JSONL. Reads and checks; no mteb.
+
+`docs/evaluation.md` has the layout. Every complaint names the file and, counted from 0, the row.
+"""
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from udever.errors import DataError
+from udever.evaluation.subset_languages import languages_of, mteb_language
+from udever.settings import Section, explain
+
+TaskType = Literal[
+    "bitext",
+    "sts",
+    "classification",
+    "pair_classification",
+    "clustering",
+    "retrieval",
+    "crosslingual_retrieval",
+    "reranking",
+]
+Columns = dict[str, list[Any]]
+
+SUFFIXES = (".parquet", ".jsonl")
+SPEC_FILE = "task.json"
+MAIN_SCORES: dict[TaskType, str] = {
+    "bitext": "f1",
+    "sts": "cosine_spearman",
+    "classification": "accuracy",
+    "pair_classification": "max_ap",
+    "clustering": "v_measure",
+    "retrieval": "ndcg_at_10",
+    "crosslingual_retrieval": "ndcg_at_10",
+    "reranking": "map_at_1000",
+}
+_SHORT_SCORES = {"map": "map_at_1000", "mrr": "mrr_at_1000", "ndcg": "ndcg_at_10"}
+_PARTS = ("corpus", "queries", "qrels", "sentence1", "sentence2", "gold")
+_TEST_FIRST = (("test",), ("dev", "valid", "validation", "val"))
+_NAME = re.compile(r"[\w.+-]+")
+
+
+class TaskSpec(Section):
+    """The content of `task.json`; `docs/evaluation.md` says what each key does."""
+
+    name: str
+    type: TaskType
+    languages: tuple[str, ...] = Field(min_length=1)
+    main_score: str = ""
+    mteb_name: str | None = None
+    description: str = ""
+    prompt: str | None = None
+    licence: str = ""
+    notes: str = ""
+    source_repo: str = ""
+    source_commit: str = ""
+    splits: dict[str, Any] = Field(default_factory=dict)
+    eval_splits: dict[str, tuple[str, ...]] | tuple[str, ...] = ()
+    subset_languages: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    samples_per_label: int | None = Field(default=None, ge=1)
+    num_experiments: int | None = Field(default=None, ge=1)
+    titles: bool = True
+
+    @model_validator(mode="after")
+    def _name_is_a_file_name(self) -> Self:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"name is {self.name!r}; expected letters, digits, '_', '-', '+' and '.'")
+        return self
+
+
+class FolderTask:
+    """One task of a folder: its description and where its tables are. Nothing is read until asked for."""
+
+    def __init__(self, folder: Path, overrides: Mapping[str, Any] | None = None) -> None:
+        self.folder = folder
+        self.overrides = dict(overrides or {})
+        self.spec = _read_spec(folder / SPEC_FILE, self.overrides)
+        self.files = _files(folder)
+        if not self.files:
+            raise DataError(f"{folder} has no table; expected {' or '.join('SUBSET' + s for s in SUFFIXES)} beside it")
+
+    @property
+    def name(self) -> str:
+        """The task's name: what its result file is called."""
+        return self.spec.name
+
+    @property
+    def main_score(self) -> str:
+        """The metric, as mteb calls it."""
+        given = self.spec.main_score or MAIN_SCORES[self.spec.type]
+        return _SHORT_SCORES.get(given, given)
+
+    @property
+    def subsets(self) -> dict[str, tuple[str, ...]]:
+        """Every subset with its languages as mteb writes them, by name."""
+        names = sorted(self.files)
+        if self.spec.type == "crosslingual_retrieval":
+            if len(names) < 2:
+                raise DataError(f"{self.folder} has one language; expected two or more for cross-lingual retrieval")
+            names = [f"{a}-{b}" for a in names for b in names if a != b]
+        known = [mteb_language(language) for language in self.spec.languages]
+        return {
+            name: tuple(mteb_language(code) for code in self.spec.subset_languages[name])
+            if name in self.spec.subset_languages
+            else languages_of(name, known)
+            for name in names
+        }
+
+    def fingerprint(self) -> str:
+        """A hash of everything that decides the task's scores: its tables, its description, and the overrides."""
+        digest = hashlib.sha256(json.dumps(self.overrides, sort_keys=True).encode())
+        tables = {path for parts in self.files.values() for path in parts.values()}
+        for path in sorted({*tables, self.folder / SPEC_FILE}):
+            digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+        return digest.hexdigest()[:16]
+
+    def read(self, subset: str, part: str = "") -> Columns:
+        """A table as columns. Raises DataError where it is missing or cannot be read."""
+        path = self.files.get(subset, {}).get(part)
+        if path is None:
+            wanted = f"{subset}.{part}" if part else subset
+            raise DataError(f"{self.folder} has no {wanted}{SUFFIXES[0]} (or {SUFFIXES[1]}), which {self.name} needs")
+        return read_columns(path)
+
+    def path(self, subset: str, part: str = "") -> Path:
+        """The file of a table that was read."""
+        return self.files[subset][part]
+
+    def split_rows(self, columns: Columns, path: Path) -> dict[str, list[int]]:
+        """The rows of every split that is scored, and of "train" where there is one.
+
+        `eval_splits` decides; without it the test splits are scored, or else the development splits, or else all.
+        """
+        named = columns.get("split")
+        if named is None:
+            return {self.only_split: list(range(_num_rows(columns)))}
+        rows: dict[str, list[int]] = {}
+        for row, split in enumerate(named):
+            if not isinstance(split, str) or not split:
+                raise DataError(f"{path}, row {row}: split is {split!r}; expected the name of a split")
+            rows.setdefault(split, []).append(row)
+        wanted = self._wanted(rows, path)
+        found = {name: sorted(row for part in parts for row in rows[part]) for name, parts in wanted.items()}
+        if "train" in rows and self.spec.type == "classification":
+            found.setdefault("train", rows["train"])
+        return found
+
+    @property
+    def only_split(self) -> str:
+        """The split of tables that name none."""
+        given = list(self.spec.eval_splits) or [s for s in self.spec.splits if s.split("_")[0] in sum(_TEST_FIRST, ())]
+        return given[0] if given else "test"
+
+    def _wanted(self, rows: Mapping[str, Any], path: Path) -> dict[str, tuple[str, ...]]:
+        given = self.spec.eval_splits
+        if given:
+            wanted = dict(given) if isinstance(given, dict) else {name: (name,) for name in given}
+            missing = [part for parts in wanted.values() for part in parts if part not in rows]
+            if missing:
+                raise DataError(f"{path} has no rows of split {missing[0]!r}; it has {', '.join(sorted(rows))}")
+            return wanted
+        for family in _TEST_FIRST:
+            found = [split for split in rows if split.split("_")[0] in family]
+            if found:
+                return {split: (split,) for split in found}
+        rest = [split for split in rows if split != "train"] or list(rows)
+        return {split: (split,) for split in rest}
+
+
+def find_tasks(folder: Path, overrides: Mapping[str, Mapping[str, Any]] | None = None) -> list[FolderTask]:
+    """The task in `folder`, or those in the folders below it, by name. `overrides[task]` replace keys of its task.json.
+
+    Raises DataError where there is none, where two share a name, and where an override names no task.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder; expected one with {SPEC_FILE}, or a folder of such folders")
+    places = [folder] if (folder / SPEC_FILE).is_file() else sorted(p.parent for p in folder.glob(f"*/{SPEC_FILE}"))
+    if not places:
+        raise DataError(f"{folder} has no {SPEC_FILE}, nor has any folder in it; see docs/evaluation.md for the layout")
+    tasks: dict[str, FolderTask] = {}
+    for place in places:
+        task = FolderTask(place, (overrides or {}).get(place.name))
+        if task.name in tasks:
+            raise DataError(f"{place} and {tasks[task.name].folder} are both called {task.name!r}; rename one of them")
+        tasks[task.name] = task
+    return list(tasks.values())
+
+
+def read_columns(path: Path) -> Columns:
+    """A Parquet or JSONL file as lists; a key that a JSONL row lacks is None there."""
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            return pq.read_table(path).to_pydict()
+        except (pa.ArrowException, OSError) as error:
+            raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    rows: list[dict[str, Any]] = []
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would cut at U+2028 inside a text
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as UTF-8: {error}") from error
+    for number, line in enumerate(lines):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise DataError(f"{path}, line {number + 1}: not JSON ({error}); expected one object a line") from error
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, line {number + 1}: {line[:40]!r} is not a JSON object")
+        rows.append(row)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def texts_in(columns: Columns, name: str, path: Path) -> list[str]:
+    """A column of texts. Raises DataError naming the row that holds none."""
+    for row, value in enumerate(_column(columns, name, path)):
+        if not isinstance(value, str):
+            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected a text")
+    return columns[name]
+
+
+def numbers_in(columns: Columns, name: str, path: Path) -> list[float]:
+    """A column of finite numbers. Raises DataError naming the row that holds none."""
+    for row, value in enumerate(_column(columns, name, path)):
+        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected a number")
+    return [float(value) for value in columns[name]]
+
+
+def labels_in(columns: Columns, name: str, path: Path) -> list[str]:
+    """A column of labels, numbers among them, as strings. Raises DataError naming the row without one."""
+    for row, value in enumerate(_column(columns, name, path)):
+        if not isinstance(value, str | int) or value == "":
+            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected a label")
+    return [str(value) for value in columns[name]]
+
+
+def ids_in(columns: Columns, name: str, path: Path) -> list[str]:
+    """A column of distinct ids. Raises DataError naming the row that repeats one."""
+    seen: dict[str, int] = {}
+    for row, value in enumerate(texts_in(columns, name, path)):
+        if value in seen:
+            raise DataError(f"{path}, row {row}: {name} {value!r} is that of row {seen[value]} too; ids must differ")
+        seen[value] = row
+    return columns[name]
+
+
+def binary_in(columns: Columns, name: str, path: Path) -> list[int]:
+    """A column of labels 0 and 1. Raises DataError naming the row with something else."""
+    for row, value in enumerate(_column(columns, name, path)):
+        if value not in (0, 1) or isinstance(value, float):
+            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected 0 or 1")
+    return [int(value) for value in columns[name]]
+
+
+def text_lists_in(columns: Columns, name: str, path: Path) -> list[list[str]]:
+    """A column of non-empty lists of texts. Raises DataError naming the row with something else."""
+    for row, value in enumerate(_column(columns, name, path)):
+        if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
+            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected a list of texts, at least one")
+    return columns[name]
+
+
+def _column(columns: Columns, name: str, path: Path) -> Sequence[Any]:
+    if not _num_rows(columns):
+        raise DataError(f"{path} has no rows")
+    if name not in columns:
+        raise DataError(f"{path} has no column {name!r}; it has {', '.join(columns)}")
+    return columns[name]
+
+
+def _num_rows(columns: Columns) -> int:
+    return len(next(iter(columns.values()), []))
+
+
+def _shown(value: object) -> str:
+    return "missing" if value is None or value == "" else repr(value)[:60]
+
+
+def _read_spec(path: Path, overrides: Mapping[str, Any]) -> TaskSpec:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as JSON: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is not a JSON object; see docs/evaluation.md for its keys")
+    try:
+        return TaskSpec.model_validate_json(json.dumps({**content, **overrides}))
+    except ValidationError as error:
+        raise DataError(f"{path}: {explain(error, TaskSpec)}") from error
+
+
+def _files(folder: Path) -> dict[str, dict[str, Path]]:
+    """Tables by subset and part; a part without a subset ("corpus.parquet") belongs to "default"."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in _tables(folder):
+        stem, _, part = path.stem.rpartition(".")
+        if part not in _PARTS:
+            stem, part = path.stem, ""
+        parts = found.setdefault(stem or "default", {})
+        if part in parts:
+            raise DataError(f"{path} and {parts[part].name} are the same table; remove one of them")
+        parts[part] = path
+    return found
+
+
+def _tables(folder: Path) -> Iterable[Path]:
+    return (path for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES and path.is_file())

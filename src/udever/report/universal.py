@@ -1,0 +1,272 @@
+"""The universal score of each model against its size (the paper's figure 1)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from udever.report.figure import Data, Figure, Section, axis
+from udever.report.labels import Label
+from udever.report.runs import Key, Mean, Run, all_keys, common_keys, mean_by_type
+from udever.report.style import PANEL, QUIET, canvas, drawing, place_labels, series, settle, to_svg
+
+ID, TITLE = "universal", "Universal score and size"
+
+
+@dataclass(frozen=True)
+class Universal:
+    """Each run's universal score over `keys`, which all runs have; `num_left_out` others were not common.
+
+    Baselines that cannot do all of it are in `without`: a lexical one would narrow everyone's mean to retrieval.
+    """
+
+    keys: Sequence[Key]
+    num_left_out: int
+    rows: Sequence[tuple[Run, Mean]]
+    without: Sequence[Run] = ()
+
+    @property
+    def best(self) -> Run:
+        """The run with the highest score."""
+        return max(self.rows, key=lambda row: row[1].value)[0]
+
+
+def universal_scores(runs: Sequence[Run]) -> Universal | None:
+    """The mean over task types, then tasks, then subsets, of what all `runs` have; None where that is nothing.
+
+    Baselines do not decide what that is where there is any other model.
+    """
+    keys = common_keys([run for run in runs if not _is_baseline(run)] or runs)
+    rows: list[tuple[Run, Mean]] = []
+    without: list[Run] = []
+    for run in runs:
+        mean = mean_by_type(run.scores[key] for key in keys) if all(key in run.scores for key in keys) else None
+        if mean is None:
+            without.append(run)
+        else:
+            rows.append((run, mean))
+    return Universal(keys, len(all_keys(runs)) - len(keys), rows, without) if rows else None
+
+
+def _is_baseline(run: Run) -> bool:
+    return run.model.name.startswith("baseline/")
+
+
+def by_score(runs: Sequence[Run]) -> list[Run]:
+    """The runs, the highest universal score first; as given where there is none."""
+    universal = universal_scores(runs)
+    if universal is None:
+        return list(runs)
+    return [run for run, _ in sorted(universal.rows, key=lambda row: -row[1].value)] + list(universal.without)
+
+
+def over(universal: Universal) -> str:
+    """Which scores the means are over, in words."""
+    tasks = count(len({task for task, _, _ in universal.keys}), "task")
+    text = f"Means are over {tasks} ({count(len(universal.keys), 'task subset')}) that every model here has"
+    if universal.num_left_out:
+        text += f"; {count(universal.num_left_out, 'other subset')} left out because some model lacks them"
+    if universal.without:
+        text += f". Without a mean, as it lacks some of them: {', '.join(run.name for run in universal.without)}"
+    return f"{text}."
+
+
+def count(number: int, noun: str) -> str:
+    """3 tasks, 1 task."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def section(runs: Sequence[Run]) -> Section:
+    """The section of the report."""
+    universal = universal_scores(runs)
+    if universal is None:
+        return Section(ID, TITLE, missing=f"No task was scored on all {len(runs)} models, so there is no common mean.")
+    text = (
+        "Mean over task types of the mean over tasks of the mean over subsets, so that neither a task in a hundred "
+        "languages nor a type with many tasks outweighs the others. " + over(universal),
+    )
+    return Section(ID, TITLE, text, [draw(universal)])
+
+
+def draw(universal: Universal) -> Figure:
+    """Score against size on a logarithmic axis, one series per family; models without a size are lines across."""
+    sized = [(run, mean) for run, mean in universal.rows if run.label.size]
+    unsized = [(run, mean) for run, mean in universal.rows if not run.label.size]
+    families = list(dict.fromkeys(_family(run) for run, _ in sized))
+    data = Data(
+        ("model", "revision", "family", "parameters", "universal_score", "low", "high", "num_tasks", "num_scores",
+         "trained_on"),
+        [
+            (run.name, run.model.revision, _family(run), run.label.size, mean.value, mean.low, mean.high,
+             len(mean.tasks), mean.num_scores, mean.trained_on)
+            for run, mean in universal.rows
+        ],
+    )  # fmt: skip
+    said = "; ".join(f"{run.name} {mean.value:.3f}" for run, mean in universal.rows)
+    caption = "Lines through marks are 95 % intervals. " if any(m.low is not None for _, m in universal.rows) else ""
+    if unsized and sized:
+        caption += "A dashed line is a model without parameters, or with an unknown number. "
+    if any(mean.trained_on for _, mean in universal.rows):
+        caption += "† trained on one or more of the tasks."
+    if sized:
+        pictures = _svg(sized, unsized, families), _plotly(sized, unsized, families)
+    else:
+        caption += " No number of parameters is known, so the models stand below one another."
+        pictures = _svg_rows(unsized), _plotly_rows(unsized)
+    return Figure(ID, TITLE, caption.strip(), f"Universal scores: {said}.", *pictures, data)
+
+
+def _family(run: Run) -> str:
+    return run.label.family or run.name
+
+
+def _lines(rows: Sequence[tuple[Run, Mean]]) -> list[list[tuple[int, float]]]:
+    """Size and score of runs that are alike but for their size, by size: what a line may join."""
+    alike: dict[Label, dict[int, list[float]]] = {}
+    for run, mean in rows:
+        sizes = alike.setdefault(replace(run.label, name=None, size=None), {})
+        sizes.setdefault(run.label.size or 0, []).append(mean.value)
+    lines = [[(size, sum(values) / len(values)) for size, values in sorted(sizes.items())] for sizes in alike.values()]
+    return [line for line in lines if len(line) > 1]
+
+
+def _mark(run: Run, mean: Mean) -> str:
+    return f"{run.name} †" if mean.trained_on else run.name
+
+
+def describe(mean: Mean) -> str:
+    """A mean with its interval, as text."""
+    return f"{mean.value:.3f}" + ("" if mean.low is None else f" ({mean.low:.3f} to {mean.high:.3f})")
+
+
+def _svg(sized: list[tuple[Run, Mean]], unsized: list[tuple[Run, Mean]], families: list[str]) -> str:
+    titles: dict[str, str] = {}
+    with drawing():
+        figure = canvas(7.2, 4.8)
+        axes = figure.add_subplot()
+        for number, family in enumerate(families):
+            look = series(number)
+            for line in _lines([row for row in sized if _family(row[0]) == family]):
+                axes.plot(*zip(*line, strict=True), color=look.color, lw=1.2, alpha=0.6)
+            for run, mean in (row for row in sized if _family(row[0]) == family):
+                size = run.label.size or 0
+                gid = f"point-{len(titles)}"
+                titles[gid] = f"{_mark(run, mean)}: {describe(mean)}, {size:,} parameters"
+                if mean.interval:
+                    axes.plot([size, size], mean.interval, color=look.color, lw=1.4)
+                axes.plot([size], [mean.value], look.marker, color=look.color, ms=7.5, mec=PANEL, mew=0.8, gid=gid)
+        for run, mean in unsized:
+            gid = f"line-{len(titles)}"
+            titles[gid] = f"{_mark(run, mean)}: {describe(mean)}"
+            axes.axhline(mean.value, color=QUIET, lw=1.3, ls=(0, (5, 3)), gid=gid)
+        axes.set_xscale("log")
+        sizes = [run.label.size or 1 for run, _ in sized]
+        axes.set_xlim(min(sizes) / 1.8, max(sizes) * 1.8)
+        axes.xaxis.set_major_formatter(lambda value, _: short_count(value))
+        axes.xaxis.set_minor_formatter(lambda *_: "")
+        axes.set_xlabel("parameters")
+        axes.margins(y=0.12)
+        axes.set_ylabel("universal score")
+        for number, (run, mean) in enumerate(unsized):
+            # On either side in turn, since two lexical baselines may lie close together.
+            at, side = ((0.995, mean.value), "right") if number % 2 == 0 else ((0.005, mean.value), "left")
+            axes.annotate(_mark(run, mean), at, (0, 3), xycoords=("axes fraction", "data"), ha=side, va="bottom",
+                          textcoords="offset points", fontsize=8, color=QUIET)  # fmt: skip
+        settle(figure)
+        points = [(run.label.size or 1, mean.value, _mark(run, mean)) for run, mean in sized]
+        place_labels(axes, points, columns=True)
+        return to_svg(figure, ID, titles)
+
+
+def _svg_rows(rows: Sequence[tuple[Run, Mean]]) -> str:
+    titles: dict[str, str] = {}
+    look = series(0)
+    with drawing():
+        figure = canvas(7.2, 0.9 + 0.34 * len(rows))
+        axes = figure.add_subplot()
+        for row, (run, mean) in enumerate(rows):
+            gid = f"point-{row}"
+            titles[gid] = f"{_mark(run, mean)}: {describe(mean)}"
+            if mean.interval:
+                axes.plot(mean.interval, [row, row], color=look.color, lw=1.4)
+            axes.plot([mean.value], [row], look.marker, color=look.color, ms=7.5, gid=gid)
+        axes.set_yticks(range(len(rows)), [_mark(run, mean) for run, mean in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.margins(x=0.08)
+        axes.set_xlabel("universal score")
+        return to_svg(figure, ID, titles)
+
+
+def _plotly_rows(rows: Sequence[tuple[Run, Mean]]) -> dict[str, Any]:
+    look, bars = series(0), error_bars([mean for _, mean in rows])
+    trace = {
+        "type": "scatter",
+        "mode": "markers",
+        "x": [mean.value for _, mean in rows],
+        "y": [_mark(run, mean) for run, mean in rows],
+        "hovertemplate": "%{y}: %{x:.3f}<extra></extra>",
+        "marker": {"color": look.color, "symbol": look.symbol, "size": 11},
+        **({"error_x": {**bars, "color": look.color}} if bars else {}),
+    }
+    layout = {"xaxis": axis("universal score"), "yaxis": axis(autorange="reversed"), "height": 140 + 32 * len(rows)}
+    return {"data": [trace], "layout": layout}
+
+
+def short_count(value: float) -> str:
+    """560000000 as 560M."""
+    for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.0f}"
+
+
+def error_bars(means: Sequence[Mean]) -> dict[str, Any] | None:
+    """plotly's error bars for these means, or None where any has no interval."""
+    if any(mean.low is None or mean.high is None for mean in means):
+        return None
+    above = [(mean.high or 0) - mean.value for mean in means]
+    below = [mean.value - (mean.low or 0) for mean in means]
+    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.2, "width": 3}
+
+
+def _plotly(sized: list[tuple[Run, Mean]], unsized: list[tuple[Run, Mean]], families: list[str]) -> dict[str, Any]:
+    traces: list[dict[str, Any]] = []
+    for number, family in enumerate(families):
+        look = series(number)
+        points = [row for row in sized if _family(row[0]) == family]
+        bars = error_bars([mean for _, mean in points])
+        lines = [point for line in _lines(points) for point in (*line, (None, None))]
+        common = {"type": "scatter", "legendgroup": family, "name": family}
+        if lines:
+            traces.append({**common, "mode": "lines", "x": [x for x, _ in lines], "y": [y for _, y in lines],
+                           "line": {"color": look.color, "width": 1.5}, "hoverinfo": "skip",
+                           "showlegend": False})  # fmt: skip
+        traces.append(
+            {
+                **common,
+                "mode": "markers",
+                "x": [run.label.size for run, _ in points],
+                "y": [mean.value for _, mean in points],
+                "text": [f"{_mark(run, mean)}<br>{describe(mean)}" for run, mean in points],
+                "hovertemplate": "%{text}<br>%{x:,} parameters<extra></extra>",
+                "marker": {"color": look.color, "symbol": look.symbol, "size": 11},
+                **({"error_y": {**bars, "color": look.color}} if bars else {}),
+            }
+        )
+    floors = [
+        {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": mean.value, "y1": mean.value,
+         "line": {"color": QUIET, "width": 1.5, "dash": "dash"}}
+        for _, mean in unsized
+    ]  # fmt: skip
+    notes = [
+        {"xref": "paper", "x": 1, "xanchor": "right", "y": mean.value, "yanchor": "bottom", "showarrow": False,
+         "text": f"{_mark(run, mean)} {mean.value:.3f}", "font": {"color": QUIET}}
+        for run, mean in unsized
+    ]  # fmt: skip
+    values = [
+        bound for _, mean in (*sized, *unsized) for bound in (mean.value, mean.low, mean.high) if bound is not None
+    ]
+    room = 0.08 * (max(values) - min(values)) or 0.05
+    y_axis = axis("universal score", range=[min(values) - room, max(values) + room])
+    x_axis = axis("parameters", type="log", dtick=1)
+    layout = {"xaxis": x_axis, "yaxis": y_axis, "shapes": floors, "annotations": notes}
+    return {"data": traces, "layout": layout}

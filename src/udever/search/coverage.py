@@ -1,0 +1,107 @@
+"""What an index covers: the folder its paths start from, the files and folders below it, and by which model."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from udever.errors import ContractError, DataError
+from udever.search.manifest import Manifest
+from udever.search.store import Store
+from udever.source.walk import Found, walk
+
+if TYPE_CHECKING:
+    from udever.embedder import Embedder
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A file as the walk met it; `path` is the one in the index, below the base, with forward slashes."""
+
+    path: str
+    found: Found
+    size_bytes: int
+    mtime_ns: int
+
+
+def new_manifest(store: Store, paths: Sequence[Path], model: str, embedder: "Embedder") -> Manifest:
+    """A manifest that covers `paths`, which are resolved, from the deepest folder above them all."""
+    base = Path(os.path.commonpath(paths))
+    base = base if base.is_dir() else base.parent
+    folder = store.folder.resolve() if store.folder is not None else None
+    inside = folder is not None and folder.is_relative_to(base)
+    return Manifest(
+        model=full_name(model),
+        fingerprint=embedder.fingerprint,
+        precision=embedder.precision,
+        dimensions=embedder.num_dimensions,
+        # An index inside its own folder can be moved together with it.
+        base=Path(os.path.relpath(base, folder)).as_posix() if folder is not None and inside else str(base),
+        roots=tuple(sorted({path.relative_to(base).as_posix() for path in paths})),
+    )
+
+
+def full_name(model: str) -> str:
+    """A model's name as it can be found from anywhere."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
+def base_of(manifest: Manifest, store: Store) -> Path:
+    """The folder that the index's paths start from."""
+    return (store.folder.resolve() / manifest.base).resolve() if store.folder is not None else Path(manifest.base)
+
+
+def covering(manifest: Manifest, base: Path, paths: Sequence[Path]) -> Manifest:
+    """`manifest` with the roots it needs to cover `paths` too; DataError for one that is not below `base`."""
+    roots = set(manifest.roots)
+    for path in paths:
+        if not path.is_relative_to(base):
+            raise DataError(f"{path} is not below {base}, which this index covers; give it one of its own (-o)")
+        if not any(path.is_relative_to(base / root) for root in roots):
+            roots.add(path.relative_to(base).as_posix())
+    return manifest.model_copy(update={"roots": tuple(sorted(roots))})
+
+
+def other_model(uri: str, manifest: Manifest, model: str, fingerprint: str) -> ContractError:
+    """What to say where vectors of two models would meet."""
+    return ContractError(
+        f"{uri} holds vectors of the model {manifest.model} (fingerprint {manifest.fingerprint}), but {model} has "
+        f"the fingerprint {fingerprint}; use the model it was made with, or embed all of it again with "
+        "udever index --rebuild -m MODEL"
+    )
+
+
+def check_embedder(uri: str, manifest: Manifest, name: str, embedder: "Embedder") -> None:
+    """Raise ContractError unless the index holds vectors of this very model, computed in its precision."""
+    if embedder.fingerprint != manifest.fingerprint:
+        raise other_model(uri, manifest, name, embedder.fingerprint)
+    if embedder.precision != manifest.precision:
+        raise ContractError(
+            f"{uri} holds vectors computed in {manifest.precision}, {name} is loaded in {embedder.precision}; load it "
+            f"with --dtype {manifest.precision}, or embed all of it again with udever index --rebuild"
+        )
+
+
+def scan(manifest: Manifest, base: Path, store: Store, skipped: Counter[str]) -> dict[str, Seen]:
+    """Every file there is, by its path below `base`."""
+    own = f"{store.folder.resolve()}{os.sep}" if store.folder is not None else None
+    # Hidden files hold settings and secrets; a pattern given later takes one back ("!.github").
+    exclude = (".*", *manifest.exclude)
+    seen: dict[str, Seen] = {}
+    for found in walk([base / root for root in manifest.roots], None, exclude, skipped):
+        if own is not None and str(found.path).startswith(own):
+            continue
+        path = found.path.relative_to(base).as_posix()
+        path = path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        try:
+            status = found.path.stat()
+        except OSError:
+            skipped["file: cannot be read"] += 1
+            continue
+        if path in seen:
+            skipped["file: two names that read alike"] += 1
+            continue
+        seen[path] = Seen(path, found, status.st_size, status.st_mtime_ns)
+    return seen

@@ -1,0 +1,118 @@
+"""Where an index is: beside what it covers, in a folder of its own, in an object store, on a server."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from udever.errors import DataError, OutputError
+from udever.search.store import Store
+from udever.storage import check_folder, clean, is_output, write_marker
+
+NAME = Path(".udever") / "index"
+"""Where the index of a folder lies inside it unless another place is given."""
+
+
+def is_uri(place: str) -> bool:
+    """Whether `place` is no path: an object store or a server."""
+    return "://" in place
+
+
+def open_store(place: str | Path) -> Store:
+    """The store at `place`: `http(s)://host:port/collection` is Qdrant, all else LanceDB (folder or object store)."""
+    if str(place).startswith(("http://", "https://")):
+        from udever.search.qdrant import QdrantStore
+
+        return QdrantStore(str(place))
+    from udever.search.lance import LanceStore
+
+    return LanceStore(place)
+
+
+def nearest_index(start: Path) -> Path | None:
+    """The `.udever/index` of `start` or of the nearest folder above it that has one."""
+    start = start.resolve()
+    for folder in (start, *start.parents):
+        if is_index(folder / NAME):
+            return folder / NAME
+    return None
+
+
+def is_index(folder: Path) -> bool:
+    """Whether `folder` holds an index."""
+    return any((folder / "manifest.lance" / "_versions").glob("*.manifest"))
+
+
+def index_at(place: str) -> str | None:
+    """The index at `place` or inside that folder, a damaged one too; None where there is none."""
+    if is_uri(place):
+        return place
+    if (Path(place) / "_job.json").is_file():
+        return None
+    found = (path for path in (Path(place), Path(place) / NAME) if is_index(path) or is_output(path, "index"))
+    return next(map(str, found), None)
+
+
+def find_index(place: str | None) -> str:
+    """The index that `place` means: a URI, an index's folder, a folder with one inside; None: at or above here.
+
+    Raises DataError where there is none.
+    """
+    if place is not None and is_uri(place):
+        return place
+    if place is not None:
+        folder = Path(place)
+        found = next((path for path in (folder, folder / NAME) if is_index(path)), None)
+    else:
+        folder = Path.cwd()
+        found = nearest_index(folder)
+    if found is None:
+        raise DataError(f"no index in {folder}; make one with: udever index {place or '.'} -m MODEL")
+    return str(found)
+
+
+def place_for(paths: list[Path], given: str | None) -> str:
+    """Where to keep the index of `paths`: as given, the one that covers them already, or inside the first folder."""
+    if given is not None and not is_uri(given):
+        check_folder(given)
+    if given is not None:
+        return given
+    first = paths[0] if paths[0].is_dir() else paths[0].parent
+    return str(nearest_index(first) or first.resolve() / NAME)
+
+
+def prepare(folder: Path) -> None:
+    """Make the folder of an index; git is told to leave `.udever` alone. Raises OutputError where it cannot be."""
+    if folder.is_dir():
+        clean(folder)  # what one left that was killed while it wrote the marker
+    held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    if held and not is_output(folder, "index"):
+        raise OutputError(f"{folder} holds files that are not an index, such as {held[0]}; give a new or empty folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not held:
+            write_marker(folder, "index")
+        ignore = folder.parent / ".gitignore"
+        if folder.parent.name == NAME.parent.name and not ignore.exists():
+            ignore.write_text("*\n")
+    except OSError as error:
+        raise OutputError(f"cannot write {folder}: {error.strerror}; check the path and its permissions") from error
+
+
+@contextmanager
+def only_writer(folder: Path | None) -> Iterator[None]:
+    """Hold the index in `folder` for writing; DataError where another process does. Nothing to hold without one.
+
+    The system lets go when the process ends, however it ends.
+    """
+    if folder is None or sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"another process is writing the index {folder}; wait until it has ended") from None
+        yield

@@ -1,0 +1,178 @@
+"""What a store of chunks has to do, whichever it is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udever.search.manifest import Tuning
+from udever.source.chunks import Chunk
+
+EXACT_UP_TO = 20_000
+"""An index of no more chunks than this compares all of them unless it was tuned to do otherwise."""
+
+UNFINISHED = ""
+"""The digest of a file whose chunks are being written: whatever is there of it is written again."""
+
+
+def digest_of(data: bytes) -> str:
+    """A name for content: 32 hexadecimal digits."""
+    return blake2b(data, digest_size=16).hexdigest()
+
+
+def file_id(path: str) -> int:
+    """A number from 0 to 2^63 for a path: what filters on files compare."""
+    return int.from_bytes(blake2b(path.encode(), digest_size=8).digest(), "big") >> 1
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A file as it was when it was indexed.
+
+    `mtime_ns` is -1 where the time says nothing (the file was written as it was read); `digest` names its bytes,
+    UNFINISHED until its chunks are all there; `reason` says why it has none ("binary"), else "".
+    """
+
+    path: str
+    size_bytes: int
+    mtime_ns: int
+    digest: str
+    num_chunks: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One chunk to be stored: `digest` names its passage, `truncated` says that the model did not see all of it."""
+
+    path: str
+    number: int
+    chunk: Chunk
+    digest: str
+    words: str
+    truncated: bool
+
+    @property
+    def id(self) -> str:
+        """32 hexadecimal digits from path and number."""
+        return digest_of(f"{self.path}\0{self.number}".encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A filter: each entry is None for no condition, else what is wanted. `files` are file ids."""
+
+    languages: tuple[str, ...] | None = None
+    kinds: tuple[str, ...] | None = None
+    files: tuple[int, ...] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everything passes."""
+        return self == Where()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing can pass."""
+        return () in (self.languages, self.kinds, self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A chunk that a search found; `score` is the cosine or the full-text score, higher is better."""
+
+    id: str
+    path: str
+    chunk: Chunk
+    score: float
+
+
+class Store(Protocol):
+    """Chunks with vectors and words, records of files, and one manifest. Strings are kept as they are given."""
+
+    uri: str
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder the store lies in; None where there is none."""
+        ...
+
+    def read_manifest(self) -> str | None:
+        """The manifest; None where there is no index yet."""
+        ...
+
+    def write_manifest(self, text: str) -> None:
+        """Replace the manifest."""
+        ...
+
+    def create(self, dimensions: int) -> None:
+        """Drop everything, the manifest first, and begin with no chunks and no files."""
+        ...
+
+    def files(self) -> dict[str, FileRecord]:
+        """Every file by its path."""
+        ...
+
+    def put_files(self, records: Sequence[FileRecord]) -> None:
+        """Add records or replace those of the same path."""
+        ...
+
+    def forget_files(self, paths: Sequence[str]) -> None:
+        """Remove the records of `paths`, not their chunks."""
+        ...
+
+    def replace(self, paths: Sequence[str], rows: Sequence[Row], embeddings: NDArray[np.float32]) -> None:
+        """Make `rows` with `embeddings` [rows, dimensions] all the chunks that there are of `paths`."""
+        ...
+
+    def known(self, digests: Sequence[str]) -> Mapping[str, tuple[NDArray[np.float32], bool]]:
+        """Embedding and truncated of those passages, by digest, that are stored already."""
+        ...
+
+    def nearest(self, embedding: NDArray[np.float32], top_k: int, where: Where, tuning: Tuning) -> list[Found]:
+        """The chunks nearest to `embedding` among those that pass `where`, best first."""
+        ...
+
+    def matching(self, words: Sequence[str], top_k: int, where: Where) -> list[Found]:
+        """The chunks with the highest full-text score (BM25) for `words` among those that pass, best first."""
+        ...
+
+    def take(self, ids: Sequence[str]) -> list[Found]:
+        """Chunks by their ids, in no order; one that does not exist is absent."""
+        ...
+
+    def count(self, where: Where | None = None) -> int:
+        """How many chunks pass `where`."""
+        ...
+
+    def languages(self) -> dict[str, int]:
+        """How many chunks there are of each language."""
+        ...
+
+    def embeddings(self) -> tuple[list[str], NDArray[np.float32]]:
+        """Ids and embeddings of all chunks, for tuning."""
+        ...
+
+    def candidates(self, dimensions: int, num_dimensions: int) -> list[Tuning]:
+        """Kinds of index worth trying on `dimensions` of `num_dimensions`, each with its usual refinement."""
+        ...
+
+    def build(self, tuning: Tuning) -> None:
+        """Make the vector index that `tuning` describes, in place of any other."""
+        ...
+
+    def index_bytes(self, tuning: Tuning) -> int:
+        """Size of the vector index that stands; for "exact", of the vectors."""
+        ...
+
+    def is_unsettled(self) -> bool:
+        """Whether chunks were written that the indexes do not know yet."""
+        ...
+
+    def optimise(self) -> None:
+        """Take new chunks into the indexes, merge small pieces, drop what old versions alone need."""
+        ...

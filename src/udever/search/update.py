@@ -1,0 +1,366 @@
+"""Bring an index up to date with the files it covers: only what changed is cut again, only new text is embedded.
+
+A file is taken as unchanged by its size and time, else by the hash of its bytes; a chunk by the hash of its
+passage, wherever it stood before. Files are written in windows, each in an order that a stop at any point leaves
+nothing lost or doubled: records of the window's files are marked unfinished, their chunks replaced, their records
+finished. The next run does the unfinished ones again and finds their vectors in the store.
+"""
+
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udever.errors import DataError, FileRefused, TextError
+from udever.progress import progress_bar
+from udever.search.coverage import Seen, base_of, check_embedder, covering, full_name, new_manifest, other_model, scan
+from udever.search.locate import only_writer, prepare
+from udever.search.manifest import CUT, Manifest, parse_manifest, saved_fingerprint
+from udever.search.seal import damage, read_seal, unsealed
+from udever.search.store import UNFINISHED, FileRecord, Row, Store, digest_of
+from udever.search.tune import has_outgrown, tune
+from udever.source.chunks import Chunk, cut_file
+from udever.source.reading import left_out, read
+from udever.text.words import words
+
+if TYPE_CHECKING:
+    from udever.embedder import Embedder
+
+WINDOW_CHUNKS = 512
+WINDOW_FILES = 1_000
+_TRUSTED_AFTER_NS = 2_000_000_000
+"""A file written this shortly before it was read may change again without its time changing."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one run did.
+
+    `num_files` and `num_chunks` are what the index holds now; of its files `num_changed` were cut anew and
+    `num_removed` left it; of their distinct passages `num_embedded` went through the model and `num_reused` did
+    not; `num_truncated` of the chunks written were longer than the model takes. `skipped` counts files left out
+    by reason. `damaged` says which files of the index were not as they had been written: all of it was made anew then.
+    """
+
+    num_files: int
+    num_chunks: int
+    num_changed: int
+    num_removed: int
+    num_embedded: int
+    num_reused: int
+    num_truncated: int
+    skipped: dict[str, int]
+    damaged: list[str]
+    seconds: float
+
+
+@dataclass
+class _Window:
+    """Files to be written together: their records, and path, number and chunk of each chunk."""
+
+    records: list[FileRecord] = field(default_factory=list)
+    chunks: list[tuple[str, int, Chunk]] = field(default_factory=list)
+
+
+@dataclass
+class _Counts:
+    changed: int = 0
+    removed: int = 0
+    embedded: int = 0
+    reused: int = 0
+    truncated: int = 0
+
+
+class _Run:
+    """One update of one store."""
+
+    def __init__(self, store: Store, manifest: Manifest, load: Callable[[], "Embedder"]):
+        self.store = store
+        self.manifest = manifest
+        self.load = load
+        self.skipped: Counter[str] = Counter()
+        self.counts = _Counts()
+        self.window = _Window()
+        self.touched: list[FileRecord] = []
+        self.started_ns = time.time_ns()
+
+    def files(self, *, show_progress: bool) -> None:
+        """Write what is new or changed, then take away what is gone: a file renamed keeps its vectors so."""
+        base = base_of(self.manifest, self.store)
+        records = self.store.files()
+        seen = scan(self.manifest, base, self.store, self.skipped)
+        doubtful = [file for file in seen.values() if not self._is_unchanged(file, records.get(file.path))]
+        with progress_bar("indexing", len(doubtful), enabled=show_progress and bool(doubtful)) as advance:
+            for file in doubtful:
+                if not self._read(file, records.get(file.path)):
+                    seen.pop(file.path)
+                advance(note=file.path)
+            self._write()
+        gone = [path for path in records if path not in seen]
+        if gone:
+            self.store.put_files([replace(records[path], digest=UNFINISHED) for path in gone])
+            self.store.replace(gone, [], np.empty((0, self.manifest.dimensions), np.float32))
+            self.store.forget_files(gone)
+        self.counts.removed = len(gone)
+        self.store.put_files(self.touched)
+
+    def _is_unchanged(self, file: Seen, record: FileRecord | None) -> bool:
+        if record is None or record.digest == UNFINISHED:
+            return False
+        if (record.size_bytes, record.mtime_ns) != (file.size_bytes, file.mtime_ns):
+            return False
+        if record.reason:
+            self.skipped[left_out(record.reason, file.path)] += 1
+        return True
+
+    def _read(self, file: Seen, record: FileRecord | None) -> bool:
+        """Take a file into the window where its bytes are new; False where it cannot be read."""
+        try:
+            data = file.found.read()
+        except FileRefused as refused:
+            self.skipped[f"file: {refused.reason}"] += 1
+            return False
+        is_settled = self.started_ns - file.mtime_ns > _TRUSTED_AFTER_NS
+        new = FileRecord(file.path, len(data), file.mtime_ns if is_settled else -1, digest_of(data))
+        if record is not None and record.digest == new.digest:
+            if record.reason:
+                self.skipped[left_out(record.reason, file.path)] += 1
+            new = replace(new, num_chunks=record.num_chunks, reason=record.reason)
+            if new != record:
+                self.touched.append(new)
+            return True
+        found = read(data, file.path, is_asked=file.found.is_asked)
+        if found.text is None:
+            self.skipped[left_out(found.reason, file.path)] += 1
+        elif found.guess:
+            self.skipped[f"text: of an encoding that was guessed ({found.guess})"] += 1
+        chunks = [] if found.text is None else cut_file(found.text, file.path, self.manifest.language, self.skipped)
+        self.window.records.append(replace(new, num_chunks=len(chunks), reason=found.reason))
+        self.window.chunks += [(file.path, number, chunk) for number, chunk in enumerate(chunks)]
+        self.counts.changed += 1
+        if len(self.window.chunks) >= WINDOW_CHUNKS or len(self.window.records) >= WINDOW_FILES:
+            self._write()
+        return True
+
+    def _write(self) -> None:
+        """Embed what is new in the window and commit it: unfinished, chunks, finished."""
+        window, self.window = self.window, _Window()
+        if not window.records:
+            return
+        passages = {digest_of(chunk.passage.encode()): chunk.passage for _, _, chunk in window.chunks}
+        vectors = dict(self.store.known(list(passages)))
+        self.counts.reused += len(vectors)
+        missing = [digest for digest in passages if digest not in vectors]
+        bad: set[str] = set()
+        for digest, vector in zip(missing, self._embed([passages[digest] for digest in missing]), strict=True):
+            if vector is None:
+                bad.add(digest)
+            else:
+                vectors[digest] = vector
+        self.counts.embedded += len(missing) - len(bad)
+        rows = []
+        for path, number, chunk in window.chunks:
+            digest = digest_of(chunk.passage.encode())
+            if digest in bad:
+                self.skipped["chunk: cannot be embedded"] += 1
+                continue
+            said = " ".join(words(f"{path} {chunk.parent} {chunk.text}"))
+            rows.append(Row(path, number, chunk, digest, said, vectors[digest][1]))
+        self.counts.truncated += sum(row.truncated for row in rows)
+        embeddings = np.empty((len(rows), self.manifest.dimensions), np.float32)
+        for place, row in enumerate(rows):
+            embeddings[place] = vectors[row.digest][0]
+        self.store.put_files([replace(record, digest=UNFINISHED) for record in window.records])
+        self.store.replace([record.path for record in window.records], rows, embeddings)
+        self.store.put_files(window.records)
+
+    def _embed(self, texts: list[str]) -> list[tuple[NDArray[np.float32], bool] | None]:
+        """A vector for each text and whether it was cut; None for one that the model cannot embed."""
+        if not texts:
+            return []
+        embedder = self.load()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # what was cut is counted and told at the end
+                vectors = embedder.encode_document(texts, dimensions=self.manifest.dimensions)
+        except TextError:
+            if len(texts) == 1:
+                return [None]
+            middle = len(texts) // 2
+            return [*self._embed(texts[:middle]), *self._embed(texts[middle:])]
+        assert embedder.last_truncation is not None, "encoding sets it"
+        return [(vector, bool(cut)) for vector, cut in zip(vectors, embedder.last_truncation.truncated, strict=True)]
+
+
+class _Model:
+    """The model, loaded when it is first needed, once, and compared with what the index was made by."""
+
+    def __init__(self, name: str, load: Callable[[str], "Embedder"]):
+        self.name = name
+        self._load = load
+        self._embedder: Embedder | None = None
+
+    def embedder(self) -> "Embedder":
+        """The model, loaded."""
+        if self._embedder is None:
+            self._embedder = self._load(self.name)
+        return self._embedder
+
+    def embedder_for(self, manifest: Manifest, uri: str) -> "Embedder":
+        """The model, loaded; ContractError where it is not the one of `manifest`."""
+        embedder = self.embedder()
+        check_embedder(uri, manifest, self.name, embedder)
+        return embedder
+
+    def check(self, manifest: Manifest, uri: str) -> None:
+        """Raise ContractError for another model than that of `manifest`, loading it only where nothing else tells."""
+        fingerprint = saved_fingerprint(self.name)
+        if fingerprint is None and full_name(self.name) != manifest.model:
+            fingerprint = self.embedder().fingerprint
+        if fingerprint is not None and fingerprint != manifest.fingerprint:
+            raise other_model(uri, manifest, self.name, fingerprint)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an index is made; what is None stays as the index remembers it.
+
+    `model`: name or folder; `exclude`: patterns as in a .gitignore; `language`: of prose whose path names none.
+    """
+
+    model: str | None = None
+    exclude: tuple[str, ...] | None = None
+    language: str | None = None
+
+
+def _old_manifest(store: Store, *, rebuild: bool) -> Manifest | None:
+    """The manifest that stands; None where there is none, or a damaged one that is to be replaced.
+
+    To be replaced is what the seal remembers, whatever has become of the store.
+    """
+    try:
+        sealed = read_seal(store.folder) if rebuild and store.folder is not None else None
+    except ValueError:
+        sealed = None
+    try:
+        text = sealed.manifest if sealed is not None and sealed.manifest else store.read_manifest()
+        return None if text is None else parse_manifest(text, store.uri)
+    except DataError:
+        if rebuild:
+            return None
+        raise
+
+
+def _begin(
+    store: Store, paths: Sequence[Path], settings: Settings, load: Callable[[str], "Embedder"], *, rebuild: bool
+) -> tuple[Manifest, _Model]:
+    """The manifest that is to hold, written, and the model; a new index is made where there is none."""
+    old = _old_manifest(store, rebuild=rebuild)
+    if old is None or rebuild:
+        name = settings.model or (old.model if old is not None else None)
+        if name is None:
+            raise DataError(f"{store.uri} is to be made anew; name the model to make it with: -m MODEL")
+        model = _Model(name, load)
+        embedder = model.embedder()
+        if old is None:
+            manifest = new_manifest(store, paths, name, embedder)
+        else:
+            fresh = {
+                "fingerprint": embedder.fingerprint,
+                "precision": embedder.precision,
+                "dimensions": embedder.num_dimensions,
+                "tuning": None,
+            }
+            manifest = covering(old, base_of(old, store), paths).model_copy(update=fresh)
+        store.create(embedder.num_dimensions)
+    else:
+        model = _Model(settings.model or old.model, load)
+        model.check(old, store.uri)
+        manifest = covering(old, base_of(old, store), paths)
+    before = None if rebuild else old
+    changes = {"model": full_name(model.name), "cut": CUT, "exclude": settings.exclude, "language": settings.language}
+    manifest = manifest.model_copy(update={name: value for name, value in changes.items() if value is not None})
+    if before is not None and _decides(before) != _decides(manifest):
+        # All is cut anew. The records are marked first: a stop before the manifest is written loses nothing.
+        store.put_files([replace(record, digest=UNFINISHED) for record in store.files().values()])
+    if manifest != before:
+        store.write_manifest(manifest.model_dump_json())
+    return manifest, model
+
+
+def _decides(manifest: Manifest) -> tuple[object, ...]:
+    """What the chunks of an unchanged file depend on: a pattern may ask for a file that was left out as data."""
+    return manifest.cut, manifest.language, manifest.exclude
+
+
+def _check_mending(store: Store, settings: Settings, load: Callable[[str], "Embedder"]) -> None:
+    """Raise ContractError where a damaged index, which is made anew, would become that of another model unasked."""
+    old = _old_manifest(store, rebuild=True)
+    if old is not None and settings.model is not None:
+        _Model(settings.model, load).check(old, store.uri)
+
+
+def update_index(
+    store: Store,
+    paths: Sequence[Path],
+    load: Callable[[str], "Embedder"],
+    settings: Settings = Settings(),
+    *,
+    rebuild: bool = False,
+    show_progress: bool = False,
+) -> Update:
+    """Make the index in `store` agree with the files under `paths` and with those it covers already.
+
+    `load` makes an Embedder of a model's name; it is called only where something has to be embedded or nothing
+    else tells the model's fingerprint. What is not as it was written is made anew.
+    `rebuild` drops all chunks first and keeps what the index covers. Raises
+    ContractError where the index holds another model's vectors, DataError for a path that does not exist or is
+    not below what the index covers.
+    """
+    started = time.perf_counter()
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path} does not exist; give a file or folder that does")
+    if store.folder is not None:
+        prepare(store.folder)
+    with only_writer(store.folder):
+        damaged = damage(store.folder) if store.folder is not None else []
+        if damaged and not rebuild:
+            _check_mending(store, settings, load)
+        anew = rebuild or bool(damaged)
+        with unsealed(store.folder, anew=anew or store.read_manifest() is None) as told:
+            resolved = [path.resolve() for path in paths]
+            manifest, model = _begin(store, resolved, settings, load, rebuild=anew)
+            run = _Run(store, manifest, lambda: model.embedder_for(manifest, store.uri))
+            run.files(show_progress=show_progress)
+            num_files, num_chunks = _settle(store, manifest)
+            told["manifest"] = store.read_manifest()
+    counts = run.counts
+    return Update(
+        num_files=num_files,
+        num_chunks=num_chunks,
+        num_changed=counts.changed,
+        num_removed=counts.removed,
+        num_embedded=counts.embedded,
+        num_reused=counts.reused,
+        num_truncated=counts.truncated,
+        skipped=dict(sorted(run.skipped.items())),
+        damaged=damaged,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _settle(store: Store, manifest: Manifest) -> tuple[int, int]:
+    """Take new chunks into the indexes; make a first approximate one where exact search has become slow."""
+    if store.is_unsettled():
+        store.optimise()
+    num_chunks = store.count()
+    if has_outgrown(manifest.tuning, num_chunks):
+        tune(store, quick=True)
+    return len(store.files()), num_chunks

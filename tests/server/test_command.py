@@ -1,0 +1,147 @@
+"""`udever serve` as it is joined: an index, embeddings files and a filter made by the other commands."""
+
+import socket
+
+import httpx
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from udever.cli.app import app
+from udever.cli.ports import classifier_port, index_port
+from udever.errors import ContractError, DataError
+from udever.search.embeddings_file import EmbeddingTable, Header, write
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A small tree of code and documents."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "sums.py").write_text('def add(a, b):\n    """Add two numbers."""\n    return a + b\n')
+    (tmp_path / "docs.md").write_text("# Numbers\n\nWhat is the sum of two numbers?\n")
+    return tmp_path
+
+
+def served(serve, **ports):
+    def prepare(service):
+        for name, port in ports.items():
+            setattr(service, name, port)
+
+    return serve("bloom", prepare=prepare)
+
+
+def test_an_index_of_a_folder(folder, embedders, decoders, serve):
+    pytest.importorskip("lancedb")
+    place = str(folder / "index")
+    made = CliRunner().invoke(
+        app, ["index", str(folder), "-m", str(decoders("bloom")), "-o", place, "--dtype", "float32"]
+    )
+    assert made.exit_code == 0, made.output
+    index = index_port(embedders("bloom"), place)
+    with served(serve, index=index) as (address, _), httpx.Client(base_url=address, timeout=30) as client:
+        hits = client.post("/v1/search", json={"query": "add two numbers"}).json()["data"]
+        assert {hit["source"] for hit in hits} == {"src/sums.py", "docs.md"}
+        code = client.post("/v1/search", json={"query": "add", "languages": ["python-Code"], "mode": "words"}).json()
+        assert [(hit["source"], hit["name"], hit["first_line"]) for hit in code["data"]] == [("src/sums.py", "add", 1)]
+        assert any(part["match"] for line in code["data"][0]["snippet"] for part in line["parts"])
+        refused = client.post("/v1/search", json={"query": "add", "kinds": ["poem"]})
+        assert (refused.status_code, "poem" in refused.json()["error"]["message"]) == (422, True)
+        points = client.get("/v1/map").json()
+        assert points["num_points"] == points["num_rows"] == len(hits)
+        assert set(points["columns"]) == {"language", "kind", "source", "lines"}
+        texts = client.post("/v1/texts", json={"ids": points["ids"]}).json()["data"]
+        assert {row["id"] for row in texts} == set(points["ids"])
+        assert any("return a + b" in row["text"] for row in texts)
+    with pytest.raises(ContractError):
+        index_port(embedders("qwen3"), place)
+
+
+def test_embeddings_files(tmp_path, embedders, serve):
+    texts = [f"text number {number}" for number in range(30)]
+    expected = embedders("bloom").encode_document(texts)
+    table = EmbeddingTable(
+        ids=[str(number) for number in range(30)],
+        texts=texts,
+        sources=[None] * 30,
+        embeddings=expected,
+        num_tokens=np.ones(30, dtype=np.int32),
+        truncated=np.zeros(30, dtype=np.bool_),
+    )
+    write(tmp_path / "vectors.parquet", Header(embedders("bloom").fingerprint, 32, "document"), [table])
+    index = index_port(embedders("bloom"), str(tmp_path / "vectors.parquet"))
+    with served(serve, index=index) as (address, service), httpx.Client(base_url=address, timeout=30) as client:
+        query = service.embedder.encode_query("text number 7")
+        hits = client.post("/v1/search", json={"query": "text number 7", "include_text": True, "top_k": 3}).json()[
+            "data"
+        ]
+        assert [hit["text"] for hit in hits] == [f"text number {row}" for row in np.argsort(-(expected @ query))[:3]]
+        assert client.get("/v1/map").json()["num_points"] == 30
+        assert client.post("/v1/texts", json={"ids": [hits[0]["id"]]}).json()["data"][0]["text"] == hits[0]["text"]
+        for more in ({"mode": "words"}, {"languages": ["eng-Latn"]}):
+            assert client.post("/v1/search", json={"query": "a", **more}).status_code == 422
+    with pytest.raises(ContractError, match="fingerprint"):
+        index_port(embedders("qwen3"), str(tmp_path / "vectors.parquet"))
+    with pytest.raises(DataError):
+        index_port(embedders("qwen3"), str(tmp_path / "missing"))
+
+
+def test_a_filter(tmp_path, embedders, serve):
+    from udever.classify import Filter
+
+    rng = np.random.default_rng(0)
+    embedder = embedders("bloom")
+    filter_ = Filter(
+        labels=("harmful", "fine"),
+        kind="one",
+        weight=rng.normal(size=(2, 32)).astype(np.float32),
+        bias=np.zeros(2, np.float32),
+        thresholds=np.array([0.5, 0.0], np.float32),
+        fingerprint=embedder.fingerprint,
+        model="tiny",
+    )
+    filter_.save(tmp_path / "tone")
+    classifier = classifier_port(embedder, tmp_path / "tone", ["fine"])
+    texts = [f"text {number}" for number in range(12)]
+    predicted = filter_.predict(embedder.encode(texts))
+    with served(serve, classifier=classifier) as (address, _), httpx.Client(base_url=address, timeout=30) as client:
+        rows = client.post("/v1/classify", json={"input": texts}).json()["data"]
+        assert [row["labels"] for row in rows] == filter_.names(filter_.decide(predicted))
+        verdicts = client.post("/v1/moderations", json={"input": texts, "model": "tone"}).json()["results"]
+        assert [verdict["flagged"] for verdict in verdicts] == filter_.decide(predicted)[:, 0].tolist()
+    with pytest.raises(DataError, match="harmful, fine"):
+        classifier_port(embedder, tmp_path / "tone", ["kind"])
+    with pytest.raises(ContractError):
+        classifier_port(embedders("qwen3"), tmp_path / "tone")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--truncate", "start"], "truncate"),
+        (["--index", "nowhere"], "nowhere"),
+        (["--classifier", "nowhere"], "nowhere"),
+        (["--keys", "nowhere"], "keys file nowhere"),
+        (["--host", "999.0.0.1"], "cannot listen"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_one_line(options, says, decoders, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["serve", str(decoders("bloom")), "--dtype", "float32", *options])
+    assert result.exit_code == 1
+    assert says in str(result.exception)
+    assert "\n" not in str(result.exception)
+
+
+def test_a_taken_port(decoders):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        result = CliRunner().invoke(app, ["serve", str(decoders("bloom")), "--dtype", "float32", "--port", port])
+    assert "cannot listen" in str(result.exception)
+
+
+def test_a_missing_package_names_the_command(monkeypatch):
+    import udever.server
+
+    monkeypatch.setattr(udever.server, "find_spec", lambda name: None if name == "orjson" else object())
+    with pytest.raises(ValueError, match=r"orjson; run pip install 'udever\[serve\]'"):
+        udever.server.require_packages()
