@@ -34,9 +34,9 @@ def test_alone_is_batched_is_any_order(family, pooling, embedders):
     @settings(max_examples=5)
     @given(TEXTS, st.integers(1, 200), st.randoms(use_true_random=False))
     def check(texts, batch_tokens, random):
-        alone = np.stack([embedder.encode(text) for text in texts])
+        alone = np.stack([embedder.encode(text, allow_empty=True) for text in texts])
         order = random.sample(range(len(texts)), len(texts))
-        together = embedder.encode([texts[i] for i in order], batch_tokens=batch_tokens)
+        together = embedder.encode([texts[i] for i in order], batch_tokens=batch_tokens, allow_empty=True)
         np.testing.assert_allclose(together, alone[order], atol=2e-5)
 
     check()
@@ -47,7 +47,7 @@ def test_alone_is_batched_is_any_order(family, pooling, embedders):
 def test_hostile_texts_give_finite_unit_vectors_and_disturb_no_neighbour(family, embedders):
     embedder = embedders(family)
     plain = embedder.encode(["hello", "world"])
-    vectors = embedder.encode(["hello", *HOSTILE.values(), "world"])
+    vectors = embedder.encode(["hello", *HOSTILE.values(), "world"], allow_empty=True)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(vectors[[0, -1]], plain, atol=1e-5)
     cosines = vectors @ vectors.T - np.eye(len(vectors))
@@ -124,6 +124,30 @@ def test_unknown_options_are_not_ignored(embedders):
 def test_what_is_no_text_is_refused_with_its_row(embedders, texts, message):
     with pytest.raises(TextError, match=message):
         embedders("bloom").encode(texts)
+
+
+@pytest.mark.parametrize("method", ["encode", "encode_query", "encode_document"])
+@pytest.mark.parametrize("empty", ["", "  \n\t ", "\u3000\u00a0"])
+def test_a_text_of_white_space_alone_is_refused_with_its_row(embedders, method, empty):
+    encode = getattr(embedders("bloom"), method)
+    with pytest.raises(TextError, match=r"row 1 \(2 in all\) is empty"):
+        encode(["a", empty, "b", empty])
+    with pytest.raises(TextError, match="row 0"):
+        encode(empty, prompt="find: ")
+    assert np.isfinite(encode(["a", empty], allow_empty=True)).all()
+
+
+def test_tokenized_texts_are_encoded_batch_by_batch(embedders):
+    embedder = embedders("bloom")
+    texts = ["hello world", "a", "def add(a, b)", "sum of numbers"]
+    tokenized = embedder.tokenize(texts, "document")
+    out = np.zeros((4, 8), np.float32)
+    lengths = []
+    for rows, vectors in embedder.encode_tokenized(tokenized, dimensions=8, batch_tokens=12):
+        out[rows] = vectors.numpy()
+        lengths += [len(tokenized.ids[row]) for row in rows]
+    np.testing.assert_array_equal(out, embedder.encode_document(texts, dimensions=8, batch_tokens=12))
+    assert lengths == sorted(map(len, tokenized.ids), reverse=True)
 
 
 def test_truncation_is_counted_warned_of_once_and_told(embedders):

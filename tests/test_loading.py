@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -119,3 +120,48 @@ def test_every_sequence_of_texts_is_taken(texts, embedders):
     embedder = embedders("bloom")
     np.testing.assert_array_equal(embedder.encode(texts), embedder.encode(["a", "b"]))
     np.testing.assert_array_equal(embedder.encode(text for text in texts), embedder.encode(["a", "b"]))
+
+
+@pytest.fixture
+def parses(monkeypatch):
+    """How often each kind of file was parsed, by Python's json or by the tokenizers library."""
+    import tokenizers
+    from transformers import tokenization_utils_tokenizers as theirs
+
+    from udever.model import tokens as ours
+
+    counts = Counter()
+    loads = json.loads
+
+    def counted(text, *arguments, **options):
+        content = loads(text, *arguments, **options)
+        if isinstance(content, dict):
+            counts["config.json"] += "model_type" in content
+            counts["tokenizer.json"] += "added_tokens" in content and "model" in content
+        return content
+
+    class Counted:
+        """`tokenizers.Tokenizer`, whose own class takes no patches."""
+
+        def __call__(self, *arguments):
+            return tokenizers.Tokenizer(*arguments)
+
+        def __getattr__(self, name):
+            counts["tokenizer.json"] += name.startswith("from_")
+            return getattr(tokenizers.Tokenizer, name)
+
+    monkeypatch.setattr(json, "loads", counted)
+    monkeypatch.setattr(theirs, "TokenizerFast", Counted())
+    monkeypatch.setattr(ours, "Tokenizer", Counted())
+    return counts
+
+
+@pytest.mark.parametrize("family", ["bloom", "qwen3", "gemma3_text"])
+def test_configuration_and_tokenizer_are_parsed_once(family, decoders, embedders, tmp_path, parses):
+    embedders(family).save(tmp_path / "saved")
+    for folder in (decoders(family), tmp_path / "saved"):
+        parses.clear()
+        embedder = Embedder.load(folder, dtype="float32", device="cpu")
+        embedder.encode(["one text"])
+        assert embedder.fingerprint
+        assert parses == {"config.json": 1, "tokenizer.json": 1}

@@ -6,10 +6,9 @@ tokens become vectors, with gradients or without.
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
@@ -40,16 +39,16 @@ class TruncationWarning(UserWarning):
     """Some texts were longer than the model's limit and were cut."""
 
 
-@dataclass(frozen=True)
-class _Options:
-    """The keywords of `Embedder.encode`; an unknown one is a TypeError."""
+class EncodeOptions(TypedDict, total=False):
+    """The keywords of `Embedder.encode` and its siblings."""
 
-    prompt: str | None = None
-    instruction: str | None = None
-    dimensions: int | None = None
-    batch_tokens: int | None = None
-    normalize: bool | None = None
-    show_progress: bool = False
+    prompt: str | None
+    instruction: str | None
+    dimensions: int | None
+    batch_tokens: int | None
+    normalize: bool | None
+    allow_empty: bool
+    show_progress: bool
 
 
 class Embedder:
@@ -86,7 +85,7 @@ class Embedder:
         allow_pickle: bool = False,
         trust_remote_code: bool = False,
         verify: bool = True,
-        **contract_changes: Any,
+        **contract_changes: Unpack[loading.ContractChanges],
     ) -> Self:
         """Load a folder, a hub model or "seedling", the bundled one, and test that it does what its contract says.
 
@@ -100,7 +99,6 @@ class Embedder:
         Raises ModelError where the folder or model cannot be used, ContractError where it does not give
         the vectors it should.
         """
-        known_as = contract_changes.pop("known_as", str(name_or_folder))
         how = pick_how(
             dtype,
             device,
@@ -109,9 +107,9 @@ class Embedder:
             trust_remote_code=trust_remote_code,
             verify=verify,
         )
-        loaded = loading.load(str(name_or_folder), how, known_as, contract_changes)
+        loaded = loading.load(str(name_or_folder), how, contract_changes)
         embedder = cls(loaded.backbone, loaded.tokenizer, loaded.contract, name=str(name_or_folder))
-        embedder._weights_digest, embedder._base_weights = loaded.weights, loaded.base_weights
+        embedder._weights_digest = embedder._base_weights = loaded.weights
         if verify and loaded.saved is not None and loaded.contract == loaded.saved.contract:
             _check_saved(embedder, loaded.saved)
         return embedder
@@ -148,35 +146,50 @@ class Embedder:
         self._weights_digest = None
 
     @overload
-    def encode_query(self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Any) -> np.ndarray: ...
+    def encode_query(
+        self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Unpack[EncodeOptions]
+    ) -> np.ndarray: ...
     @overload
-    def encode_query(self, texts: Texts, *, output: Literal["torch"], **options: Any) -> Tensor: ...
-    def encode_query(self, texts: Texts, *, output: Output = "numpy", **options: Any) -> np.ndarray | Tensor:
+    def encode_query(self, texts: Texts, *, output: Literal["torch"], **options: Unpack[EncodeOptions]) -> Tensor: ...
+    def encode_query(
+        self, texts: Texts, *, output: Output = "numpy", **options: Unpack[EncodeOptions]
+    ) -> np.ndarray | Tensor:
         """Vectors of queries; `options` as in `encode`. `instruction=` tells the model what to look for."""
-        return self._encode(texts, "query", output, _Options(**options))
+        return self._encode(texts, "query", output, options)
 
     @overload
-    def encode_document(self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Any) -> np.ndarray: ...
+    def encode_document(
+        self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Unpack[EncodeOptions]
+    ) -> np.ndarray: ...
     @overload
-    def encode_document(self, texts: Texts, *, output: Literal["torch"], **options: Any) -> Tensor: ...
-    def encode_document(self, texts: Texts, *, output: Output = "numpy", **options: Any) -> np.ndarray | Tensor:
+    def encode_document(
+        self, texts: Texts, *, output: Literal["torch"], **options: Unpack[EncodeOptions]
+    ) -> Tensor: ...
+    def encode_document(
+        self, texts: Texts, *, output: Output = "numpy", **options: Unpack[EncodeOptions]
+    ) -> np.ndarray | Tensor:
         """Vectors of documents; `options` as in `encode`."""
-        return self._encode(texts, "document", output, _Options(**options))
+        return self._encode(texts, "document", output, options)
 
     @overload
-    def encode(self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Any) -> np.ndarray: ...
+    def encode(
+        self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Unpack[EncodeOptions]
+    ) -> np.ndarray: ...
     @overload
-    def encode(self, texts: Texts, *, output: Literal["torch"], **options: Any) -> Tensor: ...
-    def encode(self, texts: Texts, *, output: Output = "numpy", **options: Any) -> np.ndarray | Tensor:
+    def encode(self, texts: Texts, *, output: Literal["torch"], **options: Unpack[EncodeOptions]) -> Tensor: ...
+    def encode(
+        self, texts: Texts, *, output: Output = "numpy", **options: Unpack[EncodeOptions]
+    ) -> np.ndarray | Tensor:
         """Vectors for symmetric tasks, where both sides are alike: float32 [texts, dimensions], in input order.
 
         One string gives one vector. Options: `prompt` replaces the role's prompt, `instruction` is written
         into the contract's template as the prompt; `dimensions` keeps the first ones and scales to length
         1 again; `batch_tokens` is the most tokens in one forward pass; `normalize=False` leaves the length;
-        `show_progress`. Raises TextError naming the row for what is no text or gives no finite vector.
+        `show_progress`. Raises TextError naming the row for what is no text, holds nothing but white space (unless
+        `allow_empty`) or gives no finite vector.
         Warns once (TruncationWarning) where texts were cut; `last_truncation` says which.
         """
-        return self._encode(texts, "symmetric", output, _Options(**options))
+        return self._encode(texts, "symmetric", output, options)
 
     def similarity(self, a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> np.ndarray | Tensor:
         """Cosine of every row of `a` with every row of `b`: [a, b], of the kind of `a`."""
@@ -286,29 +299,24 @@ class Embedder:
         (folder / "README.md").write_text(card)
         _open_to_umask(folder)
 
-    def _encode(self, texts: Texts, role: RoleName, output: Output, options: "_Options") -> np.ndarray | Tensor:
+    def _encode(self, texts: Texts, role: RoleName, output: Output, options: EncodeOptions) -> np.ndarray | Tensor:
+        for name in options.keys() - EncodeOptions.__annotations__.keys():
+            raise TypeError(f"encode has no option {name!r}; expected {', '.join(EncodeOptions.__annotations__)}")
         if output not in ("numpy", "torch"):
             raise TextError(f"output is {output!r}; expected 'numpy' or 'torch'")
-        one = isinstance(texts, str)
-        self.check_dimensions(options.dimensions)
-        tokenized = self.tokenize([texts] if one else _rows(texts), role, self._prompt(options))
+        rows = [texts] if isinstance(texts, str) else _rows(texts)
+        if not options.get("allow_empty"):
+            _check_not_empty(rows)
+        dimensions, batch_tokens = options.get("dimensions"), options.get("batch_tokens")
+        size = self.check_dimensions(dimensions) or width(self.backbone)
+        out = torch.empty(len(rows), size, device=self.device)
+        tokenized = self.tokenize(rows, role, self._prompt(options))
         self._report_truncation(tokenized.truncation)
-        vectors = self._run(tokenized, options.batch_tokens, show_progress=options.show_progress)
-        vectors = self.finish(vectors, options.dimensions, normalize=options.normalize)
-        vectors = vectors[0] if one else vectors
-        return vectors if output == "torch" else vectors.cpu().numpy()
-
-    @torch.inference_mode()
-    def _run(self, tokenized: Tokenized, batch_tokens: int | None, *, show_progress: bool) -> Tensor:
-        """Batches by length, vectors back in input order, each of them checked."""
-        ids = tokenized.ids
-        self.check_tokens(ids)
-        out = torch.empty(len(ids), width(self.backbone), device=self.device)
-        budget = self.token_budget(batch_tokens)
-        batches = plan_batches([len(sequence) for sequence in ids], budget)
-        with progress_bar("embedding", len(ids), enabled=show_progress) as advance:
-            for batch in batches:
-                out[batch] = self.embed_tokens([ids[i] for i in batch], tokenized.skip)
+        with progress_bar("embedding", len(rows), enabled=options.get("show_progress", False)) as advance:
+            for batch, vectors in self.encode_tokenized(
+                tokenized, dimensions=dimensions, normalize=options.get("normalize"), batch_tokens=batch_tokens
+            ):
+                out[batch] = vectors
                 advance(len(batch))
         bad = unusable(out)
         if bad:
@@ -316,14 +324,35 @@ class Embedder:
                 f"row {bad[0]} ({len(bad)} in all) gives a vector that is not finite or has no length; "
                 f"load the model with dtype='float32', or check its weights"
             )
-        return out
+        vectors = out[0] if isinstance(texts, str) else out
+        return vectors if output == "torch" else vectors.cpu().numpy()
 
-    def _prompt(self, options: "_Options") -> str | None:
-        if options.instruction is None:
-            return options.prompt
-        if options.prompt is not None:
+    @torch.inference_mode()
+    def encode_tokenized(
+        self,
+        tokenized: Tokenized,
+        *,
+        dimensions: int | None = None,
+        normalize: bool | None = None,
+        batch_tokens: int | None = None,
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Batch after batch, the longest texts first: which texts, and their vectors as `finish` makes them.
+
+        No vector is checked. Raises TextError, naming the row, for a token the model does not have.
+        """
+        self.check_tokens(tokenized.ids)
+        lengths = [len(sequence) for sequence in tokenized.ids]
+        for batch in plan_batches(lengths, self.token_budget(batch_tokens)):
+            pooled = self.embed_tokens([tokenized.ids[i] for i in batch], tokenized.skip)
+            yield batch, self.finish(pooled, dimensions, normalize=normalize)
+
+    def _prompt(self, options: EncodeOptions) -> str | None:
+        instruction = options.get("instruction")
+        if instruction is None:
+            return options.get("prompt")
+        if options.get("prompt") is not None:
             raise TextError("both prompt and instruction were given; give one of them")
-        return self.instructed(options.instruction)
+        return self.instructed(instruction)
 
     def instructed(self, instruction: str) -> str:
         """The prompt that tells the model `instruction`, by the contract's template."""
@@ -380,6 +409,13 @@ def _rows(texts: Any) -> list[Any]:
     if not hasattr(texts, "__iter__"):
         raise TextError(f"texts is {kind}; expected a string or a list of strings")
     return list(texts)
+
+
+def _check_not_empty(texts: list[Any]) -> None:
+    """Raise TextError naming the first text of nothing but white space: all of them would get one vector."""
+    empty = [row for row, text in enumerate(texts) if isinstance(text, str) and not text.strip()]
+    if empty:
+        raise TextError(f"row {empty[0]} ({len(empty)} in all) is empty; drop the row, or pass allow_empty=True")
 
 
 def _open_to_umask(folder: Path) -> None:

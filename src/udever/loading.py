@@ -4,10 +4,11 @@ A name is a folder (one that this project saved, one of sentence-transformers, a
 that comes with this package, or one of the hub. Every file is read and digested once.
 """
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 
@@ -15,6 +16,7 @@ from udever.bundled import bundled_folder
 from udever.errors import ContractError, ModelError
 from udever.model import adapters, artefact
 from udever.model.backbone import (
+    AttentionKind,
     Backbone,
     load_backbone,
     natural_attention,
@@ -25,6 +27,7 @@ from udever.model.backbone import (
 from udever.model.contract import Contract
 from udever.model.gguf import gguf_folder
 from udever.model.lengths import position_limit
+from udever.model.pooling import Pooling
 from udever.model.published import RECIPES, contract_of
 from udever.model.tokens import load_hf_tokenizer
 from udever.model.weights import digest_file, digest_weights, read_config, weight_files
@@ -32,7 +35,18 @@ from udever.packaged import packaged_folder
 
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "README.md"]
 _DECIDING = ("config.json", "tokenizer.json", "tokenizer_config.json", "adapter_config.json")
-_CHANGEABLE = ("pooling", "attention", "max_length", "normalize", "dimensions", "instruction")
+
+
+class ContractChanges(TypedDict, total=False):
+    """Entries of a contract that can be replaced while loading; `known_as` is the published model it is a copy of."""
+
+    known_as: str
+    pooling: Pooling
+    attention: AttentionKind
+    max_length: int
+    normalize: bool
+    dimensions: int | None
+    instruction: str
 
 
 @dataclass(frozen=True)
@@ -51,8 +65,8 @@ class How:
 class Loaded:
     """What `Embedder` is made of.
 
-    `weights` is the digest of the weights with the adapter folded in, `base_weights` without it; `saved` is what
-    `udever.json` says, where there is one.
+    `weights` is the digest of the weights and of every adapter folded into them; `saved` is what `udever.json` of the
+    model's own folder says, where there is one.
     """
 
     backbone: Backbone
@@ -60,33 +74,47 @@ class Loaded:
     contract: Contract
     saved: artefact.Saved | None
     weights: str
-    base_weights: str
 
 
 @dataclass(frozen=True)
-class _Places:
-    """Where the parts of a model lie: its own folder, the folder of its weights, and that of its adapter if any."""
+class _Model:
+    """What a folder holds: weights of its own in the folder `weights`, or an adapter over `base`.
 
+    An adapter may lie beside weights too. `name` is what led here.
+    """
+
+    name: str
     folder: Path
-    weights: Path
-    adapter: Path | None
-    saved: artefact.Saved | None
-    sentence_transformers: artefact.SentenceTransformersFolder | None
+    weights: Path | None = None
+    base: "_Model | None" = None
+    saved: artefact.Saved | None = None
+    sentence_transformers: artefact.SentenceTransformersFolder | None = None
+
+    @property
+    def backbone(self) -> Path:
+        """The folder of the weights at the bottom."""
+        return self.base.backbone if self.base is not None else self.weights or self.folder
+
+    @property
+    def adapter(self) -> Path | None:
+        """The folder of the adapter that belongs to these weights or this base."""
+        place = self.folder if self.base is not None else self.weights or self.folder
+        return place if adapters.adapter_files(place) else None
 
 
-def load(name: str, how: How, known_as: str, changes: Mapping[str, Any]) -> Loaded:
+def load(name: str, how: How, changes: ContractChanges) -> Loaded:
     """Load a model by name under its contract with `changes`.
 
     Raises ModelError where it cannot be used, ContractError where its files are not those that were saved.
     """
-    places = _places(resolve(name, how.revision, allow_pickle=how.allow_pickle), how)
-    config = read_config(places.weights, trust_remote_code=how.trust_remote_code)
-    tokenizer = load_hf_tokenizer(_tokenizer_folder(places), trust_remote_code=how.trust_remote_code)
-    contract = _change(_contract(places, known_as, tokenizer, config), changes)
+    model = _find(name, how, how.revision)
+    config = read_config(model.backbone, trust_remote_code=how.trust_remote_code)
+    tokenizer = load_hf_tokenizer(_tokenizer_folder(model), trust_remote_code=how.trust_remote_code)
+    contract = _change(_contract(model, changes.get("known_as"), tokenizer, config), changes)
     _check_fits(contract, config)
-    weights, base_weights = _digests(places, verify=how.verify)
+    weights = _digest(model, verify=how.verify)
     backbone = load_backbone(
-        places.weights,
+        model.backbone,
         config,
         attention=contract.attention,
         dtype=how.dtype,
@@ -96,9 +124,23 @@ def load(name: str, how: How, known_as: str, changes: Mapping[str, Any]) -> Load
     )
     if contract.dimensions is not None and contract.dimensions > width(backbone):
         raise ModelError(f"dimensions is {contract.dimensions}; expected at most {width(backbone)}")
-    if places.adapter is not None and places.adapter != places.weights:
-        adapters.load_adapter(backbone, places.adapter)  # pyright: ignore[reportArgumentType]
-    return Loaded(backbone, tokenizer, contract, places.saved, weights, base_weights)
+    _apply_adapters(backbone, model)
+    return Loaded(backbone, tokenizer, contract, model.saved, weights)
+
+
+def _apply_adapters(backbone: Any, model: _Model) -> None:
+    """Fold in the adapters from the bottom up; one beside whole weights is said."""
+    if model.base is not None:
+        _apply_adapters(backbone, model.base)
+    if model.adapter is not None:
+        adapters.load_adapter(backbone, model.adapter)
+        if model.base is None:
+            told = f"{model.adapter} holds an adapter beside its weights; it was applied"
+            warnings.warn(told, AdapterWarning, stacklevel=2)
+
+
+class AdapterWarning(UserWarning):
+    """A folder of whole weights holds an adapter too, which was applied to them."""
 
 
 def pick_how(dtype: str | torch.dtype, device: str | torch.device, **options: Any) -> How:
@@ -154,79 +196,92 @@ def _looks_local(name: str) -> bool:
     return spelled or Path(name).exists() or bool(slash and Path(first).is_dir())
 
 
-def _places(folder: Path, how: How) -> _Places:
-    """Which kind of folder it is."""
+def _find(name: str, how: How, revision: str | None = None, above: tuple[Path, ...] = ()) -> _Model:
+    """What the folder of that name holds. `above` are the adapters that led here; none is its own base."""
+    folder = resolve(name, revision, allow_pickle=how.allow_pickle)
+    if folder.resolve() in above:
+        raise ModelError(f"{folder} is an adapter that names itself as its base; name the model it was trained from")
+    above = (*above, folder.resolve())
     saved = artefact.read_saved(folder)
-    if saved is not None and saved.base is not None:
-        base = resolve(saved.base.name, None, allow_pickle=how.allow_pickle)
-        return _Places(folder, base, folder, saved, None)
-    alone = not (folder / "config.json").is_file() and not (folder / "modules.json").is_file()
-    if saved is None and alone and adapters.is_adapter_folder(folder):
-        base = _places(resolve(adapters.base_of(folder), None, allow_pickle=how.allow_pickle), how)
-        return _Places(folder, base.weights, folder, base.saved, base.sentence_transformers)
-    parts = None if saved else artefact.read_sentence_transformers(folder)
-    weights = parts.weights if parts else folder
-    return _Places(folder, weights, weights if adapters.is_adapter_folder(weights) else None, saved, parts)
+    if saved is not None:
+        base = _find(saved.base.name, how, above=above) if saved.base is not None else None
+        return _Model(name, folder, base=base, saved=saved)
+    if not any((folder / file).is_file() for file in ("config.json", "modules.json")) and adapters.adapter_files(
+        folder
+    ):
+        return _Model(name, folder, base=_find(adapters.base_of(folder), how, above=above))
+    parts = artefact.read_sentence_transformers(folder)
+    return _Model(name, folder, weights=parts.weights if parts else None, sentence_transformers=parts)
 
 
-def _tokenizer_folder(places: _Places) -> Path:
-    """The model's own folder where it holds a tokenizer, else that of the weights."""
-    has_own = any((places.folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
-    return places.folder if has_own else places.weights
+def _tokenizer_folder(model: _Model) -> Path:
+    """The model's own folder where it holds a tokenizer, else that of its weights or its base."""
+    has_own = any((model.folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json"))
+    if has_own:
+        return model.folder
+    return _tokenizer_folder(model.base) if model.base is not None else model.weights or model.folder
 
 
-def _contract(places: _Places, known_as: str, tokenizer: Any, config: Any) -> Contract:
-    if places.saved is not None:
-        return places.saved.contract
-    if known_as in RECIPES:
-        return contract_of(known_as, tokenizer)
-    if places.sentence_transformers is not None:
+def _contract(model: _Model, known_as: str | None, tokenizer: Any, config: Any) -> Contract:
+    if model.saved is not None:
+        return model.saved.contract
+    if (known_as or model.name) in RECIPES:
+        return contract_of(known_as or model.name, tokenizer)
+    if model.base is not None:
+        return _contract(model.base, known_as, tokenizer, config)
+    if model.sentence_transformers is not None:
         causal = natural_attention(config) == "causal"
-        return places.sentence_transformers.contract(tokenizer, config, causal=causal)
+        return model.sentence_transformers.contract(tokenizer, config, causal=causal)
     return artefact.plain_contract(tokenizer, config)
 
 
-def _digests(places: _Places, *, verify: bool) -> tuple[str, str]:
-    """Digests of the weights with and without the adapter. Raises ContractError for files other than the saved ones."""
-    base = digest_weights(weight_files(places.weights))
-    files = dict(base.files) if places.weights == places.folder else {}
-    files |= {name: digest_file(path) for name in _DECIDING if (path := places.folder / name).is_file()}
-    weights = base.weights
-    if places.adapter is not None:
-        found = adapters.adapter_files(places.adapter)
-        own = digest_weights([path for path in found if path.suffix == ".safetensors"])
-        files |= own.files if places.adapter == places.folder else {}
-        settings = [digest_file(path) for path in found if path.suffix == ".json"]
-        weights = artefact.joined(base.weights, own.weights, *settings)
-    saved = places.saved
-    if saved is not None and verify and (places.folder / artefact.CONTRACT_FILE).is_file():
-        artefact.check_files(places.folder, saved, files)
-        if saved.base is not None and saved.base.weights != base.weights:
+def _digest(model: _Model, *, verify: bool) -> str:
+    """Digest of the weights with their adapters. Raises ContractError for files other than the saved ones."""
+    files, own = _own_digests(model.folder)
+    if model.base is None:
+        found = digest_weights(weight_files(model.backbone))
+        weights, files = found.weights, files | found.files
+    else:
+        weights = _digest(model.base, verify=verify)
+        if verify and model.saved is not None and model.saved.base is not None and model.saved.base.weights != weights:
             raise ContractError(
-                f"{places.folder}: its base {saved.base.name} is not the one it was trained on; give that one its place"
+                f"{model.folder}: its base {model.base.name} is not the one it was trained on; give that one its place"
             )
-    return weights, base.weights
+    if model.saved is not None and verify:
+        artefact.check_files(model.folder, model.saved, files)
+    beside = _own_digests(model.weights)[1] if model.weights is not None else own
+    return artefact.joined(weights, *beside) if beside else weights
+
+
+def _own_digests(folder: Path) -> tuple[dict[str, str], list[str]]:
+    """Digests of the files in `folder` that decide vectors besides whole weights; those that name its adapter."""
+    files = {name: digest_file(folder / name) for name in _DECIDING if (folder / name).is_file()}
+    found = adapters.adapter_files(folder)
+    if not found:
+        return files, []
+    own = digest_weights([path for path in found if path.suffix == ".safetensors"])
+    settings = [digest_file(path) for path in found if path.suffix == ".json"]
+    return files | own.files, [own.weights, *settings]
 
 
 def saved_parts(folder: Path, base_weights: str | None) -> tuple[dict[str, str], str]:
     """Digests of the files that decide vectors in a folder just written, and of its weights with `base_weights`."""
-    files = {name: digest_file(folder / name) for name in _DECIDING if (folder / name).is_file()}
-    adapter = adapters.adapter_files(folder)
-    if base_weights is None:
-        found = digest_weights(weight_files(folder))
-        return files | found.files, found.weights
-    found = digest_weights([path for path in adapter if path.suffix == ".safetensors"])
-    settings = [digest_file(path) for path in adapter if path.suffix == ".json"]
-    return files | found.files, artefact.joined(base_weights, found.weights, *settings)
+    files, own = _own_digests(folder)
+    if base_weights is not None:
+        return files, artefact.joined(base_weights, *own)
+    found = digest_weights(weight_files(folder))
+    return files | found.files, found.weights
 
 
 def _change(contract: Contract, changes: Mapping[str, Any]) -> Contract:
     """`contract` with single entries replaced; ModelError for an entry or value that does not exist."""
-    unknown = [name for name in changes if name not in _CHANGEABLE]
+    known = ContractChanges.__annotations__
+    unknown = [name for name in changes if name not in known]
     if unknown:
-        raise ModelError(f"Embedder.load has no option {unknown[0]!r}; it can change {', '.join(_CHANGEABLE)}")
+        raise ModelError(f"Embedder.load has no option {unknown[0]!r}; it can change {', '.join(known)}")
+    entries = {name: value for name, value in changes.items() if name != "known_as"}
     try:
-        return Contract.model_validate({**contract.model_dump(), **changes})
+        return Contract.model_validate({**contract.model_dump(), **entries})
     except ValueError as error:
         lines = [line.strip() for line in str(error).splitlines()]
         raise ModelError(f"{lines[1] if len(lines) > 1 else ''}: {lines[-2] if len(lines) > 2 else error}") from error

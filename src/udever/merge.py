@@ -1,6 +1,5 @@
 """`udever merge`: several finetuned models averaged into one; adapters are folded into their backbone first."""
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from udever.embedder import Embedder
 from udever.errors import ModelError
 from udever.model.merging import Method, blend
+from udever.model.tokens import tokenizer_state
 from udever.storage import check_replaceable
 
 
@@ -58,9 +58,11 @@ def _check_same(left: Embedder, right: Embedder) -> None:
     families = [embedder.backbone.config.get_text_config().model_type for embedder in (left, right)]
     if families[0] != families[1]:
         raise ModelError(f"{left.name} is {families[0]}, {right.name} {families[1]}; merge models of one architecture")
-    for part in ("model", "added_tokens", "normalizer", "pre_tokenizer"):
-        if _tokenizer(left)[part] != _tokenizer(right)[part]:
-            raise ModelError(f"{left.name} and {right.name} differ in the tokenizer ({part}); merge models of one")
+    heads, vocabularies = zip(*(tokenizer_state(embedder.tokenizer.hf) for embedder in (left, right)), strict=True)
+    parts = ["model"] if vocabularies[0] != vocabularies[1] else []
+    parts += [part for part in ("added_tokens", "normalizer", "pre_tokenizer") if heads[0][part] != heads[1][part]]
+    if parts:
+        raise ModelError(f"{left.name} and {right.name} differ in the tokenizer ({parts[0]}); merge models of one")
     mine, theirs = left.contract.model_dump(), right.contract.model_dump()
     for entry, value in mine.items():
         if theirs[entry] != value:
@@ -68,10 +70,6 @@ def _check_same(left: Embedder, right: Embedder) -> None:
                 f"{left.name} and {right.name} differ in {entry}: {value} and {theirs[entry]}; "
                 f"merge models of one contract"
             )
-
-
-def _tokenizer(embedder: Embedder) -> dict[str, Any]:
-    return json.loads(embedder.tokenizer.hf.backend_tokenizer.to_str())
 
 
 def _notes(parts: Sequence[str], weights: Sequence[float], fingerprints: Sequence[str], method: Method) -> str:

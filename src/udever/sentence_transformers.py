@@ -15,7 +15,6 @@ from torch import Tensor
 from udever.embedder import Embedder
 from udever.errors import ModelError, needs
 from udever.model.contract import RoleName
-from udever.model.pooling import unit
 
 with needs("sentence-transformers", "sentence-transformers", "RoleEmbedder"):
     from sentence_transformers.base.modules import InputModule
@@ -54,9 +53,7 @@ class RoleEmbedder(InputModule):
         """Add `sentence_embedding`, [texts, dimensions]."""
         rows = zip(features["input_ids"].tolist(), features["lengths"].tolist(), strict=True)
         pooled = self.embedder.embed_tokens([ids[:length] for ids, length in rows], features["skip"])
-        contract = self.embedder.contract
-        size = contract.dimensions
-        features["sentence_embedding"] = unit(pooled, size) if contract.normalize else pooled[:, :size]
+        features["sentence_embedding"] = self.embedder.finish(pooled)
         return features
 
     def get_embedding_dimension(self) -> int:

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
-from udever.errors import TextError
+from udever.errors import ModelError, TextError
 from udever.model.contract import Contract, Role
 from udever.model.tokens import TextTokenizer, template_ids
 
@@ -198,3 +198,75 @@ def test_of_a_text_far_too_long_only_the_beginning_is_tokenised_and_the_cut_is_t
     assert (tokenized.truncation.num_tokens < 5_000).all()
     assert tokenized.ids[1] == tokenizer.encode(["word " * 100], "document").ids[0]
     assert tokenizer.explain(hidden, "document").cut.endswith(" b")
+
+
+ADDED = ["<a>", "<ab>", "ab", "hello", "<|x|>", "<|xy|>", "[EOQ", "é", " add", "{{", "<think>", "def"]
+
+
+@st.composite
+def grown_tokenizers(draw, make):
+    """Ordinary and special tokens added inside and behind a vocabulary, before and after wrapping."""
+    unigram = draw(st.booleans())
+    names = draw(st.lists(st.sampled_from(ADDED), unique=True, max_size=8))
+    tokens = [
+        AddedToken(
+            name,
+            special=draw(st.booleans()),
+            lstrip=draw(st.booleans()),
+            rstrip=draw(st.booleans()),
+            single_word=draw(st.booleans()),
+            normalized=draw(st.booleans()),
+        )
+        for name in names
+    ]
+    cut = draw(st.integers(0, len(tokens)))
+    if unigram:
+        pieces = [("<unk>", 0.0), *((letter, -5.0) for letter in "▁abcdefghijklmnopqrstuvwxyz</>[]EOQBD"), ("ab", -3.0)]
+        backend = Tokenizer(models.Unigram(pieces, unk_id=0))
+        backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    else:
+        backend = make.tokenizer().backend_tokenizer
+    for token in tokens[:cut]:
+        backend.add_tokens([token])
+    hf = make.wrap_tokenizer(backend)
+    hf.add_special_tokens({"pad_token": draw(st.sampled_from(["<pad>", "<later>"]))})
+    for token in tokens[cut:]:
+        hf.add_tokens([token])
+    return hf
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_a_text_without_special_tokens_has_the_ids_of_the_tokenizer_itself(make, data):
+    hf = data.draw(grown_tokenizers(make))
+    special = [token.content for token in hf.added_tokens_decoder.values() if token.special]
+    markers = data.draw(
+        st.sampled_from([(), tuple(i for i, t in hf.added_tokens_decoder.items() if not t.special)[:1]])
+    )
+    special += [hf.convert_ids_to_tokens(i) for i in markers]
+    pieces = st.lists(st.sampled_from([*ADDED, " ", "x", "\n"]) | st.text(max_size=4), max_size=8).map("".join)
+    text = data.draw(pieces.filter(lambda text: not any(name in text for name in special)))
+    bare = {name: Role(prefix_ids=markers) for name in ROLES}
+    ids = TextTokenizer(hf, contract(10_000, **bare)).encode([f"x{text}"], "query").ids[0]
+    assert ids == [*markers, *hf.encode(f"x{text}", add_special_tokens=False)]
+    forged = TextTokenizer(hf, contract(10_000, **bare)).encode(["".join(special)], "query").ids[0]
+    named = {hf.convert_tokens_to_ids(name) for name in special} - {hf.unk_token_id}
+    assert not named & set(forged[len(markers) :]) or forged == [hf.eos_token_id]
+
+
+def test_an_added_token_of_two_numbers_is_refused_at_load(bpe):
+    class Misnumbered:
+        def __getattr__(self, name):
+            return getattr(bpe.backend_tokenizer, name)
+
+        def get_added_tokens_decoder(self):
+            return {i + 1: token for i, token in bpe.backend_tokenizer.get_added_tokens_decoder().items()}
+
+    class Wrapped:
+        backend_tokenizer = Misnumbered()
+
+        def __getattr__(self, name):
+            return getattr(bpe, name)
+
+    with pytest.raises(ModelError, match="two ids"):
+        TextTokenizer(Wrapped(), contract())

@@ -81,25 +81,18 @@ class EmbedStep:
         """Embed, the longest first; a vector without a direction is the failure of its text alone."""
         import torch
 
-        from udever.model.packing import plan_batches
         from udever.model.pooling import unusable
 
-        ids = prepared.ids
-        lengths = [len(sequence) for sequence in ids]
-        batches = plan_batches(lengths, self.embedder.token_budget(self.batch_tokens))
-        total = sum(lengths)
-        out = torch.empty(len(ids), self.num_dimensions)
-        failed: dict[int, str] = {}
-        with torch.inference_mode():
-            for batch in batches:
-                pooled = self.embedder.embed_tokens([ids[i] for i in batch], prepared.skip)
-                for row in unusable(pooled):
-                    failed[batch[row]] = "its vector is not finite or has no length; load the model in float32"
-                out[batch] = self.embedder.finish(pooled, self.dimensions).cpu()
-                done = sum(lengths[i] for i in batch)
-                tick(done / total, done)
+        lengths = [len(sequence) for sequence in prepared.ids]
+        out = torch.empty(len(lengths), self.num_dimensions)
+        batches = self.embedder.encode_tokenized(prepared, dimensions=self.dimensions, batch_tokens=self.batch_tokens)
+        for batch, vectors in batches:
+            out[batch] = vectors.cpu()
+            done = sum(lengths[i] for i in batch)
+            tick(done / sum(lengths), done)
         rows = self._records(out.numpy(), prepared)
-        return Output(rows, self._without_direction(rows["embedding"]) | failed)
+        reason = "its vector is not finite or has no length; load the model in float32"
+        return Output(rows, self._without_direction(rows["embedding"]) | dict.fromkeys(unusable(out), reason))
 
     def _records(self, vectors: np.ndarray, prepared: "Tokenized") -> np.ndarray:
         rows = np.empty(len(vectors), self.columns)

@@ -92,6 +92,7 @@ def score_embedder(
                     instruction=instruction if symmetric else None,
                     dimensions=dimensions,
                     batch_tokens=batch_tokens,
+                    allow_empty=True,
                     show_progress=show_progress,
                 )
 
@@ -100,6 +101,7 @@ def score_embedder(
             instruction=instruction,
             dimensions=dimensions,
             batch_tokens=batch_tokens,
+            allow_empty=True,
             show_progress=show_progress,
         )
         return top_k_blocks(queries, blocks(), k)[1]

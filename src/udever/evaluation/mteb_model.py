@@ -191,7 +191,9 @@ def as_mteb(
         with warnings.catch_warnings():
             # counted in `model.num_truncated` instead: a task makes hundreds of calls
             warnings.filterwarnings("ignore", message=".*longer than .* tokens and were cut")
-            found = encode[role](texts, prompt=prompt, dimensions=dimensions, batch_tokens=batch_tokens)
+            found = encode[role](
+                texts, prompt=prompt, dimensions=dimensions, batch_tokens=batch_tokens, allow_empty=True
+            )
         if embedder.last_truncation is not None:
             model.num_truncated += int(embedder.last_truncation.truncated.sum())
         return found

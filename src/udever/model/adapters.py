@@ -95,6 +95,8 @@ def merge_lora(model: nn.Module) -> None:
             module.merge()
             parent = model.get_submodule(name.rpartition(".")[0])
             setattr(parent, name.rpartition(".")[2], module.get_base_layer())
+    for module in model.modules():
+        vars(module).pop("peft_config", None)  # else peft takes the next adapter for one of two
 
 
 def save_adapter(model: nn.Module, folder: Path, base: str) -> None:
@@ -125,11 +127,6 @@ _PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _BITFIT_FILE = "bitfit.safetensors"
 _REBASED = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Ways to begin a LoRA that change the base's own weights, which an adapter file alone does not hold."""
-
-
-def is_adapter_folder(folder: Path) -> bool:
-    """Whether the folder holds an adapter, alone or beside weights."""
-    return bool(adapter_files(folder))
 
 
 def adapter_files(folder: Path) -> list[Path]:
@@ -196,7 +193,10 @@ def load_adapter(model: nn.Module, folder: Path) -> None:
     inject_adapter_in_model(config, inner)
     state = {_own_name(name, inner): tensor for name, tensor in state.items()}
     lora = {name: tensor for name, tensor in state.items() if "lora_" in name}
-    outcome = set_peft_model_state_dict(inner, lora)
+    try:
+        outcome = set_peft_model_state_dict(inner, lora)
+    except RuntimeError as error:  # a tensor of another shape
+        raise ModelError(f"{folder}: the adapter does not fit its base or its own adapter_config.json") from error
     missing = [name for name in outcome.missing_keys if "lora_" in name]
     if missing or outcome.unexpected_keys:
         raise ModelError(f"{folder}: the adapter does not fit its base: {(missing or outcome.unexpected_keys)[0]!r}")
@@ -207,6 +207,7 @@ def load_adapter(model: nn.Module, folder: Path) -> None:
 def _own_name(name: str, inner: nn.Module) -> str:
     """A tensor's name in the backbone: adapters are often trained with a head on, one level further out."""
     name = name.removeprefix("base_model.model.").replace(".modules_to_save", "")
+    name = name if "lora_" in name else name.replace(".base_layer", "")
     if not hasattr(inner, name.partition(".")[0]):
         _, _, below = name.partition(".")
         if hasattr(inner, below.partition(".")[0]):

@@ -1,6 +1,5 @@
 """From a model folder to a backbone that is known to be right: load the weights, choose the forward pass, test it."""
 
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from udever.errors import ContractError, ModelError
-from udever.model import adapters, bert, gemma
+from udever.model import bert, gemma
 from udever.model.attention import Attention, GroupedAttention, Scores, attention_over
 from udever.model.decoders import CannotPack, PackedDecoder, PaddedModel
 from udever.model.lengths import separate, threshold_at
@@ -86,9 +85,7 @@ def load_backbone(
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
 ) -> Backbone:
-    """Load the weights in `folder`, apply the adapter beside them, choose the fastest forward pass that is right.
-
-    The backbone is in eval mode.
+    """Load the weights in `folder` and choose the fastest forward pass that is right. The backbone is in eval mode.
 
     Raises ModelError where there are no weights (or only pickled ones and `allow_pickle` is off), and
     ContractError where no forward pass gives a text the same hidden states alone and in a batch.
@@ -96,25 +93,12 @@ def load_backbone(
     check_weights(folder, config, allow_pickle=allow_pickle)
     if config.model_type == "bloom":
         bloom = load_bloom(folder, config)
-        _apply_adapter_beside(bloom, folder)
         bloom.to(device=device, dtype=dtype).eval()
         self_test(bloom, attention=attention)
         return bloom
-    model = load_transformers(folder, dtype, allow_pickle, trust_remote_code).to(device).eval()
-    _apply_adapter_beside(model, folder)
+    model = load_transformers(folder, config, dtype, allow_pickle, trust_remote_code).to(device).eval()
     use_fused_products(model)
     return choose(model, attention=attention)
-
-
-def _apply_adapter_beside(model: nn.Module, folder: Path) -> None:
-    """An adapter that lies beside whole weights belongs to them: it is folded in, and said."""
-    if adapters.is_adapter_folder(folder):
-        adapters.load_adapter(model, folder)
-        warnings.warn(f"{folder} holds an adapter beside its weights; it was applied", AdapterWarning, stacklevel=2)
-
-
-class AdapterWarning(UserWarning):
-    """A folder of whole weights holds an adapter too, which was applied to them."""
 
 
 def choose(model: Any, *, attention: AttentionKind) -> Backbone:

@@ -9,6 +9,7 @@ from torch import nn
 from udever.model.artefact import write_json
 from udever.model.bloom import Bloom
 from udever.model.contract import Contract, Role
+from udever.model.tokens import tokenizer_state
 
 _ST = "sentence_transformers.sentence_transformer.modules"
 
@@ -36,11 +37,11 @@ def save_tokenizer(hf_tokenizer: Any, contract: Contract, folder: Path) -> None:
     what every loader obeys. With markers that differ by role there is no one template, and none is written.
     """
     hf_tokenizer.save_pretrained(folder)
-    path = folder / "tokenizer.json"
-    state = json.loads(path.read_text())
-    state["truncation"] = state["padding"] = None
-    state["post_processor"] = _template(contract.query, hf_tokenizer) if one_role(contract) else None
-    path.write_text(json.dumps(state, ensure_ascii=False))
+    head, vocabulary = tokenizer_state(hf_tokenizer)
+    template = _template(contract.query, hf_tokenizer) if one_role(contract) else None
+    head.update(truncation=None, padding=None, post_processor=template)
+    text = f'{json.dumps(head, ensure_ascii=False)[:-1]}, "model": {vocabulary}}}'
+    (folder / "tokenizer.json").write_text(text, encoding="utf-8")
     settings_path = folder / "tokenizer_config.json"
     settings = json.loads(settings_path.read_text())
     settings.update(

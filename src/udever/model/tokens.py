@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from blake3 import blake3
-from tokenizers import Tokenizer
+from tokenizers import AddedToken, Tokenizer
 
 from udever.errors import ModelError, TextError
 from udever.model.contract import Contract, RoleName
@@ -71,14 +71,14 @@ class _Frame:
 class TextTokenizer:
     """A tokenizer that adds nothing by itself and cannot be talked into a special token.
 
-    The base tokenizer's special tokens and the contract's markers are taken out of its parsing, so that
-    their names inside a text are tokenised as the characters they are.
+    To it the base tokenizer's special tokens and the contract's markers are no tokens: their names inside a text are
+    tokenised as the characters they are.
     """
 
     def __init__(self, hf_tokenizer: Any, contract: Contract) -> None:
         self.hf = hf_tokenizer
         self.contract = contract
-        self._backend, self._special, self._moved = _plain_backend(hf_tokenizer, contract.marker_ids)
+        self._backend, self._special = _plain_backend(hf_tokenizer, contract.marker_ids)
         named = {i for i, token in hf_tokenizer.added_tokens_decoder.items() if token.special}
         self._reserved = named.union(hf_tokenizer.all_special_ids) - {hf_tokenizer.unk_token_id}
 
@@ -170,16 +170,13 @@ class TextTokenizer:
 
     def _spell(self, ids: list[int]) -> list[int]:
         """The tokenizer's own ids; a special token that the vocabulary itself spells (Unigram pieces) by characters."""
-        if self._moved and not self._moved.keys().isdisjoint(ids):
-            ids = [self._moved.get(i, i) for i in ids]
         if self._special.keys().isdisjoint(ids):
             return ids
         spelled: list[int] = []
         for token in ids:
             if token in self._special:
                 letters = self._backend.encode_batch_fast(list(self._special[token]), add_special_tokens=False)
-                own = [self._moved.get(i, i) for letter in letters for i in letter.ids]
-                plain = [i for i in own if i not in self._special]
+                plain = [i for letter in letters for i in letter.ids if i not in self._special]
                 spelled += plain or [token]  # SGPT's brackets are ordinary tokens: there is no other spelling
             else:
                 spelled.append(token)
@@ -224,17 +221,51 @@ def check_text(text: object, row: int) -> str:
 
 
 def load_hf_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
-    """transformers' tokenizer of a folder. Raises ModelError where there is none backed by `tokenizers`."""
-    from transformers import AutoTokenizer
+    """transformers' tokenizer of a folder. Raises ModelError where there is none backed by `tokenizers`.
+
+    Where the folder holds a tokenizer.json and its settings name the special tokens, that file is used as it is and
+    parsed once; else transformers' class for the family completes what the files leave out.
+    """
+    from transformers import AutoTokenizer, TokenizersBackend
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+        settings = _complete_settings(folder)
+        if settings is None:
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=trust_remote_code, local_files_only=True
+            )
+        else:
+            tokenizer = TokenizersBackend.from_pretrained(folder, local_files_only=True, **settings)
     except Exception as error:  # transformers raises a dozen kinds for a broken file
         reason = (str(error).strip().splitlines() or ["unknown"])[0]
         raise ModelError(f"{folder} has no usable tokenizer: {reason}") from error
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ModelError(f"{folder}: the tokenizer has no tokenizer.json form, which is needed; convert it first")
     return tokenizer
+
+
+def _complete_settings(folder: Path) -> dict[str, Any] | None:
+    """What to tell transformers besides tokenizer_config.json; None where the folder's files are not all it takes."""
+    paths = [folder / name for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")]
+    if not (paths[0].is_file() and paths[1].is_file()):
+        return None
+    settings = json.loads(paths[1].read_text(encoding="utf-8"))
+    extra: dict[str, Any] = {}
+    if "added_tokens_decoder" not in settings:
+        if paths[2].is_file():
+            named = json.loads(paths[2].read_text(encoding="utf-8"))
+            extra = {name: _special_token(value) for name, value in named.items()}
+        extra["added_tokens_decoder"] = {}  # tokenizer.json says them all; transformers would parse it for them
+    known = settings.keys() | extra.keys()
+    return extra if known >= {"bos_token", "eos_token", "unk_token"} and "auto_map" not in settings else None
+
+
+def _special_token(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_special_token(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    return AddedToken(**{name: setting for name, setting in value.items() if name != "__type"} | {"special": True})
 
 
 def template_ids(hf_tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -274,31 +305,24 @@ def tokenizer_digest(hf_tokenizer: Any) -> str:
     return digest.hexdigest()
 
 
-def _plain_backend(hf_tokenizer: Any, marker_ids: frozenset[int]) -> tuple[Tokenizer, dict[int, str], dict[int, int]]:
-    """The tokenizer without post-processing, truncation, padding and special tokens; those tokens; ids to put right.
+def _plain_backend(hf_tokenizer: Any, marker_ids: frozenset[int]) -> tuple[Tokenizer, dict[int, str]]:
+    """A tokenizer to which special tokens and markers are ordinary characters, and those tokens by id.
 
-    Added tokens beyond the vocabulary are numbered by their order, so that taking some out renumbers those behind
-    them: the last part maps the ids the plain tokenizer gives to the tokenizer's own. Raises ModelError where the
-    numbers cannot be put right.
+    It shares the vocabulary of `hf_tokenizer`, which goes on knowing them. Raises ModelError where the two number an
+    added token differently.
     """
-    head, vocabulary = tokenizer_state(hf_tokenizer)
-    head.update(post_processor=None, truncation=None, padding=None)
-    removed = [t for t in head["added_tokens"] if t["special"] or t["id"] in marker_ids]
-    kept = [t for t in head["added_tokens"] if t not in removed]
-    head["added_tokens"] = [dict(token) for token in kept]
-    special = {token["id"]: token["content"] for token in removed}
+    theirs = hf_tokenizer.backend_tokenizer
+    backend = Tokenizer(theirs.model)
+    backend.normalizer, backend.pre_tokenizer, backend.decoder = theirs.normalizer, theirs.pre_tokenizer, theirs.decoder
+    added = sorted(theirs.get_added_tokens_decoder().items())
+    for i, token in added:
+        token.special = token.special or i in marker_ids
+    backend.add_tokens([token for _, token in added])
+    backend.encode_special_tokens = True
+    for i, token in added:
+        if (own := backend.token_to_id(token.content)) != i:
+            raise ModelError(f"the tokenizer gives its added token {token.content!r} two ids: {i}, {own}")
+    special = {i: token.content for i, token in added if token.special}
     special.update({i: hf_tokenizer.convert_ids_to_tokens(i) or "" for i in marker_ids if i not in special})
     special.pop(hf_tokenizer.unk_token_id, None)  # what the vocabulary lacks is unknown, and that is no forgery
-    backend = Tokenizer.from_str(f'{json.dumps(head)[:-1]}, "model": {vocabulary}}}')
-    return backend, special, _renumbered(hf_tokenizer, backend, kept)
-
-
-def _renumbered(hf_tokenizer: Any, backend: Tokenizer, kept: list[dict[str, Any]]) -> dict[int, int]:
-    moved = {}
-    for token in kept:
-        own, here = hf_tokenizer.convert_tokens_to_ids(token["content"]), backend.token_to_id(token["content"])
-        if own != token["id"] or here is None:
-            raise ModelError(f"the tokenizer gives its added token {token['content']!r} two ids: {token['id']}, {own}")
-        if own != here:
-            moved[here] = own
-    return moved
+    return backend, special

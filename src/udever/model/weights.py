@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from blake3 import blake3
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, BloomConfig
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, BloomConfig
 
 from udever.errors import ModelError
 from udever.model.bloom import Bloom
@@ -55,7 +55,10 @@ def read_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         _check_config(raw, path)
-        return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+        kind = raw.get("model_type")
+        if kind not in CONFIG_MAPPING or "auto_map" in raw or (kind == "mistral" and "layer_types" in raw):
+            return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
+        return CONFIG_MAPPING[kind].from_dict(raw)  # all that AutoConfig would do, without reading the file again
     except ModelError:
         raise
     except Exception as error:  # transformers raises a dozen kinds for a broken file
@@ -270,13 +273,16 @@ def _read_state(folder: Path) -> Iterator[tuple[str, Tensor]]:
         raise ModelError(f"{folder}: the weights cannot be read: {first_line(error)}") from error
 
 
-def load_transformers(folder: Path, dtype: torch.dtype, allow_pickle: bool, trust_remote_code: bool) -> Any:
-    """transformers' own model of the weights in `folder`; an adapter beside them is left for `adapters` to apply."""
+def load_transformers(
+    folder: Path, config: Any, dtype: torch.dtype, allow_pickle: bool, trust_remote_code: bool
+) -> Any:
+    """transformers' own model of `config` with the weights in `folder`; an adapter beside them is left out."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         with _without_adapter(folder) as clean:
             model, report = AutoModel.from_pretrained(
                 clean,
+                config=config,
                 dtype=dtype,
                 use_safetensors=None if allow_pickle else True,
                 trust_remote_code=trust_remote_code,
