@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from udever.errors import DataError
 from udever.evaluation import RetrievalSet
+from udever.pairs.schema import Pair
 
 
 def shown(subset):

@@ -6,6 +6,9 @@ from typing import Any
 from udever.embedder import Embedder
 from udever.errors import DataError
 from udever.evaluation import RetrievalSet, score_embedder
+from udever.pairs.mixture import Batch, Mixture
+from udever.pairs.schema import Pair
+from udever.pairs.settings import DatasetSettings, DataSettings
 from udever.text.grouping import Held
 from udever.training import History, run_recipe
 from udever.training.recipe import Recipe
