@@ -108,7 +108,7 @@ class Jobs:
     def train(self, place: Path) -> None:
         """A model by a recipe, from checkpoints."""
         from udever.pairs.settings import DataSettings
-        from udever.training import run_recipe
+        from udever.training import train
         from udever.training.recipe import ModelSettings, OutputSettings, Recipe, TrainingSettings, WatchSettings
 
         recipe = Recipe(
@@ -118,19 +118,16 @@ class Jobs:
             output=OutputSettings(folder=str(place / "out")),
             watch=WatchSettings(checkpoint_every=1, tensorboard=False),
         )
-        run_recipe(recipe, resume=True, show_progress=False)
+        train(recipe, resume=True, show_progress=False)
 
     def adapt(self, place: Path) -> None:
         """A model for a tree."""
-        from rich.console import Console
+        from udever.adaptation import AdaptSettings, adapt
+        from udever.training import TrainingSettings
 
-        from udever.adaptation import Job, adapt
-        from udever.training.recipe import TrainingSettings
-
-        settings = TrainingSettings(tuning="bitfit", batch_size=8, max_steps=2)
-        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
-            job = Job([self.tree], place / "out", settings=settings, held_out=0.3, kinds=("code",), max_length=32)
-            adapt(job, Console(file=nowhere))
+        training = TrainingSettings(tuning="bitfit", batch_size=8, max_steps=2)
+        settings = AdaptSettings(training=training, held_out=0.3, kinds=("code",), max_length=32)
+        adapt([self.tree], place / "out", settings, resume=True)
 
     def state(self, kind: str, place: Path) -> Any:
         """What has to be alike: bytes; of an index, whose files are named at random, its content and an audit."""

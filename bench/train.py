@@ -233,7 +233,7 @@ def together(folder: Path, options: argparse.Namespace, precision: str) -> float
 
 def loss_alone(options: argparse.Namespace) -> list[common.Row]:
     """The contrastive loss and its gradient for a square of scores that would never fit."""
-    from udever.training.objectives import BatchIds, LossOptions, contrastive_loss
+    from udever.training.objectives import BatchIds, LossSettings, contrastive_loss
 
     pairs = options.loss
     anchors, positives = (torch.randn(pairs, 256).requires_grad_() for _ in range(2))
@@ -245,7 +245,7 @@ def loss_alone(options: argparse.Namespace) -> list[common.Row]:
     before = resident_bytes("VmRSS")
     reset_peak()
     start = time.perf_counter()
-    contrastive_loss(anchors, positives, anchors[:0].detach(), ids, LossOptions()).backward()
+    contrastive_loss(anchors, positives, anchors[:0].detach(), ids, LossSettings()).backward()
     seconds = time.perf_counter() - start
     taken = (resident_bytes("VmHWM") - before) / GB
     name = f"loss and gradient, {pairs:,} x {pairs:,} at 256 dimensions"

@@ -8,12 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
-from udever.adaptation import Job, adapt, run_folder
+from udever.adaptation import AdaptSettings, adapt, run_folder
 from udever.errors import ModelError, OutputError
+from udever.training.grad_cache import Stepper
 from udever.training.recipe import TrainingSettings
-from udever.training.step import Stepper
 
 VERBS = ["copy", "parse", "split", "read", "sort", "hash", "open", "join"]
 SETTINGS = TrainingSettings(tuning="full", batch_size=8, epochs=9, max_steps=4, learning_rate=3e-3, precision="float32")
@@ -33,10 +32,8 @@ def project(tmp_path_factory):
 
 
 def run(project, output, base, **options):
-    job = Job(
-        [project], output, base=str(base), settings=SETTINGS, held_out=0.25, max_length=48, **options.pop("job", {})
-    )
-    return adapt(job, Console(quiet=True), **options)
+    settings = AdaptSettings(training=SETTINGS, held_out=0.25, max_length=48, **options.pop("settings", {}))
+    return adapt([project], output, settings, base=str(base), **options)
 
 
 def weights(output):
@@ -79,7 +76,7 @@ def test_a_signal_keeps_a_checkpoint_and_no_model(project, base, whole, tmp_path
     with pytest.raises(OutputError, match="--resume, or begin anew with --restart"):
         run(project, output, base)
     with pytest.raises(OutputError, match="begun with other options"):
-        run(project, output, base, resume=True, job={"max_queries": 9})
+        run(project, output, base, resume=True, settings={"max_queries": 9})
     assert run(project, output, base, resume=True) is not None
     assert weights(output) == whole
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]

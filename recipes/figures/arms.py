@@ -18,7 +18,7 @@ from pathlib import Path
 from udever.pairs.files import write_pairs
 from udever.pairs.schema import Kind, Pair
 from udever.pairs.settings import DataSettings
-from udever.training import SEEDLING, run_recipe
+from udever.training import SEEDLING, train
 from udever.training.recipe import ModelSettings, OutputSettings, Recipe, TrainingSettings, WatchSettings
 
 TEXTS = Path(__file__).with_name("texts.jsonl")
@@ -84,7 +84,7 @@ def main() -> None:
             watch=WatchSettings(checkpoints=str(work / "checkpoints")),
             output=OutputSettings(folder=str(folder)),
         )
-        history = run_recipe(recipe, restart=True, show_progress=False)
+        history = train(recipe, restart=True, show_progress=False)
         print(f"{folder}: {len(rows)} pairs, loss {history.steps[0].loss:.3f} to {history.steps[-1].loss:.3f}")
 
 

@@ -19,7 +19,7 @@ from score import make_sets, score
 
 from udever import Embedder
 from udever.pairs.settings import DatasetSettings, DataSettings
-from udever.training.held_out import train
+from udever.training import train
 from udever.training.recipe import ModelSettings, OutputSettings, Recipe, TrainingSettings
 from udever.training.run import load_base
 

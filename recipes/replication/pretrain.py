@@ -127,7 +127,7 @@ def make(num_layers: int, hidden_size: int, num_heads: int, vocab_size: int) -> 
     """Random weights, attention passing content on (see udever.training.fresh)."""
     from transformers import BloomConfig
 
-    from udever.training.fresh import _let_content_through
+    from udever.training.fresh import let_content_through
 
     config = BloomConfig(
         vocab_size=vocab_size, hidden_size=hidden_size, n_layer=num_layers, n_head=num_heads,
@@ -135,7 +135,7 @@ def make(num_layers: int, hidden_size: int, num_heads: int, vocab_size: int) -> 
     )  # fmt: skip
     model = Bloom(config)
     init_weights(model, 0)
-    _let_content_through(model, 0)
+    let_content_through(model, 0)
     return model
 
 

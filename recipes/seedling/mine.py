@@ -308,13 +308,17 @@ def manuals() -> list[dict]:
 
 def code() -> list[dict]:
     """Documented functions of the training files: the standard library as `udever demo` splits it, and packages."""
-    from udever.adaptation import demo_job
-    from udever.pairs.mining import mine
+    from udever.adaptation import DEMO
+    from udever.pairs.mining import mine, standard_library
 
     rows = []
-    job = demo_job(Path("unused"))
     library = mine(
-        job.paths, kinds=job.kinds, exclude=job.exclude, held_out=job.held_out, seed=job.seed, show_progress=False
+        [standard_library()],
+        kinds=DEMO.kinds,
+        exclude=DEMO.exclude,
+        held_out=DEMO.held_out,
+        seed=DEMO.seed,
+        show_progress=False,
     )
     # A held-out function copied into a package must not come back through it.
     held = {" ".join(text.split()) for p in library.pairs if p.split == "held_out" for text in (p.anchor, p.positive)}

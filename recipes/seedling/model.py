@@ -25,7 +25,7 @@ def make(num_layers: int, num_heads: int, hidden_size: int = 384, seed: int = 0)
     from tokenizers import Tokenizer
     from transformers import BloomConfig
 
-    from udever.training.fresh import _let_content_through
+    from udever.training.fresh import let_content_through
 
     tokenizer = Tokenizer.from_file(str(WORK / "tokenizer" / "tokenizer.json"))
     config = BloomConfig(
@@ -39,7 +39,7 @@ def make(num_layers: int, num_heads: int, hidden_size: int = 384, seed: int = 0)
     )
     model = Bloom(config)
     init_weights(model, seed)
-    _let_content_through(model, seed)
+    let_content_through(model, seed)
     return model
 
 

@@ -1,7 +1,7 @@
 """The main job: from a person's own files to an embedder for them, with the table that shows what it is worth.
 
-Mine pairs, write them and a recipe, train as `udever train` would, score the held-out files before and after beside
-BM25, and write everything into one folder:
+Mine pairs, write a recipe, train by it, score the held-out files before and after beside BM25, and write everything
+into one folder:
 
     pairs.parquet   every mined pair, with its split
     model/          the embedder (`Embedder.load`), with its recipe
@@ -9,13 +9,14 @@ BM25, and write everything into one folder:
     report.html     the same to look at
 
 The folder appears whole at the end. Until then the run lives in a folder of its own beside it, with the pairs, what
-was asked for, the log and the checkpoints; a run that was stopped goes on there.
+was asked for, the log, the checkpoints and the model; a run that was stopped goes on there.
 """
 
 import json
+import shutil
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,24 @@ from rich.console import Console
 from udever.embedder import Embedder
 from udever.errors import DataError, OutputError, UdeverError
 from udever.evaluation import Results, RetrievalSet, score_bm25, score_embedder
-from udever.model.markers import Markers
-from udever.pairs.files import read_pairs, write_pairs
-from udever.pairs.mining import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine, standard_library
-from udever.pairs.schema import Pair
-from udever.pairs.settings import DataSettings
+from udever.pairs.mining import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine
 from udever.report.comparison_page import Extras, write_report
 from udever.search import top_k
-from udever.storage import atomic_file, atomic_folder, check_replaceable
-from udever.training import FRESH, SEEDLING, History
-from udever.training.checkpoint import checkpoints, differences
-from udever.training.claim import LOCK, claimed
-from udever.training.recipe import ModelSettings, OutputSettings, Recipe, TrainingSettings, WatchSettings
-from udever.training.run import Start, check_begun, fit_recipe, forget, open_recipe
+from udever.storage import atomic_file, atomic_folder, check_replaceable, remove_output
+from udever.training import (
+    FRESH,
+    SEEDLING,
+    History,
+    ModelSettings,
+    OutputSettings,
+    Recipe,
+    TrainingSettings,
+    WatchSettings,
+    train,
+)
+from udever.training.checkpoint import checkpoints, claimed, differences
+from udever.training.recipe import RECIPE_FILE
+from udever.training.run import check_begun, forget, open_recipe
 
 FRESH_TRAINING = TrainingSettings(
     tuning="full", batch_size=128, epochs=4.0, learning_rate=3e-3, schedule="cosine", warmup=0.05
@@ -48,17 +54,11 @@ SEEDLING_TRAINING = TrainingSettings(
 )
 """For a small embedder that is trained already: all of it moves, a little."""
 
-_CHECKPOINT_EVERY = 100
-
-DEMO_QUESTIONS = (
-    "how do I copy a whole directory tree",
-    "parse a date written in ISO format",
-    "split a shell command line into its arguments",
-)
-
-
 PRETRAINED_TRAINING = TrainingSettings(epochs=3.0)
 """The paper's settings, and its three epochs."""
+
+_ASKED, _PAIRS, _MODEL = "adapt.json", "pairs.parquet", "model"
+_CHECKPOINT_EVERY = 100
 
 
 def default_training(base: str) -> TrainingSettings:
@@ -67,35 +67,35 @@ def default_training(base: str) -> TrainingSettings:
 
 
 @dataclass(frozen=True)
-class Job:
-    """What `adapt` is asked to do; `settings` None takes what suits the base."""
+class AdaptSettings:
+    """What `adapt` mines, how it trains and what it scores.
 
-    paths: Sequence[Path]
-    output: Path
-    base: str = SEEDLING
+    `kinds`, `exclude`, `language` and `held_out` are those of `mine`; `max_queries` bounds the held-out queries;
+    `training` None takes what suits the base; `questions` are answered at the end from all that was mined.
+    """
+
     kinds: Collection[str] = KINDS
     exclude: Sequence[str] = ()
     language: str | None = None
     held_out: float = 0.1
     max_queries: int = 2000
-    settings: TrainingSettings | None = None
-    markers: Markers = "auto"
+    training: TrainingSettings | None = None
     max_length: int = 300
-    questions: Sequence[str] = field(default=())
+    questions: Sequence[str] = ()
     seed: int = 0
 
 
-def demo_job(output: Path, base: str = SEEDLING) -> Job:
-    """`adapt` on the standard library of the interpreter that runs."""
-    return Job(
-        paths=[standard_library()],
-        output=output,
-        base=base,
-        kinds=("code",),
-        exclude=STANDARD_LIBRARY_EXCLUDE,
-        language="eng-Latn",
-        questions=DEMO_QUESTIONS,
-    )
+DEMO = AdaptSettings(
+    kinds=("code",),
+    exclude=STANDARD_LIBRARY_EXCLUDE,
+    language="eng-Latn",
+    questions=(
+        "how do I copy a whole directory tree",
+        "parse a date written in ISO format",
+        "split a shell command line into its arguments",
+    ),
+)
+"""For the standard library of the interpreter that runs (`udever.pairs.mining.standard_library`)."""
 
 
 def run_folder(output: Path) -> Path:
@@ -103,78 +103,97 @@ def run_folder(output: Path) -> Path:
     return output.with_name(f"{output.name}-checkpoints")
 
 
-def adapt(job: Job, console: Console, *, resume: bool = False, restart: bool = False) -> Results | None:
-    """Run the whole job and print as it goes; return the table, or None where a signal stopped the training.
+def adapt(
+    paths: Sequence[str | Path],
+    output: str | Path,
+    settings: AdaptSettings = AdaptSettings(),
+    *,
+    base: str = SEEDLING,
+    resume: bool = False,
+    restart: bool = False,
+    console: Console | None = None,
+) -> Results | None:
+    """Mine `paths`, train `base` on the pairs, score it, and write it all to `output`; return the table.
 
-    `resume` goes on with what was mined and trained before, `restart` throws it away; raises OutputError for neither
-    where a run was begun, and for another job than was begun. Raises before any work where the output folder holds
-    something else, DataError where the files give no pairs to train on or none to score on.
+    None where a signal stopped the training. `resume` goes on with what was mined and trained before, `restart` throws
+    it away; raises OutputError for neither where a run was begun, and for other settings than it was begun with. Raises
+    before any work where the output folder holds something else, DataError where the files give no pairs to train on
+    or none to score on.
     """
-    check_replaceable(job.output, "adapted", [*job.paths, job.base])
-    kept = run_folder(job.output)
+    paths, output, console = [Path(path) for path in paths], Path(output), console or Console(quiet=True)
+    check_replaceable(output, "adapted", [*paths, base])
+    kept = run_folder(output)
     check_begun(kept, resume=resume, restart=restart)
-    mined = _begun(job, kept) if resume and (kept / _JOB).is_file() else None
-    fresh = mined is None
-    mined = mined or mine(
-        job.paths,
-        kinds=job.kinds,
-        exclude=job.exclude,
-        held_out=job.held_out,
-        seed=job.seed,
-        language=job.language,
-    )
-    train, held_out = _split(mined)
+    training = (settings.training or default_training(base)).model_copy(update={"seed": settings.seed})
+    asked = {**vars(settings), "paths": paths, "base": base, "kinds": sorted(settings.kinds)}
+    asked = json.loads(json.dumps({**asked, "training": training.model_dump(mode="json")}, default=str))
+    begun = _begun(asked, kept) if resume and (kept / _ASKED).is_file() else None
+    mined = begun or _mine(paths, settings)
+    train_pairs, held_out = _split(mined)
     console.print(
-        f"{mined.num_files:,} files gave {len(train):,} training pairs and {len(held_out):,} held-out pairs "
+        f"{mined.num_files:,} files gave {len(train_pairs):,} training pairs and {len(held_out):,} held-out pairs "
         f"(other files; {sum(mined.skipped.values()):,} files and rows left out)"
     )
-    with claimed(kept, job.output):
-        if fresh:
-            forget(kept)
-            _begin(job, mined, kept)
+    recipe = Recipe(
+        model=ModelSettings(base=base, max_length=settings.max_length),
+        data=DataSettings(pairs=[str(kept / _PAIRS)]),
+        training=training,
+        watch=WatchSettings(checkpoints=str(kept), checkpoint_every=_CHECKPOINT_EVERY, evaluate_queries=0),
+        output=OutputSettings(folder=str(kept / _MODEL)),
+    )
+    with claimed(output):
+        if begun is None:
+            _begin(asked, mined, kept)
         try:
-            results = _run(job, mined, Start(resume=resume), console)
+            history = train(recipe, resume=begun is not None, restart=begun is None)
         except UdeverError:
             if not checkpoints(kept):  # nothing to go on with
                 _clear(kept)
             raise
-    if results is not None:
+        if history.stopped:
+            return None
+        embedder, results = _score(recipe, mined, settings, history)
+        results.show(console)
+        extras = Extras(
+            losses=[(step.number, step.loss) for step in history.steps],
+            counts={"training pairs": len(train_pairs), "held-out pairs": len(held_out), **mined.skipped},
+            examples=_answer(embedder, settings.questions, mined.pairs, console),
+            settings={
+                f"{section}.{key}": value
+                for section, values in recipe.model_dump(include={"model", "training"}).items()
+                for key, value in values.items()
+            },
+        )
+        _write(output, recipe, mined, results, extras)
         _clear(kept)
-        console.print(f"written: {job.output}/model, results.json, report.html, pairs.parquet")
+    console.print(f"written: {output}/model, results.json, report.html, pairs.parquet")
     return results
 
 
-_JOB, _PAIRS = "adapt.json", "pairs.parquet"
+def _mine(paths: Sequence[Path], settings: AdaptSettings) -> Mined:
+    return mine(
+        paths,
+        kinds=settings.kinds,
+        exclude=settings.exclude,
+        held_out=settings.held_out,
+        seed=settings.seed,
+        language=settings.language,
+    )
 
 
-def _clear(kept: Path) -> None:
-    """Remove what a run of `adapt` wrote into its folder, and the folder where nothing else lies in it."""
-    forget(kept)
-    for name in (_JOB, _PAIRS, LOCK):
-        (kept / name).unlink(missing_ok=True)
-    with suppress(OSError):
-        kept.rmdir()
-
-
-def _asked(job: Job) -> dict[str, Any]:
-    """The job as JSON has it, so that it can be compared with one that was begun."""
-    values = {**vars(job), "settings": _recipe(job).training.model_dump(mode="json")}
-    values["kinds"] = sorted(job.kinds)
-    return json.loads(json.dumps(values, default=str))
-
-
-def _begin(job: Job, mined: Mined, kept: Path) -> None:
+def _begin(asked: dict[str, Any], mined: Mined, kept: Path) -> None:
+    """Write what was mined, and what for."""
     write_pairs(mined.pairs, kept / _PAIRS)
-    content = {"job": _asked(job), "skipped": mined.skipped, "num_files": mined.num_files}
-    with atomic_file(kept / _JOB) as temporary:
+    content = {"asked": asked, "skipped": mined.skipped, "num_files": mined.num_files}
+    with atomic_file(kept / _ASKED) as temporary:
         temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
-def _begun(job: Job, kept: Path) -> Mined:
-    """What the run that was begun in `kept` has mined. Raises OutputError where it was begun for another job."""
+def _begun(asked: dict[str, Any], kept: Path) -> Mined:
+    """What the run that was begun in `kept` has mined. Raises OutputError where something else was asked for."""
     try:
-        content = json.loads((kept / _JOB).read_text(encoding="utf-8"))
-        changed = differences(content["job"], _asked(job))
+        content = json.loads((kept / _ASKED).read_text(encoding="utf-8"))
+        changed = differences(content["asked"], asked)
         mined = Mined(read_pairs(kept / _PAIRS), content["skipped"], content["num_files"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(f"{kept} cannot be gone on with: {error}; begin anew with --restart") from error
@@ -183,63 +202,36 @@ def _begun(job: Job, kept: Path) -> Mined:
     return mined
 
 
-def _run(job: Job, mined: Mined, start: Start, console: Console) -> Results | None:
-    train, held_out = _split(mined)
-    recipe = _recipe(job)
-    own = recipe.model_copy(
-        update={
-            "data": DataSettings(pairs=[str(run_folder(job.output) / _PAIRS)]),
-            "watch": WatchSettings(checkpoints=str(run_folder(job.output)), checkpoint_every=_CHECKPOINT_EVERY),
-        }
-    )
-    opened = open_recipe(own)
-    questions = RetrievalSet.from_pairs(held_out, max_queries=job.max_queries, seed=job.seed)
-    rows = {"bm25": score_bm25(questions), "before": score_embedder(opened[0], questions, show_progress=True)}
-    trained = fit_recipe(own, opened, start)
-    if trained.history.stopped:
-        return None
-    embedder, history = trained.embedder, trained.history
-    rows["after"] = score_embedder(embedder, questions, show_progress=True)
-    results = Results(rows, details=_details(embedder, job, mined, history))
-    results.show(console)
-    examples = _answer(embedder, job.questions, mined.pairs, console)
-    extras = Extras(
-        losses=[(step.number, step.loss) for step in history.steps],
-        counts={"training pairs": len(train), "held-out pairs": len(held_out), **mined.skipped},
-        examples=examples,
-        settings=_settings(recipe),
-    )
-    with atomic_folder(job.output, "adapted") as folder:
-        write_pairs(mined.pairs, folder / _PAIRS)
-        trained.save(folder / "model", recipe)
-        results.write(folder / "results.json")
-        write_report(folder / "report.html", results, extras)
-    return results
+def _clear(kept: Path) -> None:
+    """Remove what a run wrote into its folder, and the folder where nothing else lies in it."""
+    forget(kept)
+    remove_output(kept / _MODEL, "model")
+    for name in (_ASKED, _PAIRS):
+        (kept / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        kept.rmdir()
 
 
 def _split(mined: Mined) -> tuple[list[Pair], list[Pair]]:
-    train = [pair for pair in mined.pairs if pair.split == "train"]
+    train_pairs = [pair for pair in mined.pairs if pair.split == "train"]
     held_out = [pair for pair in mined.pairs if pair.split == "held_out"]
-    if len(train) < 2 or not held_out:
+    if len(train_pairs) < 2 or not held_out:
         raise DataError(
-            f"the files give {len(train)} training and {len(held_out)} held-out pairs; expected at least 2 and 1 "
+            f"the files give {len(train_pairs)} training and {len(held_out)} held-out pairs; expected at least 2 and 1 "
             f"from different files: give more files, or change --held-out"
         )
-    return train, held_out
+    return train_pairs, held_out
 
 
-def _recipe(job: Job) -> Recipe:
-    return Recipe(
-        model=ModelSettings(base=job.base, markers=job.markers, max_length=job.max_length),
-        data=DataSettings(pairs=[str(job.output / "pairs.parquet")]),
-        training=(job.settings or default_training(job.base)).model_copy(update={"seed": job.seed}),
-        output=OutputSettings(folder=str(job.output / "model")),
-    )
-
-
-def _details(embedder: Embedder, job: Job, mined: Mined, history: History) -> dict[str, object]:
-    return {
-        "base": job.base,
+def _score(recipe: Recipe, mined: Mined, settings: AdaptSettings, history: History) -> tuple[Embedder, Results]:
+    """The embedder that was written, and the table of the held-out pairs: BM25, the base, the embedder."""
+    questions = RetrievalSet.from_pairs(_split(mined)[1], max_queries=settings.max_queries, seed=settings.seed)
+    rows = {"bm25": score_bm25(questions)}
+    rows["before"] = score_embedder(open_recipe(recipe)[0], questions, show_progress=True)
+    embedder = Embedder.load(recipe.output.folder, dtype="float32")
+    rows["after"] = score_embedder(embedder, questions, show_progress=True)
+    details = {
+        "base": recipe.model.base,
         "fingerprint": embedder.fingerprint,
         "num_files": mined.num_files,
         "skipped": mined.skipped,
@@ -247,11 +239,22 @@ def _details(embedder: Embedder, job: Job, mined: Mined, history: History) -> di
         "num_trainable": history.num_trainable,
         "num_truncated": history.num_truncated,
     }
+    return embedder, Results(rows, details=details)
 
 
-def _settings(recipe: Recipe) -> dict[str, object]:
-    sections = recipe.model_dump(include={"model", "training"})
-    return {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}
+def _write(output: Path, recipe: Recipe, mined: Mined, results: Results, extras: Extras) -> None:
+    """The whole output at once; the recipe in it names the files as they lie there."""
+    update = {
+        "data": DataSettings(pairs=[str(output / _PAIRS)]),
+        "watch": WatchSettings(),
+        "output": OutputSettings(folder=str(output / _MODEL)),
+    }
+    with atomic_folder(output, "adapted") as folder:
+        write_pairs(mined.pairs, folder / _PAIRS)
+        shutil.move(recipe.output.folder, folder / _MODEL)
+        (folder / _MODEL / RECIPE_FILE).write_text(recipe.model_copy(update=update).to_toml(), encoding="utf-8")
+        results.write(folder / "results.json")
+        write_report(folder / "report.html", results, extras)
 
 
 def _answer(

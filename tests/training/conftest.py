@@ -9,10 +9,12 @@ from udever.pairs.mixture import Mixture
 from udever.pairs.schema import Pair
 from udever.training.distributed import World
 from udever.training.fresh import make_base
-from udever.training.grad_cache import Budget
-from udever.training.recipe import LossSettings, ModelSettings, TrainingSettings
+from udever.training.grad_cache import Stepper
+from udever.training.loop import Trainer
+from udever.training.memory import Budget
+from udever.training.objectives import LossSettings
+from udever.training.recipe import ModelSettings, TrainingSettings
 from udever.training.run import load_base
-from udever.training.step import Stepper
 
 VERBS = ["copy", "parse", "split", "read", "sort", "hash", "open", "join"]
 NOUNS = ["tree", "date", "shell", "lines", "keys", "file", "socket", "path"]
@@ -45,12 +47,16 @@ def gradients(embedder, batch, budget=None, loss=None, **changes):
     """Loss of a batch and its gradients by parameter name, computed with this budget of tokens."""
     model = embedder.backbone
     model.zero_grad(set_to_none=True)
-    options = (loss or LossSettings()).options()
-    stepper = Stepper(embedder, settings(**changes), options, budget or Budget(10**6, 10**6), World())
+    stepper = Stepper(embedder, settings(**changes), loss or LossSettings(), budget or Budget(10**6, 10**6), World())
     outcome = stepper.accumulate(batch)
     found = {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
     return outcome, found
+
+
+def finetune(embedder, data, given):
+    """A whole run in memory, without checkpoints."""
+    return Trainer.prepare(embedder, data, given, LossSettings()).run()
 
 
 def assert_close(ours, theirs, **tolerance):
@@ -62,5 +68,10 @@ def assert_close(ours, theirs, **tolerance):
 @pytest.fixture(scope="session")
 def tools():
     return SimpleNamespace(
-        settings=settings, mixture=mixture, gradients=gradients, assert_close=assert_close, pairs=PAIRS
+        settings=settings,
+        mixture=mixture,
+        gradients=gradients,
+        finetune=finetune,
+        assert_close=assert_close,
+        pairs=PAIRS,
     )

@@ -9,17 +9,12 @@ import torch
 
 from udever import Embedder
 from udever.errors import ModelError
-from udever.pairs.files import write_pairs
-from udever.pairs.mixture import Batch
-from udever.pairs.schema import Pair
-from udever.pairs.sources import Traits
-from udever.training import run_recipe
-from udever.training.distributed import World
-from udever.training.grad_cache import Budget
+from udever.training import train
+from udever.training.distributed import World, gather, shard
+from udever.training.grad_cache import Stepper
+from udever.training.memory import Budget
 from udever.training.recipe import LossSettings, ModelSettings, Recipe
 from udever.training.run import load_base
-from udever.training.sharding import gather, shard
-from udever.training.step import Stepper
 
 LOSS = LossSettings(anchor_anchor=True, matryoshka=[32, 8], margin=0.3)
 
@@ -76,7 +71,7 @@ def compute(base, batch, tools, world, *, sharded=False):
     if sharded:
         shard(model, world, 32)
     budget = Budget(40, 0)
-    outcome = Stepper(embedder, tools.settings(), LOSS.options(), budget, world, sharded).accumulate(batch)
+    outcome = Stepper(embedder, tools.settings(), LOSS, budget, world, sharded).accumulate(batch)
     found = {}
     for name, parameter in model.named_parameters():
         gradient = parameter.grad
@@ -121,11 +116,11 @@ def recipe(base, folder, tools, **training):
 def test_a_run_of_two_processes_writes_the_model_of_one_and_resumes_on_another_number(base, tools, tmp_path, sharding):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-    alone = run_recipe(recipe(base, tmp_path / "one", tools), show_progress=False)
+    alone = train(recipe(base, tmp_path / "one", tools), show_progress=False)
 
     def work(world, **changes):
         given = recipe(base, tmp_path / "two", tools, sharding=sharding, **changes)
-        history = run_recipe(given, resume=True, allow_changes=True, show_progress=False)
+        history = train(given, resume=True, allow_changes=True, show_progress=False)
         return [step.loss for step in history.steps]
 
     in_processes(2, lambda world: work(world, max_steps=3), tmp_path / "first")
@@ -138,7 +133,7 @@ def test_a_run_of_two_processes_writes_the_model_of_one_and_resumes_on_another_n
     assert float((one * two).sum(1).min()) > 0.9999
     # What two processes saved, one goes on from.
     longer = recipe(base, tmp_path / "two", tools, max_steps=8)
-    assert len(run_recipe(longer, resume=True, allow_changes=True, show_progress=False).steps) == 8
+    assert len(train(longer, resume=True, allow_changes=True, show_progress=False).steps) == 8
 
 
 def test_gathered_weights_are_the_weights(base, tools, tmp_path):

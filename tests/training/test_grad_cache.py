@@ -8,13 +8,10 @@ from hypothesis import strategies as st
 from udever import Embedder
 from udever.errors import ModelError
 from udever.model.adapters import apply_tuning
-from udever.pairs.mixture import Batch
-from udever.pairs.schema import Pair
-from udever.pairs.sources import Traits
-from udever.training import grad_cache
-from udever.training.grad_cache import Budget, GradCache, saved_bytes
+from udever.training.grad_cache import GradCache
+from udever.training.loop import use_gradient_checkpointing
+from udever.training.memory import Budget, is_out_of_memory, saved_bytes
 from udever.training.recipe import LossSettings
-from udever.training.sharding import use_gradient_checkpointing
 
 WORDS = ["add", "two", "numbers", "hello", "world", "sum", "of", "what", "is", "the", "def", "return"]
 EVERYTHING = LossSettings(
@@ -167,8 +164,8 @@ def test_a_plan_says_what_fits():
     assert (plan.batch_tokens, plan.kept_tokens) == (1000, 1000)
     with pytest.raises(ModelError, match=r"raise training\.memory_gb"):
         Budget.from_memory(1e6, 1e6, 2048)
-    assert grad_cache.is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
-    assert not grad_cache.is_out_of_memory(RuntimeError("shapes do not match"))
+    assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert not is_out_of_memory(RuntimeError("shapes do not match"))
 
 
 def test_loss_and_gradients_are_those_of_sentence_transformers_cached_loss(decoders, tools, tmp_path):

@@ -9,7 +9,7 @@ from udever.pairs.mixture import Batch
 from udever.pairs.schema import Pair
 from udever.pairs.sources import Traits
 from udever.training import loop
-from udever.training.loop import finetune, num_steps, rate_factor
+from udever.training.loop import num_steps, rate_factor
 from udever.training.recipe import ModelSettings
 from udever.training.run import load_base
 
@@ -28,7 +28,7 @@ def test_the_fresh_base_carries_the_papers_markers(embedder):
 
 def test_training_lowers_the_loss_and_changes_the_fingerprint(embedder, tools):
     before = embedder.fingerprint
-    history = finetune(embedder, tools.mixture(), tools.settings())
+    history = tools.finetune(embedder, tools.mixture(), tools.settings())
     losses = [step.loss for step in history.steps]
     assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
     assert embedder.fingerprint != before
@@ -38,7 +38,7 @@ def test_training_lowers_the_loss_and_changes_the_fingerprint(embedder, tools):
 def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(base, tools):
     def trained(seed):
         embedder = load_base(ModelSettings(base=str(base), max_length=32))
-        finetune(embedder, tools.mixture(seed=seed), tools.settings(max_steps=3, seed=seed))
+        tools.finetune(embedder, tools.mixture(seed=seed), tools.settings(max_steps=3, seed=seed))
         return embedder.fingerprint
 
     assert trained(1) == trained(1)
@@ -48,7 +48,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(base, to
 @pytest.mark.parametrize("tuning", ["bitfit", "lora"])
 def test_only_what_the_tuning_names_moves(embedder, tuning, tools):
     before = {name: p.detach().clone() for name, p in embedder.backbone.named_parameters()}
-    finetune(embedder, tools.mixture(), tools.settings(tuning=tuning, max_steps=2))
+    tools.finetune(embedder, tools.mixture(), tools.settings(tuning=tuning, max_steps=2))
     moved = {name for name, p in embedder.backbone.named_parameters() if name in before and not p.equal(before[name])}
     if tuning == "bitfit":
         assert moved
@@ -59,7 +59,7 @@ def test_only_what_the_tuning_names_moves(embedder, tuning, tools):
 
 
 def test_auto_moves_all_of_a_small_backbone_and_low_ranks_of_a_large_one(embedder, decoders, tools, monkeypatch):
-    history = finetune(embedder, tools.mixture(), tools.settings(tuning="auto", max_steps=1))
+    history = tools.finetune(embedder, tools.mixture(), tools.settings(tuning="auto", max_steps=1))
     assert history.num_trainable == sum(p.numel() for p in embedder.backbone.parameters())
     # The table of tokens does not count: a large vocabulary makes no large model.
     table = embedder.backbone.word_embeddings.weight.numel()
@@ -69,7 +69,9 @@ def test_auto_moves_all_of_a_small_backbone_and_low_ranks_of_a_large_one(embedde
     assert loop.pick_tuning(embedder.backbone, tools.settings(tuning="auto")) == "lora"
     assert loop.pick_tuning(embedder.backbone, tools.settings(tuning="bitfit")) == "bitfit"
     with pytest.raises(ModelError, match="lora"):
-        finetune(Embedder.load(decoders("llama"), dtype="float32"), tools.mixture(), tools.settings(tuning="bitfit"))
+        tools.finetune(
+            Embedder.load(decoders("llama"), dtype="float32"), tools.mixture(), tools.settings(tuning="bitfit")
+        )
 
 
 def test_gradients_of_a_batch_are_those_of_a_padded_transformers_model(decoders, alone, tools):
@@ -125,17 +127,17 @@ def test_schedules(tools):
 
 def test_what_cannot_be_trained_is_refused(embedder, base, tools):
     with pytest.raises(DataError, match="at least 2"):
-        finetune(embedder, tools.mixture(tools.pairs[:1]), tools.settings())
+        tools.finetune(embedder, tools.mixture(tools.pairs[:1]), tools.settings())
     with pytest.raises(ModelError, match="float32"):
-        finetune(Embedder.load(base, dtype="bfloat16"), tools.mixture(), tools.settings())
+        tools.finetune(Embedder.load(base, dtype="bfloat16"), tools.mixture(), tools.settings())
     with pytest.raises(ModelError, match=r"loss is nan in batch 0 \(pairs; it begins '"):
         embedder.backbone.ln_f.weight.data.fill_(float("nan"))
-        finetune(embedder, tools.mixture(), tools.settings())
+        tools.finetune(embedder, tools.mixture(), tools.settings())
 
 
 def test_a_gradient_that_overflows_stops_the_run_before_the_weights_move(embedder, tools):
     before = embedder.backbone.word_embeddings.weight.clone()
     embedder.backbone.word_embeddings.weight.register_hook(lambda g: g * float("inf"))
     with pytest.raises(ModelError, match=r"gradient's norm is (nan|inf) in batch 0"):
-        finetune(embedder, tools.mixture(), tools.settings())
+        tools.finetune(embedder, tools.mixture(), tools.settings())
     assert embedder.backbone.word_embeddings.weight.equal(before)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udever.training import objectives
-from udever.training.objectives import BatchIds, LossOptions, contrastive_loss
+from udever.training.objectives import BatchIds, LossSettings, contrastive_loss
 
 NONE = torch.tensor([], dtype=torch.int64)
 
@@ -52,8 +52,8 @@ def known_texts(ids, i):
 
 def spelled_out(anchors, positives, negatives, ids, options):
     """The loss as its docstring has it, one row and one candidate at a time, with gradients."""
-    sizes = options.dimensions or (anchors.shape[1],)
-    weights = options.dimension_weights or (1.0,) * len(sizes)
+    sizes = options.matryoshka or (anchors.shape[1],)
+    weights = options.matryoshka_weights or (1.0,) * len(sizes)
     total = 0
     for size, weight in zip(sizes, weights, strict=True):
         a, p, n = (torch.nn.functional.normalize(x[:, :size], dim=1) for x in (anchors, positives, negatives))
@@ -155,7 +155,7 @@ def batches(draw):
         "margin": draw(st.sampled_from([None, 0.0, 0.3])),
         "anchor_anchor": draw(st.booleans()),
         "document_document": draw(st.booleans()),
-        "dimensions": draw(st.sampled_from([(), (6, 3), (2,)])),
+        "matryoshka": draw(st.sampled_from([[], [6, 3], [2]])),
         "focal_gamma": draw(st.sampled_from([0.0, 0.5])),
         "distillation": draw(st.sampled_from([0.0, 0.7])),
     }
@@ -171,7 +171,7 @@ def on_batch(ids, seed):
 
 @given(batch=batches())
 def test_value_and_gradient_are_those_of_the_definition(batch):
-    ids, options, seed = make_ids(**batch[0]), LossOptions(**batch[1]), batch[2]
+    ids, options, seed = make_ids(**batch[0]), LossSettings(**batch[1]), batch[2]
     ours, theirs = on_batch(ids, seed), on_batch(ids, seed)
     loss, expected = contrastive_loss(*ours, ids, options), spelled_out(*theirs, ids, options)
     assert loss.item() == pytest.approx(expected.item(), abs=1e-9)
@@ -184,7 +184,7 @@ def test_value_and_gradient_are_those_of_the_definition(batch):
 @given(batch=batches(), rows=st.integers(1, 3), columns=st.integers(1, 4), cut=st.integers(0, 6))
 def test_chunked_and_shared_out_is_whole(batch, rows, columns, cut):
     """Any chunk sizes, and any sharing of the rows among processes, give the same value and gradient."""
-    ids, options, seed = make_ids(**batch[0]), LossOptions(**batch[1]), batch[2]
+    ids, options, seed = make_ids(**batch[0]), LossSettings(**batch[1]), batch[2]
     whole, parts = on_batch(ids, seed), on_batch(ids, seed)
     expected = contrastive_loss(*whole, ids, options)
     expected.backward()
@@ -201,7 +201,7 @@ def test_chunked_and_shared_out_is_whole(batch, rows, columns, cut):
 
 def test_gradients_by_finite_differences():
     ids = make_ids([0, 1, 2], [3, 4, 3], [[5], [6, 5], []], symmetric=[True, False, True])
-    options = LossOptions(temperature=0.3, anchor_anchor=True, document_document=True, dimensions=(6, 4))
+    options = LossSettings(temperature=0.3, anchor_anchor=True, document_document=True, matryoshka=[6, 4])
     assert torch.autograd.gradcheck(lambda *x: contrastive_loss(*x, ids, options), on_batch(ids, 3))
 
 
@@ -214,7 +214,7 @@ def test_agrees_with_sentence_transformers_multiple_negatives_ranking_loss():
     theirs = MultipleNegativesRankingLoss.compute_loss_from_embeddings(
         MultipleNegativesRankingLoss(torch.nn.Identity(), scale=20.0), unit, None
     )
-    assert float(contrastive_loss(*sides, ids, LossOptions())) == pytest.approx(float(theirs))
+    assert float(contrastive_loss(*sides, ids, LossSettings())) == pytest.approx(float(theirs))
 
 
 PLAIN = {"anchors": [0, 1, 2], "positives": [3, 4, 5]}
@@ -236,7 +236,7 @@ def test_every_mask_takes_something_out_of_the_first_rows_denominator(what):
     first = torch.tensor([0])
 
     def count(ids):
-        return math.exp(3 * float(contrastive_loss(ones, ones, nothing, ids, LossOptions(), first)))
+        return math.exp(3 * float(contrastive_loss(ones, ones, nothing, ids, LossSettings(), first)))
 
     assert count(make_ids(**PLAIN)) == pytest.approx(3)
     masked = count(make_ids(**{**PLAIN, **MASKED[what]}))
@@ -246,14 +246,14 @@ def test_every_mask_takes_something_out_of_the_first_rows_denominator(what):
 def test_a_hard_negative_two_rows_share_counts_once_and_the_margin_takes_out_what_scores_higher():
     ones = torch.ones(3, 4, dtype=torch.float64)
     ids = make_ids(**PLAIN, own=[[9], [9], []])
-    loss = contrastive_loss(ones, ones, ones[:1], ids, LossOptions(), torch.tensor([2]))
+    loss = contrastive_loss(ones, ones, ones[:1], ids, LossSettings(), torch.tensor([2]))
     assert math.exp(3 * loss.item()) == pytest.approx(4)
     apart = torch.eye(4, dtype=torch.float64)
     near = apart[0] + 0.1 * apart[1]
     negatives = torch.stack([apart[0]])
-    kept = contrastive_loss(ones[:1] * apart[0], near[None], negatives, make_ids([0], [3], [[9]]), LossOptions())
+    kept = contrastive_loss(ones[:1] * apart[0], near[None], negatives, make_ids([0], [3], [[9]]), LossSettings())
     left = contrastive_loss(
-        ones[:1] * apart[0], near[None], negatives, make_ids([0], [3], [[9]]), LossOptions(margin=0.0)
+        ones[:1] * apart[0], near[None], negatives, make_ids([0], [3], [[9]]), LossSettings(margin=0.0)
     )
     assert kept.item() > 0.6
     assert left.item() == 0.0
@@ -265,6 +265,6 @@ def test_memory_is_linear_in_the_batch():
     a, p = (torch.randn(pairs, dim).requires_grad_() for _ in range(2))
     ids = make_ids(list(range(pairs)), list(range(pairs, 2 * pairs)))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    contrastive_loss(a, p, a[:0], ids, LossOptions()).backward()
+    contrastive_loss(a, p, a[:0], ids, LossSettings()).backward()
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < 200e6

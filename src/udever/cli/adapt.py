@@ -41,7 +41,7 @@ def adapt(
     restart: Annotated[bool, typer.Option("--restart", help="Throw a stopped run away and begin anew.")] = False,
 ) -> None:
     """Mine pairs from your own files, finetune an embedder on them, and show what it is worth."""
-    from udever.adaptation import Job, default_training
+    from udever.adaptation import AdaptSettings, default_training
     from udever.adaptation import adapt as run
     from udever.pairs.mining import KINDS
     from udever.training.recipe import training_settings
@@ -49,21 +49,18 @@ def adapt(
     quiet_transformers()
     given = {"tuning": tuning, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
     chosen = {name: value for name, value in given.items() if value is not None}
-    settings = training_settings(**{**default_training(base).model_dump(), **chosen})
-    job = Job(
-        paths=paths,
-        output=output,
-        base=base,
+    settings = AdaptSettings(
+        kinds=[str(k) for k in kind] if kind else KINDS,
         exclude=exclude or (),
         language=language,
         held_out=held_out,
-        settings=settings,
+        training=training_settings(**{**default_training(base).model_dump(), **chosen}),
         max_length=max_length,
         questions=ask or (),
         seed=seed,
-        kinds=[str(k) for k in kind] if kind else KINDS,
     )
-    _ended(run(job, console(), resume=resume, restart=restart), "the same command and --resume")
+    results = run(paths, output, settings, base=base, resume=resume, restart=restart, console=console())
+    _ended(results, "the same command and --resume")
 
 
 def _ended(results: object, how: str) -> None:
@@ -81,11 +78,14 @@ def demo(
     restart: Annotated[bool, typer.Option("--restart", help="Throw a stopped run away and begin anew.")] = False,
 ) -> None:
     """Run `adapt` on Python's own standard library: docstring -> function."""
+    from udever.adaptation import DEMO
     from udever.adaptation import adapt as run
-    from udever.adaptation import demo_job
+    from udever.pairs.mining import standard_library
 
     quiet_transformers()
-    _ended(run(demo_job(output, base), console(), resume=resume, restart=restart), "udever demo --resume")
+    paths = [standard_library()]
+    results = run(paths, output, DEMO, base=base, resume=resume, restart=restart, console=console())
+    _ended(results, "udever demo --resume")
 
 
 @app.command()

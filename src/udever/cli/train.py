@@ -20,8 +20,8 @@ def train(
     ] = False,
 ) -> None:
     """Finetune a backbone into an embedder as a recipe says; start it with torchrun to use many processes."""
-    from udever.training.held_out import train as run
-    from udever.training.recipe import read_recipe
+    from udever.training import read_recipe
+    from udever.training import train as run
 
     quiet_transformers()
     read = read_recipe(recipe)
@@ -40,7 +40,7 @@ def train(
 def plan(recipe: RecipeFile) -> None:
     """Say what a recipe will do and take, before it runs: tokens, duplicates, memory, time."""
     from udever.training import plan as make
-    from udever.training.recipe import read_recipe
+    from udever.training import read_recipe
 
     quiet_transformers()
     for line in make(read_recipe(recipe)).lines():

@@ -1,20 +1,37 @@
 """Finetuning a decoder into an embedder, as a recipe says."""
 
+from udever.pairs.settings import DatasetSettings, DataSettings
 from udever.training.fresh import FRESH, SEEDLING, make_base
-from udever.training.loop import History, Keeping, Step, Watch, finetune
+from udever.training.log import History, Step
+from udever.training.objectives import LossSettings
 from udever.training.plan import Plan, plan
-from udever.training.run import run_recipe
+from udever.training.recipe import (
+    ModelSettings,
+    OutputSettings,
+    Recipe,
+    TrainingSettings,
+    WatchSettings,
+    read_recipe,
+)
+from udever.training.run import load_base, train
 
 __all__ = [
     "FRESH",
     "SEEDLING",
+    "DataSettings",
+    "DatasetSettings",
     "History",
-    "Keeping",
+    "LossSettings",
+    "ModelSettings",
+    "OutputSettings",
     "Plan",
+    "Recipe",
     "Step",
-    "Watch",
-    "finetune",
+    "TrainingSettings",
+    "WatchSettings",
+    "load_base",
     "make_base",
     "plan",
-    "run_recipe",
+    "read_recipe",
+    "train",
 ]

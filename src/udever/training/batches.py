@@ -1,17 +1,21 @@
-"""A batch of pairs as distinct texts, and as the numbers by which the loss knows them."""
+"""A batch of pairs as distinct texts, as their tokens, and as the numbers by which the loss knows them."""
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from udever.embedder import Embedder
+from udever.model.backbone import pick_dtype
 from udever.model.contract import RoleName
 from udever.pairs.mixture import Batch
 from udever.pairs.schema import Pair
 from udever.training.objectives import BatchIds
+from udever.training.recipe import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,3 +108,49 @@ def batch_texts(batch: Batch) -> BatchTexts:
     )
     index = [torch.tensor(side, dtype=torch.int64) for side in (anchors, positives, list(negatives))]
     return BatchTexts(list(seen), index[0], index[1], index[2], ids)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The token sequences of some texts, how many of each are a prompt to be left out, how many texts were cut."""
+
+    ids: list[list[int]]
+    skip: list[int]
+    num_truncated: int
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each text."""
+        return [len(ids) for ids in self.ids]
+
+
+def tokenize(embedder: Embedder, texts: Sequence[Text]) -> Tokens:
+    """Tokens of `texts`, each with its role's markers and its instruction, in their order."""
+    ids: list[list[int]] = [[] for _ in texts]
+    skip = [0] * len(texts)
+    cut = 0
+    kinds: dict[tuple[RoleName, str | None], None] = dict.fromkeys((text.role, text.instruction) for text in texts)
+    for role, instruction in kinds:
+        places = [i for i, text in enumerate(texts) if (text.role, text.instruction) == (role, instruction)]
+        prompt = None if instruction is None else embedder.instructed(instruction)
+        tokenized = embedder.tokenize([texts[i].text for i in places], role, prompt)
+        cut += int(tokenized.truncation.truncated.sum())
+        for place, sequence in zip(places, tokenized.ids, strict=True):
+            ids[place], skip[place] = list(sequence), tokenized.skip
+    return Tokens(ids, skip, cut)
+
+
+Embed = Callable[[Sequence[int]], Tensor]
+"""Indices of texts -> their embeddings [texts, hidden], with gradients where they are on."""
+
+
+def embedding(embedder: Embedder, tokens: Tokens, precision: Precision = "float32") -> Embed:
+    """How the texts of `tokens` are embedded: in bfloat16, products over float32 weights are autocast."""
+    dtype = pick_dtype(precision, embedder.device)
+
+    def embed(indices: Sequence[int]) -> Tensor:
+        half = contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(embedder.device.type, dtype=dtype)
+        with half:
+            return embedder.embed_tokens([tokens.ids[i] for i in indices], [tokens.skip[i] for i in indices])
+
+    return embed

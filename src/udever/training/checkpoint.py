@@ -12,11 +12,13 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 from torch import Tensor
 
@@ -25,7 +27,7 @@ from udever.storage import atomic_folder, clean, is_output, remove_output
 from udever.training.distributed import World
 
 STATE_FILE = "checkpoint.json"
-NAME = re.compile(r"step-(\d{8})")
+_NAME = re.compile(r"step-(\d{8})")
 _RANDOM, _CUDA_RANDOM = "random", "random_cuda"
 _KINDS = ("weight", "optimizer.step", "optimizer.exp_avg", "optimizer.exp_avg_sq")
 """The tensors of each trained parameter; the optimiser's are AdamW's."""
@@ -56,11 +58,11 @@ def checkpoints(folder: Path) -> list[Path]:
     """The whole checkpoints in `folder`, oldest first."""
     if not folder.is_dir():
         return []
-    return sorted(p for p in folder.iterdir() if NAME.fullmatch(p.name) and (p / STATE_FILE).is_file())
+    return sorted(p for p in folder.iterdir() if _NAME.fullmatch(p.name) and (p / STATE_FILE).is_file())
 
 
-def save(folder: Path, state: State, optimizer: torch.optim.Optimizer, names: dict[int, str], world: World) -> Path:
-    """Write a checkpoint of this step into `folder`; every process of `world` calls this. Return its path.
+def save(folder: Path, state: State, optimizer: torch.optim.Optimizer, names: dict[int, str], world: World) -> None:
+    """Write a checkpoint of this step into `folder`; every process of `world` calls this.
 
     `names` are the trained parameters' names by `id`. Raises OutputError where it cannot be written; the
     checkpoints before it are left alone.
@@ -70,36 +72,27 @@ def save(folder: Path, state: State, optimizer: torch.optim.Optimizer, names: di
     tensors[_RANDOM] = torch.get_rng_state()
     if torch.cuda.is_initialized():
         tensors[_CUDA_RANDOM] = torch.cuda.get_rng_state()
-    sharded = any(place is not None for place in places.values())
-    if world.size > 1 and sharded:
-        _save_parts(target, tensors, places, world)
-    world.wait()
+    parts = folder / f".{target.name}.parts"  # every process writes its own; the leading one moves them in
     if world.leads:
-        with atomic_folder(target, "checkpoint") as temporary:
-            for part in sorted(_parts_folder(target).glob("*")) if sharded else ():
-                shutil.move(part, temporary / part.name)
-            if not sharded or world.size == 1:
-                _write_shard(temporary, 0, tensors, places)
-            _write_state(temporary, state, sorted(places))
-        shutil.rmtree(_parts_folder(target), ignore_errors=True)
+        shutil.rmtree(parts, ignore_errors=True)
+        parts.mkdir(parents=True)
     world.wait()
-    return target
-
-
-def _parts_folder(target: Path) -> Path:
-    return target.with_name(f".{target.name}.parts")
-
-
-def _save_parts(target: Path, tensors: dict[str, Tensor], places: dict[str, Any], world: World) -> None:
-    """Each process writes its own shard beside the checkpoint to be; the leading one moves them in."""
-    if world.leads:
-        shutil.rmtree(_parts_folder(target), ignore_errors=True)
-        _parts_folder(target).mkdir(parents=True)
+    try:
+        if world.leads or any(places.values()):
+            _write_shard(parts, target.name, world.rank, tensors, places)
+        world.wait()
+        if world.leads:
+            with atomic_folder(target, "checkpoint") as temporary:
+                for part in sorted(parts.iterdir()):
+                    part.rename(temporary / part.name)
+                _write_state(temporary, state, sorted(places))
+    finally:
+        if world.leads:
+            shutil.rmtree(parts, ignore_errors=True)
     world.wait()
-    _write_shard(_parts_folder(target), world.rank, tensors, places)
 
 
-def _write_shard(folder: Path, rank: int, tensors: dict[str, Tensor], places: dict[str, Any]) -> None:
+def _write_shard(folder: Path, step: str, rank: int, tensors: dict[str, Tensor], places: dict[str, Any]) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -107,7 +100,7 @@ def _write_shard(folder: Path, rank: int, tensors: dict[str, Tensor], places: di
     try:
         save_file(tensors, path, {"places": json.dumps(places)})
     except SafetensorError as error:
-        raise OutputError(f"cannot write a checkpoint of step {folder.name}: {error}; check the free space") from error
+        raise OutputError(f"cannot write the checkpoint {step}: {error}; check the free space") from error
 
 
 def _local(tensor: Tensor) -> tuple[Tensor, list[int] | None]:
@@ -262,12 +255,48 @@ def _fill(tensor: Tensor, name: str, source: _Source) -> None:
     local.copy_(source.whole(name) if place is None else source.rows(name, place[0], place[1]))
 
 
+@contextmanager
+def claimed(place: Path, *, enabled: bool = True) -> Iterator[None]:
+    """Take the place of an output for one run, by a lock beside it; its parent folder is made.
+
+    Raises OutputError while another process has it. Nothing happens where not `enabled`.
+    """
+    if not enabled:
+        yield
+        return
+    path = place.with_name(f".{place.name}.lock")
+    lock = FileLock(path, timeout=0)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout as error:
+        raise OutputError(f"another run is writing to {place}; wait for it, or give another output folder") from error
+    except OSError as error:
+        raise OutputError(f"cannot write {error.filename}: {error.strerror}; give another output folder") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # some systems delete no open file
+            path.unlink(missing_ok=True)
+        lock.release()
+
+
+def clean_up(folder: Path) -> None:
+    """Remove what killed runs left half-written in a folder of checkpoints."""
+    for path in folder.glob("step-*"):
+        if _NAME.fullmatch(path.name) and path.is_dir() and not (path / STATE_FILE).is_file():
+            shutil.rmtree(path, ignore_errors=True)
+    for path in folder.glob(".step-*.parts"):
+        shutil.rmtree(path, ignore_errors=True)
+    clean(folder)
+
+
 def prune(folder: Path, keep: int) -> None:
     """Delete all but the last `keep` checkpoints, and what killed runs left of older ones."""
     clean(folder)
     kept = checkpoints(folder)[-keep:]
     for path in sorted(folder.iterdir()):
-        if NAME.fullmatch(path.name) and path not in kept and is_output(path, "checkpoint"):
+        if _NAME.fullmatch(path.name) and path not in kept and is_output(path, "checkpoint"):
             (path / STATE_FILE).unlink(missing_ok=True)  # first, so that a half-deleted folder is no checkpoint
             remove_output(path, "checkpoint")
 
@@ -277,7 +306,7 @@ def forget(folder: Path) -> None:
     if folder.is_dir():
         clean(folder)
         for path in sorted(folder.iterdir()):
-            if NAME.fullmatch(path.name):
+            if _NAME.fullmatch(path.name):
                 remove_output(path, "checkpoint")
 
 

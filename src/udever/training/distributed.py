@@ -1,13 +1,18 @@
-"""Many processes as one: who this is, and sums over all. One process alone is the case without communication."""
+"""Many processes as one: who this is, sums over all, and weights that one process cannot hold (FSDP2).
+
+One process alone is the case without communication.
+"""
 
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from udever.errors import ModelError
+from udever.model.lengths import crosses
 
 
 @dataclass(frozen=True)
@@ -98,3 +103,47 @@ class World:
         from torch import distributed
 
         return "cuda" if distributed.get_backend() == "nccl" else "cpu"
+
+
+def shard(backbone: Any, world: World, max_length: int) -> None:
+    """Spread the weights over the processes of `world`, layer by layer, in place.
+
+    Each process then holds its part of every tensor, of its gradient and of the optimiser's state; a layer is
+    put together when it runs. Raises ModelError for one process, which has nobody to share with, and where texts
+    of at most `max_length` tokens may need several passes: processes would then wait for one another for ever.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    if world.size == 1:
+        raise ModelError("training.sharding is 'full' and there is one process; start several with torchrun")
+    if crosses(backbone.config, max_length):
+        raise ModelError(
+            f"training.sharding is 'full' and max_length is {max_length}, where the model's position rules divide "
+            f"batches by length; shorten max_length to the rules' threshold, or train without sharding"
+        )
+    device = next(backbone.parameters()).device.type
+    mesh = init_device_mesh(device, (world.size,))
+    for layer in _layers(backbone):
+        fully_shard(layer, mesh=mesh)
+    fully_shard(backbone, mesh=mesh)
+
+
+def _layers(backbone: Any) -> list[nn.Module]:
+    """The modules that are called as such in a forward pass and hold most of the weights."""
+    if hasattr(backbone, "sharded_layers"):
+        return backbone.sharded_layers()
+    inner = backbone.model.get_decoder() if hasattr(backbone.model, "get_decoder") else backbone.model
+    layers = getattr(inner, "layers", None)
+    if layers is None:
+        layers = getattr(inner, "h", None)
+    return list(layers) if layers is not None else []
+
+
+@torch.no_grad()
+def gather(backbone: Any) -> dict[str, Tensor]:
+    """All weights, whole, on every process: name -> tensor. For saving a sharded model."""
+    from torch.distributed.tensor import DTensor
+
+    state = backbone.state_dict()
+    return {name: t.full_tensor() if isinstance(t, DTensor) else t for name, t in state.items()}

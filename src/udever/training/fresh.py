@@ -63,11 +63,11 @@ def make_base(
     )
     model = Bloom(config)
     init_weights(model, seed)
-    _let_content_through(model, seed)
+    let_content_through(model, seed)
     save_weights(model, folder)
 
 
-def _let_content_through(model: "Bloom", seed: int) -> None:
+def let_content_through(model: "Bloom", seed: int) -> None:
     """Make values and output projection of every layer a random rotation and its inverse.
 
     Attention then starts as an average of what the tokens say, at full size. With BLOOM's own small

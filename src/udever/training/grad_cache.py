@@ -5,83 +5,28 @@ all of them at once, and each micro-batch is then run again to carry its part of
 As many micro-batches as fit keep what their backward pass needs and are not run a second time.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from udever.embedder import Embedder
 from udever.errors import ModelError
 from udever.model.packing import plan_batches
-
-Embed = Callable[[Sequence[int]], Tensor]
-"""Indices of texts -> their embeddings [texts, hidden], with gradients where they are on."""
-
-_TRANSIENT = 1.3
-"""What a forward and backward pass needs at its peak over what it saves, as measured on BLOOM and Qwen3."""
-
-
-@dataclass
-class Budget:
-    """How many tokens go into one micro-batch, and of how many tokens the saved activations may stay.
-
-    Halved once, when memory runs out in spite of the plan.
-    """
-
-    batch_tokens: int
-    kept_tokens: int
-    shrunk: bool = False
-
-    @classmethod
-    def from_memory(cls, memory_bytes: float, bytes_per_token: float, batch_tokens: int) -> "Budget":
-        """The plan for so much memory. Raises ModelError where not even 16 tokens fit."""
-        tokens = int(memory_bytes / (bytes_per_token * _TRANSIENT))
-        if tokens < 16:
-            raise ModelError(
-                f"{memory_bytes / 1e9:.2f} GB hold the activations of {tokens} tokens ({bytes_per_token / 1e6:.2f} MB "
-                f"each); raise training.memory_gb, or turn on training.gradient_checkpointing"
-            )
-        return cls(min(batch_tokens, tokens), tokens)
-
-    def shrink(self) -> None:
-        """Halve everything. Raises ModelError the second time."""
-        if self.shrunk:
-            raise ModelError(
-                f"memory ran out twice, last with {self.batch_tokens} tokens in a micro-batch; "
-                f"lower training.memory_gb or turn on training.gradient_checkpointing"
-            )
-        self.batch_tokens, self.kept_tokens = max(1, self.batch_tokens // 2), self.kept_tokens // 2
-        self.shrunk = True
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an allocation failed, on whatever device."""
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
-    )
-
-
-def saved_bytes(work: Callable[[], object]) -> int:
-    """How many bytes `work` saves for its backward pass, each storage once, whatever the device."""
-    seen: dict[int, Tensor] = {}
-
-    def note(tensor: Tensor) -> Tensor:
-        if not isinstance(tensor, torch.nn.Parameter):
-            seen[tensor.untyped_storage().data_ptr()] = tensor  # holding it keeps its address from being used again
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        work()
-    return sum(tensor.untyped_storage().nbytes() for tensor in seen.values())
+from udever.pairs.mixture import Batch
+from udever.training.batches import BatchTexts, Embed, batch_texts, embedding, tokenize
+from udever.training.distributed import World
+from udever.training.memory import Budget, is_out_of_memory
+from udever.training.objectives import LossSettings, contrastive_loss
+from udever.training.recipe import TrainingSettings
 
 
 class GradCache:
     """One batch of texts on its way: `forward`, then `backward` with the gradient by embedding.
 
-    `lengths` are the texts' tokens. `num_batches`: where every process must run as many micro-batches as the
-    others (sharded weights), the most any of them has; the missing ones are run on the first text and carry no
-    gradient. Sharded runs keep everything or nothing, for the same reason.
+    `lengths` are the texts' tokens.
     """
 
     def __init__(self, embed: Embed, lengths: Sequence[int], budget: Budget) -> None:
@@ -104,7 +49,10 @@ class GradCache:
         return self.first_kept == 0
 
     def even_out(self, num_batches: int, *, keep_all: bool) -> None:
-        """Run `num_batches` micro-batches, and keep all of them or none."""
+        """Run `num_batches` micro-batches, and keep all of them or none: sharded weights want processes in step.
+
+        Those that are missing are run on the first text and carry no gradient.
+        """
         self.batches += [[] for _ in range(num_batches - len(self.batches))]
         self.first_kept = 0 if keep_all else len(self.batches)
 
@@ -161,3 +109,102 @@ def _set_random_state(states: list[Tensor]) -> None:
     torch.set_rng_state(states[0])
     if len(states) > 1:
         torch.cuda.set_rng_state(states[1])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A batch's loss, tokens and cut texts over all processes, and whether one forward pass was enough."""
+
+    loss: float
+    num_tokens: int
+    num_truncated: int
+    kept_all: bool
+
+
+@dataclass
+class Stepper:
+    """Computes loss and gradients of batches. `sharded` weights want all processes to run in step."""
+
+    embedder: Embedder
+    settings: TrainingSettings
+    loss: LossSettings
+    budget: Budget
+    world: World = field(default_factory=World)
+    sharded: bool = False
+
+    def accumulate(self, batch: Batch) -> Outcome:
+        """Add the gradient of the batch's loss to the weights' gradients and return what it came to.
+
+        The batch is the whole one on every process. Where memory runs out on a process that trains alone, the
+        budget is halved, once, and the batch begun again; raises ModelError the second time.
+        """
+        texts = batch_texts(batch)
+        state = torch.get_rng_state()
+        while True:
+            try:
+                return self._attempt(texts)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.world.size > 1:
+                    raise ModelError(
+                        f"memory ran out on process {self.world.rank} with {self.budget.batch_tokens} tokens in a "
+                        f"micro-batch; lower training.memory_gb"
+                    ) from error
+            self.budget.shrink()
+            for parameter in self._parameters():
+                parameter.grad = None
+            torch.set_rng_state(state)
+
+    def _parameters(self) -> list[torch.nn.Parameter]:
+        model: Any = self.embedder.backbone
+        return [p for p in model.parameters() if p.requires_grad]
+
+    def _attempt(self, texts: BatchTexts) -> Outcome:
+        own = texts.share(self.world.rank, self.world.size)
+        tokens = tokenize(self.embedder, [texts.texts[i] for i in own])
+        embed = embedding(self.embedder, tokens, self.settings.precision)
+        cache = GradCache(embed, tokens.lengths, self.budget)
+        if self.sharded:
+            fewest_kept = -self.world.largest(-float(cache.keeps_all))
+            cache.even_out(int(self.world.largest(len(cache.batches))), keep_all=bool(fewest_kept))
+        vectors = cache.forward()
+        everyone = torch.zeros(len(texts.texts), vectors.shape[1], dtype=vectors.dtype, device=vectors.device)
+        everyone[own] = vectors
+        loss, gradient = self._loss(texts, self.world.sum(everyone))
+        cache.backward(gradient[own])
+        if not self.sharded:
+            self.world.sum_gradients(self._parameters())
+        counts = torch.tensor([sum(tokens.lengths), tokens.num_truncated], dtype=torch.float64, device=vectors.device)
+        num_tokens, num_truncated = self.world.sum(counts).tolist()
+        return Outcome(loss, int(num_tokens), int(num_truncated), cache.keeps_all)
+
+    def _loss(self, texts: BatchTexts, vectors: Tensor) -> tuple[float, Tensor]:
+        """The loss, and its gradient by every text's embedding [texts, hidden], summed over the processes."""
+        leaf = vectors.requires_grad_()
+        device = vectors.device
+        rows = torch.arange(self.world.rank, len(texts.anchors), self.world.size, device=device)
+        sides = [leaf.index_select(0, index.to(device)) for index in (texts.anchors, texts.positives, texts.negatives)]
+        loss = contrastive_loss(sides[0], sides[1], sides[2], texts.ids, self.loss, rows)
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        total = self.world.sum(loss.detach().clone())
+        gradient = self.world.sum(gradient)
+        # FSDP averages the processes' gradients; ours are parts of a sum.
+        return float(total), gradient * self.world.size if self.sharded else gradient
+
+
+def held_out_loss(
+    embedder: Embedder, batches: Iterable[Batch], loss: LossSettings, batch_tokens: int | None = None
+) -> float:
+    """The mean loss of `batches`, with no gradient and no change to the model."""
+    losses = []
+    budget = Budget(embedder.token_budget(batch_tokens), 0)
+    for batch in batches:
+        texts = batch_texts(batch)
+        tokens = tokenize(embedder, texts.texts)
+        with torch.inference_mode():
+            vectors = GradCache(embedding(embedder, tokens), tokens.lengths, budget).forward()
+        sides = [vectors[index.to(vectors.device)] for index in (texts.anchors, texts.positives, texts.negatives)]
+        with torch.no_grad():
+            losses.append(float(contrastive_loss(sides[0], sides[1], sides[2], texts.ids, loss)))
+    return sum(losses) / len(losses)

@@ -1,23 +1,14 @@
-"""`udever train` with its scores: the training room and the evaluation room joined over a recipe's held-out rows."""
+"""Scores on the way: loss and retrieval on the held-out rows of a recipe's own data."""
 
 import warnings
-from typing import Any
 
 from udever.embedder import Embedder
 from udever.errors import DataError
 from udever.evaluation import RetrievalSet, score_embedder
-from udever.pairs.mixture import Batch, Mixture
-from udever.pairs.schema import Pair
-from udever.pairs.settings import DatasetSettings, DataSettings
 from udever.text.grouping import Held
-from udever.training import History, run_recipe
+from udever.training.grad_cache import held_out_loss
+from udever.training.loop import Evaluate
 from udever.training.recipe import Recipe
-from udever.training.step import held_out_loss
-
-
-def train(recipe: Recipe, **options: Any) -> History:
-    """`run_recipe`, with loss and retrieval on the held-out rows of the recipe's own data where it has some."""
-    return run_recipe(recipe, evaluate=_scorer(recipe), **options)
 
 
 def held_out_batches(recipe: Recipe) -> list[Batch]:
@@ -76,8 +67,9 @@ def _compared(pair: Pair) -> tuple[str, ...]:
     return (pair.anchor,) if pair.kind == "classification" else (pair.anchor, pair.positive)
 
 
-def _scorer(recipe: Recipe) -> Any:
-    batches = held_out_batches(recipe)
+def scorer(recipe: Recipe) -> Evaluate | None:
+    """What scores an embedder on the recipe's held-out rows; None where there are none, or none are asked for."""
+    batches = held_out_batches(recipe) if recipe.watch.evaluate_queries else []
     pairs = [pair for batch in batches for pair in batch.pairs]
     if not pairs:
         return None
@@ -85,7 +77,7 @@ def _scorer(recipe: Recipe) -> Any:
     together = [_joined(batches[start : start + 32]) for start in range(0, len(batches), 32)]
 
     def evaluate(embedder: Embedder) -> dict[str, float]:
-        loss = held_out_loss(embedder, together, recipe.loss.options())
+        loss = held_out_loss(embedder, together, recipe.loss)
         return {"held-out loss": loss, **score_embedder(embedder, questions).means}
 
     return evaluate

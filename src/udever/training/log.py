@@ -1,29 +1,58 @@
-"""What a run leaves for those who watch it: a line of JSON a step, TensorBoard's event files, a figure."""
+"""What a run tells: steps and scores, as lines of JSON, TensorBoard's event files, a figure and a part of the card."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from udever.errors import needs
+from udever.pairs.mixture import DatasetSummary
 from udever.storage import atomic_file
-from udever.training.loop import History, Step
+from udever.training.recipe import RECIPE_FILE, Recipe
 
 LOG_FILE = "log.jsonl"
 FIGURE = "training.svg"
 
 
-class Log:
-    """`log.jsonl`, a line a step and a line for scores; a resumed run goes on in it. See `open`."""
+@dataclass(frozen=True)
+class Step:
+    """One optimiser step; `num_tokens` are those of all processes."""
 
-    def __init__(self, folder: Path | None, writer: Any) -> None:
+    number: int
+    loss: float
+    learning_rate: float
+    gradient_norm: float
+    num_pairs: int
+    num_tokens: int
+    seconds: float
+    datasets: str
+
+
+@dataclass(frozen=True)
+class History:
+    """What happened: every step of this run, the scores on the way, how many parameters moved, how many texts were cut.
+
+    `stopped`: a signal ended the run before its last step.
+    """
+
+    steps: list[Step]
+    num_trainable: int
+    num_truncated: int
+    scores: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    stopped: bool = False
+
+
+class Log:
+    """Steps and scores so far; from `open`, also a line each in `log.jsonl`, in which a resumed run goes on."""
+
+    def __init__(self, folder: Path | None = None, writer: Any = None) -> None:
         self._path = None if folder is None else folder / LOG_FILE
         self._writer = writer
         self._file: Any = None
         self.steps: list[Step] = []
-        self.all_scores: list[tuple[int, dict[str, float]]] = []
+        self.scores: list[tuple[int, dict[str, float]]] = []
 
     @classmethod
     @contextmanager
@@ -53,18 +82,18 @@ class Log:
             temporary.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
         self._file = self._path.open("a", encoding="utf-8")
 
-    def step(self, step: Step) -> None:
+    def add_step(self, step: Step) -> None:
         """Note a step."""
         values = asdict(step)
         self._write({"step": values.pop("number"), **values})
 
-    def scores(self, step: int, scores: dict[str, float]) -> None:
+    def add_scores(self, step: int, scores: dict[str, float]) -> None:
         """Note scores on held-out rows."""
         self._write({"step": step, "scores": scores})
 
     def _remember(self, line: dict[str, Any]) -> None:
         if "scores" in line:
-            self.all_scores.append((line["step"], line["scores"]))
+            self.scores.append((line["step"], line["scores"]))
         else:
             self.steps.append(Step(number=line["step"], **{k: v for k, v in line.items() if k != "step"}))
 
@@ -141,3 +170,31 @@ def _panel(name: str, points: list[tuple[int, float]], index: int) -> str:
 
 def _escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def notes(recipe: Recipe, history: History, datasets: Sequence[DatasetSummary]) -> str:
+    """The part of the model card that says how it was trained, as Markdown."""
+    last = history.steps[-20:]
+    loss = sum(step.loss for step in last) / max(1, len(last))
+    data = "".join(
+        f"| {d.name} | {'' if d.num_pairs is None else format(d.num_pairs, ',')} | {d.share:.3f} | "
+        f"{', '.join(d.languages) or '-'} |\n"
+        for d in datasets
+    )
+    scores = "".join(
+        f"| {step} | {', '.join(f'{name} {value:.4f}' for name, value in found.items())} |\n"
+        for step, found in history.scores
+    )
+    table = f"\n| step | held-out rows |\n|---|---|\n{scores}" if scores else ""
+    return f"""
+## Training
+
+{len(history.steps):,} steps of {recipe.training.batch_size}, {history.num_trainable:,} parameters moved; mean loss of
+the last {len(last)} steps {loss:.3f}; {history.num_truncated:,} texts were cut at {recipe.model.max_length} tokens.
+The resolved recipe is in `{RECIPE_FILE}`.
+
+| data | pairs | share | languages |
+|---|---|---|---|
+{data}{table}
+![loss and scores]({FIGURE})
+"""

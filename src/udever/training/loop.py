@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,83 +20,26 @@ from udever.model.adapters import Tuning, apply_tuning
 from udever.pairs.mixture import Batch, Mixture
 from udever.progress import progress_bar
 from udever.training import checkpoint
-from udever.training.distributed import World
+from udever.training.distributed import World, shard
+from udever.training.grad_cache import Stepper
+from udever.training.log import History, Log, Step
 from udever.training.memory import plan_budget
-from udever.training.recipe import LossSettings, TrainingSettings
-from udever.training.sharding import shard, use_gradient_checkpointing
-from udever.training.step import Stepper
+from udever.training.objectives import LossSettings
+from udever.training.recipe import TrainingSettings, WatchSettings
 
-
-@dataclass(frozen=True)
-class Step:
-    """One optimiser step; `num_tokens` are those of all processes."""
-
-    number: int
-    loss: float
-    learning_rate: float
-    gradient_norm: float
-    num_pairs: int
-    num_tokens: int
-    seconds: float
-    datasets: str
-
-
-@dataclass(frozen=True)
-class History:
-    """What happened: every step of this run, the scores on the way, how many parameters moved, how many texts were cut.
-
-    `stopped`: a signal ended the run before its last step.
-    """
-
-    steps: list[Step]
-    num_trainable: int
-    num_truncated: int
-    scores: list[tuple[int, dict[str, float]]] = field(default_factory=list)
-    stopped: bool = False
+Evaluate = Callable[[Embedder], dict[str, float]]
+"""Scores of the embedder as it is, by name."""
 
 
 @dataclass(frozen=True)
 class Keeping:
-    """Where checkpoints go, how often and how many stay, and what they must be resumed with."""
+    """Where checkpoints go, and how many of them and how often; what a run that goes on must have been begun with."""
 
     folder: Path
     recipe: dict[str, Any]
-    every: int = 500
-    keep: int = 2
+    watch: WatchSettings
     resume: bool = False
     allow_changes: bool = False
-
-
-@dataclass(frozen=True)
-class Watch:
-    """What the loop tells as it goes. `evaluate` scores the embedder every `evaluate_every` steps (0: at the end)."""
-
-    on_start: Callable[[int], None] = lambda step: None
-    on_step: Callable[[Step], None] = lambda step: None
-    on_scores: Callable[[int, dict[str, float]], None] = lambda step, scores: None
-    evaluate: Callable[[Embedder], dict[str, float]] | None = None
-    evaluate_every: int = 0
-
-
-def finetune(
-    embedder: Embedder,
-    mixture: Mixture,
-    settings: TrainingSettings,
-    loss: LossSettings | None = None,
-    *,
-    keeping: Keeping | None = None,
-    watch: Watch | None = None,
-    show_progress: bool = False,
-) -> History:
-    """Train `embedder`, in place, on `mixture`, together with the processes torchrun started.
-
-    The weights must be float32 (`Embedder.load(..., dtype="float32")`). SIGTERM and Ctrl-C end the run after
-    the step they fall into, with a checkpoint where `keeping` is given. Raises ModelError where the tuning does not fit
-    the backbone, the loss or its gradient is not finite (naming the batch; checkpoints stay as they are), or
-    the weights are of half precision, in which small updates round to nothing.
-    """
-    trainer = Trainer.prepare(embedder, mixture, settings, loss or LossSettings())
-    return trainer.run(keeping, watch or Watch(), show_progress=show_progress)
 
 
 @dataclass
@@ -113,7 +56,11 @@ class Trainer:
 
     @classmethod
     def prepare(cls, embedder: Embedder, mixture: Mixture, settings: TrainingSettings, loss: LossSettings) -> "Trainer":
-        """Make what the tuning names trainable, spread it over the processes, plan the memory. See `finetune`."""
+        """Make what the tuning names trainable, spread it over the processes torchrun started, plan the memory.
+
+        The embedder is trained in place. Raises ModelError where the tuning does not fit the backbone, or the weights
+        are of half precision, in which small updates round to nothing.
+        """
         model: Any = embedder.backbone
         if next(model.parameters()).dtype not in (torch.float32, torch.float64):
             raise ModelError("training needs float32 weights; load the model with dtype='float32'")
@@ -136,8 +83,13 @@ class Trainer:
         if sharded:
             shard(model, world, embedder.contract.max_length)
         torch.manual_seed(settings.seed + world.rank)  # dropout differs between processes
-        stepper = Stepper(embedder, settings, loss.options(), budget, world, sharded)
+        stepper = Stepper(embedder, settings, loss, budget, world, sharded)
         return cls(embedder, mixture, settings, stepper, make_optimizer(model, settings), num_trainable)
+
+    @property
+    def model(self) -> Any:
+        """The backbone."""
+        return self.embedder.backbone
 
     @property
     def num_steps(self) -> int:
@@ -147,39 +99,44 @@ class Trainer:
     @property
     def names(self) -> dict[int, str]:
         """Names of the trained parameters by `id`."""
-        model: Any = self.embedder.backbone
-        return {id(p): name for name, p in model.named_parameters() if p.requires_grad}
+        return {id(p): name for name, p in self.model.named_parameters() if p.requires_grad}
 
-    def run(self, keeping: Keeping | None, watch: Watch, *, show_progress: bool) -> History:
-        """Every step that is left. See `finetune`."""
-        world, total = self.stepper.world, self.num_steps
+    def run(
+        self,
+        log: Log | None = None,
+        keeping: Keeping | None = None,
+        evaluate: Evaluate | None = None,
+        *,
+        show_progress: bool = False,
+    ) -> History:
+        """Every step that is left; scores at the end, and on the way as `keeping` has it.
+
+        SIGTERM and Ctrl-C end the run after the step they fall into, with a checkpoint where `keeping` is given.
+        Raises ModelError where the loss or its gradient is not finite, naming the batch; checkpoints stay as they are.
+        """
+        log, world, total = log or Log(), self.stepper.world, self.num_steps
+        evaluate = None if self.stepper.sharded else evaluate
+        every = keeping.watch.evaluate_every if keeping else 0
         first = self._resume(keeping) if keeping else 0
-        watch.on_start(first)
-        history = History([], self.num_trainable, 0)
-        stopped = False
+        log.start(first)
+        done, stopped = first, False
         shown = show_progress and world.leads
         with _stop_signals() as stop, progress_bar("training", total, enabled=shown) as advance:
             advance(first)
-            for number in range(first, total):
-                step = self.step(number)
-                history.steps.append(step)
-                advance(note=_note(history.steps[-20:], self.stepper.budget.batch_tokens))
-                watch.on_step(step)
+            while done < total and not stopped:
+                log.add_step(self.step(done))
+                done += 1
+                advance(note=_note(log, self.stepper.budget.batch_tokens))
                 stopped = world.largest(float(stop.is_set())) > 0
-                done = number + 1
-                if keeping and (stopped or done % keeping.every == 0 or done == total):
+                if keeping and (stopped or done % keeping.watch.checkpoint_every == 0 or done == total):
                     self.save(keeping, done)
-                if stopped:
-                    break
-                if watch.evaluate_every and done % watch.evaluate_every == 0 and done < total:
-                    self._evaluate(watch, done, history)
-        stopped = stopped and first + len(history.steps) < total
-        model: Any = self.embedder.backbone
-        model.eval()
+                if evaluate and every and done % every == 0 and done < total and not stopped:
+                    log.add_scores(done, self._scores(evaluate))
+        self.model.eval()
         self.embedder.weights_changed()
-        if not stopped:
-            self._evaluate(watch, total, history)
-        return History(history.steps, self.num_trainable, self.num_truncated, history.scores, stopped)
+        if evaluate and done == total and not any(step == total for step, _ in log.scores):
+            log.add_scores(total, self._scores(evaluate))
+        return History(log.steps, self.num_trainable, self.num_truncated, log.scores, stopped=done < total)
 
     def step(self, number: int) -> Step:
         """Batch `number` (from 0): loss, gradients, clipping and one optimiser step."""
@@ -214,7 +171,7 @@ class Trainer:
         world = self.stepper.world
         checkpoint.save(keeping.folder, state, self.optimizer, self.names, world)
         if world.leads:
-            checkpoint.prune(keeping.folder, keeping.keep)
+            checkpoint.prune(keeping.folder, keeping.watch.keep)
 
     def _resume(self, keeping: Keeping) -> int:
         """Go back to the last checkpoint; the number of steps it has behind it, 0 where there is none."""
@@ -230,18 +187,14 @@ class Trainer:
         self.num_truncated = state.num_truncated
         return state.step
 
-    def _evaluate(self, watch: Watch, step: int, history: History) -> None:
-        if watch.evaluate is None or self.stepper.sharded:
-            return
-        model: Any = self.embedder.backbone
-        random, was_training = torch.get_rng_state(), model.training
-        model.eval()
+    def _scores(self, evaluate: Evaluate) -> dict[str, float]:
+        random, was_training = torch.get_rng_state(), self.model.training
+        self.model.eval()
         self.embedder.weights_changed()
-        scores = watch.evaluate(self.embedder)
-        model.train(was_training)
+        scores = evaluate(self.embedder)
+        self.model.train(was_training)
         torch.set_rng_state(random)
-        history.scores.append((step, scores))
-        watch.on_scores(step, scores)
+        return scores
 
 
 def _not_finite(batch: Batch, loss: float, norm: float) -> str:
@@ -320,8 +273,21 @@ def _stop_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _note(steps: list[Step], batch_tokens: int) -> str:
+def _note(log: Log, batch_tokens: int) -> str:
+    steps = log.steps[-20:]
     seconds = sum(step.seconds for step in steps)
     loss = sum(step.loss for step in steps) / len(steps)
     pairs, tokens = (sum(getattr(step, name) for step in steps) / seconds for name in ("num_pairs", "num_tokens"))
-    return f"loss {loss:.3f}  {pairs:,.0f} pairs/s  {tokens:,.0f} tokens/s  micro-batch {batch_tokens:,}"
+    said = f"loss {loss:.3f}  {pairs:,.0f} pairs/s  {tokens:,.0f} tokens/s  micro-batch {batch_tokens:,}"
+    scores = log.scores[-1][1] if log.scores else {}
+    return "  ".join([said, *(f"{name} {value:.3f}" for name, value in scores.items())])
+
+
+def use_gradient_checkpointing(backbone: Any) -> None:
+    """Let the backbone keep each layer's input alone and compute the layer again in the backward pass."""
+    if hasattr(backbone, "checkpointing"):
+        backbone.checkpointing = True
+        return
+    model = backbone.model  # the method has a new name in later releases of transformers 5
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})

@@ -1,20 +1,77 @@
 """How much memory training takes: measured on a few tokens of the run's own data, then planned."""
 
 import os
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from udever.embedder import Embedder
 from udever.errors import ModelError
-from udever.pairs.mixture import Mixture
-from udever.training.grad_cache import Budget, saved_bytes
+from udever.training.batches import Tokens, embedding
 from udever.training.recipe import TrainingSettings
-from udever.training.step import autocast
 
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
 _PROBE_TOKENS = 512
 _PROBE_TEXTS = 64
+_TRANSIENT = 1.3
+"""What a forward and backward pass needs at its peak over what it saves, as measured on BLOOM and Qwen3."""
+
+
+@dataclass
+class Budget:
+    """How many tokens go into one micro-batch, and of how many tokens the saved activations may stay.
+
+    Halved once, when memory runs out in spite of the plan.
+    """
+
+    batch_tokens: int
+    kept_tokens: int
+    shrunk: bool = False
+
+    @classmethod
+    def from_memory(cls, memory_bytes: float, bytes_per_token: float, batch_tokens: int) -> "Budget":
+        """The plan for so much memory. Raises ModelError where not even 16 tokens fit."""
+        tokens = int(memory_bytes / (bytes_per_token * _TRANSIENT))
+        if tokens < 16:
+            raise ModelError(
+                f"{memory_bytes / 1e9:.2f} GB hold the activations of {tokens} tokens ({bytes_per_token / 1e6:.2f} MB "
+                f"each); raise training.memory_gb, or turn on training.gradient_checkpointing"
+            )
+        return cls(min(batch_tokens, tokens), tokens)
+
+    def shrink(self) -> None:
+        """Halve everything. Raises ModelError the second time."""
+        if self.shrunk:
+            raise ModelError(
+                f"memory ran out twice, last with {self.batch_tokens} tokens in a micro-batch; "
+                f"lower training.memory_gb or turn on training.gradient_checkpointing"
+            )
+        self.batch_tokens, self.kept_tokens = max(1, self.batch_tokens // 2), self.kept_tokens // 2
+        self.shrunk = True
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on whatever device."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+    )
+
+
+def saved_bytes(work: Callable[[], object]) -> int:
+    """How many bytes `work` saves for its backward pass, each storage once, whatever the device."""
+    seen: dict[int, Tensor] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        if not isinstance(tensor, torch.nn.Parameter):
+            seen[tensor.untyped_storage().data_ptr()] = tensor  # holding it keeps its address from being used again
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        work()
+    return sum(tensor.untyped_storage().nbytes() for tensor in seen.values())
 
 
 def default_memory_bytes(device: torch.device) -> float:
@@ -39,13 +96,9 @@ def bytes_per_token(embedder: Embedder, settings: TrainingSettings, mixture: Mix
             break
         chosen.append(sequence)
         total += len(sequence)
+    embed = embedding(embedder, Tokens(chosen[::-1], [0] * len(chosen), 0), settings.precision)
     random = torch.get_rng_state()
-
-    def work() -> Any:
-        with autocast(settings, embedder.device):
-            return embedder.embed_tokens(chosen[::-1])
-
-    saved = saved_bytes(work)
+    saved = saved_bytes(lambda: embed(range(len(chosen))))
     torch.set_rng_state(random)
     return max(saved, 1) / total
 

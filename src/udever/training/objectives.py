@@ -12,41 +12,52 @@ What may not count as a negative of an anchor is worked out from ids (see `Batch
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
+from pydantic import Field, model_validator
 from torch import Tensor
+
+from udever.settings import Section
 
 _CHUNK_ROWS, _CHUNK_COLUMNS = 1024, 8192
 _NONE = -1
 
 
-@dataclass(frozen=True)
-class LossOptions:
+class LossSettings(Section):
     """What the loss is made of.
 
     `margin`: candidates that score above positive + margin are left out (Qwen3-Embedding, arXiv
     2506.05176, takes 0.1); None keeps all. `anchor_anchor` and `document_document` add the other anchors, and
-    the positive's own scores with the candidates, to the denominator (GTE, arXiv 2308.03281). `dimensions`
-    are Matryoshka's (arXiv 2205.13147), each with its weight of `dimension_weights` (all 1 where empty); the
-    losses are averaged. `focal_gamma` weights a row by (1 - p of its positive)^gamma. `distillation` is the
-    weight of the divergence from the teacher's scores over a row's own candidates, softened by
+    the positive's own scores with the candidates, to the denominator (GTE, arXiv 2308.03281). `matryoshka` trains
+    the first dimensions of these numbers (arXiv 2205.13147), each with its weight of `matryoshka_weights` (all 1
+    where empty); the losses are averaged. `focal_gamma` weights a row by (1 - p of its positive)^gamma.
+    `distillation` is the weight of the divergence from the teacher's scores over a row's own candidates, softened by
     `teacher_temperature`.
     """
 
-    temperature: float = 0.05
-    margin: float | None = None
+    temperature: float = Field(default=0.05, gt=0)
+    margin: float | None = Field(default=None, ge=0)
     anchor_anchor: bool = False
     document_document: bool = False
-    dimensions: tuple[int, ...] = ()
-    dimension_weights: tuple[float, ...] = ()
-    focal_gamma: float = 0.0
-    distillation: float = 0.0
-    teacher_temperature: float = 0.05
+    matryoshka: list[Annotated[int, Field(ge=1)]] = Field(default=[])
+    matryoshka_weights: list[Annotated[float, Field(gt=0)]] = Field(default=[])
+    focal_gamma: float = Field(default=0.0, ge=0)
+    distillation: float = Field(default=0.0, ge=0)
+    teacher_temperature: float = Field(default=0.05, gt=0)
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> "LossSettings":
+        if self.matryoshka_weights and len(self.matryoshka_weights) != len(self.matryoshka):
+            raise ValueError(
+                f"{len(self.matryoshka_weights)} matryoshka_weights for {len(self.matryoshka)} matryoshka "
+                f"dimensions; give one each, or none"
+            )
+        return self
 
 
 @dataclass(frozen=True)
@@ -106,10 +117,6 @@ class _Lookup:
         return index, self.right[first[index] + within]
 
 
-def _inverse(lookup: _Lookup) -> _Lookup:
-    return _Lookup(lookup.right, lookup.left)
-
-
 def _chain(rows: Tensor, *lookups: _Lookup) -> tuple[Tensor, Tensor]:
     """Follow `lookups` one behind the other: (index into `rows`, where it leads)."""
     index, values = torch.arange(len(rows)), rows
@@ -127,35 +134,52 @@ def _repeated(ids: Tensor) -> Bool[Tensor, "ids"]:
     return again
 
 
+@dataclass(frozen=True)
 class _Mask:
     """Which columns do not count for which rows, row chunk by row chunk, as short lists of places.
 
-    `hidden` columns count for nobody. `paths` lead from a row to columns that do not count for it;
-    `own_paths` lead from a row without in-batch negatives to the columns that do. `targets`: each row's own
-    column, which always counts; None where the columns hold no target.
+    `hidden` columns count for nobody. `paths` lead from a row to columns that do not count for it. Of a `closed` row
+    only those columns count that `own` leads to. `targets`: each row's own column, which always counts; None where the
+    columns hold no target.
     """
 
-    def __init__(
-        self,
-        hidden: Tensor,
-        paths: Sequence[tuple[Tensor, tuple[_Lookup, ...]]],
-        targets: Tensor | None,
-        closed: Tensor,
-        own_path: tuple[_Lookup, ...],
-    ) -> None:
-        self.hidden, self.paths, self.targets = hidden, paths, targets
-        self.closed, self.own_path = closed, own_path
+    hidden: Tensor
+    paths: Sequence[tuple[Tensor, tuple[_Lookup, ...]]]
+    closed: Tensor
+    targets: Tensor | None = None
+    own: tuple[_Lookup, ...] = ()
 
-    def of_rows(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """[chunk, columns] entries that do not count: (row in chunk, column), sorted by column; and closed rows."""
+    def entries(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """What does not count for `rows` by the paths: (row in chunk, column), sorted by column."""
         parts = [_chain(start[rows], *path) for start, path in self.paths]
         row = torch.cat([index for index, _ in parts])
         column = torch.cat([columns for _, columns in parts])
         order = torch.argsort(column)
-        return row[order], column[order], self.closed[rows]
+        return row[order], column[order]
+
+    def block(self, rows: Tensor, entries: tuple[Tensor, Tensor], start: int, above: Tensor) -> Tensor:
+        """[rows, columns from `start` on]: True where a column does not count; `above`: for other reasons."""
+        row, column = entries
+        stop = start + above.shape[1]
+        block = self.hidden[start:stop].expand(len(rows), -1).clone()
+        closed = self.closed[rows]
+        if bool(closed.any()):
+            block[closed] = True
+            index, own = _chain(rows, *self.own) if self.own else (rows[:0], rows[:0])
+            keep = closed[index] & (own >= start) & (own < stop)
+            block[index[keep], own[keep] - start] = False
+        first, last = torch.searchsorted(column, torch.tensor([start, stop])).tolist()
+        block[row[first:last], column[first:last] - start] = True
+        block = block.to(above.device) | above
+        if self.targets is not None:
+            target = self.targets[rows] - start
+            inside = (target >= 0) & (target < stop - start)
+            block[torch.nonzero(inside).flatten(), target[inside]] = False
+        return block
 
 
-def _text_columns(ids: Tensor) -> _Lookup:
+def _by_text(ids: Tensor) -> _Lookup:
+    """Text -> all columns that hold it."""
     return _Lookup(ids, torch.arange(len(ids)))
 
 
@@ -165,66 +189,26 @@ def _first_columns(ids: BatchIds) -> _Lookup:
     return _Lookup(ids.candidates[first], first)
 
 
-def _forward_mask(ids: BatchIds) -> _Mask:
-    """Rows are anchors, columns are `ids.candidates`."""
+def _masks(ids: BatchIds, settings: LossSettings) -> dict[str, _Mask]:
+    """The mask of every part of the denominator that `settings` ask for, by its name."""
+    rows, closed = torch.arange(len(ids.anchors)), ~ids.in_batch
     to_text, to_key = ids.keys
-    columns = _text_columns(ids.candidates)
-    hidden = _repeated(ids.candidates)
-    rows = torch.arange(len(ids.anchors))
-    paths = [(rows, (to_key, to_text, columns)), (ids.anchors, (columns,))]
+    from_text, from_key = _Lookup(to_text.right, to_text.left), _Lookup(to_key.right, to_key.left)
+    anchors, columns = _by_text(ids.anchors), _by_text(ids.candidates)
+    again, hidden = _repeated(ids.anchors), _repeated(ids.candidates)
+    known = [(rows, (to_key, to_text, columns)), (ids.anchors, (columns,))]
     own = (_Lookup(ids.own_rows, ids.own_ids), _first_columns(ids))
-    return _Mask(hidden, paths, rows, ~ids.in_batch, own)
-
-
-def _backward_mask(ids: BatchIds) -> _Mask:
-    """Rows are positives, columns are anchors: the forward mask the other way round."""
-    to_text, to_key = ids.keys
-    rows = torch.arange(len(ids.anchors))
-    anchors = _text_columns(ids.anchors)
-    paths = [(ids.positives, (_inverse(to_text), _inverse(to_key))), (ids.positives, (anchors,))]
-    nothing = (_Lookup(rows[:0], rows[:0]),)
-    return _Mask(_repeated(ids.anchors), paths, rows, ~ids.in_batch, nothing)
-
-
-def _anchor_mask(ids: BatchIds) -> _Mask:
-    """Rows and columns are anchors: equal ones, and those of one group or label, do not count."""
-    _, to_key = ids.keys
-    to_text, _ = ids.keys
-    rows = torch.arange(len(ids.anchors))
-    anchors = _text_columns(ids.anchors)
-    paths = [
-        (rows, (to_key, _inverse(to_key))),
-        (rows, (to_key, to_text, anchors)),  # an anchor that is a positive of this one
-        (ids.anchors, (_inverse(to_text), _inverse(to_key))),
-    ]
-    nothing = (_Lookup(rows[:0], rows[:0]),)
-    return _Mask(_repeated(ids.anchors), paths, None, ~ids.in_batch, nothing)
-
-
-def _document_mask(ids: BatchIds) -> _Mask:
-    """Rows are positives, columns `ids.candidates`: what the row's anchor may not see, and the positive itself."""
-    mask = _forward_mask(ids)
-    rows = torch.arange(len(ids.anchors))
-    nothing = (_Lookup(rows[:0], rows[:0]),)
-    return _Mask(mask.hidden, mask.paths, None, mask.closed, nothing)
-
-
-def _chunk_mask(mask: _Mask, rows: Tensor, sparse: tuple[Tensor, Tensor, Tensor], start: int, stop: int) -> Tensor:
-    """[rows, stop - start]: True where a column does not count."""
-    row, column, closed = sparse
-    block = mask.hidden[start:stop].expand(len(rows), -1).clone()
-    if bool(closed.any()):
-        block[closed] = True
-        index, own = _chain(rows, *mask.own_path)
-        keep = closed[index] & (own >= start) & (own < stop)
-        block[index[keep], own[keep] - start] = False
-    first, last = torch.searchsorted(column, torch.tensor([start, stop])).tolist()
-    block[row[first:last], column[first:last] - start] = True
-    if mask.targets is not None:
-        target = mask.targets[rows] - start
-        inside = (target >= 0) & (target < stop - start)
-        block[torch.nonzero(inside).flatten(), target[inside]] = False
-    return block
+    masks = {"forward": _Mask(hidden, known, closed, rows, own)}  # rows are anchors, columns all candidates
+    if bool(ids.symmetric.any()):  # rows are positives, columns anchors: the forward mask the other way round
+        masks["backward"] = _Mask(
+            again, [(ids.positives, (from_text, from_key)), (ids.positives, (anchors,))], closed, rows
+        )
+    if settings.anchor_anchor:  # equal anchors, those of one group or label, and one that is a positive of the other
+        kin = [(rows, (to_key, from_key)), (rows, (to_key, to_text, anchors)), (ids.anchors, (from_text, from_key))]
+        masks["anchor"] = _Mask(again, kin, closed)
+    if settings.document_document:  # rows are positives: what the row's anchor may not see, and the positive itself
+        masks["document"] = _Mask(hidden, known, closed)
+    return masks
 
 
 class _LogSumExp(torch.autograd.Function):
@@ -274,18 +258,11 @@ def _chunks(
 def _row_chunk(
     queries: Tensor, columns: Tensor, which: Tensor, mask: _Mask, temperature: float, limit: Tensor | None
 ) -> Any:
-    sparse = mask.of_rows(which)
+    entries = mask.entries(which)
     for start in range(0, len(columns), _CHUNK_COLUMNS):
-        stop = min(start + _CHUNK_COLUMNS, len(columns))
-        scores = queries @ columns[start:stop].T
-        left_out = _chunk_mask(mask, which, sparse, start, stop).to(scores.device)
-        if limit is not None:
-            above = scores > limit[:, None]
-            if mask.targets is not None:
-                target = mask.targets[which] - start
-                inside = (target >= 0) & (target < stop - start)
-                above[torch.nonzero(inside).flatten(), target[inside]] = False
-            left_out |= above
+        scores = queries @ columns[start : start + _CHUNK_COLUMNS].T
+        above = torch.zeros_like(scores, dtype=torch.bool) if limit is None else scores > limit[:, None]
+        left_out = mask.block(which, entries, start, above)
         yield start, scores.div_(temperature).masked_fill_(left_out, float("-inf"))
 
 
@@ -296,41 +273,41 @@ class _Sides:
     anchors: Tensor
     positives: Tensor
     candidates: Tensor
-    masks: dict[str, _Mask] = field(default_factory=dict)
+    masks: dict[str, _Mask]
 
 
-def _row_losses(sides: _Sides, ids: BatchIds, options: LossOptions, rows: Tensor) -> Tensor:
+def _row_losses(sides: _Sides, ids: BatchIds, settings: LossSettings, rows: Tensor) -> Tensor:
     """Each row's InfoNCE from its anchor (arXiv 1807.03748), and the mean of both directions where symmetric."""
     queries, own = sides.anchors[rows], sides.positives[rows]
     target = (queries * own).sum(1)
-    limit = None if options.margin is None else target.detach() + options.margin
+    limit = None if settings.margin is None else target.detach() + settings.margin
     which = rows.cpu()
 
     def log_sum(left: Tensor, right: Tensor, name: str) -> Tensor:
-        return _LogSumExp.apply(left, right, which, sides.masks[name], options.temperature, limit)  # pyright: ignore[reportReturnType]
+        return _LogSumExp.apply(left, right, which, sides.masks[name], settings.temperature, limit)  # pyright: ignore[reportReturnType]
 
     totals = [log_sum(queries, sides.candidates, "forward")]
-    if options.anchor_anchor:
+    if settings.anchor_anchor:
         totals.append(log_sum(queries, sides.anchors, "anchor"))
-    if options.document_document:
+    if settings.document_document:
         totals.append(log_sum(own, sides.candidates, "document"))
     total = totals[0] if len(totals) == 1 else torch.logsumexp(torch.stack(totals), dim=0)
-    loss = total - target / options.temperature
-    loss = loss * _focus(loss, options)
+    loss = total - target / settings.temperature
+    loss = loss * _focus(loss, settings)
     if not bool(ids.symmetric[which].any()):
         return loss
-    backward = log_sum(own, sides.anchors, "backward") - target / options.temperature
-    backward = backward * _focus(backward, options)
+    backward = log_sum(own, sides.anchors, "backward") - target / settings.temperature
+    backward = backward * _focus(backward, settings)
     return torch.where(ids.symmetric[which].to(loss.device), (loss + backward) / 2, loss)
 
 
-def _focus(loss: Tensor, options: LossOptions) -> Tensor:
-    if options.focal_gamma == 0:
+def _focus(loss: Tensor, settings: LossSettings) -> Tensor:
+    if settings.focal_gamma == 0:
         return torch.ones_like(loss)
-    return (1 - torch.exp(-loss.detach())).clamp_min(0) ** options.focal_gamma
+    return (1 - torch.exp(-loss.detach())).clamp_min(0) ** settings.focal_gamma
 
 
-def _distillation(sides: _Sides, ids: BatchIds, options: LossOptions, rows: Tensor) -> Tensor:
+def _distillation(sides: _Sides, ids: BatchIds, settings: LossSettings, rows: Tensor) -> Tensor:
     """Each row's cross-entropy between the teacher's and the model's scores of its own candidates, less the
     teacher's entropy (so that 0 is agreement); 0 for rows without a teacher."""
     assert ids.teacher is not None
@@ -346,8 +323,8 @@ def _distillation(sides: _Sides, ids: BatchIds, options: LossOptions, rows: Tens
     places, teacher = places[which].to(rows.device), ids.teacher[which].to(sides.anchors)
     there = (places >= 0) & torch.isfinite(teacher)
     scores = torch.einsum("rd,rkd->rk", sides.anchors[rows], sides.candidates[places.clamp_min(0)])
-    model = F.log_softmax((scores / options.temperature).masked_fill(~there, float("-inf")), dim=1)
-    wanted = F.log_softmax((teacher / options.teacher_temperature).masked_fill(~there, float("-inf")), dim=1)
+    model = F.log_softmax((scores / settings.temperature).masked_fill(~there, float("-inf")), dim=1)
+    wanted = F.log_softmax((teacher / settings.teacher_temperature).masked_fill(~there, float("-inf")), dim=1)
     term = torch.where(there, wanted.exp() * (wanted - model.masked_fill(~there, 0.0)), 0.0)
     return torch.where(there.sum(1) > 1, term.masked_fill(~there, 0.0).sum(1), 0.0)
 
@@ -357,31 +334,25 @@ def contrastive_loss(
     positives: Float[Tensor, "pairs dim"],
     negatives: Float[Tensor, "negatives dim"],
     ids: BatchIds,
-    options: LossOptions,
+    settings: LossSettings,
     rows: Int[Tensor, "rows"] | None = None,
 ) -> Float[Tensor, ""]:
     """The sum of the losses of `rows` (all where None) over the number of pairs of the whole batch.
 
-    Embeddings need not have length 1: they are cut to each of `options.dimensions` and scaled here. The
+    Embeddings need not have length 1: they are cut to each of `settings.matryoshka` and scaled here. The
     shares that processes compute for disjoint rows of one batch add up to the loss of the batch.
     """
     pairs = len(anchors)
     rows = torch.arange(pairs, device=anchors.device) if rows is None else rows
-    masks = {"forward": _forward_mask(ids)}
-    if bool(ids.symmetric.any()):
-        masks["backward"] = _backward_mask(ids)
-    if options.anchor_anchor:
-        masks["anchor"] = _anchor_mask(ids)
-    if options.document_document:
-        masks["document"] = _document_mask(ids)
-    sizes = options.dimensions or (anchors.shape[1],)
-    weights = options.dimension_weights or (1.0,) * len(sizes)
+    masks = _masks(ids, settings)
+    sizes = settings.matryoshka or [anchors.shape[1]]
+    weights = settings.matryoshka_weights or [1.0] * len(sizes)
     total = anchors.new_zeros(())
     for size, weight in zip(sizes, weights, strict=True):
         a, p, n = (F.normalize(x[:, :size], dim=1) for x in (anchors, positives, negatives))
         sides = _Sides(a, p, torch.cat((p, n)), masks)
-        loss = _row_losses(sides, ids, options, rows)
-        if options.distillation and ids.teacher is not None:
-            loss = loss + options.distillation * _distillation(sides, ids, options, rows)
+        loss = _row_losses(sides, ids, settings, rows)
+        if settings.distillation and ids.teacher is not None:
+            loss = loss + settings.distillation * _distillation(sides, ids, settings, rows)
         total = total + weight * loss.sum()
     return total / (pairs * sum(weights))

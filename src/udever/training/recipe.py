@@ -2,14 +2,17 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from udever.errors import RecipeError
 from udever.pairs.settings import DataSettings
 from udever.settings import Section, explain, toml_lines
-from udever.training.objectives import LossOptions
+from udever.training.objectives import LossSettings
+
+RECIPE_FILE = "recipe.toml"
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class ModelSettings(Section):
@@ -49,7 +52,7 @@ class TrainingSettings(Section):
     warmup: float = Field(default=0.08, ge=0, le=1)
     weight_decay: float = Field(default=0.01, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     gradient_checkpointing: bool = False
     sharding: Literal["none", "full"] = "none"
     seed: int = Field(default=0, ge=0)
@@ -58,52 +61,19 @@ class TrainingSettings(Section):
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
-class LossSettings(Section):
-    """The terms of the contrastive loss; `objectives.LossOptions` says what each does.
-
-    `matryoshka` trains the first dimensions of these numbers too, by `matryoshka_weights` (1 each).
-    """
-
-    temperature: float = Field(default=0.05, gt=0)
-    margin: float | None = Field(default=None, ge=0)
-    anchor_anchor: bool = False
-    document_document: bool = False
-    matryoshka: list[Annotated[int, Field(ge=1)]] = Field(default=[])
-    matryoshka_weights: list[Annotated[float, Field(gt=0)]] = Field(default=[])
-    focal_gamma: float = Field(default=0.0, ge=0)
-    distillation: float = Field(default=0.0, ge=0)
-    teacher_temperature: float = Field(default=0.05, gt=0)
-
-    @model_validator(mode="after")
-    def _weights_fit(self) -> Self:
-        if self.matryoshka_weights and len(self.matryoshka_weights) != len(self.matryoshka):
-            raise ValueError(
-                f"{len(self.matryoshka_weights)} matryoshka_weights for {len(self.matryoshka)} matryoshka "
-                f"dimensions; give one each, or none"
-            )
-        return self
-
-    def options(self) -> LossOptions:
-        """The same for the loss function."""
-        values = self.model_dump(exclude={"matryoshka", "matryoshka_weights"})
-        return LossOptions(
-            **values, dimensions=tuple(self.matryoshka), dimension_weights=tuple(self.matryoshka_weights)
-        )
-
-
 class WatchSettings(Section):
     """What is written while training runs, and how often, in steps.
 
     Checkpoints go to `checkpoints` (default: the output folder's name with "-checkpoints"), the last `keep` stay.
-    `evaluate_every` 0 scores the held-out rows of the data at the end alone; a step's numbers always go to
-    `log.jsonl` beside the checkpoints, and with `tensorboard` to its event files too.
+    `evaluate_every` 0 scores the held-out rows of the data at the end alone, `evaluate_queries` 0 never; a step's
+    numbers always go to `log.jsonl` beside the checkpoints, and with `tensorboard` to its event files too.
     """
 
     checkpoints: str | None = None
     checkpoint_every: int = Field(default=500, ge=1)
     keep: int = Field(default=2, ge=1)
     evaluate_every: int = Field(default=0, ge=0)
-    evaluate_queries: int = Field(default=1000, ge=1)
+    evaluate_queries: int = Field(default=1000, ge=0)
     tensorboard: bool = False
 
 
@@ -123,6 +93,12 @@ class Recipe(Section):
     loss: LossSettings = LossSettings()
     watch: WatchSettings = WatchSettings()
     output: OutputSettings
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where checkpoints and log go."""
+        output = Path(self.output.folder)
+        return Path(self.watch.checkpoints or output.with_name(f"{output.name}-checkpoints"))
 
     def to_toml(self) -> str:
         """The resolved recipe, every value written out; `read_recipe` reads it back the same."""
