@@ -25,7 +25,10 @@ from rich.console import Console
 from udever.embedder import Embedder
 from udever.errors import DataError, OutputError, UdeverError
 from udever.evaluation import Results, RetrievalSet, score_bm25, score_embedder
+from udever.pairs.files import read_pairs, write_pairs
 from udever.pairs.mining import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine
+from udever.pairs.schema import Pair
+from udever.pairs.settings import DataSettings
 from udever.report.comparison_page import Extras, write_report
 from udever.search import top_k
 from udever.storage import atomic_file, atomic_folder, check_replaceable, remove_output

@@ -5,6 +5,9 @@ import warnings
 from udever.embedder import Embedder
 from udever.errors import DataError
 from udever.evaluation import RetrievalSet, score_embedder
+from udever.pairs.mixture import Batch, Mixture
+from udever.pairs.schema import Pair
+from udever.pairs.settings import DatasetSettings, DataSettings
 from udever.text.grouping import Held
 from udever.training.grad_cache import held_out_loss
 from udever.training.loop import Evaluate

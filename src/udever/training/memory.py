@@ -9,6 +9,7 @@ from torch import Tensor
 
 from udever.embedder import Embedder
 from udever.errors import ModelError
+from udever.pairs.mixture import Mixture
 from udever.training.batches import Tokens, embedding
 from udever.training.recipe import TrainingSettings
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from udever.model.packing import plan_batches
+from udever.pairs.mixture import DatasetSummary
 from udever.training.batches import batch_texts, tokenize
 from udever.training.loop import Trainer, pick_tuning
 from udever.training.memory import bytes_per_token
