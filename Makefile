@@ -11,11 +11,12 @@ test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install
-	$(BIN)/ruff check src tests bench recipes --exclude recipes/replication
-	$(BIN)/ruff format --check src tests bench
+	$(BIN)/ruff check src tests bench dev recipes --exclude recipes/replication
+	$(BIN)/ruff format --check src tests bench dev
 	$(BIN)/basedpyright --level error src bench
 	$(BIN)/lint-imports
 	$(BIN)/deptry src
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 install: $(VENV)/.installed
 

@@ -1,4 +1,7 @@
-"""The `udever` commands that stand in README and docs: fenced and indented blocks, loops' bodies too."""
+"""What README, docs and the other pages for people hold: `udever` commands, blocks of Python and of TOML.
+
+Commands stand in fenced and indented blocks, loops' bodies too, and in running text.
+"""
 
 import re
 import shlex
@@ -9,7 +12,11 @@ from typing import NamedTuple
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "recipes").rglob("README.md")),
+]
 
 
 class Command(NamedTuple):
@@ -19,10 +26,16 @@ class Command(NamedTuple):
     inline: bool
 
 
+def fenced(page: Path, language: str) -> list[str]:
+    """The blocks of a language, in their order."""
+    tokens = MarkdownIt("commonmark").parse(page.read_text(encoding="utf-8"))
+    return [token.content for token in tokens if token.type == "fence" and token.info.strip() == language]
+
+
 def blocks(page: Path) -> Iterator[tuple[str, bool]]:
     """Fenced and indented blocks, and mentions in running text (True)."""
     text = page.read_text(encoding="utf-8")
-    for token in MarkdownIt("commonmark").parse(text):
+    for token in MarkdownIt("gfm-like", {"linkify": False}).parse(text):
         fence = token.type == "fence" and token.info.strip() in ("", "sh", "bash", "console")
         if token.type == "code_block" or fence:
             yield token.content, False
