@@ -1,3 +1,4 @@
+import gzip
 import json
 import runpy
 import zlib
@@ -77,10 +78,26 @@ def write_task(folder, kind, tables=None, *, suffix=".jsonl", **spec):
     return folder
 
 
+def rewrite(path, suffix):
+    """The rows of a JSONL file as a file beside it of the format that `suffix` names."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    other = path.with_suffix(suffix)
+    if suffix.lower() == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), other)
+    elif suffix.lower() in (".csv", ".tsv"):
+        separator = "," if suffix.lower() == ".csv" else "\t"
+        quoted = str if separator == "\t" else lambda value: '"' + str(value).replace('"', '""') + '"'
+        lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+        other.write_text("".join(separator.join(map(quoted, line)) + "\n" for line in lines))
+    else:
+        other.write_bytes(gzip.compress(path.read_bytes()) if suffix.lower().endswith("gz") else path.read_bytes())
+    return other
+
+
 @pytest.fixture(scope="session")
 def tiny():
-    """Tiny evaluation tasks: `tiny.write(folder, kind)` and the tables it writes."""
-    return SimpleNamespace(write=write_task, tables=TABLES, kinds=tuple(TABLES))
+    """Tiny evaluation tasks: `tiny.write(folder, kind)` and the tables it writes, `tiny.rewrite(path, suffix)`."""
+    return SimpleNamespace(write=write_task, rewrite=rewrite, tables=TABLES, kinds=tuple(TABLES))
 
 
 def hash_vectors(texts, role, prompt):

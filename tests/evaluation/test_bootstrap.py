@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from udever.errors import DataError
-from udever.evaluation import bootstrap as module
 from udever.evaluation import paired_bootstrap
+from udever.evaluation import statistics as module
 
 
 def by_resampling(differences, num_samples, confidence, seed=1):

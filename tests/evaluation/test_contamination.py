@@ -125,13 +125,13 @@ def test_what_cannot_be_read_is_named(tasks, tmp_path):
     good = lines(tmp_path / "good.jsonl", [{"anchor": "a", "positive": "b"}])
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"anchor": "a"}\n{"anchor": \n')
-    with pytest.raises(DataError, match=r"bad\.jsonl line 2 is no JSON"):
+    with pytest.raises(DataError, match=r"bad\.jsonl, row 1"):
         overlap([bad], tasks)
     with pytest.raises(DataError, match="holds no training text"):
         overlap([lines(tmp_path / "numbers.jsonl", [{"id": "a", "score": 1}])], tasks)
     with pytest.raises(DataError, match="is not a folder"):
         overlap([good], tmp_path / "empty")
-    with pytest.raises(DataError, match=r"no \.parquet or \.jsonl"):
+    with pytest.raises(DataError, match="missing does not exist"):
         overlap([tmp_path / "missing"], tasks)
     with pytest.raises(RecipeError, match="threshold"):
         overlap([good], tasks, threshold=0.5)
@@ -157,3 +157,25 @@ def test_the_command_prints_a_table_or_json_and_can_fail(tasks, tmp_path):
     assert rows["sts", "test"]["share"] == pytest.approx(1 / 3)
     assert run(app, ["overlap", train, str(tasks), "--fail-above", "0.6"]).exit_code == 0
     assert run(app, ["overlap", train, str(tasks), "--fail-above", "0.4"]).exit_code == 1
+
+
+@pytest.mark.parametrize("suffix", [".JSONL", ".ndjson", ".jsonl.gz", ".CSV"])
+def test_pairs_of_any_known_format_are_compared(suffix, tasks, tmp_path, tiny):
+    path = lines(tmp_path / "train" / "pairs.jsonl", [{"anchor": "who votes", "positive": LONG}])
+    tiny.rewrite(path, suffix)
+    path.unlink()
+    assert found(overlap([tmp_path / "train"], tasks))["sts", "test", ""] == (3, 1, 1, 0)
+    (tmp_path / "pairs.xlsx").write_bytes(b"PK")
+    with pytest.raises(DataError, match="holds no pairs"):
+        overlap([tmp_path / "pairs.xlsx"], tasks)
+
+
+def test_a_terminal_obeys_nothing_of_names_and_texts(tasks, tmp_path):
+    evil = "\x1b]0;owned\x07\x1b[2J\u202e"
+    task(tasks, "evil", [{"text": evil + LONG}], "clustering", split=f"test_{evil}")
+    train = str(lines(tmp_path / "train.jsonl", [{"anchor": evil + LONG, "positive": "other"}]))
+    for more in (["--examples", "1"], ["--json"]):
+        shown = CliRunner().invoke(app, ["overlap", train, str(tasks), *more])
+        assert shown.exit_code == 0, shown.output
+        assert "\\u001b]0;ow" in shown.stdout
+        assert not set("\x1b\x07\u202e") & set(shown.stdout)

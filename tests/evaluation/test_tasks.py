@@ -5,7 +5,7 @@ import pytest
 from udever.errors import DataError
 from udever.evaluation.mteb_task import as_mteb_task
 from udever.evaluation.subset_languages import languages_of
-from udever.evaluation.tasks import FolderTask, find_tasks, read_columns
+from udever.evaluation.tasks import FolderTask, binary_in, find_tasks, numbers_in, read_columns
 
 
 def test_parquet_and_jsonl_are_the_same_task(tmp_path, tiny):
@@ -13,6 +13,43 @@ def test_parquet_and_jsonl_are_the_same_task(tmp_path, tiny):
     table = FolderTask(tiny.write(tmp_path / "b", "sts", suffix=".parquet"))
     assert lines.read("en") == table.read("en")
     assert as_mteb_task(lines).metadata.eval_splits == ["test"]
+
+
+@pytest.mark.parametrize("suffix", [".JSONL", ".ndjson", ".JSONL.GZ", ".CSV", ".tsv", ".Parquet"])
+def test_a_table_of_any_known_format_is_read_in_any_case(suffix, tmp_path, tiny):
+    rows = [{"id": f"q{n}", "text": f'a "quoted" query, {n}'} for n in range(3)]
+    tables = {**tiny.tables["retrieval"], "en.queries": rows, "en.qrels": tiny.tables["retrieval"]["en.qrels"][:3]}
+    folder = tiny.write(tmp_path / "t", "retrieval", tables)
+    for part in ("corpus", "queries", "qrels"):
+        path = folder / f"en.{part}.jsonl"
+        tiny.rewrite(path, suffix)
+        path.unlink()
+    task = as_mteb_task(FolderTask(folder))
+    task.load_data()
+    data = task.dataset["en"]["test"]
+    assert list(data["queries"]["text"]) == [row["text"] for row in rows]
+    assert (len(data["corpus"]), data["relevant_docs"]["q2"]) == (9, {"d2": 1})
+
+
+def test_numbers_and_labels_of_a_csv_are_read(tmp_path, tiny):
+    folder = tiny.write(tmp_path / "t", "sts")
+    (folder / "en.jsonl").unlink()
+    (folder / "en.csv").write_text("sentence1,sentence2,score\na,b,1.5\nc,d,2\n")
+    task = FolderTask(folder)
+    assert numbers_in(task.read("en"), "score", task.path("en")) == [1.5, 2.0]
+    (folder / "en.csv").write_text("text,label\na,1\nb,0\n")
+    assert binary_in(task.read("en"), "label", task.path("en")) == [1, 0]
+
+
+def test_a_table_of_a_format_that_is_not_read_is_refused(tmp_path, tiny):
+    folder = tiny.write(tmp_path / "t", "sts")
+    (folder / "README.md").write_text("# about")
+    assert FolderTask(folder).files == {"en": {"": folder / "en.jsonl"}}
+    (folder / "de.xlsx").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"de\.xlsx.*give \.parquet"):
+        FolderTask(folder)
+    with pytest.raises(DataError, match=r"de\.xlsx.*\.parquet"):
+        read_columns(folder / "de.xlsx")
 
 
 def test_a_line_separator_inside_a_text_is_part_of_it(tmp_path):
@@ -173,7 +210,7 @@ def test_folders_that_are_none(tmp_path):
 def test_a_broken_line_and_a_broken_table_are_named(tmp_path, tiny):
     folder = tiny.write(tmp_path / "t", "sts")
     (folder / "en.jsonl").write_text('{"sentence1": "a"}\n{oops\n')
-    with pytest.raises(DataError, match=r"en\.jsonl, line 2: not JSON"):
+    with pytest.raises(DataError, match=r"en\.jsonl, row 1: not JSON"):
         FolderTask(folder).read("en")
     (folder / "en.jsonl").unlink()
     (folder / "en.parquet").write_bytes(b"PAR1 no")

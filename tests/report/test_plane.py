@@ -119,6 +119,9 @@ def test_columns_named_as_languages_are_taken(tmp_path):
     assert found == Parallel(("eng-Latn", "go-Code"), {"eng-Latn": ["a", "b"], "go-Code": ["c", "d"]})
     (tmp_path / "t.jsonl").write_text('{"eng-Latn": "a", "go-Code": "c"}\n\n{"eng-Latn": "b", "go-Code": "d"}\n')
     assert read_parallel(tmp_path / "t.jsonl") == found
+    (tmp_path / "t.NDJSON").write_bytes((tmp_path / "t.jsonl").read_bytes())
+    (tmp_path / "t.CSV").write_text("eng-Latn,go-Code\na,c\nb,d\n")
+    assert read_parallel(tmp_path / "t.NDJSON") == read_parallel(tmp_path / "t.CSV") == found
     assert read_parallel(tmp_path / "t.parquet", ["id", "go-Code"]).languages == ("id", "go-Code")
 
 
@@ -161,7 +164,9 @@ def test_texts_that_are_not_parallel_are_named(tmp_path, columns, told):
         read_parallel(parquet(tmp_path / "t.parquet", **columns))
 
 
-@pytest.mark.parametrize(("name", "content"), [("t.parquet", "x"), ("t.jsonl", "{"), ("t.jsonl", "[1]"), ("no", None)])
+@pytest.mark.parametrize(
+    ("name", "content"), [("t.parquet", "x"), ("t.jsonl", "{"), ("t.jsonl", "[1]"), ("t.xlsx", "PK"), ("no", None)]
+)
 def test_a_file_that_is_none_is_named(tmp_path, name, content):
     if content is not None:
         (tmp_path / name).write_text(content)

@@ -68,11 +68,12 @@ def console() -> Any:
     from rich.console import Console
 
     class Escaping(Console):
-        """Shows names and contents of files as text, whatever is in them."""
+        """Shows names and contents of files as text, whatever is in them, those in tables too."""
 
-        def print(self, *objects: Any, **options: Any) -> None:
-            """As rich's; plain text is made printable."""
-            super().print(*(printable(one) if isinstance(one, str) else one for one in objects), **options)
+        def render(self, renderable: Any, options: Any = None) -> Any:
+            """As rich's; every piece of text is made printable."""
+            for segment in super().render(renderable, options):
+                yield segment if segment.control else segment._replace(text=printable(segment.text))
 
     return Escaping(soft_wrap=not sys.stdout.isatty())
 

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from udever.cli.app import app, console
+from udever.terminal import printable
 
 
 @app.command()
@@ -29,7 +30,7 @@ def overlap(
     if json:
         import json as encoder
 
-        typer.echo(encoder.dumps(found.as_dict(), ensure_ascii=False))
+        typer.echo(printable(encoder.dumps(found.as_dict(), ensure_ascii=False)))
     else:
         from udever.report.contamination_table import show
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udever.errors import DataError
-from udever.evaluation.bootstrap import Interval, paired_bootstrap
 from udever.evaluation.compare import Scores
 from udever.evaluation.metrics import METRICS
+from udever.evaluation.statistics import Interval, paired_bootstrap
 from udever.storage import atomic_file
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from unicodedata import category, normalize
 import numpy as np
 from numpy.typing import NDArray
 
+from udever.data.formats import READ, pairs_format
 from udever.errors import DataError, RecipeError
-from udever.evaluation.eval_texts import Place, read_batches, read_eval_texts, texts_of
-from udever.evaluation.tasks import SUFFIXES
+from udever.evaluation.tasks import find_tasks, is_table, read_rows
 from udever.progress import progress_bar
 from udever.text.minhash import MinHashIndex
 
@@ -32,6 +32,17 @@ _BATCH_TEXTS = 8192
 _RECENT_TEXTS = 500_000
 _NOT_TEXT = {"id", "kind", "group", "split", "source", "licence", "license", "language", "label"}
 _UNTOUCHED, _NEAR, _EXACT = 0, 1, 2
+_TEXT_COLUMNS = ("text", "sentence1", "sentence2", "query", "positives", "negatives")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where a text stands; `part` is "queries" or "corpus" in retrieval tasks and "" elsewhere."""
+
+    task: str
+    split: str
+    part: str
+    subset: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +107,52 @@ class Overlap:
             for row, record in zip(getattr(self, name), plain[name], strict=True):
                 record["share"] = row.share
         return plain
+
+
+def texts_of(value: object) -> Iterator[str]:
+    """The texts in a cell: itself, or those of a list."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        yield from (item for item in value if isinstance(item, str))
+
+
+def read_eval_texts(folder: str | Path) -> Iterator[tuple[Place, str]]:
+    """Yield each text of each row of each task under `folder`, which may be a task's own folder.
+
+    A file without a column `split` is of the split that `FolderTask.only_split` names. Raises DataError for a
+    folder without tasks, a file that cannot be read, or a task without texts.
+    """
+    for task in find_tasks(Path(folder)):
+        num_texts = 0
+        for subset, parts in task.files.items():
+            for part, path in parts.items():
+                for row in read_rows(path):
+                    part = part if part in ("queries", "corpus") else ""
+                    place = Place(task.name, row.get("split") or task.only_split, part, subset)
+                    for name in _TEXT_COLUMNS:
+                        for text in texts_of(row.get(name)):
+                            num_texts += 1
+                            yield place, text
+        if not num_texts:
+            raise DataError(f"{task.folder} holds no text; expected a column {', '.join(_TEXT_COLUMNS)}")
+
+
+def _text_columns(path: Path) -> list[str] | None:
+    """The columns of a Parquet file that hold texts, so that vectors are not read; None for other files."""
+    if pairs_format(path).kind != "parquet":
+        return None
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    def is_text(kind: pa.DataType) -> bool:
+        inner = kind.value_type if pa.types.is_list(kind) or pa.types.is_large_list(kind) else kind
+        return pa.types.is_string(inner) or pa.types.is_large_string(inner)
+
+    try:
+        return [field.name for field in pq.read_schema(path) if is_text(field.type)]
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
 
 
 def normalise(text: str) -> str:
@@ -195,18 +252,19 @@ class _EvalTexts:
 
 
 def train_files(paths: Sequence[str | Path]) -> list[Path]:
-    """The Parquet and JSONL files among `paths` and in the folders among them, sorted within a folder."""
+    """The tables of pairs among `paths` and in the folders among them, sorted within a folder."""
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES)
+            inside = sorted(file for file in path.rglob("*") if is_table(file))
             if not inside:
-                raise DataError(f"{path} holds no .parquet or .jsonl file; give training pairs")
+                raise DataError(f"{path} holds no table of pairs; give {READ}")
             found += inside
-        elif path.is_file() and path.suffix in SUFFIXES:
-            found.append(path)
+        elif not path.exists():
+            raise DataError(f"{path} does not exist; give training pairs, {READ}")
         else:
-            raise DataError(f"{path} is no .parquet or .jsonl file and no folder; give training pairs")
+            pairs_format(path)
+            found.append(path)
     return found
 
 
@@ -224,19 +282,18 @@ class _Train:
         recent: set[int] = set()  # an English anchor stands beside each of its translations
         for path in self.files:
             num_before = self.num_texts
-            for rows in read_batches(path):
-                for text in self._texts(rows):
-                    self.num_texts += 1
-                    key = hash(text)
-                    if key not in recent:
-                        if len(recent) >= _RECENT_TEXTS:
-                            recent.clear()
-                        recent.add(key)
-                        yield normalise(text), str(path)
+            for text in self._texts(read_rows(path, _text_columns(path))):
+                self.num_texts += 1
+                key = hash(text)
+                if key not in recent:
+                    if len(recent) >= _RECENT_TEXTS:
+                        recent.clear()
+                    recent.add(key)
+                    yield normalise(text), str(path)
             if self.num_texts == num_before:
                 raise DataError(f"{path} holds no training text; expected columns such as anchor and positive")
 
-    def _texts(self, rows: list[dict[str, Any]]) -> Iterator[str]:
+    def _texts(self, rows: Iterable[dict[str, Any]]) -> Iterator[str]:
         for row in rows:
             if row.get("split") == "held_out":
                 self.num_held_out += 1

@@ -18,8 +18,7 @@ from typing import Any
 import numpy as np
 
 from udever.errors import DataError
-from udever.evaluation.bootstrap import Interval
-from udever.evaluation.statistics import Items, interval, paired_interval
+from udever.evaluation.statistics import Interval, Items, interval, paired_interval
 from udever.storage import atomic_file
 
 META_FILE = "model_meta.json"

@@ -1,4 +1,4 @@
-"""A folder as an evaluation task: `task.json` and one table per subset, Parquet or JSONL. Reads and checks; no mteb.
+"""A folder as an evaluation task: `task.json` and one table per subset. Reads and checks; no mteb.
 
 `docs/evaluation.md` has the layout. Every complaint names the file and, counted from 0, the row.
 """
@@ -7,12 +7,14 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from udever.data.formats import format_of, pairs_format, text_format
+from udever.data.records import Broken, read_file
 from udever.errors import DataError
 from udever.evaluation.subset_languages import languages_of, mteb_language
 from udever.settings import Section, explain
@@ -29,7 +31,6 @@ TaskType = Literal[
 ]
 Columns = dict[str, list[Any]]
 
-SUFFIXES = (".parquet", ".jsonl")
 SPEC_FILE = "task.json"
 MAIN_SCORES: dict[TaskType, str] = {
     "bitext": "f1",
@@ -84,7 +85,7 @@ class FolderTask:
         self.spec = _read_spec(folder / SPEC_FILE, self.overrides)
         self.files = _files(folder)
         if not self.files:
-            raise DataError(f"{folder} has no table; expected {' or '.join('SUBSET' + s for s in SUFFIXES)} beside it")
+            raise DataError(f"{folder} has no table; expected SUBSET.jsonl or SUBSET.parquet beside it")
 
     @property
     def name(self) -> str:
@@ -126,7 +127,7 @@ class FolderTask:
         path = self.files.get(subset, {}).get(part)
         if path is None:
             wanted = f"{subset}.{part}" if part else subset
-            raise DataError(f"{self.folder} has no {wanted}{SUFFIXES[0]} (or {SUFFIXES[1]}), which {self.name} needs")
+            raise DataError(f"{self.folder} has no {wanted}.parquet (or .jsonl, .csv, .tsv), which {self.name} needs")
         return read_columns(path)
 
     def path(self, subset: str, part: str = "") -> Path:
@@ -194,32 +195,24 @@ def find_tasks(folder: Path, overrides: Mapping[str, Mapping[str, Any]] | None =
 
 
 def read_columns(path: Path) -> Columns:
-    """A Parquet or JSONL file as lists; a key that a JSONL row lacks is None there."""
-    if path.suffix == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        try:
-            return pq.read_table(path).to_pydict()
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
-    rows: list[dict[str, Any]] = []
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # splitlines would cut at U+2028 inside a text
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read as UTF-8: {error}") from error
-    for number, line in enumerate(lines):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path}, line {number + 1}: not JSON ({error}); expected one object a line") from error
-        if not isinstance(row, dict):
-            raise DataError(f"{path}, line {number + 1}: {line[:40]!r} is not a JSON object")
-        rows.append(row)
+    """A table as lists; a key that a row lacks is None there. Raises DataError naming the row that cannot be read."""
+    rows = list(read_rows(path))
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: [row.get(name) for row in rows] for name in names}
+
+
+def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a table one by one; of Parquet the `columns` alone. Raises DataError naming what cannot be read."""
+    for number, row in read_file(path, pairs_format(path), columns):
+        if isinstance(row, Broken):
+            raise DataError(f"{path}, row {number}: {row.reason}")
+        yield row
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file in a folder is a table by its name."""
+    form = format_of(path)
+    return form is not None and form.kind != "txt" and form.in_folders and path.is_file()
 
 
 def texts_in(columns: Columns, name: str, path: Path) -> list[str]:
@@ -232,10 +225,11 @@ def texts_in(columns: Columns, name: str, path: Path) -> list[str]:
 
 def numbers_in(columns: Columns, name: str, path: Path) -> list[float]:
     """A column of finite numbers. Raises DataError naming the row that holds none."""
-    for row, value in enumerate(_column(columns, name, path)):
-        if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    found = [_number(value) for value in _column(columns, name, path)]
+    for row, (number, value) in enumerate(zip(found, columns[name], strict=True)):
+        if not math.isfinite(number):
             raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected a number")
-    return [float(value) for value in columns[name]]
+    return found
 
 
 def labels_in(columns: Columns, name: str, path: Path) -> list[str]:
@@ -259,7 +253,7 @@ def ids_in(columns: Columns, name: str, path: Path) -> list[str]:
 def binary_in(columns: Columns, name: str, path: Path) -> list[int]:
     """A column of labels 0 and 1. Raises DataError naming the row with something else."""
     for row, value in enumerate(_column(columns, name, path)):
-        if value not in (0, 1) or isinstance(value, float):
+        if value not in (0, 1, "0", "1") or isinstance(value, float):
             raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected 0 or 1")
     return [int(value) for value in columns[name]]
 
@@ -284,6 +278,16 @@ def _num_rows(columns: Columns) -> int:
     return len(next(iter(columns.values()), []))
 
 
+def _number(value: object) -> float:
+    """The number, which CSV writes as text, or NaN."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return math.nan
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan
+
+
 def _shown(value: object) -> str:
     return "missing" if value is None or value == "" else repr(value)[:60]
 
@@ -304,10 +308,14 @@ def _read_spec(path: Path, overrides: Mapping[str, Any]) -> TaskSpec:
 def _files(folder: Path) -> dict[str, dict[str, Path]]:
     """Tables by subset and part; a part without a subset ("corpus.parquet") belongs to "default"."""
     found: dict[str, dict[str, Path]] = {}
-    for path in _tables(folder):
-        stem, _, part = path.stem.rpartition(".")
+    for path in sorted(folder.iterdir()):
+        text_format(path)  # a table that would be passed over without a word
+        if not is_table(path):
+            continue
+        name = path.name.removesuffix("".join(path.suffixes[-2:] if _is_packed(path) else path.suffixes[-1:]))
+        stem, _, part = name.rpartition(".")
         if part not in _PARTS:
-            stem, part = path.stem, ""
+            stem, part = name, ""
         parts = found.setdefault(stem or "default", {})
         if part in parts:
             raise DataError(f"{path} and {parts[part].name} are the same table; remove one of them")
@@ -315,5 +323,6 @@ def _files(folder: Path) -> dict[str, dict[str, Path]]:
     return found
 
 
-def _tables(folder: Path) -> Iterable[Path]:
-    return (path for path in sorted(folder.iterdir()) if path.suffix in SUFFIXES and path.is_file())
+def _is_packed(path: Path) -> bool:
+    form = format_of(path)
+    return form is not None and bool(form.packing)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from udever.evaluation.bootstrap import paired_bootstrap
 from udever.evaluation.comparison import METRIC_NAMES, Results
 from udever.evaluation.metrics import METRICS
+from udever.evaluation.statistics import paired_bootstrap
 
 # A third of the page each, so that on a narrow screen the three stand below one another at full size.
 _WIDTH, _LEFT, _RIGHT, _ROW, _TOP, _BOTTOM = 320, 12, 308, 50, 4, 26

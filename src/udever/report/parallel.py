@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from udever.data.formats import READ
 from udever.errors import DataError
+from udever.evaluation.tasks import read_columns
 
 _LANGUAGE = re.compile(r"[a-z]{3}-[A-Z][a-z]{3}|[a-z+#]+-Code")
 
@@ -31,7 +33,7 @@ class Parallel:
 def read_parallel(
     path: str | Path, languages: Sequence[str] = (), *, limit: int | None = None, seed: int = 0
 ) -> Parallel:
-    """Read texts from a Parquet or JSONL file with a column per language (`eng-Latn`), a row per text.
+    """Read texts from a table with a column per language (`eng-Latn`), a row per text.
 
     `languages` choose the columns. For a file with `sentence1` and `sentence2` they name the two, which otherwise
     come from the task.json beside it and the file's name (fra-eng). A row that repeats a text of an earlier row is
@@ -39,7 +41,9 @@ def read_parallel(
     fewer than two languages or rows, and for an empty text, naming its row.
     """
     path = Path(path)
-    table = _read(path)
+    if not path.is_file():
+        raise DataError(f"{path} is not a file; give {READ}")
+    table = read_columns(path)
     names = list(table)
     if {"sentence1", "sentence2"} <= set(names) and not set(languages) & set(names):
         chosen = tuple(languages) or _languages_beside(path)
@@ -91,21 +95,3 @@ def _languages_beside(path: Path) -> tuple[str, ...]:
     parts = path.stem.split("-")
     found = [language for part in parts for language in known if str(language).startswith(f"{part}-")]
     return tuple(found) if len(parts) == len(found) == 2 else ()
-
-
-def _read(path: Path) -> Mapping[str, Sequence[Any]]:
-    """The columns of a Parquet file or of JSON lines."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.is_file():
-        raise DataError(f"{path} is not a file; give a Parquet or JSONL file")
-    try:
-        if path.suffix not in (".jsonl", ".ndjson", ".json"):
-            return pq.read_table(path).to_pydict()
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        names = dict.fromkeys(name for record in records for name in record)
-        return {name: [record.get(name) for record in records] for name in names}
-    except (pa.ArrowException, OSError, ValueError, TypeError, AttributeError) as error:
-        reason = (str(error).splitlines() or ["unknown"])[0]
-        raise DataError(f"{path} cannot be read as Parquet or JSON lines: {reason}") from error

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udever.errors import DataError
-from udever.evaluation.bootstrap import Interval, paired_bootstrap
+from udever.evaluation.statistics import Interval, paired_bootstrap
 from udever.report.figure import Data, Figure, Section, axis
 from udever.report.parallel import Parallel
 from udever.report.style import LINE, PANEL, QUIET, canvas, drawing, series, to_svg
