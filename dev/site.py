@@ -84,6 +84,7 @@ def _command_line() -> str:
 
     command = typer.main.get_command(app)
     text = typer.cli.get_docs_for_click(obj=command, ctx=typer.Context(command), name="udever")
+    text = re.sub(r"\*\*Commands\*\*:\n\n(\* .*\n)+", "", text)  # cut short there; each has its section below
     return text.replace("# `udever`", "# Command line", 1)
 
 
@@ -96,7 +97,7 @@ def _python() -> str:
 
 def _notebook(path: Path) -> str:
     """Its cells, and what they printed."""
-    parts = ["The file: `docs/notebook.ipynb`. It runs top to bottom with `pip install udever` and no network."]
+    parts = ["The file: `docs/notebook.ipynb`. A test runs it top to bottom."]
     for cell in json.loads(path.read_text("utf-8"))["cells"]:
         source = "".join(cell["source"])
         parts.append(source if cell["cell_type"] == "markdown" else f"```python\n{source}\n```")

@@ -57,12 +57,12 @@ def test_relative_links_lead_to_files(page):
     assert [link for link in links if link not in made and not (page.parent / link).exists()] == []
 
 
-def test_the_tests_that_pages_name_exist():
+def test_the_tests_and_files_that_pages_name_exist():
     there = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     text = "\n".join(page.read_text(encoding="utf-8") for page in written.PAGES)
     functions = set(re.findall(r"`(test_\w+)`", text))
-    paths = set(re.findall(r"`(tests/[\w/]*(?:\.py)?)`", text))
-    assert len(functions) > 20 and len(paths) > 10
+    paths = set(re.findall(r"`((?:tests|src|dev|bench)/[\w./-]*|docs/[\w.-]+)`", text))
+    assert len(functions) > 20 and len(paths) > 40
     assert [name for name in sorted(functions) if f"def {name}(" not in there] == []
     assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []
 
@@ -84,8 +84,22 @@ def test_the_python_page_runs(here, capsys):
     for command in written.commands(DOCS / "python.md"):
         if not command.inline:
             udever(*command.arguments)
-    run("python.md")
+    names = run("python.md")
     assert capsys.readouterr().out.startswith("[0 1]\n['a', ")
+    names |= {"texts": ["a cat", "a dog"], "a": names["queries"], "b": names["documents"], "name": "seedling"}
+    written_calls = calls((DOCS / "python.md").read_text(encoding="utf-8"))
+    assert len(written_calls) > 20
+    for call in written_calls:
+        exec(compile(call.replace('"name"', '"seedling"'), call, "exec"), names)
+
+
+def calls(text):
+    """The calls that stand in the last column of a page's tables; an option alone is one of `encode`."""
+    cells = [line.rstrip("| ").rpartition(" | ")[2] for line in text.splitlines() if line.startswith("| ")]
+    codes = {code for cell in cells for code in re.findall(r"`([^`]+)`", cell)}
+    found = [code for code in codes if re.match(r"(embedder|udever|Embedder)\.", code)]
+    found += [f"embedder.{code}" for code in codes if code.startswith("encode_")]
+    return sorted(found + [f"embedder.encode(texts, {code})" for code in codes if re.match(r"\w+=", code)])
 
 
 def test_own_pairs_from_a_csv_to_scores(here):

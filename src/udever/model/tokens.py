@@ -265,7 +265,9 @@ def _special_token(value: Any) -> Any:
         return [_special_token(item) for item in value]
     if not isinstance(value, dict):
         return value
-    return AddedToken(**{name: setting for name, setting in value.items() if name != "__type"} | {"special": True})
+    settings: dict[str, Any] = {**value, "special": True}
+    settings.pop("__type", None)
+    return AddedToken(**settings)
 
 
 def template_ids(hf_tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
