@@ -10,6 +10,7 @@ from udever.pairs.files import write_pairs
 from udever.pairs.mixture import Mixture
 from udever.pairs.schema import Pair
 from udever.pairs.settings import DatasetSettings, DataSettings
+from udever.pairs.streams import EmptyRowsWarning
 
 pytest.importorskip("datasets")
 
@@ -144,4 +145,25 @@ def test_rows_without_a_side_are_left_out_of_a_stream_on_request(folder):
     with Path("a.jsonl").open("a") as file:
         file.write(json.dumps({"anchor": "", "positive": "x"}) + "\n")
     mixture = opened(stream("a.jsonl", skip_empty=True))
-    assert all(anchors(mixture, number).count("") == 0 for number in range(4))
+    with pytest.warns(EmptyRowsWarning):
+        assert all(anchors(mixture, number).count("") == 0 for number in range(4))
+
+
+def write_with_blanks(name, blanks, count=9):
+    rows = [{"anchor": f"{name}{i}", "positive": blanks.get(i, f"p{name}{i}")} for i in range(count)]
+    Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def test_all_rows_of_a_stream_without_a_side_stand_in_one_message(folder):
+    write_with_blanks("d", {1: "", 4: " \n", 8: None})
+    with pytest.raises(DataError, match=r"'positive' is empty in 3 of 9 rows \(rows 1, 4, 8\).*skip_empty = true"):
+        opened(stream("d.jsonl"), batch_size=2).batch(0)
+
+
+def test_rows_of_a_stream_left_out_by_skip_empty_are_counted_and_told(folder):
+    write_with_blanks("d", {1: "", 4: " \n", 8: None})
+    mixture = opened(stream("d.jsonl", skip_empty=True), batch_size=3)
+    assert anchors(mixture, 0) == ["d0", "d2", "d3"]
+    with pytest.warns(EmptyRowsWarning, match=r"'d': 3 of 9 rows have no anchor or positive and are left out"):
+        assert anchors(mixture, 2) == ["d0", "d2", "d3"]
+    assert anchors(mixture, 8) == ["d0", "d2", "d3"]  # told once

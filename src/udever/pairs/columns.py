@@ -82,6 +82,11 @@ class Blanks:
         self._num_rows = max(self._num_rows, first_row + len(blank))
         self._rows[name] += (first_row + pc.indices_nonzero(blank).to_numpy()).tolist()
 
+    @property
+    def any(self) -> bool:
+        """Whether rows are blank."""
+        return any(self._rows.values())
+
     def check(self) -> None:
         """Raise DataError where rows are blank and are not to be left out."""
         told = [

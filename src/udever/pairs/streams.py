@@ -1,9 +1,12 @@
 """Datasets that are read from first row to last, over and over, and remember where they are."""
 
 import copy
+import warnings
 from collections.abc import Iterator
 from itertools import islice
 from typing import Any
+
+import pyarrow as pa
 
 from udever.errors import DataError
 from udever.pairs.columns import Blanks, choose_columns, normalise
@@ -14,13 +17,21 @@ from udever.pairs.schema import Pair
 from udever.pairs.settings import DatasetSettings
 from udever.pairs.sources import adjust, digest_paths, find_files
 
+_LOOKED_AT, _AT_ONCE = 1_000_000, 4096
+"""Rows that are read on after the first one without a side, to name the others with it; a stream may have no end."""
+
+
+class EmptyRowsWarning(UserWarning):
+    """Rows of a stream lack a side and are left out."""
+
 
 class Stream:
     """A streaming dataset as a part of a mixture.
 
     Rows come in the order of the source. Asked for rows behind or far before where it stands, it reads from
     the start, or on, and gives the right ones all the same; `restore` makes that free. All its rows are of one
-    kind.
+    kind. `num_empty` counts the rows of this pass that `skip_empty` left out; after a whole pass an EmptyRowsWarning
+    tells their number once.
     """
 
     num_rows = None
@@ -33,6 +44,7 @@ class Stream:
         self._paths = find_files(settings) if settings.hub is None else []
         hub = settings.hub is not None
         self._whole = load_hub(settings, streaming=True) if hub else stream_files(self._paths)
+        self._is_told = False
         self._rewind()
         self._peek()
 
@@ -62,21 +74,22 @@ class Stream:
             "position": self._position,
             "row": self._row,
             "accepted": self._accepted,
+            "empty": self.num_empty,
             "source": self._source.state_dict() if self._begun else self._opened_at,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Stand where `state` says."""
         try:
-            position, row, accepted = (int(state[name]) for name in ("position", "row", "accepted"))
+            position, row, accepted, empty = (int(state[name]) for name in ("position", "row", "accepted", "empty"))
             self._open(state["source"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(f"{self._where}: the saved position does not fit the stream; start anew") from error
-        self._position, self._row, self._accepted = position, row, accepted
+        self._position, self._row, self._accepted, self.num_empty = position, row, accepted, empty
 
     def _rewind(self) -> None:
         self._open(None)
-        self._position = self._row = self._accepted = 0
+        self._position = self._row = self._accepted = self.num_empty = 0
 
     def _open(self, state: dict[str, Any] | None) -> None:
         # Trap: a loaded state is where every later pass of the same object starts too, so each pass has its own.
@@ -106,8 +119,9 @@ class Stream:
             elif self._accepted == 0:
                 raise DataError(f"{self._where} gives no row with its split and languages; expected at least one")
             else:
+                self._tell()
                 self._open(None)
-                self._row = self._accepted = 0
+                self._row = self._accepted = self.num_empty = 0
         self._position += count
         return pairs
 
@@ -119,18 +133,36 @@ class Stream:
             raise DataError(f"{self._where} cannot be read behind row {self._row}: {one_line(error)}") from error
 
     def _kept(self, records: list[dict[str, Any]]) -> list[Pair]:
-        batch = from_records(records, self._choose, self._where, self._row)
-        blanks = Blanks(self._where, skip=self._settings.skip_empty)
-        whole = normalise(batch, self._where, self._row, blanks)
-        blanks.check()
-        rows = Rows([whole])
-        first, self._row = self._row, self._row + len(records)
+        first, blanks = self._row, Blanks(self._where, skip=self._settings.skip_empty)
+        whole = self._normalised(records, blanks)
+        if blanks.any and not self._settings.skip_empty:
+            end = first + _LOOKED_AT
+            while self._row < end and (more := self._next(min(_AT_ONCE, end - self._row))):
+                self._normalised(more, blanks)
+            blanks.check()
         kept = []
-        for row, pair in enumerate(rows, start=first):
-            is_whole = (pair.anchor or "").strip() and (pair.positive or "").strip()  # else left out by skip_empty
-            if is_whole and pair.split == self._settings.split and self._speaks(pair):
+        for row, pair in enumerate(Rows([whole]), start=first):
+            if not (pair.anchor or "").strip() or not (pair.positive or "").strip():
+                self.num_empty += 1
+            elif pair.split == self._settings.split and self._speaks(pair):
                 kept.append(self._adjusted(pair, row))
         return kept
+
+    def _normalised(self, records: list[dict[str, Any]], blanks: Blanks) -> pa.RecordBatch:
+        batch = from_records(records, self._choose, self._where, self._row)
+        whole = normalise(batch, self._where, self._row, blanks)
+        self._row += len(records)
+        return whole
+
+    def _tell(self) -> None:
+        """After a whole pass, once: how many rows were left out."""
+        if self.num_empty and not self._is_told:
+            warnings.warn(
+                f"{self._where}: {self.num_empty:,} of {self._row:,} rows have no anchor or positive and are left out",
+                EmptyRowsWarning,
+                stacklevel=2,
+            )
+        self._is_told = True
 
     def _choose(self, available: list[str]) -> dict[str, str]:
         return choose_columns(available, self._settings.columns, self._where)
