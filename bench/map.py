@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from udever.server import MapPoints
+from udever.search.points import MapPoints
 from udever.server.map import MapPage, write_map
 
 MEASURE = """async ([pan, steps]) => {

@@ -120,10 +120,10 @@ def lance(_):
     LanceStore("somewhere")
 
 
-def qdrant(_):
-    from udever.search.qdrant import QdrantStore
+def postgres(_):
+    from udever.search.postgres import PostgresStore
 
-    QdrantStore("http://localhost:1/x")
+    PostgresStore("postgresql://localhost:1/x")
 
 
 def mcp_server(_):
@@ -172,7 +172,7 @@ NEEDS = [
     (ray_job, "ray", "ray"),
     (classifier, "sklearn", "classify"),
     (lance, "lancedb", "index"),
-    (qdrant, "qdrant_client", "qdrant"),
+    (postgres, "psycopg", "postgres"),
     (mcp_server, "mcp", "mcp"),
     (umap, "umap", "umap"),
     (figure, "matplotlib", "figures"),

@@ -21,7 +21,7 @@ EXTRAS = {
     "figures": ["matplotlib", "plotly.offline", "udever.report.figure"],
     "umap": ["umap"],
     "index": ["lancedb", "udever.search.lance"],
-    "qdrant": ["qdrant_client", "udever.search.qdrant"],
+    "postgres": ["psycopg", "udever.search.postgres"],
     "mcp": ["mcp.server.mcpserver", "udever.search.mcp"],
     "serve": ["uvicorn", "httptools", "udever.server.app", "udever.server.run", "udever.server.metrics"],
     "classify": ["sklearn.linear_model", "udever.classify.fitting"],

@@ -67,8 +67,10 @@ def test_an_embeddings_file_is_searched_too(tree, decoders):
     assert {json.loads(line)["id"] for line in said.splitlines()} == {"1", "2"}
     with pytest.raises(RecipeError, match="-m MODEL"):
         run("search", "x", tree / "v.parquet")
-    with pytest.raises(RecipeError, match="drop --mode and filters"):
-        run("search", "x", tree / "v.parquet", "-m", "m", "--kind", "text")
+    said = run("search", "another", tree / "v.parquet", "--mode", "words", "--json")
+    assert [json.loads(line)["id"] for line in said.splitlines()] == ["2"]
+    with pytest.raises(DataError, match="know no kind"):
+        run("search", "x", tree / "v.parquet", "--mode", "words", "--kind", "text")
 
 
 def test_mistakes_are_told(tmp_path, monkeypatch):

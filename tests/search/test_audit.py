@@ -5,8 +5,8 @@ import pytest
 
 from udever.errors import ContractError, OutputError
 from udever.search.audit import audit
+from udever.search.index import Index
 from udever.search.lance import LanceStore
-from udever.search.query import Index
 from udever.search.seal import damage
 
 TREE = {f"f{n}.md": f"# Title {n}\n\nText number {n} about {n * 7} things.\n" for n in range(30)}

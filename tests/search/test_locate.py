@@ -3,7 +3,6 @@ import pytest
 from udever.errors import DataError, OutputError
 from udever.search.lance import LanceStore
 from udever.search.locate import find_index, open_store, place_for
-from udever.search.qdrant import QdrantStore
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def test_where_an_index_is_made(tree, tmp_path):
 
 def test_the_address_chooses_the_store(tmp_path):
     assert isinstance(open_store(tmp_path / "x"), LanceStore)
-    assert isinstance(open_store("http://127.0.0.1:9/x"), QdrantStore)
-    assert open_store("https://127.0.0.1:9/x").folder is None
+    with pytest.raises(DataError, match="does not answer"):
+        open_store("postgresql://nobody@127.0.0.1:9/x#name")
     with pytest.raises(DataError, match="cannot open"):
         open_store("nosuch://x/y")

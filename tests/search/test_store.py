@@ -4,10 +4,11 @@ import sys
 import numpy as np
 import pytest
 
-from udever.errors import DataError, MissingExtra
+from udever.errors import DataError, MissingExtra, OutputError
 from udever.search import lance as lance_module
+from udever.search import postgres as postgres_module
 from udever.search.manifest import Tuning
-from udever.search.qdrant import QdrantStore, connect
+from udever.search.postgres import PostgresStore, parse_uri
 from udever.search.store import FileRecord, Row, Where, digest_of, file_id
 from udever.source.chunks import Chunk
 from udever.text.words import words
@@ -222,32 +223,89 @@ def test_another_process_is_seen(lance):
     assert reader.count() == 2
 
 
-def test_qdrants_addresses(monkeypatch):
-    monkeypatch.setenv("QDRANT_API_KEY", "very-secret")
-    for wrong in ("http://host:6333", "http://host:6333/", "http://host:6333/a/b", "http:///a"):
-        with pytest.raises(DataError, match="expected http://host:6333/name"):
-            connect(wrong)
-    with pytest.raises(DataError, match="in the open"):
-        connect("http://somewhere.example:6333/chunks")
-    store = QdrantStore("http://127.0.0.1:9/chunks")
+def test_addresses_of_databases(monkeypatch):
+    monkeypatch.delenv("PGSSLMODE", raising=False)
+    assert parse_uri("postgresql://me@host/db#name") == ("postgresql://me@host/db?sslmode=require", "name")
+    assert parse_uri("postgresql://me@host/db?sslmode=disable") == ("postgresql://me@host/db?sslmode=disable", "udever")
+    assert parse_uri("postgresql://me@localhost/db#x")[0] == "postgresql://me@localhost/db"
+    assert parse_uri("postgresql:///db?host=/run/x#x")[0] == "postgresql:///db?host=/run/x"
+    for wrong in (
+        "postgresql://host#x",
+        "postgresql://host/db#a-b",
+        'postgresql://host/db#a";',
+        "postgresql://host/db#A",
+    ):
+        with pytest.raises(DataError, match="expected postgresql://"):
+            parse_uri(wrong)
+    for wrong in ("postgresql://me:very-secret@host/db#x", "postgresql://me@host/db?password=very-secret#x"):
+        with pytest.raises(DataError, match="PGPASSWORD") as told:
+            parse_uri(wrong)
+        assert "very-secret" not in str(told.value)
+    monkeypatch.setenv("PGPASSWORD", "very-secret")
     with pytest.raises(DataError, match="does not answer") as told:
-        store.read_manifest()
+        PostgresStore("postgresql://me@127.0.0.1:9/db#x")
     assert "very-secret" not in str(told.value) and "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(("full", "cut"), [(64, 64), (64, 32), (2_100, 2_100)])
+def test_a_graph_finds_what_comparing_all_finds(postgres, full, cut, monkeypatch):
+    monkeypatch.setattr(postgres_module, "EXACT_FILTERED_UP_TO", 10)
+    rng = np.random.default_rng(0)
+    embeddings = rng.standard_normal((300, full)).astype(np.float32)
+    embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+    postgres.create(full)
+    rows = [*make_rows("a.py", 250), *make_rows("b.go", 50, "go-Code")]
+    postgres.replace(["a.py", "b.go"], rows, embeddings)
+    (tuning,) = postgres.candidates(cut, full)
+    tuning = tuning.model_copy(update={"effort": 1000, "refine": 30})
+    postgres.build(tuning)
+    assert postgres.index_bytes(tuning) > 0
+    query = embeddings[3]
+    expected = [rows[row].id for row in np.argsort(-(embeddings @ query))[:10]]
+    assert [hit.id for hit in postgres.nearest(query, 10, Where(), tuning)] == expected
+    few = tuning.model_copy(update={"effort": 1, "refine": 1})
+    assert len(postgres.nearest(query, 50, Where(languages=("go-Code",)), few)) == 50, "followed on until enough"
+    assert len(postgres.nearest(query, 300, Where(), few)) == 300
+    postgres.replace(["c.py"], make_rows("c.py", 1), -query[None])
+    assert postgres.nearest(-query, 1, Where(), tuning)[0].path == "c.py"
+    postgres.build(Tuning(dimensions=full))
+    assert [hit.id for hit in postgres.nearest(query, 10, Where(), tuning)] == expected, "an older tuning still works"
+
+
+def test_a_table_of_somebody_else_is_left_alone(postgres):
+    with postgres._writing() as cursor:
+        cursor.execute(postgres._sql("CREATE SCHEMA {schema}"))
+        cursor.execute(postgres._sql("CREATE TABLE {schema}.files (mine text)"))
+    with pytest.raises(OutputError, match="'files' that is not an index's"):
+        postgres.create(DIMENSIONS)
+    with postgres._asking() as cursor:
+        assert cursor.execute(postgres._sql("SELECT count(*) FROM {schema}.files")).fetchone() == (0,)
+
+
+def test_a_database_that_lost_its_connections_is_asked_again(postgres):
+    postgres.create(DIMENSIONS)
+    with postgres._asking() as cursor:
+        with postgres._asking() as other:
+            (own,) = other.execute("SELECT pg_backend_pid()").fetchone()
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [own])
+        with pytest.raises(DataError, match="does not answer"):
+            postgres.count()
+        assert postgres.count() == 0
 
 
 @pytest.mark.parametrize(
     ("package", "module", "extra"),
-    [("lancedb", "lance.LanceStore", "index"), ("qdrant_client", "qdrant.QdrantStore", "qdrant")],
+    [("lancedb", "lance.LanceStore", "index"), ("psycopg", "postgres.PostgresStore", "postgres")],
 )
 def test_a_missing_package_is_named_with_its_extra(package, module, extra, monkeypatch):
     monkeypatch.setitem(sys.modules, package, None)
     name, kind = module.split(".")
     made = getattr(__import__(f"udever.search.{name}", fromlist=[kind]), kind)
     with pytest.raises(MissingExtra, match=rf"pip install 'udever\[{extra}\]'"):
-        made("http://host:1/x" if extra == "qdrant" else "somewhere")
+        made("postgresql://host/x" if extra == "postgres" else "somewhere")
 
 
 def test_importing_the_modules_loads_none_of_them():
-    heavy = "{'lancedb', 'qdrant_client', 'torch', 'mcp'}"
-    code = f"import sys, udever.search.query, udever.search.update; print({heavy} & set(sys.modules))"
+    heavy = "{'lancedb', 'psycopg', 'torch', 'mcp'}"
+    code = f"import sys, udever.search.index, udever.search.update; print({heavy} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from udever.errors import DataError, ModelError
+from udever.search.index import Index
 from udever.search.locate import NAME, open_store
 from udever.search.manifest import parse_manifest
-from udever.search.query import Index
 from udever.search.trust import check_found, own_model
 
 TREE = {"src/a.py": "def parse(text):\n    return load(text)\n", "b.md": "# Guide\n\nHow to parse.\n"}

@@ -3,8 +3,8 @@ import pytest
 
 from udever.errors import DataError
 from udever.search import tune as tuning_module
+from udever.search.index import Index, describe
 from udever.search.manifest import Manifest, Tuning
-from udever.search.query import Index, describe
 from udever.search.store import Row, Where, digest_of
 from udever.search.tune import has_outgrown, read_queries, tune
 from udever.source.chunks import Chunk

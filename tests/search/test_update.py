@@ -7,8 +7,9 @@ import pytest
 
 from udever.errors import ContractError, DataError, OutputError
 from udever.search import update as updating
+from udever.search.filters import Filters
+from udever.search.index import Index
 from udever.search.locate import only_writer
-from udever.search.query import Filters, Index
 from udever.source.walk import Found
 
 TREE = {
@@ -76,9 +77,7 @@ def _place_beside(store):
     """Where a second store of the same kind goes."""
     if store.folder is not None:
         return (store.folder.with_name("beside"),)
-    from qdrant_client import QdrantClient
-
-    return ("http://nowhere:6333/beside", QdrantClient(":memory:"), "beside")
+    return (store.uri + "_beside",)
 
 
 def test_a_change_that_keeps_size_and_time_right_after_indexing_is_seen(lance, tree, embedder, index):

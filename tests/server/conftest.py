@@ -4,16 +4,17 @@ import socket
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import replace
 from types import SimpleNamespace
 
 import httpx
 import numpy as np
 import pytest
 
-from udever.errors import DataError
 from udever.search import Hit
-from udever.server import Classifier, IndexPort, MapPoints
+from udever.search.embeddings_file import Header
+from udever.search.in_memory import InMemory
+from udever.search.points import MapPoints
+from udever.server import Classifier
 from udever.server.auth import Keys
 from udever.server.run import make_server
 from udever.server.service import Service
@@ -27,29 +28,21 @@ TEXTS = {
 
 
 def make_index(embedder):
-    """Exact search over three texts, filtered by language."""
+    """Three texts in memory."""
     vectors = embedder.encode_document([text for text, _, _ in TEXTS.values()])
     hits = [
         Hit(0.0, name, text, name.split(":")[0], 1, 1 + text.count("\n"), kind=kind, language=language)
         for name, (text, language, kind) in TEXTS.items()
     ]
+    header = Header(embedder.fingerprint, embedder.num_dimensions, "document")
+    return InMemory("three texts", header, hits, vectors)
 
-    def search(query, embedding, top_k=10, *, mode, filters):
-        scores = np.zeros(len(hits)) if embedding is None else vectors @ embedding
-        if "Latin" in filters.languages:
-            raise DataError("language is 'Latin'; expected another")
-        order = [row for row in np.argsort(-scores) if not filters.languages or hits[row].language in filters.languages]
-        return [replace(hits[row], score=float(scores[row])) for row in order[:top_k]]
 
-    def points(limit):
-        xy = vectors[:limit, :2]
-        languages = [language for _, language, _ in TEXTS.values()][:limit]
-        return MapPoints(xy, list(TEXTS)[:limit], {"language": languages}, np.array([[1, 2]], dtype=np.int32))
-
-    def texts(ids):
-        return {hit.id: hit for hit in hits if hit.id in ids}
-
-    return IndexPort(search=search, name="three texts", count=lambda: 3, points=points, texts=texts)
+def map_of(limit):
+    """The first texts on a line, the last two joined."""
+    xy = np.arange(6, dtype=np.float32).reshape(3, 2)[:limit]
+    languages = [language for _, language, _ in TEXTS.values()][:limit]
+    return MapPoints(xy, list(TEXTS)[:limit], {"language": languages}, np.array([[1, 2]], dtype=np.int32))
 
 
 def predict(embeddings):
@@ -102,6 +95,7 @@ def serve(embedders):
             index=make_index(embedder),
             classifier=CLASSIFIER,
         )
+        service.points = map_of
         prepare(service)
         options = {} if page is None else {"page": page}
         with listening(service, None if keys is None else Keys(keys), **options) as address:

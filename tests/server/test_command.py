@@ -8,9 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from udever.cli.app import app
-from udever.cli.ports import classifier_port, index_port
 from udever.errors import ContractError, DataError
 from udever.search.embeddings_file import EmbeddingTable, Header, write
+from udever.search.index import open_searchable
+from udever.search.points import kept_map
+from udever.server import Classifier
 
 
 @pytest.fixture
@@ -22,10 +24,18 @@ def folder(tmp_path):
     return tmp_path
 
 
+def opened(embedder, place):
+    """What is at `place`, checked against the model."""
+    found = open_searchable(place)
+    found.check(embedder)
+    return found
+
+
 def served(serve, **ports):
     def prepare(service):
         for name, port in ports.items():
             setattr(service, name, port)
+        service.points = kept_map(service.index)
 
     return serve("bloom", prepare=prepare)
 
@@ -37,7 +47,7 @@ def test_an_index_of_a_folder(folder, embedders, decoders, serve):
         app, ["index", str(folder), "-m", str(decoders("bloom")), "-o", place, "--dtype", "float32"]
     )
     assert made.exit_code == 0, made.output
-    index = index_port(embedders("bloom"), place)
+    index = opened(embedders("bloom"), place)
     with served(serve, index=index) as (address, _), httpx.Client(base_url=address, timeout=30) as client:
         hits = client.post("/v1/search", json={"query": "add two numbers"}).json()["data"]
         assert {hit["source"] for hit in hits} == {"src/sums.py", "docs.md"}
@@ -53,7 +63,7 @@ def test_an_index_of_a_folder(folder, embedders, decoders, serve):
         assert {row["id"] for row in texts} == set(points["ids"])
         assert any("return a + b" in row["text"] for row in texts)
     with pytest.raises(ContractError):
-        index_port(embedders("qwen3"), place)
+        opened(embedders("qwen3"), place)
 
 
 def test_embeddings_files(tmp_path, embedders, serve):
@@ -68,21 +78,22 @@ def test_embeddings_files(tmp_path, embedders, serve):
         truncated=np.zeros(30, dtype=np.bool_),
     )
     write(tmp_path / "vectors.parquet", Header(embedders("bloom").fingerprint, 32, "document"), [table])
-    index = index_port(embedders("bloom"), str(tmp_path / "vectors.parquet"))
+    index = opened(embedders("bloom"), str(tmp_path / "vectors.parquet"))
     with served(serve, index=index) as (address, service), httpx.Client(base_url=address, timeout=30) as client:
-        query = service.embedder.encode_query("text number 7")
-        hits = client.post("/v1/search", json={"query": "text number 7", "include_text": True, "top_k": 3}).json()[
+        query, whole = service.embedder.encode_query("text number 7"), {"include_text": True}
+        hits = client.post("/v1/search", json={"query": "text number 7", "mode": "meaning", "top_k": 3} | whole).json()[
             "data"
         ]
         assert [hit["text"] for hit in hits] == [f"text number {row}" for row in np.argsort(-(expected @ query))[:3]]
         assert client.get("/v1/map").json()["num_points"] == 30
         assert client.post("/v1/texts", json={"ids": [hits[0]["id"]]}).json()["data"][0]["text"] == hits[0]["text"]
-        for more in ({"mode": "words"}, {"languages": ["eng-Latn"]}):
-            assert client.post("/v1/search", json={"query": "a", **more}).status_code == 422
+        said = client.post("/v1/search", json={"query": "number 7", "mode": "words", "top_k": 1} | whole).json()
+        assert [hit["text"] for hit in said["data"]] == ["text number 7"]
+        assert client.post("/v1/search", json={"query": "a", "languages": ["eng-Latn"]}).status_code == 422
     with pytest.raises(ContractError, match="fingerprint"):
-        index_port(embedders("qwen3"), str(tmp_path / "vectors.parquet"))
+        opened(embedders("qwen3"), str(tmp_path / "vectors.parquet"))
     with pytest.raises(DataError):
-        index_port(embedders("qwen3"), str(tmp_path / "missing"))
+        opened(embedders("qwen3"), str(tmp_path / "missing"))
 
 
 def test_a_filter(tmp_path, embedders, serve):
@@ -100,7 +111,8 @@ def test_a_filter(tmp_path, embedders, serve):
         model="tiny",
     )
     filter_.save(tmp_path / "tone")
-    classifier = classifier_port(embedder, tmp_path / "tone", ["fine"])
+    loaded = Filter.load(tmp_path / "tone")
+    classifier = Classifier.of(loaded, "tone", ["fine"])
     texts = [f"text {number}" for number in range(12)]
     predicted = filter_.predict(embedder.encode(texts))
     with served(serve, classifier=classifier) as (address, _), httpx.Client(base_url=address, timeout=30) as client:
@@ -109,9 +121,9 @@ def test_a_filter(tmp_path, embedders, serve):
         verdicts = client.post("/v1/moderations", json={"input": texts, "model": "tone"}).json()["results"]
         assert [verdict["flagged"] for verdict in verdicts] == filter_.decide(predicted)[:, 0].tolist()
     with pytest.raises(DataError, match="harmful, fine"):
-        classifier_port(embedder, tmp_path / "tone", ["kind"])
+        Classifier.of(loaded, "tone", ["kind"])
     with pytest.raises(ContractError):
-        classifier_port(embedders("qwen3"), tmp_path / "tone")
+        loaded.check(embedders("qwen3").fingerprint)
 
 
 @pytest.mark.parametrize(

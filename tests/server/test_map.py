@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from udever.cli import app
-from udever.cli.points import links_of, map_points, read_vectors, shared, with_columns
-from udever.cli.ports import index_port
 from udever.corpus import EmbedStep, Reading, run_job
+from udever.corpus.side_columns import columns_beside
 from udever.errors import DataError, OutputError
+from udever.search.index import open_searchable
+from udever.search.points import MapPoints, kept_map, links_of, map_points, shared
 from udever.search.projection import align
-from udever.server import MapPoints
 from udever.server.map import PAGE, MapPage, bundle, render, write_map
 
 EVIL = "</script><script>alert(1)</script><!-- <img src=x onerror=alert(2)>"
@@ -49,6 +49,10 @@ def vectors(corpus, embedders, tmp_path_factory):
     return folders
 
 
+def beside(path, ids):
+    return columns_beside(path, ["language", "kind", "label", "group"], ids)
+
+
 def run(*arguments):
     return CliRunner().invoke(app, ["map", *map(str, arguments)])
 
@@ -72,7 +76,7 @@ def test_a_folder_of_shards(vectors, embedders, tmp_path):
     assert data["texts"] == [text[:12] for text in flat]
     assert data["cut"] == [row for row, text in enumerate(flat) if len(text) > 12]
     assert f"12 of 12 texts, {len(data['cut'])} of them cut to 12 characters" in made.output
-    points = map_points(read_vectors(str(vectors[0])))
+    points = map_points(open_searchable(str(vectors[0])).vectors(50))
     np.testing.assert_array_equal(floats(data["x"]), points.xy[:, 0])
     assert data["columns"]["language"]["names"] == sorted(SENTENCES)
     codes = np.frombuffer(base64.b64decode(data["columns"]["language"]["codes"]), "<i4")
@@ -95,7 +99,7 @@ def test_before_and_after(vectors, tmp_path, corpus, embedders):
     assert "left out 7 texts" in made.output and data_of(tmp_path / "map.html")["num_points"] == 5
     fewer.write_text(json.dumps({"id": "eng-Latn-0", "text": "Another."}) + "\n")
     run_job(EmbedStep(embedders("bloom")), Reading([str(fewer)]), tmp_path / "other")
-    after, before = (read_vectors(str(path)) for path in (vectors[0], tmp_path / "other"))
+    after, before = (open_searchable(str(path)).vectors(50) for path in (vectors[0], tmp_path / "other"))
     with pytest.raises(DataError, match="'eng-Latn-0' is another text in other"):
         shared(after, before)
     with pytest.raises(DataError, match="no id in common"):
@@ -129,13 +133,15 @@ def test_what_cannot_be_drawn(vectors, tmp_path, corpus, monkeypatch):
 
 
 def test_the_served_map_of_shards_has_colours_and_lines(vectors, embedders):
-    port = index_port(embedders("qwen3"), str(vectors[0]), str(vectors[1]))
-    points = port.points(100)
+    after = open_searchable(str(vectors[0]), beside)
+    after.check(embedders("qwen3"))
+    drawn = kept_map(after, open_searchable(str(vectors[1])))
+    points = drawn(100)
     assert set(points.columns) == {"language", "kind", "source"}
     assert len(points.links) == 8 and len(points.before) == 12 and len(set(points.models)) == 2
-    assert port.points(100) is points
+    assert drawn(100) is points
     with pytest.raises(DataError, match="does not exist"):
-        index_port(embedders("qwen3"), str(vectors[0]), "gone")
+        open_searchable("gone")
 
 
 def test_an_index(tmp_path, decoders, embedders):
@@ -152,8 +158,9 @@ def test_an_index(tmp_path, decoders, embedders):
     assert made.exit_code == 0, made.output
     data = data_of(tmp_path / "map.html")
     assert data["num_points"] == 2 and data["columns"]["lines"]["names"] == ["1-2", "5-6"]
-    port = index_port(embedders("bloom"), str(tmp_path / "tree"))
-    assert set(port.points(10).columns) == {"language", "kind", "source", "lines"}
+    found = open_searchable(str(tmp_path / "tree"))
+    found.check(embedders("bloom"))
+    assert set(kept_map(found)(10).columns) == {"language", "kind", "source", "lines"}
 
 
 @given(st.lists(st.sampled_from(["", "a", "b", "c"]), max_size=12))
@@ -183,7 +190,7 @@ def test_columns_are_found_by_row_numbers_too(tmp_path, embedders):
     run_job(
         EmbedStep(embedders("bloom")), Reading([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]), tmp_path / "out"
     )
-    found = with_columns(read_vectors(str(tmp_path / "out")), tmp_path / "out")
+    found = open_searchable(str(tmp_path / "out"), beside).vectors(50)
     assert found.columns["language"] == ["lang-a"] * 3 + ["lang-b"] * 3
     assert found.groups == []
 

@@ -8,7 +8,9 @@ import pytest
 
 from udever.errors import DataError
 from udever.search import Hit
-from udever.server import IndexPort, MapPoints
+from udever.search.embeddings_file import Header
+from udever.search.in_memory import InMemory
+from udever.search.points import MapPoints
 
 EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)> & "quoted" \'</li>'
 RTL = "مجموع رقمين \u202egnorts\u202c שלום"
@@ -31,42 +33,38 @@ HITS = [
 TRANSLATIONS = np.array([[2, 3], [2, 4]], dtype=np.int32)
 
 
-def make_index(embedder):
-    """Exact search with filters; a map whose points lie on a circle, two metres from one another."""
-    vectors = embedder.encode_document([hit.text[:400] for hit in HITS])
+class Rows(InMemory):
+    """The rows by the ids of the map, and by meaning or by a part of their text, so that counts are plain."""
 
-    def search(query, embedding, top_k=10, *, mode, filters):
+    def find(self, query, embedding, top_k=10, *, mode, filters):
         if mode == "words":
             found = [hit for hit in HITS if query.casefold() in hit.text.casefold()]
             return [replace(hit, score=1.0) for hit in found][:top_k]
         if "poem" in filters.languages:
             raise DataError("language is 'poem'; expected another")
-        scores = vectors @ embedding
-        rows = [
-            row
-            for row in np.argsort(-scores)
-            if (not filters.languages or HITS[row].language in filters.languages)
-            and (not filters.kinds or HITS[row].kind in filters.kinds)
-            and (not filters.paths or any(HITS[row].source.startswith(path.rstrip("*")) for path in filters.paths))
-        ]
-        return [replace(HITS[row], score=float(scores[row])) for row in rows[:top_k]]
+        return super().find(query, embedding, top_k, mode="meaning", filters=filters)
 
-    def points(limit):
-        turns = np.linspace(0, 2 * np.pi, len(HITS), endpoint=False)
-        xy = np.stack([np.cos(turns), np.sin(turns)], axis=1).astype(np.float32)
-        columns = {
-            "language": [hit.language for hit in HITS],
-            "kind": [hit.kind for hit in HITS],
-            "source": [hit.source for hit in HITS],
-            "lines": [f"{hit.first_line}-{hit.last_line}" for hit in HITS],
-        }
-        ids = [f"row-{row}" for row in range(len(HITS))]
-        return MapPoints(xy, ids, columns, TRANSLATIONS, before=xy[::-1] / 2, models=["old", "new"])
-
-    def texts(ids):
+    def texts(self, ids):
         return {f"row-{row}": hit for row, hit in enumerate(HITS) if f"row-{row}" in ids}
 
-    return IndexPort(search=search, name="rows", count=lambda: len(HITS), points=points, texts=texts)
+
+def make_index(embedder):
+    vectors = embedder.encode_document([hit.text[:400] for hit in HITS])
+    return Rows("rows", Header(embedder.fingerprint, embedder.num_dimensions, "document"), HITS, vectors)
+
+
+def points(limit):
+    """The rows on a circle, two metres from one another."""
+    turns = np.linspace(0, 2 * np.pi, len(HITS), endpoint=False)
+    xy = np.stack([np.cos(turns), np.sin(turns)], axis=1).astype(np.float32)
+    columns = {
+        "language": [hit.language for hit in HITS],
+        "kind": [hit.kind for hit in HITS],
+        "source": [hit.source for hit in HITS],
+        "lines": [f"{hit.first_line}-{hit.last_line}" for hit in HITS],
+    }
+    ids = [f"row-{row}" for row in range(len(HITS))]
+    return MapPoints(xy, ids, columns, TRANSLATIONS, before=xy[::-1] / 2, models=["old", "new"])
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +72,7 @@ def address(serve, embedders):
     """A server whose index holds the rows above."""
 
     def prepare(service):
-        service.index = make_index(embedders("qwen3"))
+        service.index, service.points = make_index(embedders("qwen3")), points
 
     with serve(prepare=prepare) as (address, _):
         yield address
@@ -177,7 +175,7 @@ def test_hostile_texts_are_only_text(open_page, address):
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.goto(f"{address}/#search?q={'%3Cscript%3Ealert(3)%3C/script%3E'}&language=%22%3E%3Cimg src=x%3E")
     page.reload()
-    page.wait_for_selector("text=Nothing passes these filters.")
+    page.wait_for_selector("text=no file has the language")
 
 
 def test_a_key_is_asked_for_and_kept_in_the_tab(open_page, serve):

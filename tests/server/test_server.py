@@ -193,8 +193,10 @@ def test_search_filters_and_marks(client):
     words = post(client, "/v1/search", query="sum", mode="words").json()
     assert words["usage"]["total_tokens"] == 0
     assert post(client, "/v1/search", query="sum", top_k=0).status_code == 422
-    refused = post(client, "/v1/search", query="sum", languages=["Latin"])
-    assert (refused.status_code, "Latin" in refused.json()["error"]["message"]) == (422, True)
+    refused = post(client, "/v1/search", query="sum", kinds=["poem"])
+    assert (refused.status_code, "poem" in refused.json()["error"]["message"]) == (422, True)
+    absent = post(client, "/v1/search", query="sum", languages=["Latin"]).json()
+    assert absent["data"] == [] and "Latin" in absent["notes"][0]
 
 
 def test_texts_and_map(client):

@@ -12,7 +12,7 @@ from udever.terminal import printable
 if TYPE_CHECKING:
     from udever.embedder import Embedder
     from udever.search import Hit
-    from udever.search.query import Index
+    from udever.search.index import Index
 
 Place = Annotated[
     str | None,
@@ -50,8 +50,8 @@ def _load_for(index: "Index", model: str | None, dtype: str, device: str) -> "Em
 def _precision(place: str, dtype: str) -> str:
     """The precision that is asked for; else that of the vectors of the index at `place`."""
     from udever.errors import UdeverError
+    from udever.search.index import Index
     from udever.search.locate import index_at
-    from udever.search.query import Index
 
     found = index_at(place)
     if dtype != "auto" or found is None:
@@ -69,7 +69,7 @@ def index(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "--uri", "-o", help="Folder, object-store URI or Qdrant URL; else PATH/.udever/index."
+            "--output", "--uri", "-o", help="Folder, object-store URI or postgresql://…#name; else PATH/.udever/index."
         ),
     ] = None,
     exclude: Annotated[
@@ -118,7 +118,10 @@ def search(
     place: Place = None,
     model: ModelOption = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many hits.")] = 10,
-    mode: Annotated[SearchMode, typer.Option(help="Compare vectors, words, or both.")] = SearchMode.both,
+    mode: Annotated[
+        SearchMode | None,
+        typer.Option(help="Compare vectors, words, or both; both if left out, of embeddings files vectors."),
+    ] = None,
     language: Annotated[list[str] | None, typer.Option(help="Only this language, such as python-Code.")] = None,
     path: Annotated[list[str] | None, typer.Option(help="Only paths matching this pattern, such as 'src/**'.")] = None,
     kind: Annotated[list[str] | None, typer.Option(help="Only function, class, code, section or text.")] = None,
@@ -130,22 +133,20 @@ def search(
 ) -> None:
     """Search an index by meaning and words; or an embeddings file (then -m names the model)."""
     from udever.errors import RecipeError
-    from udever.search.hits import embeddings_at, search_files
-    from udever.search.query import Filters, Index
+    from udever.search.filters import Filters
+    from udever.search.index import Index, open_searchable
 
+    found = open_searchable(place)
+    is_index = isinstance(found, Index)
+    compared: Any = mode or (SearchMode.both if is_index else SearchMode.meaning)
     filters = Filters(tuple(language or ()), tuple(path or ()), tuple(kind or ()))
-    if place is not None and embeddings_at(place):
-        if model is None:
+    embedder = None
+    if compared != SearchMode.words:
+        if model is None and not is_index:
             raise RecipeError(f"{place} is an embeddings file; name the model that made it: -m MODEL")
-        if filters != Filters() or mode is SearchMode.words:
-            raise RecipeError(f"{place} is an embeddings file, searched by meaning alone; drop --mode and filters")
-        hits = search_files(_load(model, dtype, device), place, query, top_k, instruction=instruction)
-        notes: list[str] = []
-    else:
-        found = Index.open(place)
-        embedder = None if mode is SearchMode.words else _load_for(found, model, dtype, device)
-        hits = found.search(embedder, query, top_k, mode=str(mode), filters=filters, instruction=instruction)  # pyright: ignore[reportArgumentType]
-        notes = found.notes(query, str(mode), filters)  # pyright: ignore[reportArgumentType]
+        embedder = _load_for(found, model, dtype, device) if is_index else _load(str(model), dtype, device)
+    hits = found.search(embedder, query, top_k, mode=str(compared), filters=filters, instruction=instruction)  # pyright: ignore[reportArgumentType]
+    notes = found.notes(query, str(compared), filters)  # pyright: ignore[reportArgumentType]
     for note in notes:
         complain(note)
     if not hits:
@@ -154,7 +155,7 @@ def search(
 
 
 def _show(hits: list["Hit"], query: str, num_lines: int, *, as_json: bool) -> None:
-    from udever.search.snippet import snippet
+    from udever.search.highlight import snippet
 
     if as_json:
         import json
@@ -189,8 +190,8 @@ def index_tune(
     device: Device = "auto",
 ) -> None:
     """Choose by measurement how an index is searched: dimensions, type, effort."""
+    from udever.search.index import Index, describe
     from udever.search.locate import only_writer
-    from udever.search.query import Index, describe
     from udever.search.seal import unsealed
     from udever.search.tune import read_queries, tune
 
@@ -230,8 +231,8 @@ def mcp(
     device: Device = "auto",
 ) -> None:
     """Serve an index to coding assistants: the Model Context Protocol over standard input and output."""
+    from udever.search.index import Index
     from udever.search.mcp import make_server
-    from udever.search.query import Index
 
     found = Index.open(place, base=base)
     server = make_server(found, lambda: _load_for(found, model, dtype, device))

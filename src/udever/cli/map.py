@@ -31,8 +31,10 @@ def map_(
     title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
 ) -> None:
     """Draw vectors as a map in one HTML file that needs no server and loads nothing."""
-    from udever.cli.points import COLOURS, map_points, read_vectors, shared, with_columns
+    from udever.corpus.side_columns import columns_beside
     from udever.errors import DataError, OutputError
+    from udever.search.index import open_searchable
+    from udever.search.points import COLOURS, map_points, shared
     from udever.server.map import MapPage, write_map
 
     if output.is_dir():  # before long work
@@ -42,12 +44,13 @@ def map_(
     def say(line: str) -> None:
         out.print(line, highlight=False, markup=False)
 
-    after = read_vectors(vectors, limit)
+    after = open_searchable(vectors).vectors(limit)
     wanted = column or COLOURS
     notes: list[str] = []
     if rows or "lines" not in after.columns:  # an index knows its own columns
         try:
-            after = with_columns(after, Path(vectors), wanted, group_column, rows)
+            beside = columns_beside(Path(vectors), [*wanted, group_column], after.ids, rows)
+            after = after.beside(beside, wanted, group_column)
         except DataError as error:
             if rows or column:
                 raise
@@ -58,7 +61,7 @@ def map_(
     earlier = None
     if before is not None:
         num_points = len(after.ids)
-        after, earlier = shared(after, read_vectors(before, ids=after.ids))
+        after, earlier = shared(after, open_searchable(before).vectors(limit, after.ids))
         if len(after.ids) < num_points:
             notes.append(f"left out {num_points - len(after.ids):,} texts that {before} does not have")
     points = map_points(after, earlier, method.value)  # pyright: ignore[reportArgumentType] # one of the two methods

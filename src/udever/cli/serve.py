@@ -36,12 +36,16 @@ def serve(
     device: Device = "auto",
 ) -> None:
     """Serve a model: OpenAI's embeddings, reranking, search, labels, and a page to look at it."""
-    from udever.cli.ports import classifier_port, index_port
     from udever.embedder import Embedder
     from udever.server import require_packages
 
     require_packages()
+    from udever.classify import Filter
+    from udever.corpus.side_columns import columns_beside
+    from udever.search.index import open_searchable
+    from udever.search.points import COLOURS, GROUP, kept_map
     from udever.server.auth import read_keys
+    from udever.server.interfaces import Classifier
     from udever.server.run import serve as run
     from udever.server.service import Service
     from udever.server.settings import limits
@@ -58,15 +62,26 @@ def serve(
     )
     known = read_keys(keys)
     embedder = Embedder.load(model, dtype=dtype, device=device)
+    found = earlier = labels = None
+    if index is not None:
+        earlier = None if before is None else open_searchable(before)
+        found = open_searchable(index, lambda path, ids: columns_beside(path, [*COLOURS, GROUP], ids))
+        found.check(embedder)
+    if classifier is not None:
+        filter_ = Filter.load(classifier)
+        filter_.check(embedder.fingerprint)
+        labels = Classifier.of(filter_, classifier.resolve().name, harmless or ())
     service = Service(
         embedder,
         name=name or Path(model).resolve().name,
         aliases=alias or (),
         limits=bounds,
-        index=index_port(embedder, index, before) if index else None,
-        classifier=classifier_port(embedder, classifier, harmless or ()) if classifier else None,
+        index=found,
+        classifier=labels,
         threads=threads,
     )
+    if found is not None and earlier is not None:
+        service.points = kept_map(found, earlier)
     run(
         service,
         host=host,

@@ -27,11 +27,11 @@ class Bm25:
             self._index = bm25s.BM25(k1=K1, b=B, method=METHOD)
             self._index.index(tokens, show_progress=False)
 
-    def _scores(self, query: str) -> NDArray[np.float32]:
-        tokens = words(query)
-        if self._index is None or not tokens:
+    def scores_of(self, said: Sequence[str]) -> NDArray[np.float32]:
+        """The score of every document for these words."""
+        if self._index is None or not said:
             return np.zeros(self._num_documents, dtype=np.float32)
-        return self._index.get_scores(tokens).astype(np.float32, copy=False)
+        return self._index.get_scores(list(said)).astype(np.float32, copy=False)
 
     def scores(self, queries: Sequence[str]) -> Iterator[NDArray[np.float32]]:
         """The score of every document for each query, in blocks of some queries: (queries, documents).
@@ -40,7 +40,7 @@ class Bm25:
         """
         block = max(1, _BLOCK_SCORES // self._num_documents)
         for start in range(0, len(queries), block):
-            yield np.stack([self._scores(query) for query in queries[start : start + block]])
+            yield np.stack([self.scores_of(words(query)) for query in queries[start : start + block]])
 
     def top_k(self, queries: Sequence[str], k: int) -> NDArray[np.int64]:
         """Indices of the best documents for each query, ties to the lower index.

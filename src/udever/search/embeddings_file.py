@@ -162,6 +162,23 @@ def shard_files(folder: Path) -> list[Path] | None:
     return files
 
 
+def embeddings_files(path: Path) -> list[Path]:
+    """The embeddings files at `path`; empty for a folder that has none.
+
+    Once one Parquet file of a folder is an embeddings file, all must be: a file passed over in silence
+    would be texts that are never found.
+    """
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"{path} does not exist; give an embeddings file (Parquet) or a folder")
+    shards = shard_files(path)
+    if shards is not None:
+        return shards
+    files = sorted(file for file in path.glob("*.parquet") if not file.name.startswith("."))
+    return files if any(is_embeddings_file(file) for file in files) else []
+
+
 def read_header(path: str | Path) -> Header:
     """Read and check everything of an embeddings file but its rows; raise DataError with what to do."""
     path = Path(path)

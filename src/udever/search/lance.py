@@ -19,11 +19,8 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError, OutputError, needs
 from udever.search.manifest import Tuning
-from udever.search.store import FileRecord, Found, Row, Where, file_id
+from udever.search.store import EXACT_FILTERED_UP_TO, FileRecord, Found, Row, Where, file_id
 from udever.source.chunks import Chunk
-
-EXACT_FILTERED_UP_TO = 2_000
-"""Where no more chunks than this pass a filter, all of them are compared: they lie scattered, so each costs more."""
 
 _FILTERED_EFFORT = 4
 """With a filter the nearest that pass lie farther off: so many times as many lists are opened."""

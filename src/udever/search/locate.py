@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from udever.errors import DataError, OutputError
+from udever.search.embeddings_file import embeddings_files
 from udever.search.store import Store
 from udever.storage import check_folder, clean, is_output, write_marker
 
@@ -19,11 +20,11 @@ def is_uri(place: str) -> bool:
 
 
 def open_store(place: str | Path) -> Store:
-    """The store at `place`: `http(s)://host:port/collection` is Qdrant, all else LanceDB (folder or object store)."""
-    if str(place).startswith(("http://", "https://")):
-        from udever.search.qdrant import QdrantStore
+    """The store at `place`: `postgresql://user@host/database#name`, else LanceDB's (folder or object store)."""
+    if str(place).startswith(("postgresql://", "postgres://")):
+        from udever.search.postgres import PostgresStore
 
-        return QdrantStore(str(place))
+        return PostgresStore(str(place))
     from udever.search.lance import LanceStore
 
     return LanceStore(place)
@@ -51,6 +52,16 @@ def index_at(place: str) -> str | None:
         return None
     found = (path for path in (Path(place), Path(place) / NAME) if is_index(path) or is_output(path, "index"))
     return next(map(str, found), None)
+
+
+def embeddings_at(place: str) -> bool:
+    """Whether `place` is an embeddings file or a folder of them; where there is an index too, it is the index."""
+    if is_uri(place):
+        return False
+    path = Path(place)
+    if is_index(path) or is_index(path / NAME):
+        return False
+    return path.is_file() or (path.is_dir() and bool(embeddings_files(path)))
 
 
 def find_index(place: str | None) -> str:

@@ -5,8 +5,9 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from udever.errors import DataError, UdeverError, needs
-from udever.search.hits import Hit
-from udever.search.query import Filters, Index, Lines, Mode, Status
+from udever.search.filters import Filters
+from udever.search.index import Index, Lines, Status
+from udever.search.searchable import Hit, Mode
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder

@@ -15,6 +15,9 @@ from udever.source.chunks import Chunk
 EXACT_UP_TO = 20_000
 """An index of no more chunks than this compares all of them unless it was tuned to do otherwise."""
 
+EXACT_FILTERED_UP_TO = 2_000
+"""Where no more chunks than this pass a filter, all of them are compared: they lie scattered, so each costs more."""
+
 UNFINISHED = ""
 """The digest of a file whose chunks are being written: whatever is there of it is written again."""
 

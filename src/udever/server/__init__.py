@@ -7,15 +7,12 @@ listens. Needs the extra `serve`.
 from importlib.util import find_spec
 
 from udever.errors import MissingExtra
-from udever.server.interfaces import Classifier, IndexPort, MapPoints, SearchFunction
+from udever.server.interfaces import Classifier
 from udever.server.settings import Limits
 
 __all__ = [
     "Classifier",
-    "IndexPort",
     "Limits",
-    "MapPoints",
-    "SearchFunction",
     "require_packages",
 ]
 

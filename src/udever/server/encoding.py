@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.server.interfaces import MapPoints
+from udever.search.points import MapPoints
 
 _BLOCK_NUMBERS = 1 << 16
 """Numbers written between two looks at the event loop: a few milliseconds as decimal text."""

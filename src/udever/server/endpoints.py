@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from udever.model.contract import RoleName
-from udever.search.hits import Hit
-from udever.search.query import Filters
+from udever.search.filters import Filters
+from udever.search.highlight import marked_lines
+from udever.search.searchable import Hit, Searchable
 from udever.server import replies, wire
 from udever.server.encoding import dumps, embeddings, packed_map, usage
 from udever.server.errors import ApiError, unprocessable
-from udever.server.highlight import marked_lines
-from udever.server.interfaces import Classifier, IndexPort
+from udever.server.interfaces import Classifier
 from udever.server.service import Embedded, Part, Service
 
 
@@ -86,7 +86,7 @@ async def search(service: Service, request: wire.SearchRequest) -> bytes:
         vector = (await service.finish(embedded, index.dimensions, normalize=True))[0]
         num_tokens = embedded.num_tokens
     filters = Filters(languages=request.languages, paths=request.paths, kinds=request.kinds)
-    find = partial(index.search, request.query, vector, request.top_k, mode=request.mode, filters=filters)
+    find = partial(index.find, request.query, vector, request.top_k, mode=request.mode, filters=filters)
     hits = await service.search(find)
     notes = await service.search(index.notes, request.query, request.mode, filters)
     rows = await service.compute(_rows, hits, request)
@@ -105,10 +105,7 @@ async def search(service: Service, request: wire.SearchRequest) -> bytes:
 
 async def texts(service: Service, request: wire.TextsRequest) -> bytes:
     """Whole texts of the index."""
-    read = _index(service).texts
-    if read is None:
-        raise ApiError(404, "this index gives no texts by id", code="not_served")
-    found = await service.search(read, request.ids)
+    found = await service.search(_index(service).texts, request.ids)
     rows = [_hit(found[name]) | {"id": name, "text": found[name].text} for name in request.ids if name in found]
     return dumps({"data": rows})
 
@@ -215,9 +212,9 @@ async def moderate(service: Service, request: wire.ModerationsRequest) -> bytes:
 async def points(service: Service, limit: int) -> bytes:
     """The index on a plane."""
     index = _index(service)
-    if index.points is None:
+    if service.points is None:
         raise ApiError(404, "this index gives no map", code="not_served")
-    found = await service.search(index.points, limit)
+    found = await service.search(service.points, limit)
 
     def write() -> bytes:
         return dumps(packed_map(found, index.count()))
@@ -229,9 +226,8 @@ async def model_row(service: Service) -> dict[str, Any]:
     """The served model, and what can be asked of it."""
     index, classifier = service.index, service.classifier
     offers = ["embeddings", "rerank", "tokens", "similarity"]
-    offers += ["search"] if index else []
-    offers += ["texts"] if index and index.texts else []
-    offers += ["map"] if index and index.points else []
+    offers += ["search", "texts"] if index else []
+    offers += ["map"] if index and service.points else []
     offers += ["classify", "moderations"] if classifier else []
     return {
         "id": service.name,
@@ -265,7 +261,7 @@ async def _cosines(service: Service, left: Embedded, right: Embedded) -> NDArray
     return np.clip(a @ b.T, -1, 1)
 
 
-def _index(service: Service) -> IndexPort:
+def _index(service: Service) -> Searchable:
     if service.index is None:
         raise ApiError(404, "no index is served here; start the server with --index", code="not_served")
     return service.index

@@ -1,63 +1,41 @@
-"""What enters the server from other rooms, as callables: an index to search, a classifier on embeddings."""
+"""What enters the server from a room beside it: a classifier on embeddings."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from udever.errors import DataError
 from udever.model.contract import RoleName
-from udever.search.hits import Hit
-from udever.search.query import Filters, Mode
 
 
-class SearchFunction(Protocol):
-    """The best hits of an index for a query, best first. Blocks; called in threads, several at a time.
+class Filter(Protocol):
+    """A head on embeddings with its labels, as `udever classify fit` makes it."""
 
-    Raises DataError for a filter or mode that the index does not have.
-    """
-
-    def __call__(
-        self, query: str, embedding: NDArray[np.float32] | None, top_k: int = 10, *, mode: Mode, filters: Filters
-    ) -> Sequence[Hit]:
-        """At most `top_k` hits; `embedding` is the query's, of unit length, None where `mode` is "words"."""
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its classes."""
         ...
 
+    @property
+    def role(self) -> str:
+        """The role that its embeddings were made in."""
+        ...
 
-@dataclass(frozen=True)
-class MapPoints:
-    """An index on a plane: `xy` float32 [points, 2], `ids`, and columns to colour the points by.
+    @property
+    def dimensions(self) -> int:
+        """The width of its embeddings."""
+        ...
 
-    `links` are pairs of rows that belong together, such as translations: int32 [links, 2]. `before` is where
-    another model had put the same points, `models` the names of that model and this one. Where there
-    are columns `source` and `lines` (`first-last`), both joined by a colon are the id of a search's hit.
-    """
+    def predict(self, embeddings: NDArray[np.float32]) -> NDArray[np.floating]:
+        """Probabilities [n, labels]."""
+        ...
 
-    xy: NDArray[np.float32]
-    ids: Sequence[str]
-    columns: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    links: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 2), dtype=np.int32))
-    before: NDArray[np.float32] | None = None
-    models: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class IndexPort:
-    """An index as the server uses it. `dimensions` is the width of its vectors, None for the model's.
-
-    `notes` says of a search what its hits do not, such as filters that nothing passes. `points(limit)` and
-    `texts(ids)`, where given, feed the map. All of them block and are called in a thread, and `points` should keep
-    what it computed. An id that is not there is absent from the answer of `texts`.
-    """
-
-    search: SearchFunction
-    name: str = "index"
-    count: Callable[[], int] = lambda: 0
-    dimensions: int | None = None
-    points: Callable[[int], MapPoints] | None = None
-    texts: Callable[[Sequence[str]], Mapping[str, Hit]] | None = None
-    notes: Callable[[str, Mode, Filters], list[str]] = lambda query, mode, filters: []
+    def decide(self, predicted: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """The labels that each text has: [n, labels]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -75,3 +53,19 @@ class Classifier:
     harmless: frozenset[str] = frozenset()
     role: RoleName = "symmetric"
     dimensions: int | None = None
+
+    @classmethod
+    def of(cls, filter_: Filter, name: str, harmless: Sequence[str] = ()) -> Self:
+        """`filter_` under a name. Raises DataError where it lacks a label that is to be harmless."""
+        unknown = [label for label in harmless if label not in filter_.labels]
+        if unknown:
+            raise DataError(f"harmless is {unknown[0]!r}; the filter's labels are {', '.join(filter_.labels)}")
+        return cls(
+            predict=filter_.predict,
+            decide=filter_.decide,
+            classes=filter_.labels,
+            name=name,
+            harmless=frozenset(harmless),
+            role=filter_.role,  # pyright: ignore[reportArgumentType] # one of the three, as it was fitted
+            dimensions=filter_.dimensions,
+        )

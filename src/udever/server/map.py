@@ -10,8 +10,8 @@ from html import escape
 from pathlib import Path
 
 from udever.errors import DataError
+from udever.search.points import MapPoints
 from udever.server.encoding import packed_map
-from udever.server.interfaces import MapPoints
 from udever.storage import atomic_file
 
 PAGE = Path(__file__).with_name("page")

@@ -19,10 +19,12 @@ from udever.model.contract import RoleName
 from udever.model.decoders import PaddedModel
 from udever.model.packing import fillers
 from udever.model.tokens import Explained, Tokenized
+from udever.search.points import MapPoints, kept_map
+from udever.search.searchable import Searchable
 from udever.server.batcher import BadInputError, Batcher, BatchReport, BrokenError, OverloadedError
 from udever.server.bounds import encode_beginnings
 from udever.server.errors import ApiError, overloaded, unprocessable
-from udever.server.interfaces import Classifier, IndexPort
+from udever.server.interfaces import Classifier
 from udever.server.metrics import Metrics
 from udever.server.scheduling import SHORT_TOKENS, Planner
 from udever.server.settings import Limits
@@ -63,7 +65,8 @@ class Embedded:
 class Service:
     """What the endpoints call. `start` before the first request, `stop` after the last.
 
-    `name` is the model's name on the wire; `aliases` and the fingerprint are accepted beside it.
+    `name` is the model's name on the wire; `aliases` and the fingerprint are accepted beside it. `points`, which may be
+    replaced, is the map of the index with at most so many points; it blocks and should keep what it computed.
     """
 
     def __init__(
@@ -73,13 +76,14 @@ class Service:
         name: str = "udever",
         aliases: Sequence[str] = (),
         limits: Limits | None = None,
-        index: IndexPort | None = None,
+        index: Searchable | None = None,
         classifier: Classifier | None = None,
         threads: int | None = None,
     ) -> None:
         self.embedder, self.name = embedder, name
         self.limits = limits or Limits()
         self.index, self.classifier = index, classifier
+        self.points: Callable[[int], MapPoints] | None = kept_map(index) if index is not None else None
         self.metrics = Metrics()
         self.created = int(time.time())
         self.ready = False
@@ -107,7 +111,9 @@ class Service:
         self.metrics.watch("ready", "1 where requests are taken.", lambda: float(self.ready))
 
     def start(self) -> None:
-        """Start the worker and time the model. Blocks for some forward passes."""
+        """Start the worker, time the model, prepare the index. Blocks for some forward passes."""
+        if self.index is not None:
+            self.index.prepare()
         self.batcher.start()
         self._learn_pace()
         self.ready = True

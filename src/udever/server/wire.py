@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from udever.search.query import MAX_QUERY
+from udever.search.searchable import MAX_QUERY
 from udever.server.errors import ApiError, unprocessable
 from udever.server.settings import MAX_INPUTS
 

@@ -1,8 +1,9 @@
 import pytest
 
 from udever.errors import ContractError, DataError, RecipeError
-from udever.search.query import MAX_READ_LINES, Filters, Index, full_language, fuse, where_of
-from udever.search.store import file_id
+from udever.search.filters import Filters, full_language, matching_paths
+from udever.search.index import MAX_READ_LINES, Index
+from udever.search.searchable import fuse
 
 TREE = {
     "src/net/http.py": "def send(url):\n    return open_socket(url)\n",
@@ -106,8 +107,7 @@ def test_languages_may_be_named_shortly():
 
 def test_path_patterns_become_files():
     files = dict.fromkeys(["a/b.py", "c.py"])
-    assert where_of(Filters(paths=["a/"]), files).files == (file_id("a/b.py"),)
-    assert where_of(Filters(), files).is_open
+    assert list(matching_paths(["a/"], files)) == ["a/b.py"]
 
 
 def test_lines_are_read_from_indexed_files_alone(found, tmp_path, put):
@@ -136,15 +136,16 @@ def test_lines_are_read_from_indexed_files_alone(found, tmp_path, put):
 def test_status_and_points(found):
     status = found.status()
     assert (status.num_files, status.num_chunks, status.fingerprint, status.search) == (6, 7, "abc123", "exact")
-    chunks, embeddings = found.points(3)
-    assert len(chunks) == 3 and embeddings.shape == (3, 64)
-    assert [c.id for c in found.points(100)[0]][:3] == [c.id for c in chunks]
+    rows = found.vectors(3)
+    assert len(rows.ids) == 3 and rows.embeddings.shape == (3, 64) and rows.num_rows == 7
+    assert found.vectors(100).ids[:3] == rows.ids
+    assert found.vectors(100, rows.ids).ids == rows.ids
 
 
 def test_a_reader_sees_what_another_process_rebuilt(lance, tmp_path, put, embedder, other_embedder, index, monkeypatch):
     from udever.search.lance import LanceStore
 
-    monkeypatch.setattr("udever.search.query._FRESH_S", -1)
+    monkeypatch.setattr("udever.search.index._FRESH_S", -1)
     monkeypatch.setattr("udever.search.lance._FRESH_S", 0)
     index.update(lance, [put(tmp_path / "tree", TREE)], embedder)
     reader = Index(LanceStore(lance.folder))
@@ -185,7 +186,7 @@ def test_patterns_cost_what_they_are_long(found):
 
 
 def test_patterns_have_a_time_limit(found, monkeypatch):
-    monkeypatch.setattr("udever.search.query._PATTERNS_S", -1)
+    monkeypatch.setattr("udever.search.filters._PATTERNS_S", -1)
     with pytest.raises(DataError, match="fewer, simpler ones"):
         found.search(None, "send", mode="words", filters=Filters(paths=["*"]))
 

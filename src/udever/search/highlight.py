@@ -3,8 +3,7 @@
 import re
 from collections.abc import Iterator
 
-from udever.search.hits import Hit
-from udever.search.snippet import snippet
+from udever.search.searchable import Hit
 from udever.text.words import words
 
 Part = tuple[str, bool]
@@ -14,6 +13,22 @@ _MOST = 500
 """Characters of a line that are shown."""
 
 _RUN = re.compile(r"\w+")
+
+
+def snippet(hit: Hit, query: str, num_lines: int) -> list[tuple[int | None, str]]:
+    """At most `num_lines` lines of the hit with their numbers: the stretch that says most of the query's words.
+
+    Where the hit's text is not the file's own lines (HTML without its tags), the numbers are None.
+    """
+    lines = hit.text.split("\n")
+    wanted = set(words(query))
+    said = [wanted.intersection(words(line)) for line in lines]
+    starts = range(max(1, len(lines) - num_lines + 1))
+    start = max(starts, key=lambda first: (len(set().union(*said[first : first + num_lines])), -first))
+    is_own = hit.first_line is not None and hit.last_line == hit.first_line + len(lines) - 1
+    first = hit.first_line if is_own and hit.first_line is not None else None
+    shown = lines[start : start + num_lines]
+    return [(None if first is None else first + start + row, line) for row, line in enumerate(shown)]
 
 
 def marked_lines(hit: Hit, question: str, num_lines: int) -> list[tuple[int | None, list[Part]]]:

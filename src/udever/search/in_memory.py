@@ -1,0 +1,281 @@
+"""A corpus in memory, searched exactly; and embeddings files, which are read as they are searched or held so."""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udever.errors import ContractError, DataError
+from udever.search.bm25 import Bm25
+from udever.search.embeddings_file import (
+    Header,
+    embeddings_files,
+    read,
+    read_embeddings,
+    read_header,
+    read_ids,
+    read_texts,
+)
+from udever.search.exact import rank, top_k_blocks
+from udever.search.exact import top_k as exact_top_k
+from udever.search.filters import Filters, full_language, matching_paths
+from udever.search.points import Vectors, evenly
+from udever.search.searchable import Hit, Searchable
+
+if TYPE_CHECKING:
+    from udever.embedder import Embedder
+
+_LOCK = threading.RLock()
+_log = logging.getLogger(__name__)
+
+Columns = Callable[[Path, Sequence[str]], Mapping[str, list[str]]]
+"""The columns that stand beside the texts of these files, for the rows of these ids."""
+
+
+class InMemory(Searchable):
+    """Texts with their `embeddings` [texts, dimensions]; each hit's score is set by a search, the rest is given."""
+
+    def __init__(self, name: str, header: Header, hits: Sequence[Hit], embeddings: NDArray[np.float32]) -> None:
+        assert len(hits) == len(embeddings)
+        self._name, self.header, self._hits, self._embeddings = name, header, hits, embeddings
+        self._row_of = {hit.id: row for row, hit in enumerate(hits)}
+        self._bm25: Bm25 | None = None
+
+    @property
+    def name(self) -> str:
+        """As given."""
+        return self._name
+
+    @property
+    def dimensions(self) -> int:
+        """The width of the vectors."""
+        return self.header.dimensions
+
+    def count(self) -> int:
+        """How many texts there are."""
+        return len(self._hits)
+
+    def check(self, embedder: "Embedder") -> None:
+        """Raise ContractError for another model."""
+        check_header(self._name, self.header, embedder)
+
+    def texts(self, ids: Sequence[str]) -> Mapping[str, Hit]:
+        """Whole texts by id."""
+        return {name: self._hits[self._row_of[name]] for name in ids if name in self._row_of}
+
+    def vectors(self, limit: int, ids: Collection[str] | None = None) -> Vectors:
+        """Evenly spread rows, with what their hits know."""
+        rows = evenly([hit.id for hit in self._hits], limit, ids)
+        chosen = [self._hits[row] for row in rows]
+        columns = {name: [getattr(hit, name) or "" for hit in chosen] for name in ("language", "kind", "source")}
+        return Vectors(
+            name=Path(self._name).name or self._name,
+            fingerprint=self.header.fingerprint,
+            num_rows=self.count(),
+            ids=[hit.id for hit in chosen],
+            texts=[hit.text for hit in chosen],
+            embeddings=self._embeddings[rows],
+            columns={name: values for name, values in columns.items() if any(values)},
+        )
+
+    def _languages(self) -> Mapping[str, int]:
+        return Counter(hit.language for hit in self._hits if hit.language)
+
+    def _paths(self) -> Collection[str]:
+        return {hit.source for hit in self._hits if hit.source}
+
+    def _within(self, filters: Filters) -> NDArray[np.intp] | None:
+        """The rows that pass; None for all."""
+        wanted: dict[str, set[str]] = {}
+        if filters.languages:
+            wanted["language"] = set(map(full_language, filters.languages))
+        if filters.kinds:
+            wanted["kind"] = set(filters.kinds)
+        if filters.paths:
+            wanted["source"] = set(matching_paths(filters.paths, self._paths()))
+        for column in wanted:
+            if self._hits and not any(getattr(hit, column) for hit in self._hits):
+                told = "path" if column == "source" else column
+                raise DataError(f"the texts of {self._name} know no {told}; make an index with udever index")
+        if not wanted:
+            return None
+        passes = [all(getattr(hit, name) in values for name, values in wanted.items()) for hit in self._hits]
+        return np.flatnonzero(passes)
+
+    def _nearest(self, embedding: NDArray[np.float32], top_k: int, within: NDArray[np.intp] | None) -> list[Hit]:
+        corpus = self._embeddings if within is None else self._embeddings[within]
+        scores, rows = exact_top_k(embedding[None], corpus, top_k)
+        return self._scored(scores[0], rows[0] if within is None else within[rows[0]])
+
+    def _matching(self, said: Sequence[str], top_k: int, within: NDArray[np.intp] | None) -> list[Hit]:
+        if not said or not self._hits:
+            return []
+        with _LOCK:
+            self._bm25 = self._bm25 or Bm25([hit.text for hit in self._hits])
+        all_scores = self._bm25.scores_of(said)
+        scores = all_scores if within is None else all_scores[within]
+        if not len(scores):
+            return []
+        best, rows = rank(scores[None], top_k)
+        said_any = best[0] > 0
+        rows = rows[0][said_any]
+        return self._scored(best[0][said_any], rows if within is None else within[rows])
+
+    def _scored(self, scores: NDArray[np.float32], rows: NDArray[np.integer]) -> list[Hit]:
+        return [replace(self._hits[row], score=float(score)) for score, row in zip(scores, rows.tolist(), strict=True)]
+
+
+class EmbeddingsFiles(Searchable):
+    """An embeddings file or a folder of them. By meaning alone they are read block by block and never held.
+
+    Words and filters need them in memory, as does `prepare`. `columns` gives the map what stands beside the texts.
+    Raises DataError where there are none, ContractError where different models made them.
+    """
+
+    def __init__(self, path: str | Path, columns: Columns | None = None) -> None:
+        self._path, self._columns = Path(path), columns
+        self._files = embeddings_files(self._path)
+        if not self._files:
+            raise DataError(f"{path} holds no embeddings files; make one with udever embed")
+        self.header = _agreed_header(self._files)
+        self._held: InMemory | None = None
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self._path)
+
+    @property
+    def dimensions(self) -> int:
+        """The width of the vectors."""
+        return self.header.dimensions
+
+    def count(self) -> int:
+        """How many texts there are."""
+        return sum(len(read_ids(file)) for file in self._files) if self._held is None else self._held.count()
+
+    def check(self, embedder: "Embedder") -> None:
+        """Raise ContractError for another model."""
+        check_header(self.name, self.header, embedder)
+
+    def prepare(self) -> None:
+        """Read all of them."""
+        self._all()
+
+    def texts(self, ids: Sequence[str]) -> Mapping[str, Hit]:
+        """Whole texts by id."""
+        return self._all().texts(ids)
+
+    def vectors(self, limit: int, ids: Collection[str] | None = None) -> Vectors:
+        """Evenly spread rows, with the columns beside their texts where those can be read."""
+        held = [read_ids(file) for file in self._files]
+        rows = evenly([name for names in held for name in names], limit, ids)
+        embeddings = np.empty((len(rows), self.dimensions), np.float32)
+        told: list[tuple[str, str, str | None]] = []
+        first = 0
+        for file, names in zip(self._files, held, strict=True):
+            mine = rows[(rows >= first) & (rows < first + len(names))] - first
+            texts = read_texts(file, mine) if len(mine) else {}
+            seen = 0
+            for block in read_embeddings(file) if len(mine) else ():
+                here = mine[(mine >= seen) & (mine < seen + len(block))] - seen
+                embeddings[len(told) : len(told) + len(here)] = block[here]
+                told += [texts[seen + row] for row in here.tolist()]
+                seen += len(block)
+            first += len(names)
+        sources = [source or "" for _, _, source in told]
+        found = Vectors(
+            name=self._path.name or str(self._path),
+            fingerprint=self.header.fingerprint,
+            num_rows=first,
+            ids=[name for name, _, _ in told],
+            texts=[text for _, text, _ in told],
+            embeddings=embeddings,
+            columns={"source": sources} if any(sources) else {},
+        )
+        if self._columns is None:
+            return found
+        try:
+            return found.beside(self._columns(self._path, found.ids))
+        except DataError as error:
+            _log.warning("the map has one colour: %s", error)
+            return found
+
+    def _all(self) -> InMemory:
+        with _LOCK:
+            if self._held is None:
+                tables = [read(file)[1] for file in self._files]
+                rows = (row for t in tables for row in zip(t.ids, t.texts, t.sources, strict=True))
+                embeddings = np.concatenate([table.embeddings for table in tables])
+                self._held = InMemory(self.name, self.header, [Hit(0.0, *row) for row in rows], embeddings)
+            return self._held
+
+    def _languages(self) -> Mapping[str, int]:
+        return self._all()._languages()
+
+    def _paths(self) -> Collection[str]:
+        return self._all()._paths()
+
+    def _within(self, filters: Filters) -> NDArray[np.intp] | None:
+        return None if filters == Filters() else self._all()._within(filters)
+
+    def _matching(self, said: Sequence[str], top_k: int, within: NDArray[np.intp] | None) -> list[Hit]:
+        return self._all()._matching(said, top_k, within)
+
+    def _encode(self, embedder: "Embedder", query: str, instruction: str | None) -> NDArray[np.float32]:
+        # Only documents carry the document prompt: against anything else the query prompt is on both sides.
+        encode = embedder.encode_query if self.header.role == "document" else embedder.encode
+        return encode([query], instruction=instruction, dimensions=self.dimensions)[0]
+
+    def _nearest(self, embedding: NDArray[np.float32], top_k: int, within: NDArray[np.intp] | None) -> list[Hit]:
+        if self._held is not None or within is not None:
+            return self._all()._nearest(embedding, top_k, within)
+        starts = [0]
+
+        def blocks() -> Iterator[NDArray[np.float32]]:
+            for file in self._files:
+                starts.append(starts[-1])
+                for block in read_embeddings(file):
+                    starts[-1] += len(block)
+                    yield block
+
+        scores, rows = top_k_blocks(embedding[None], blocks(), top_k)
+        places = np.searchsorted(starts, rows[0], side="right") - 1
+        # An empty file shares its start with the next one; searchsorted already points behind it.
+        offsets = rows[0] - np.asarray(starts)[places]
+        texts = {int(p): read_texts(self._files[p], offsets[places == p].tolist()) for p in np.unique(places)}
+        return [
+            Hit(float(score), *texts[int(place)][int(offset)])
+            for score, place, offset in zip(scores[0], places, offsets, strict=True)
+        ]
+
+
+def check_header(name: str, header: Header, embedder: "Embedder") -> None:
+    """Raise ContractError unless `header` is of this model's vectors."""
+    if header.fingerprint != embedder.fingerprint:
+        raise ContractError(
+            f"{name} was embedded by the model with fingerprint {header.fingerprint}, the model given has "
+            f"{embedder.fingerprint}; take the first, or embed the texts again with this one (udever embed)"
+        )
+
+
+def _agreed_header(files: list[Path]) -> Header:
+    header = read_header(files[0])
+    for file in files[1:]:
+        other = read_header(file)
+        if other != header:
+            raise ContractError(
+                f"{files[0]} and {file} do not belong together: {_describe(header)} and {_describe(other)}; "
+                "embed the texts of both again with one model (udever embed)"
+            )
+    return header
+
+
+def _describe(header: Header) -> str:
+    return f"fingerprint {header.fingerprint} (dimensions {header.dimensions}, role {header.role})"

@@ -1,0 +1,247 @@
+"""The index of a tree of files, to be asked."""
+
+import math
+import re
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udever.errors import DataError, FileRefused
+from udever.search.coverage import base_of, check_embedder
+from udever.search.filters import Filters, full_language, matching_paths
+from udever.search.in_memory import Columns, EmbeddingsFiles
+from udever.search.locate import embeddings_at, find_index, is_uri, open_store
+from udever.search.manifest import Manifest, Tuning, parse_manifest
+from udever.search.points import Vectors
+from udever.search.searchable import Hit, Searchable
+from udever.search.store import Found, Store, Where, digest_of, file_id
+from udever.search.trust import check_owner, own_model, readable_base
+from udever.source.reading import read
+from udever.source.walk import Found as SourceFile
+
+if TYPE_CHECKING:
+    from udever.embedder import Embedder
+
+MAX_READ_LINES = 400
+
+_FRESH_S = 2.0
+_LANGUAGES_S = 10.0
+_CHUNK_ID = re.compile("[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Status:
+    """What an index holds."""
+
+    uri: str
+    base: str
+    model: str
+    fingerprint: str
+    dimensions: int
+    num_files: int
+    num_chunks: int
+    search: str
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines `first_line` to `last_line` of a file as it is now; `changed` says it is not as it was indexed."""
+
+    path: str
+    first_line: int
+    last_line: int
+    num_lines: int
+    text: str
+    changed: bool
+
+
+class Index(Searchable):
+    """An index to be asked. What another process writes to it is seen after two seconds at most."""
+
+    def __init__(self, store: Store, base: Path | None = None):
+        self.store = store
+        self._base = base
+        self._read_languages: tuple[float, dict[str, int]] = (-math.inf, {})
+        self._manifest = self._read()
+        self._read_at = time.monotonic()
+
+    @classmethod
+    def open(cls, place: str | None = None, *, base: Path | None = None) -> Self:
+        """The index at `place`: a folder, one with an index inside, a URI; None: at or above the current folder.
+
+        `base` is the folder its paths start from, where that is not the one it lies in and files are to be read.
+        Raises DataError where there is none, or where one that was found belongs to another user.
+        """
+        found = find_index(place)
+        if place is None:
+            check_owner(Path(found))
+        return cls(open_store(found), base)
+
+    def _read(self) -> Manifest:
+        text = self.store.read_manifest()
+        if text is None:
+            raise DataError(f"{self.store.uri} holds no index; make one with: udever index PATH -m MODEL")
+        return parse_manifest(text, self.store.uri)
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the index says about itself."""
+        if time.monotonic() - self._read_at > _FRESH_S:
+            self._manifest, self._read_at = self._read(), time.monotonic()
+        return self._manifest
+
+    def own_model(self) -> str:
+        """The model it was made with, where that is on this machine. Raises ModelError where it would be fetched."""
+        return own_model(self.manifest.model, self.store.uri)
+
+    def check(self, embedder: "Embedder") -> None:
+        """Raise ContractError unless the index holds vectors of this very model, in its precision."""
+        check_embedder(self.store.uri, self.manifest, embedder.name, embedder)
+
+    @property
+    def name(self) -> str:
+        """Its place."""
+        return self.store.uri
+
+    @property
+    def dimensions(self) -> int:
+        """The width of its vectors."""
+        return self.manifest.dimensions
+
+    def count(self) -> int:
+        """How many chunks there are."""
+        return self.store.count()
+
+    def texts(self, ids: Sequence[str]) -> Mapping[str, Hit]:
+        """Chunks by their ids."""
+        found = self.store.take([name for name in ids if _CHUNK_ID.fullmatch(name)])
+        return {chunk.id: Hit(score=0.0, id=chunk.id, source=chunk.path, **asdict(chunk.chunk)) for chunk in found}
+
+    def vectors(self, limit: int, ids: Collection[str] | None = None) -> Vectors:
+        """Rows of which `source` and `lines` together are the id of a hit."""
+        names, embeddings = self.store.embeddings()
+        order = sorted(range(len(names)), key=lambda row: names[row])  # ids are hashes: any of them are a sample
+        wanted = None if ids is None else set(ids)
+        rows = order[:limit] if wanted is None else [row for row in order if names[row] in wanted]
+        found = {chunk.id: chunk for chunk in self.store.take([names[row] for row in rows])}
+        chunks = [found[names[row]] for row in rows]
+        return Vectors(
+            name=Path(self.manifest.model).name,
+            fingerprint=self.manifest.fingerprint,
+            num_rows=len(names),
+            ids=[chunk.id for chunk in chunks],
+            texts=[chunk.chunk.text for chunk in chunks],
+            embeddings=embeddings[rows],
+            columns={
+                "language": [chunk.chunk.language or "" for chunk in chunks],
+                "kind": [chunk.chunk.kind for chunk in chunks],
+                "source": [chunk.path for chunk in chunks],
+                "lines": [f"{chunk.chunk.first_line}-{chunk.chunk.last_line}" for chunk in chunks],
+            },
+        )
+
+    def _languages(self) -> Mapping[str, int]:
+        read_at, languages = self._read_languages
+        if time.monotonic() - read_at > _LANGUAGES_S:
+            languages = self.store.languages()
+            self._read_languages = (time.monotonic(), languages)
+        return languages
+
+    def _paths(self) -> Collection[str]:
+        return self.store.files().keys()
+
+    def _within(self, filters: Filters) -> Where:
+        paths = matching_paths(filters.paths, self._paths()) if filters.paths else ()
+        return Where(
+            languages=tuple(map(full_language, filters.languages)) or None,
+            kinds=tuple(filters.kinds) or None,
+            files=tuple(map(file_id, paths)) if filters.paths else None,
+        )
+
+    def _nearest(self, embedding: NDArray[np.float32], top_k: int, within: Where) -> list[Hit]:
+        tuning = self.manifest.tuning or Tuning(dimensions=self.dimensions)
+        return list(map(_hit, self.store.nearest(embedding, top_k, within, tuning)))
+
+    def _matching(self, said: Sequence[str], top_k: int, within: Where) -> list[Hit]:
+        return list(map(_hit, self.store.matching(said, top_k, within)))
+
+    def status(self) -> Status:
+        """What the index holds and how it is searched."""
+        manifest, tuning = self.manifest, self.manifest.tuning
+        return Status(
+            uri=self.store.uri,
+            base=str(base_of(manifest, self.store)),
+            model=manifest.model,
+            fingerprint=manifest.fingerprint,
+            dimensions=manifest.dimensions,
+            num_files=len(self.store.files()),
+            num_chunks=self.store.count(),
+            search=describe(tuning) if tuning is not None else "exact",
+        )
+
+    def read(self, path: str, first_line: int = 1, last_line: int | None = None) -> Lines:
+        """Lines of an indexed file, both ends included, at most 400; reads no file that is not in the index.
+
+        Raises DataError for such a path, for one that cannot be read any more and for lines that do not exist.
+        """
+        record = self.store.files().get(path)
+        if record is None:
+            raise DataError(f"{path} is not in the index; give a path as a hit names it")
+        base = readable_base(self.manifest, self.store, self._base)
+        file = (base / path).resolve()
+        if not file.is_relative_to(base):  # it has become a symbolic link that leads elsewhere
+            raise DataError(f"{path} leads out of {base}; run udever index again")
+        try:
+            data = SourceFile(file, path, base).read()
+        except FileRefused as refused:
+            raise DataError(f"{path} {refused.reason}; run udever index again") from refused
+        found = read(data, path, is_asked=True)
+        if found.text is None:
+            raise DataError(f"{path} is {found.reason}; only text can be read")
+        text = found.text
+        lines = text.removesuffix("\n").split("\n")
+        last_line = min(last_line or first_line + MAX_READ_LINES - 1, first_line + MAX_READ_LINES - 1, len(lines))
+        if not 1 <= first_line <= last_line:
+            raise DataError(f"lines {first_line} to {last_line} of {path}; it has {len(lines)}")
+        shown = "\n".join(lines[first_line - 1 : last_line])
+        return Lines(path, first_line, last_line, len(lines), shown, digest_of(data) != record.digest)
+
+
+def describe(tuning: Tuning) -> str:
+    """A tuning in words: `ivf_flat, 384 dimensions, effort 8, refined 4 times`."""
+    said = [tuning.kind, f"{tuning.dimensions} dimensions"]
+    said += [f"effort {tuning.effort}"] if tuning.effort else []
+    said += [f"refined {tuning.refine} times"] if tuning.refine > 1 else []
+    return ", ".join(said)
+
+
+def _hit(found: Found) -> Hit:
+    chunk = asdict(found.chunk)
+    return Hit(
+        score=found.score,
+        id=f"{found.path}:{found.chunk.first_line}-{found.chunk.last_line}",
+        text=chunk.pop("text"),
+        source=found.path,
+        **chunk,
+    )
+
+
+def open_searchable(place: str | None, columns: Columns | None = None) -> Searchable:
+    """The index or the embeddings files at `place`; None is the index at or above the current folder.
+
+    `columns` gives the map of embeddings files what stands beside their texts. Raises DataError where there is neither.
+    """
+    if place is None or is_uri(place):
+        return Index.open(place)
+    if embeddings_at(place):
+        return EmbeddingsFiles(place, columns)
+    if not Path(place).exists():
+        raise DataError(f"{place} does not exist; give an index, or a folder of udever embed")
+    if (Path(place) / "_job.json").is_file():
+        raise DataError(f"{place} holds no embeddings; give an index, or a folder of udever embed")
+    return Index.open(place)

@@ -1,0 +1,195 @@
+"""Whatever can be searched: an index, embeddings files, a corpus in memory. All callers know this class alone."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udever.errors import DataError
+from udever.search.filters import Filters, full_language, matching_paths, no_language, no_path
+from udever.text.words import words
+
+if TYPE_CHECKING:
+    from udever.embedder import Embedder
+    from udever.search.points import Vectors
+
+Mode = Literal["meaning", "words", "both"]
+MODES: tuple[str, ...] = get_args(Mode)
+
+RRF_CONSTANT = 60
+"""Reciprocal rank fusion as Cormack, Clarke and Buettcher give it (SIGIR 2009)."""
+
+MAX_QUERY = 8192
+"""Characters of a question."""
+
+MAX_WORDS = 1024
+"""Words of a question that are looked up, in its order."""
+
+ALL = Filters()
+"""The filters that everything passes."""
+
+_FUSED_DEPTH = 50
+_Name = TypeVar("_Name", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One text found: `score` says how well it fits, `id` is its name, `source` where it comes from.
+
+    Of a hit in an index the source is a file's path and the id `path:first-last`; it has its lines, kind, name,
+    parent and language too (see `source.chunks.Chunk`).
+    """
+
+    score: float
+    id: str
+    text: str
+    source: str | None = None
+    first_line: int | None = None
+    last_line: int | None = None
+    kind: str | None = None
+    name: str | None = None
+    parent: str | None = None
+    language: str | None = None
+
+
+def fuse(rankings: Sequence[Sequence[_Name]]) -> dict[_Name, float]:
+    """Reciprocal rank fusion: for each name the sum over `rankings` of 1 / (60 + its rank from 1), best first.
+
+    Equal sums are in the order of the first ranking that names them.
+    """
+    scores: dict[_Name, float] = {}
+    for ranking in rankings:
+        for rank, name in enumerate(ranking, start=1):
+            scores[name] = scores.get(name, 0.0) + 1 / (RRF_CONSTANT + rank)
+    return dict(sorted(scores.items(), key=lambda item: -item[1]))
+
+
+class Searchable(ABC):
+    """Texts with vectors, to be searched by meaning, by words, or by both. All methods may be called in threads."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Where it is, or what it is called."""
+
+    @property
+    @abstractmethod
+    def dimensions(self) -> int:
+        """The width of its vectors."""
+
+    @abstractmethod
+    def count(self) -> int:
+        """How many texts there are."""
+
+    @abstractmethod
+    def check(self, embedder: "Embedder") -> None:
+        """Raise ContractError unless the vectors are of this very model."""
+
+    @abstractmethod
+    def texts(self, ids: Sequence[str]) -> Mapping[str, Hit]:
+        """Whole texts by the ids that `vectors` gives; one that is not there is absent."""
+
+    @abstractmethod
+    def vectors(self, limit: int, ids: Collection[str] | None = None) -> "Vectors":
+        """At most `limit` rows with their vectors, the same each time, or those of `ids`: what a map shows."""
+
+    @abstractmethod
+    def _languages(self) -> Mapping[str, int]:
+        """How many texts there are of each language."""
+
+    @abstractmethod
+    def _paths(self) -> Collection[str]:
+        """The paths that `Filters.paths` are held against."""
+
+    @abstractmethod
+    def _within(self, filters: Filters) -> Any:
+        """The filters as `_nearest` and `_matching` take them. Raises DataError for those that it cannot have."""
+
+    @abstractmethod
+    def _nearest(self, embedding: NDArray[np.float32], top_k: int, within: Any) -> list[Hit]:
+        """The texts with the highest inner product, best first."""
+
+    @abstractmethod
+    def _matching(self, said: Sequence[str], top_k: int, within: Any) -> list[Hit]:
+        """The texts with the highest BM25 for any of these words, best first; without any of them it is no hit."""
+
+    def prepare(self) -> None:  # noqa: B027  (most need nothing)
+        """Get ready for many questions. Blocks."""
+
+    def _encode(self, embedder: "Embedder", query: str, instruction: str | None) -> NDArray[np.float32]:
+        return embedder.encode_query([query], instruction=instruction, dimensions=self.dimensions)[0]
+
+    def search(
+        self,
+        embedder: "Embedder | None",
+        query: str,
+        top_k: int = 10,
+        *,
+        mode: Mode = "both",
+        filters: Filters = ALL,
+        instruction: str | None = None,
+    ) -> list[Hit]:
+        """The `top_k` best texts for `query`, best first; fewer only where fewer pass the filters.
+
+        By "words" no embedder is needed, and texts without any of the words are no hits. Scores are cosines by
+        "meaning", BM25 by "words", sums of reciprocal ranks by "both". Raises ContractError for another model.
+        """
+        if mode == "words":
+            return self.find(query, None, top_k, mode=mode, filters=filters)
+        assert embedder is not None, "searching by meaning needs the model"
+        check_question(query, top_k, mode)
+        self.check(embedder)
+        return self.find(query, self._encode(embedder, query, instruction), top_k, mode=mode, filters=filters)
+
+    def find(
+        self,
+        query: str,
+        embedding: NDArray[np.float32] | None,
+        top_k: int = 10,
+        *,
+        mode: Mode = "both",
+        filters: Filters = ALL,
+    ) -> list[Hit]:
+        """As `search`, for one who has embedded the query already; None will do by "words"."""
+        check_question(query, top_k, mode)
+        filters.check_kinds()
+        within = self._within(filters)
+        depth = max(_FUSED_DEPTH, 2 * top_k) if mode == "both" else top_k
+        by_words = [] if mode == "meaning" else self._matching(words(query)[:MAX_WORDS], depth, within)
+        if mode == "words":
+            return by_words
+        assert embedding is not None, "searching by meaning needs the query's embedding"
+        by_meaning = self._nearest(embedding, depth, within)
+        if mode == "meaning":
+            return by_meaning
+        # Pieces of one long line share their id.
+        rankings = [[(hit.id, hit.text) for hit in hits] for hits in (by_meaning, by_words)]
+        hit_of = {(hit.id, hit.text): hit for hit in (*by_meaning, *by_words)}
+        return [replace(hit_of[name], score=score) for name, score in list(fuse(rankings).items())[:top_k]]
+
+    def notes(self, query: str, mode: Mode, filters: Filters) -> list[str]:
+        """What someone should know who searched so: filters that nothing passes, words that were not looked up."""
+        notes: list[str] = []
+        if filters.languages:
+            languages = self._languages()
+            absent = [name for name in map(full_language, filters.languages) if name not in languages]
+            notes += [no_language(name[:100], languages) for name in absent[:3]]
+        if filters.paths:
+            paths = self._paths()
+            if next(matching_paths(filters.paths, paths), None) is None:
+                notes.append(no_path(filters.paths, paths))
+        unused = max(0, len(words(query[:MAX_QUERY])) - MAX_WORDS) if mode != "meaning" else 0
+        return notes + ([f"the last {unused:,} words of the query were not looked up"] if unused else [])
+
+
+def check_question(query: str, top_k: int, mode: str) -> None:
+    """Raise DataError for a question that nothing can be asked."""
+    if mode not in MODES:
+        raise DataError(f"mode is {mode!r}; expected one of {', '.join(MODES)}")
+    if top_k < 1:
+        raise DataError(f"top_k is {top_k}; ask for at least one hit")
+    if len(query) > MAX_QUERY:
+        raise DataError(f"the query has {len(query):,} characters; at most {MAX_QUERY:,} are searched, shorten it")
