@@ -64,12 +64,12 @@ def test_adapt_writes_model_table_report_and_answers(adapted):
 
 def test_the_model_loads_with_its_recipe_and_says_no_temporary_path(adapted):
     from udever import Embedder
-    from udever.training.recipe import read_recipe
+    from udever.training.recipe import Recipe
 
     output, _ = adapted
     embedder = Embedder.load(output / "model")
     assert embedder.encode_query(["merge the table"]).shape == (1, embedder.num_dimensions)
-    recipe = read_recipe(output / "model" / "recipe.toml")
+    recipe = Recipe.read(output / "model" / "recipe.toml")
     assert recipe.model.base == "fresh"
     assert recipe.output.folder == str(output / "model")
     card = (output / "model" / "README.md").read_text()

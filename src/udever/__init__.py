@@ -11,6 +11,7 @@ embedder.similarity(queries, documents)
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from udever.adaptation import AdaptSettings, adapt
     from udever.corpus.vectors import read_vectors
     from udever.embedder import Embedder, TruncationWarning
     from udever.errors import (
@@ -22,26 +23,35 @@ if TYPE_CHECKING:
         TextError,
         UdeverError,
     )
+    from udever.training import Recipe, train
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AdaptSettings",
     "ContractError",
     "DataError",
     "Embedder",
     "ModelError",
     "OutputError",
+    "Recipe",
     "RecipeError",
     "TextError",
     "TruncationWarning",
     "UdeverError",
+    "adapt",
     "read_vectors",
+    "train",
 ]
 
 _ROOMS = {
+    "AdaptSettings": "udever.adaptation",
     "Embedder": "udever.embedder",
+    "Recipe": "udever.training",
     "TruncationWarning": "udever.embedder",
+    "adapt": "udever.adaptation",
     "read_vectors": "udever.corpus.vectors",
+    "train": "udever.training",
 }
 
 

@@ -47,26 +47,20 @@ from udever.training.checkpoint import checkpoints, claimed, differences
 from udever.training.recipe import RECIPE_FILE
 from udever.training.run import check_begun, forget, open_recipe
 
-FRESH_TRAINING = TrainingSettings(
-    tuning="full", batch_size=128, epochs=4.0, learning_rate=3e-3, schedule="cosine", warmup=0.05
-)
-"""What a base with random weights needs in place of the paper's settings."""
+_SMALL = {"tuning": "full", "batch_size": 128, "schedule": "cosine"}
+_SUITED = {
+    FRESH: TrainingSettings(**_SMALL, epochs=4.0, learning_rate=3e-3, warmup=0.05),
+    SEEDLING: TrainingSettings(**_SMALL, epochs=2.0, learning_rate=3e-4, warmup=0.1),  # trained already: a little
+}
 
-SEEDLING_TRAINING = TrainingSettings(
-    tuning="full", batch_size=128, epochs=2.0, learning_rate=3e-4, schedule="cosine", warmup=0.1
-)
-"""For a small embedder that is trained already: all of it moves, a little."""
-
-PRETRAINED_TRAINING = TrainingSettings(epochs=3.0)
-"""The paper's settings, and its three epochs."""
 
 _ASKED, _PAIRS, _MODEL = "adapt.json", "pairs.parquet", "model"
 _CHECKPOINT_EVERY = 100
 
 
 def default_training(base: str) -> TrainingSettings:
-    """The settings that suit a base."""
-    return {FRESH: FRESH_TRAINING, SEEDLING: SEEDLING_TRAINING}.get(base, PRETRAINED_TRAINING)
+    """The settings that suit a base: the paper's and its three epochs, or what a small model needs."""
+    return _SUITED.get(base, TrainingSettings(epochs=3.0))
 
 
 @dataclass(frozen=True)
@@ -131,7 +125,14 @@ def adapt(
     asked = {**vars(settings), "paths": paths, "base": base, "kinds": sorted(settings.kinds)}
     asked = json.loads(json.dumps({**asked, "training": training.model_dump(mode="json")}, default=str))
     begun = _begun(asked, kept) if resume and (kept / _ASKED).is_file() else None
-    mined = begun or _mine(paths, settings)
+    mined = begun or mine(
+        paths,
+        kinds=settings.kinds,
+        exclude=settings.exclude,
+        held_out=settings.held_out,
+        seed=settings.seed,
+        language=settings.language,
+    )
     train_pairs, held_out = _split(mined)
     console.print(
         f"{mined.num_files:,} files gave {len(train_pairs):,} training pairs and {len(held_out):,} held-out pairs "
@@ -171,17 +172,6 @@ def adapt(
         _clear(kept)
     console.print(f"written: {output}/model, results.json, report.html, pairs.parquet")
     return results
-
-
-def _mine(paths: Sequence[Path], settings: AdaptSettings) -> Mined:
-    return mine(
-        paths,
-        kinds=settings.kinds,
-        exclude=settings.exclude,
-        held_out=settings.held_out,
-        seed=settings.seed,
-        language=settings.language,
-    )
 
 
 def _begin(asked: dict[str, Any], mined: Mined, kept: Path) -> None:

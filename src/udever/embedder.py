@@ -253,24 +253,29 @@ class Embedder:
         notes: str = "",
         base: str | None = None,
         extra_files: Mapping[str, str] | None = None,
+        dtype: torch.dtype | None = None,
     ) -> None:
         """Write a folder that `Embedder.load` and sentence-transformers read; replace a model that is there.
 
         `merged` folds LoRA into the weights and writes all of them; otherwise only what training moved is
         written and `base` names the backbone it belongs to. `notes` is Markdown put into the model card,
-        `extra_files` are texts by file name. Raises OutputError where the folder holds something else.
+        `extra_files` are texts by file name. `dtype` is the precision of merged weights (default: as they are);
+        those in memory are rounded to it too. Raises OutputError where the folder holds something else.
         """
         with atomic_folder(folder, "model") as temporary:
-            self._write(temporary, Path(folder).name, merged=merged, notes=notes, base=base or self.name)
+            name = Path(folder).name
+            self._write(temporary, name, merged=merged, notes=notes, base=base or self.name, dtype=dtype)
             for name, content in (extra_files or {}).items():
                 (temporary / name).write_text(content)
 
-    def _write(self, folder: Path, title: str, *, merged: bool, notes: str, base: str) -> None:
+    def _write(
+        self, folder: Path, title: str, *, merged: bool, notes: str, base: str, dtype: torch.dtype | None = None
+    ) -> None:
         model: Any = self.backbone
         saved_base = None
         if merged:
             adapters.merge_lora(model)
-            export.save_weights(model, folder)
+            export.save_weights(model, folder, dtype)
             export.save_sentence_transformers(self.contract, width(model), folder)
         else:
             assert self._base_weights is not None, "an adapter is of a model that was loaded"

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from udever.errors import RecipeError
 from udever.pairs.settings import DatasetSettings, DataSettings
-from udever.training.recipe import read_recipe
+from udever.training.recipe import Recipe
 
 RECIPE = """
 [model]
@@ -20,7 +20,7 @@ folder = "out"
 def read(tmp_path, data):
     path = tmp_path / "recipe.toml"
     path.write_text(RECIPE.format(data=data))
-    return read_recipe(path)
+    return Recipe.read(path)
 
 
 GOOD = """
@@ -47,7 +47,7 @@ def test_data_survives_the_round_trip(tmp_path):
     assert [dataset.name for dataset in recipe.data.all_datasets] == ["a", "b", "org/name"]
     path = tmp_path / "again.toml"
     path.write_text(recipe.to_toml())
-    assert read_recipe(path) == recipe
+    assert Recipe.read(path) == recipe
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from udever.evaluation.tasks import find_tasks
-from udever.training.recipe import read_recipe
+from udever.training.recipe import Recipe
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "language_model"
 
@@ -96,7 +96,7 @@ def test_the_recipe_is_one_that_train_reads(tmp_path, recipe):
         base="b", datasets='[[data.datasets]]\npath = "p.parquet"\n', steps=3, memory_gb=2.0, seed=1, output="out"
     )
     (tmp_path / "recipe.toml").write_text(filled)
-    read = read_recipe(tmp_path / "recipe.toml")
+    read = Recipe.read(tmp_path / "recipe.toml")
     assert (read.model.base, read.training.max_steps, read.training.seed) == ("b", 3, 1)
     assert [dataset.path for dataset in read.data.all_datasets] == ["p.parquet"]
 

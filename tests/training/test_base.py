@@ -1,6 +1,16 @@
-"""The base of a recipe: a backbone gets the recipe's contract, an embedder keeps its own but for what is asked."""
+"""The base of a recipe: a backbone gets the recipe's contract, an embedder keeps its own but for what is asked.
 
+And what is saved has the base's precision.
+"""
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from udever import Embedder, ModelError
 from udever.model.markers import NAMES
+from udever.pairs.files import write_pairs
+from udever.training import Recipe, train
 from udever.training.recipe import ModelSettings
 from udever.training.run import load_base
 
@@ -27,3 +37,49 @@ def test_what_the_recipe_names_is_changed(embedders, tmp_path):
 def test_a_backbone_gets_the_contract_of_the_recipe(decoders):
     contract = load_base(ModelSettings(base=str(decoders("bloom")), max_length=20)).contract
     assert (contract.pooling, contract.max_length) == ("last", 20)
+
+
+def precisions(folder):
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        return {file.get_tensor(name).dtype for name in file.keys()}  # noqa: SIM118
+
+
+@pytest.mark.parametrize("family", ["bloom", "qwen3", "gpt_neox"])
+@pytest.mark.parametrize("stored", [torch.bfloat16, torch.float16])
+def test_what_is_saved_has_the_precision_of_the_base_unless_another_is_asked_for(make, tools, tmp_path, family, stored):
+    make.model(family).to(stored).save_pretrained(tmp_path / "base")
+    make.tokenizer().save_pretrained(tmp_path / "base")
+    write_pairs(tools.pairs, tmp_path / "pairs.parquet")
+
+    def trained(**output):
+        recipe = Recipe.model_validate(
+            {
+                "model": {"base": str(tmp_path / "base"), "max_length": 32},
+                "data": {"pairs": [str(tmp_path / "pairs.parquet")]},
+                "training": {"tuning": "lora", "max_steps": 1, "batch_size": 8, "learning_rate": 1e-2},
+                "output": {"folder": str(tmp_path / "model"), **output},
+            }
+        )
+        train(recipe, restart=True, show_progress=False)
+        return precisions(tmp_path / "model"), Embedder.load(tmp_path / "model", dtype="float32")
+
+    as_base, embedder = trained()
+    assert as_base == {stored}
+    asked, whole = trained(dtype="float32")
+    assert asked == {torch.float32}
+    texts = [pair.anchor for pair in tools.pairs]
+    assert (embedder.encode(texts) * whole.encode(texts)).sum(1).min() > 0.999
+    assert embedder.fingerprint != whole.fingerprint
+
+
+def test_the_model_in_memory_is_the_one_that_was_saved(embedders, tmp_path):
+    embedder = embedders("bloom")
+    embedder.save(tmp_path / "half", dtype=torch.bfloat16)
+    again = Embedder.load(tmp_path / "half", dtype="float32")
+    assert again.fingerprint == embedder.fingerprint
+    assert again.encode(["hello world"]).tolist() == embedder.encode(["hello world"]).tolist()
+    with torch.no_grad():
+        next(embedder.backbone.parameters()).fill_(1e6)
+    with pytest.raises(ModelError, match=r"does not fit into torch\.float16"):
+        embedder.save(tmp_path / "none", dtype=torch.float16)
+    assert not (tmp_path / "none").exists()

@@ -3,7 +3,7 @@
 import pytest
 
 from udever.errors import RecipeError
-from udever.training.recipe import Recipe, TrainingSettings, read_recipe
+from udever.training.recipe import Recipe, TrainingSettings
 
 GOOD = """
 [model]
@@ -27,10 +27,10 @@ def write(tmp_path, text):
 
 
 def test_a_recipe_keeps_its_defaults_and_survives_the_round_trip(tmp_path):
-    recipe = read_recipe(write(tmp_path, GOOD))
+    recipe = Recipe.read(write(tmp_path, GOOD))
     assert recipe.training == TrainingSettings(learning_rate=2e-4)
     assert recipe.loss.temperature == 0.05
-    again = read_recipe(write(tmp_path, recipe.to_toml()))
+    again = Recipe.read(write(tmp_path, recipe.to_toml()))
     assert isinstance(again, Recipe)
     assert again == recipe
 
@@ -50,14 +50,14 @@ def test_a_recipe_keeps_its_defaults_and_survives_the_round_trip(tmp_path):
 )
 def test_a_wrong_recipe_is_one_line_that_helps(tmp_path, change, says):
     with pytest.raises(RecipeError) as caught:
-        read_recipe(write(tmp_path, GOOD.replace(*change)))
+        Recipe.read(write(tmp_path, GOOD.replace(*change)))
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_a_missing_recipe(tmp_path):
     with pytest.raises(RecipeError, match="is not a file"):
-        read_recipe(tmp_path / "none.toml")
+        Recipe.read(tmp_path / "none.toml")
 
 
 def test_matryoshka_weights_go_with_matryoshka_dimensions():

@@ -20,11 +20,11 @@ def train(
     ] = False,
 ) -> None:
     """Finetune a backbone into an embedder as a recipe says; start it with torchrun to use many processes."""
-    from udever.training import read_recipe
+    from udever.training import Recipe
     from udever.training import train as run
 
     quiet_transformers()
-    read = read_recipe(recipe)
+    read = Recipe.read(recipe)
     history = run(read, resume=resume, restart=restart, allow_changes=allow_changes)
     if history.stopped:
         last = history.steps[-1].number if history.steps else 0
@@ -39,9 +39,9 @@ def train(
 @app.command()
 def plan(recipe: RecipeFile) -> None:
     """Say what a recipe will do and take, before it runs: tokens, duplicates, memory, time."""
+    from udever.training import Recipe
     from udever.training import plan as make
-    from udever.training import read_recipe
 
     quiet_transformers()
-    for line in make(read_recipe(recipe)).lines():
+    for line in make(Recipe.read(recipe)).lines():
         console().print(line, highlight=False, markup=False)

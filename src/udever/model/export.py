@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
+from udever.errors import ModelError
 from udever.model.artefact import write_json
 from udever.model.bloom import Bloom
 from udever.model.contract import Contract, Role
@@ -14,20 +16,30 @@ from udever.model.tokens import tokenizer_state
 _ST = "sentence_transformers.sentence_transformer.modules"
 
 
-def save_weights(backbone: nn.Module, folder: Path) -> None:
-    """Write `config.json` and `model.safetensors` under transformers' own names."""
+def save_weights(backbone: nn.Module, folder: Path, dtype: torch.dtype | None = None) -> None:
+    """Write `config.json` and `model.safetensors` under transformers' own names.
+
+    `dtype`: the precision of the file; the weights in memory are rounded to it, so that both are the same model.
+    Raises ModelError where a weight is too large for it.
+    """
     from safetensors.torch import save_file
 
+    model: Any = backbone if isinstance(backbone, Bloom) else backbone.model
+    own = next(model.parameters()).dtype
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    if dtype not in (None, own):
+        state = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+        large = [name for name, tensor in state.items() if not bool(tensor.isfinite().all())]
+        if large:
+            raise ModelError(f"{large[0]} does not fit into {dtype}; save in bfloat16 or float32")
+        model.load_state_dict(state)
     if isinstance(backbone, Bloom):
-        config = backbone.config
-        config.architectures = ["BloomModel"]
-        config.dtype = next(backbone.parameters()).dtype
-        config.save_pretrained(folder)
-        state = {name: tensor.contiguous() for name, tensor in backbone.state_dict().items()}
+        model.config.architectures = ["BloomModel"]
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     else:
-        model: Any = backbone.model
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=state)
+    model.config.dtype = dtype or own
+    model.config.save_pretrained(folder)
 
 
 def save_tokenizer(hf_tokenizer: Any, contract: Contract, folder: Path) -> None:

@@ -11,7 +11,6 @@ from udever.training.recipe import (
     Recipe,
     TrainingSettings,
     WatchSettings,
-    read_recipe,
 )
 from udever.training.run import load_base, train
 
@@ -32,6 +31,5 @@ __all__ = [
     "load_base",
     "make_base",
     "plan",
-    "read_recipe",
     "train",
 ]

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 from udever.errors import needs
 from udever.pairs.mixture import DatasetSummary
@@ -126,50 +127,40 @@ def _tensorboard(folder: Path) -> Any:
     return SummaryWriter(str(folder / "tensorboard"))
 
 
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 640, 260, 52, 16, 34
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 260, 52, 624, 26, 226
 
 
 def draw(history: History) -> str:
     """The loss by step, and the held-out scores, as an SVG."""
-    losses = [(step.number, step.loss) for step in history.steps]
-    names = list(dict.fromkeys(name for _, scores in history.scores for name in scores))
-    curves = [("loss", losses)]
-    curves += [(name, [(step, scores[name]) for step, scores in history.scores if name in scores]) for name in names]
-    panels = [_panel(name, points, index) for index, (name, points) in enumerate(curves) if points]
-    height = _HEIGHT * max(1, len(panels))
+    curves = {"loss": [(step.number, step.loss) for step in history.steps]}
+    for step, scores in history.scores:
+        for name, value in scores.items():
+            curves.setdefault(name, []).append((step, value))
+    panels = [_panel(name, points) for name, points in curves.items() if points]
+    moved = "".join(f'<g transform="translate(0 {n * _HEIGHT})">{panel}</g>' for n, panel in enumerate(panels))
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" font-family="sans-serif" '
-        f'font-size="12"><rect width="100%" height="100%" fill="white"/>{"".join(panels)}</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT * max(1, len(panels))}" '
+        f'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>{moved}</svg>\n'
     )
 
 
-def _panel(name: str, points: list[tuple[int, float]], index: int) -> str:
+def _panel(name: str, points: list[tuple[int, float]]) -> str:
     low, high = min(value for _, value in points), max(value for _, value in points)
     first, last = points[0][0], points[-1][0]
-    span, length = (high - low) or 1.0, (last - first) or 1
-    top, bottom = index * _HEIGHT + _TOP + 10, (index + 1) * _HEIGHT - _BOTTOM
-    shown = points[:: max(1, len(points) // 600)]
-    if shown[-1] != points[-1]:
-        shown.append(points[-1])
-    places = [
-        (_LEFT + (_WIDTH - _LEFT - 16) * (step - first) / length, bottom - (bottom - top) * (value - low) / span)
-        for step, value in shown
-    ]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="#0b5fa5"/>' for x, y in places if len(places) <= 40)
-    axes = f'<path d="M{_LEFT} {top}V{bottom}H{_WIDTH - 16}" fill="none" stroke="#666"/>'
-    marks = (
-        f'<text x="{_LEFT - 6}" y="{bottom}" text-anchor="end">{low:.3g}</text>'
-        f'<text x="{_LEFT - 6}" y="{top + 8}" text-anchor="end">{high:.3g}</text>'
-        f'<text x="{_LEFT}" y="{bottom + 16}">{first:,}</text>'
-        f'<text x="{_WIDTH - 16}" y="{bottom + 16}" text-anchor="end">step {last:,}</text>'
-        f'<text x="{_LEFT + 8}" y="{top}" font-weight="bold">{_escape(name)}</text>'
+    across, up = (_RIGHT - _LEFT) / ((last - first) or 1), (_BOTTOM - _TOP) / ((high - low) or 1.0)
+    shown = [*points[: -1 : max(1, len(points) // 600)], points[-1]]
+    places = [(f"{_LEFT + across * (x - first):.1f}", f"{_BOTTOM - up * (y - low):.1f}") for x, y in shown]
+    line = " ".join(f"{x},{y}" for x, y in places)
+    dots = "".join(f'<circle cx="{x}" cy="{y}" r="3" fill="#0b5fa5"/>' for x, y in places if len(places) <= 40)
+    return (
+        f'<path d="M{_LEFT} {_TOP}V{_BOTTOM}H{_RIGHT}" fill="none" stroke="#666"/>'
+        f'<polyline points="{line}" fill="none" stroke="#0b5fa5" stroke-width="1.5"/>{dots}'
+        f'<text x="{_LEFT - 6}" y="{_BOTTOM}" text-anchor="end">{low:.3g}</text>'
+        f'<text x="{_LEFT - 6}" y="{_TOP + 8}" text-anchor="end">{high:.3g}</text>'
+        f'<text x="{_LEFT}" y="{_BOTTOM + 16}">{first:,}</text>'
+        f'<text x="{_RIGHT}" y="{_BOTTOM + 16}" text-anchor="end">step {last:,}</text>'
+        f'<text x="{_LEFT + 8}" y="{_TOP}" font-weight="bold">{escape(name)}</text>'
     )
-    return f'{axes}<polyline points="{line}" fill="none" stroke="#0b5fa5" stroke-width="1.5"/>{dots}{marks}'
-
-
-def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def notes(recipe: Recipe, history: History, datasets: Sequence[DatasetSummary]) -> str:

@@ -121,8 +121,7 @@ class Trainer:
         log.start(first)
         done, stopped = first, False
         shown = show_progress and world.leads
-        with _stop_signals() as stop, progress_bar("training", total, enabled=shown) as advance:
-            advance(first)
+        with _stop_signals() as stop, progress_bar("training", total, completed=first, enabled=shown) as advance:
             while done < total and not stopped:
                 log.add_step(self.step(done))
                 done += 1

@@ -9,6 +9,7 @@ import torch
 
 from udever.model.packing import plan_batches
 from udever.pairs.mixture import DatasetSummary
+from udever.progress import duration
 from udever.training.batches import batch_texts, tokenize
 from udever.training.loop import Trainer, pick_tuning
 from udever.training.memory import bytes_per_token
@@ -66,7 +67,7 @@ class Plan:
             f"{self.peak_bytes / 1e9:.2f} GB at the peak: weights {self.weights_bytes / 1e9:.2f}, gradients and "
             f"optimiser {self.optimizer_bytes / 1e9:.2f}, activations {self.activations_bytes / 1e9:.2f} "
             f"({self.bytes_per_token / 1e3:,.0f} KB a token)",
-            f"{self.seconds_per_step:.2f} s a step, {_duration(self.seconds)} in all, on this machine",
+            f"{self.seconds_per_step:.2f} s a step, {duration(self.seconds)} in all, on this machine",
         ]
         for d in self.datasets:
             pairs = "a stream" if d.num_pairs is None else f"{d.num_pairs:,} pairs"
@@ -78,12 +79,6 @@ class Plan:
             left += f", {d.num_empty:,} rows without anchor or positive left out" if d.num_empty else ""
             out.append(f"  {d.name}: {pairs}, {d.share:.1%} of the batches of {d.batch_size:,}{repeated}{left}")
         return out
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def plan(recipe: Recipe) -> Plan:

@@ -78,10 +78,14 @@ class WatchSettings(Section):
 
 
 class OutputSettings(Section):
-    """Where the model goes. `save` "merged" writes all weights, "adapter" only what training moved."""
+    """Where the model goes. `save` "merged" writes all weights, "adapter" only what training moved.
+
+    `dtype` is the precision of merged weights; "base": that of the base, as its `config.json` says.
+    """
 
     folder: str
     save: Literal["merged", "adapter"] = "merged"
+    dtype: Literal["base", "float32", "bfloat16", "float16"] = "base"
 
 
 class Recipe(Section):
@@ -94,6 +98,23 @@ class Recipe(Section):
     watch: WatchSettings = WatchSettings()
     output: OutputSettings
 
+    @classmethod
+    def read(cls, path: str | Path) -> "Recipe":
+        """Read a recipe; relative paths in it are taken from where the command runs.
+
+        Raises RecipeError in one line: for a missing file, bad TOML, an unknown key (naming the nearest known
+        one), a missing key, or a value of the wrong type or range.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise RecipeError(f"{path} is not a file; give a recipe in TOML")
+        try:
+            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise RecipeError(f"{path} is not valid TOML: {error}") from error
+        except ValidationError as error:
+            raise RecipeError(f"{path}: {explain(error, cls)}") from error
+
     @property
     def checkpoint_folder(self) -> Path:
         """Where checkpoints and log go."""
@@ -101,28 +122,9 @@ class Recipe(Section):
         return Path(self.watch.checkpoints or output.with_name(f"{output.name}-checkpoints"))
 
     def to_toml(self) -> str:
-        """The resolved recipe, every value written out; `read_recipe` reads it back the same."""
+        """The resolved recipe, every value written out; `read` gives it back the same."""
         sections = self.model_dump(exclude_none=True)
         return "\n".join(f"[{name}]\n" + "".join(toml_lines(values)) for name, values in sections.items())
-
-
-def read_recipe(path: str | Path) -> Recipe:
-    """Read a recipe; relative paths in it are taken from where the command runs.
-
-    Raises RecipeError in one line: for a missing file, bad TOML, an unknown key (naming the nearest known
-    one), a missing key, or a value of the wrong type or range.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise RecipeError(f"{path} is not a file; give a recipe in TOML")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not valid TOML: {error}") from error
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        raise RecipeError(f"{path}: {explain(error, Recipe)}") from error
 
 
 def training_settings(**values: Any) -> TrainingSettings:

@@ -8,12 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from udever.embedder import Embedder
 from udever.errors import OutputError
 from udever.loading import resolve
 from udever.model.adapters import apply_tuning
 from udever.model.artefact import CONTRACT_FILE
 from udever.model.markers import with_markers
+from udever.model.weights import read_config
 from udever.pairs.mixture import Mixture
 from udever.storage import check_replaceable
 from udever.training import checkpoint
@@ -138,6 +141,7 @@ def _save(trainer: Trainer, recipe: Recipe, history: History) -> None:
         recipe.output.folder,
         merged=recipe.output.save == "merged",
         base=recipe.model.base,
+        dtype=_saved_dtype(recipe),
         notes=notes(recipe, history, datasets),
         extra_files={
             RECIPE_FILE: recipe.to_toml(),
@@ -145,6 +149,16 @@ def _save(trainer: Trainer, recipe: Recipe, history: History) -> None:
             FIGURE: draw(history),
         },
     )
+
+
+def _saved_dtype(recipe: Recipe) -> torch.dtype:
+    """The precision to save in; float32 for a base whose configuration says none (an adapter alone has none)."""
+    name, base = recipe.output.dtype, recipe.model.base
+    if name != "base":
+        return getattr(torch, name)
+    folder = None if base == FRESH else resolve(base)
+    found = read_config(folder).dtype if folder and (folder / "config.json").is_file() else None
+    return found if isinstance(found, torch.dtype) else torch.float32
 
 
 def _whole(trainer: Trainer, recipe: Recipe) -> Embedder:
