@@ -18,7 +18,7 @@ from common import DATA, TRAIN, WORK
 from score import make_sets, score
 
 from udever import Embedder
-from udever.data.settings import DatasetSettings, DataSettings
+from udever.pairs.settings import DatasetSettings, DataSettings
 from udever.training import train
 from udever.training.recipe import ModelSettings, OutputSettings, Recipe, TrainingSettings
 from udever.training.run import load_base

@@ -24,13 +24,14 @@ from typing import Any
 
 from rich.console import Console
 
-from udever.data.pairs import Pair, read_pairs, write_pairs
-from udever.data.settings import DataSettings
 from udever.embedder import Embedder
 from udever.errors import DataError, OutputError, UdeverError
 from udever.evaluation import Comparison, score_bm25, score_embedder, write_held_out
 from udever.evaluation.tasks import FolderTask
-from udever.mine import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine
+from udever.pairs.files import read_pairs, write_pairs
+from udever.pairs.mining import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine
+from udever.pairs.schema import Pair
+from udever.pairs.settings import DataSettings
 from udever.report.adaptation import Extras, write_adaptation_report
 from udever.search import top_k
 from udever.storage import atomic_file, atomic_folder, check_replaceable, remove_output
@@ -94,7 +95,7 @@ DEMO = AdaptSettings(
         "split a shell command line into its arguments",
     ),
 )
-"""For the standard library of the interpreter that runs (`udever.mine.standard_library`)."""
+"""For the standard library of the interpreter that runs (`udever.pairs.mining.standard_library`)."""
 
 
 def run_folder(output: Path) -> Path:

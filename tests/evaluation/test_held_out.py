@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udever.data.pairs import Pair
 from udever.errors import DataError
 from udever.evaluation import METRICS, score_bm25, score_held_out, write_held_out
 
 WORDS = ["red", "green", "blue", "black", "white", "pink", "gold", "grey", "teal", "lime", "navy", "rust"]
 PAIRS = [Pair(f"where is {word}", f"here is {word} {word}") for word in WORDS]
+from udever.pairs.schema import Pair
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.data.pairs import KINDS, Kind, Pair
 from udever.errors import DataError
 from udever.evaluation.tasks import SPEC_FILE, FolderTask, find_tasks
+from udever.pairs.schema import KINDS, Kind, Pair
 from udever.progress import progress_bar
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from udever.data.formats import format_of, pairs_format, text_format
-from udever.data.records import Broken, read_file
 from udever.errors import DataError
 from udever.evaluation.subset_languages import languages_of, mteb_language
+from udever.files import format_of, pairs_format, text_format
+from udever.records import Broken, read_file
 from udever.settings import Section, explain
 
 TaskType = Literal[

@@ -2,13 +2,13 @@
 
 import warnings
 
-from udever.data.mixture import Batch, Mixture
-from udever.data.pairs import Pair
-from udever.data.settings import DatasetSettings, DataSettings
-from udever.data.sources import Traits
 from udever.embedder import Embedder
 from udever.errors import DataError
 from udever.evaluation import score_pairs
+from udever.pairs.mixture import Batch, Mixture
+from udever.pairs.schema import Pair
+from udever.pairs.settings import DatasetSettings, DataSettings
+from udever.pairs.sources import Traits
 from udever.text.grouping import Held
 from udever.training.grad_cache import held_out_loss
 from udever.training.loop import Evaluate
