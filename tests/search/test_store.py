@@ -1,6 +1,8 @@
 import subprocess
 import sys
+import warnings
 
+import httpx
 import numpy as np
 import pytest
 
@@ -221,6 +223,48 @@ def test_another_process_is_seen(lance):
     reader._open.clear()
     lance.replace(["a.py"], make_rows("a.py", 2), vectors(2))
     assert reader.count() == 2
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """The URI of an empty bucket of an S3 server on this machine."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its own dependencies
+        from moto.server import ThreadedMotoServer
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT": f"http://{host}:{port}",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "any",
+        "AWS_SECRET_ACCESS_KEY": "any",
+        "AWS_REGION": "us-east-1",
+        "NO_PROXY": "127.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    httpx.put(f"http://{host}:{port}/chunks").raise_for_status()
+    yield "s3://chunks/index"
+    server.stop()
+
+
+def test_an_object_store_holds_an_index_too(bucket):
+    store = lance_module.LanceStore(bucket)
+    assert store.folder is None and store.read_manifest() is None
+    store.create(DIMENSIONS)
+    rows, embeddings = make_rows("a'b.py", 300), vectors(300)
+    store.replace(["a'b.py"], rows, embeddings)
+    store.put_files([FileRecord("a'b.py", 1, 2, "x", 300)])
+    store.write_manifest("m")
+    again = lance_module.LanceStore(bucket)
+    assert again.read_manifest() == "m" and again.count() == 300 and list(again.files()) == ["a'b.py"]
+    order = np.argsort(-(embeddings @ embeddings[7]))[:5]
+    assert [hit.id for hit in again.nearest(embeddings[7], 5, Where(), EXACT)] == [rows[row].id for row in order]
+    assert again.matching(words("thing 7"), 1, Where())[0].chunk.name == "f7"
+    again.build(Tuning(kind="ivf_flat", dimensions=DIMENSIONS, effort=64))
+    again.optimise()
+    store.replace(["a'b.py"], rows[:3], embeddings[:3])
+    assert store.count() == 3
 
 
 def test_addresses_of_databases(monkeypatch):
