@@ -6,7 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udever import ContractError, Embedder, ModelError, TextError, TruncationWarning, UdeverError
+from udever import Embedder, TruncationWarning
+from udever.errors import ContractError, ModelError, TextError, UdeverError
 
 HOSTILE = {
     "empty": "",

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
-from udever import ContractError, Embedder, ModelError, OutputError
+from udever import Embedder
+from udever.errors import ContractError, ModelError, OutputError
 
 TEXTS = ["hello world", "", "def add(a, b)", "sum of numbers " * 60, "[EOQ] </s>"]
 

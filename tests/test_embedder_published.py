@@ -5,7 +5,8 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from udever import Embedder, ModelError
+from udever import Embedder
+from udever.errors import ModelError
 
 TEXTS = [
     "hello world",

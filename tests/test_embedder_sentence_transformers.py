@@ -5,7 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from udever import Embedder, ModelError
+from udever import Embedder
+from udever.errors import ModelError
 from udever.model.contract import Role
 
 TEXTS = [
@@ -102,6 +103,32 @@ def test_a_model_with_roles_loads_through_our_module(known_as, changes, embedder
         load_theirs(tmp_path / "again", trust_remote_code=True).encode_query(texts),
         embedder.encode_query(texts, allow_empty=True),
     )
+
+
+@pytest.mark.parametrize("pooling", ["last", "mean"])
+@pytest.mark.parametrize("family", ["bloom", "qwen3"])
+def test_opening_markers_by_role_are_prompts_to_plain_modules(family, pooling, decoders, tmp_path):
+    embedder = load(decoders(family), pooling=pooling, max_length=60)
+    roles = {"query": ((4,), "find: "), "document": ((6, 1), ""), "symmetric": ((), "same: ")}
+    changes = {name: Role(prefix_ids=ids, prompt=prompt, suffix_ids=(2,)) for name, (ids, prompt) in roles.items()}
+    embedder.use_contract(embedder.contract.model_copy(update=changes))
+    embedder.save(tmp_path / "out")
+    theirs = load_theirs(tmp_path / "out")
+    for method in ("encode", "encode_query", "encode_document"):
+        same(getattr(embedder, method)(TEXTS, allow_empty=True), getattr(theirs, method)(TEXTS))
+    back = load(tmp_path / "out")
+    assert back.contract == embedder.contract
+
+
+@pytest.mark.parametrize("different", [{"suffix_ids": (5,)}, {"prefix_ids": (300,)}])
+def test_markers_that_plain_modules_cannot_give_need_our_module(different, decoders, tmp_path):
+    """Another closing token, and an opening one that is no special token and would grow together with the text."""
+    embedder = load(decoders("bloom"))
+    query = Role(**{"suffix_ids": (2,), **different})
+    embedder.use_contract(embedder.contract.model_copy(update={"query": query}))
+    embedder.save(tmp_path / "out")
+    assert "RoleEmbedder" in (tmp_path / "out" / "modules.json").read_text()
+    assert '"post_processor": null' in (tmp_path / "out" / "tokenizer.json").read_text()
 
 
 def made_by_them(decoder, folder, pooling, *, normalize=True, pool_prompt=True, **options):

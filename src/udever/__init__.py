@@ -8,60 +8,57 @@ documents = embedder.encode_document(["with open(path) as handle: ..."])
 embedder.similarity(queries, documents)
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from udever import errors
     from udever.adaptation import AdaptSettings, adapt
     from udever.corpus.vectors import read_vectors
     from udever.embedder import Embedder, TruncationWarning
-    from udever.errors import (
-        ContractError,
-        DataError,
-        ModelError,
-        OutputError,
-        RecipeError,
-        TextError,
-        UdeverError,
-    )
-    from udever.training import Recipe, train
+    from udever.search.filters import Filters
+    from udever.search.index import Index
+    from udever.server.run import serve
+    from udever.training.recipe import Recipe
+    from udever.training.run import train
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AdaptSettings",
-    "ContractError",
-    "DataError",
     "Embedder",
-    "ModelError",
-    "OutputError",
+    "Filters",
+    "Index",
     "Recipe",
-    "RecipeError",
-    "TextError",
     "TruncationWarning",
-    "UdeverError",
     "adapt",
+    "errors",
     "read_vectors",
+    "serve",
     "train",
 ]
 
-_ROOMS = {
+_MODULES = {
     "AdaptSettings": "udever.adaptation",
     "Embedder": "udever.embedder",
-    "Recipe": "udever.training",
+    "Filters": "udever.search.filters",
+    "Index": "udever.search.index",
+    "Recipe": "udever.training.recipe",
     "TruncationWarning": "udever.embedder",
     "adapt": "udever.adaptation",
     "read_vectors": "udever.corpus.vectors",
-    "train": "udever.training",
+    "serve": "udever.server.run",
+    "train": "udever.training.run",
 }
 
 
 def __getattr__(name: str) -> Any:
     """Import on first use, so that `import udever` loads no torch."""
-    if name not in __all__:
+    if name == "errors":
+        return import_module("udever.errors")
+    if name not in _MODULES:
         raise AttributeError(f"module 'udever' has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_ROOMS.get(name, "udever.errors")), name)
+    return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

@@ -4,9 +4,8 @@ Training, evaluation, corpus jobs and search all call `Embedder`; `embed_tokens`
 tokens become vectors, with gradients or without.
 """
 
-import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, TypedDict, Unpack, overload
 
@@ -21,10 +20,18 @@ from udever.model import adapters, artefact, export
 from udever.model.attention import attention_over
 from udever.model.backbone import Backbone, vocab_size, width
 from udever.model.contract import Contract, RoleName
+from udever.model.gguf import GGUFSource
 from udever.model.lengths import separate
 from udever.model.packing import pack, plan_batches
 from udever.model.pooling import pool, unit, unusable
-from udever.model.tokens import TextTokenizer, Tokenized, Truncation, tokenizer_digest
+from udever.model.tokens import (
+    TextTokenizer,
+    Tokenized,
+    Truncation,
+    check_not_empty,
+    listed,
+    tokenizer_digest,
+)
 from udever.model.weights import digest_tensors
 from udever.progress import progress_bar
 from udever.storage import atomic_folder
@@ -73,6 +80,7 @@ class Embedder:
         self._weights_digest: str | None = None
         self._base_weights: str | None = None
         self._tokenizer_digest: str | None = None
+        self._source: GGUFSource | None = None
 
     @classmethod
     def load(
@@ -110,6 +118,7 @@ class Embedder:
         loaded = loading.load(str(name_or_folder), how, contract_changes)
         embedder = cls(loaded.backbone, loaded.tokenizer, loaded.contract, name=str(name_or_folder))
         embedder._weights_digest = embedder._base_weights = loaded.weights
+        embedder._source = loaded.source
         if verify and loaded.saved is not None and loaded.contract == loaded.saved.contract:
             _check_saved(embedder, loaded.saved)
         return embedder
@@ -236,8 +245,7 @@ class Embedder:
     @property
     def precision(self) -> str:
         """The type that the model computes in: `float32`, `bfloat16`."""
-        model: Any = self.backbone
-        return str(next(model.parameters()).dtype).removeprefix("torch.")
+        return str(self.dtype).removeprefix("torch.")
 
     def use_contract(self, contract: Contract) -> None:
         """Replace the contract; the attention kind must stay, since the backbone was tested for it."""
@@ -273,15 +281,16 @@ class Embedder:
     ) -> None:
         model: Any = self.backbone
         saved_base = None
+        shared = export.shared_markers(self.contract, self.tokenizer.hf)
         if merged:
             adapters.merge_lora(model)
             export.save_weights(model, folder, dtype)
-            export.save_sentence_transformers(self.contract, width(model), folder)
+            export.save_sentence_transformers(self.contract, shared, width(model), folder)
         else:
             assert self._base_weights is not None, "an adapter is of a model that was loaded"
             saved_base = artefact.Base(name=base, weights=self._base_weights)
             adapters.save_adapter(model, folder, base)
-        export.save_tokenizer(self.tokenizer.hf, self.contract, folder)
+        export.save_tokenizer(self.tokenizer.hf, self.contract, shared, folder)
         # from here on the model is named by what was written, in the precision it was written in
         files, self._weights_digest = loading.saved_parts(folder, None if merged else self._base_weights)
         saved = artefact.Saved(
@@ -294,7 +303,7 @@ class Embedder:
         (folder / artefact.CONTRACT_FILE).write_text(saved.model_dump_json(indent=2) + "\n")
         card = export.CARD.format(
             title=title,
-            base=base,
+            base=self._source or base,
             family=model.config.get_text_config().model_type,
             dimensions=self.num_dimensions,
             fingerprint=self.fingerprint,
@@ -302,16 +311,16 @@ class Embedder:
             **self.contract.model_dump(include={"pooling", "attention", "max_length", "normalize"}),
         )
         (folder / "README.md").write_text(card)
-        _open_to_umask(folder)
+        export.open_to_umask(folder)
 
     def _encode(self, texts: Texts, role: RoleName, output: Output, options: EncodeOptions) -> np.ndarray | Tensor:
         for name in options.keys() - EncodeOptions.__annotations__.keys():
             raise TypeError(f"encode has no option {name!r}; expected {', '.join(EncodeOptions.__annotations__)}")
         if output not in ("numpy", "torch"):
             raise TextError(f"output is {output!r}; expected 'numpy' or 'torch'")
-        rows = [texts] if isinstance(texts, str) else _rows(texts)
+        rows = [texts] if isinstance(texts, str) else listed(texts)
         if not options.get("allow_empty"):
-            _check_not_empty(rows)
+            check_not_empty(rows)
         dimensions, batch_tokens = options.get("dimensions"), options.get("batch_tokens")
         size = self.check_dimensions(dimensions) or width(self.backbone)
         out = torch.empty(len(rows), size, device=self.device)
@@ -398,40 +407,6 @@ class Embedder:
             )
 
 
-def _rows(texts: Any) -> list[Any]:
-    """The texts in their order. Raises TextError for what has none, or whose items are names or keys, not texts."""
-    kind = type(texts).__name__
-    if isinstance(texts, bytes | bytearray | memoryview):
-        raise TextError(f"texts is {kind}; expected a string or a list of strings: decode it as UTF-8")
-    if isinstance(texts, Mapping):
-        raise TextError(f"texts is {kind}, whose items are its keys; pass list(texts.values())")
-    if isinstance(texts, Set):
-        raise TextError(f"texts is {kind}, which has no order; pass a list of strings")
-    if hasattr(texts, "columns") or hasattr(texts, "column_names"):
-        raise TextError(f"texts is {kind}, a table; pass one column of it, such as list(table['text'])")
-    if getattr(texts, "ndim", 1) != 1:
-        raise TextError(f"texts is {kind} of {texts.ndim} dimensions; expected one: a list of strings")
-    if not hasattr(texts, "__iter__"):
-        raise TextError(f"texts is {kind}; expected a string or a list of strings")
-    return list(texts)
-
-
-def _check_not_empty(texts: list[Any]) -> None:
-    """Raise TextError naming the first text of nothing but white space: all of them would get one vector."""
-    empty = [row for row, text in enumerate(texts) if isinstance(text, str) and not text.strip()]
-    if empty:
-        raise TextError(f"row {empty[0]} ({len(empty)} in all) is empty; drop the row, or pass allow_empty=True")
-
-
-def _open_to_umask(folder: Path) -> None:
-    """Give every file the mode that a new file gets: safetensors writes files that the owner alone can read."""
-    mask = os.umask(0)
-    os.umask(mask)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            path.chmod(0o666 & ~mask)
-
-
 def _precise(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
@@ -452,17 +427,6 @@ def _check_saved(embedder: Embedder, saved: artefact.Saved) -> None:
             f"{embedder.name}: the fingerprint of what was loaded is {embedder.fingerprint}, {artefact.CONTRACT_FILE} "
             f"says {saved.fingerprint}; the model was changed after saving, or other versions read it differently"
         )
-    expected = artefact.decode_vectors(saved.reference, 2 * len(artefact.REFERENCE_TEXTS))
-    actual = _reference_vectors(embedder)
-    if actual.shape != expected.shape:
-        raise ContractError(
-            f"{embedder.name}: vectors have {actual.shape[1]} dimensions, saved were {expected.shape[1]}"
-        )
-    cosine = float((actual * expected).sum(1).min())
-    half = next(embedder.backbone.parameters()).dtype in (torch.bfloat16, torch.float16)  # pyright: ignore[reportAttributeAccessIssue]
-    if not cosine >= (0.98 if half else 0.9999):
-        raise ContractError(
-            f"{embedder.name}: the reference vectors saved with the model do not come out again "
-            f"(cosine {cosine:.4f}); weights, tokenizer or contract were changed after saving"
-        )
+    half = embedder.dtype in (torch.bfloat16, torch.float16)
+    artefact.check_reference(embedder.name, saved, _reference_vectors(embedder), 0.98 if half else 0.9999)
     embedder.last_truncation = None

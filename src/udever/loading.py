@@ -25,7 +25,7 @@ from udever.model.backbone import (
     width,
 )
 from udever.model.contract import Contract
-from udever.model.gguf import gguf_folder
+from udever.model.gguf import GGUFSource, gguf_folder, read_source
 from udever.model.lengths import position_limit
 from udever.model.pooling import Pooling
 from udever.model.published import RECIPES, contract_of
@@ -66,7 +66,7 @@ class Loaded:
     """What `Embedder` is made of.
 
     `weights` is the digest of the weights and of every adapter folded into them; `saved` is what `udever.json` of the
-    model's own folder says, where there is one.
+    model's own folder says, where there is one; `source` the GGUF file that the weights come from, if any.
     """
 
     backbone: Backbone
@@ -74,6 +74,7 @@ class Loaded:
     contract: Contract
     saved: artefact.Saved | None
     weights: str
+    source: GGUFSource | None
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def load(name: str, how: How, changes: ContractChanges) -> Loaded:
     if contract.dimensions is not None and contract.dimensions > width(backbone):
         raise ModelError(f"dimensions is {contract.dimensions}; expected at most {width(backbone)}")
     _apply_adapters(backbone, model)
-    return Loaded(backbone, tokenizer, contract, model.saved, weights)
+    return Loaded(backbone, tokenizer, contract, model.saved, weights, read_source(model.backbone))
 
 
 def _apply_adapters(backbone: Any, model: _Model) -> None:

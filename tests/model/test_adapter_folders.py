@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from udever import ContractError, Embedder, ModelError
+from udever import Embedder
+from udever.errors import ContractError, ModelError
 from udever.loading import AdapterWarning
 from udever.model import adapters
 

@@ -180,7 +180,10 @@ def test_quantised_weights_are_those_of_the_file(tmp_path):
     array = model.state_dict()[name].numpy()
     expected = torch.from_numpy(gguf.quants.dequantize(gguf.quants.quantize(array, kind), kind)).bfloat16()
     assert torch.equal(load_file(folder / "model.safetensors")[name], expected)
-    assert str(read_source(folder)).startswith("tiny.gguf (Q8_0, SHA-256 ")
+    source = str(read_source(folder))
+    assert source.startswith("tiny.gguf (Q8_0, SHA-256 ")
+    Embedder.load(tmp_path / "tiny.gguf", dtype="float32").save(tmp_path / "saved")
+    assert f"from `{source}`" in (tmp_path / "saved" / "README.md").read_text()
 
 
 def test_tokens_are_the_files(tmp_path):

@@ -41,13 +41,13 @@ class FakeEmbedder:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors[0] if single else vectors
 
-    def encode_query(self, texts, *, instruction=None, dimensions=None, batch_tokens=None, show_progress=False):
+    def encode_query(self, texts, *, dimensions=None, **_):
         return self._encode("query", texts, dimensions)
 
-    def encode_document(self, texts, *, instruction=None, dimensions=None, batch_tokens=None, show_progress=False):
+    def encode_document(self, texts, *, dimensions=None, **_):
         return self._encode("document", texts, dimensions)
 
-    def encode(self, texts, *, instruction=None, dimensions=None, batch_tokens=None, show_progress=False):
+    def encode(self, texts, *, dimensions=None, **_):
         return self._encode("symmetric", texts, dimensions)
 
 

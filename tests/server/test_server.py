@@ -22,7 +22,7 @@ def vectors_of(answer):
 
 def test_vectors_are_those_of_encode(client, server):
     embedder = server[1].embedder
-    texts = ["hello", "", "def add(a, b)", "größer als 中文"]
+    texts = ["hello", "\x00", "def add(a, b)", "größer als 中文"]
     for role, encode in (
         (None, embedder.encode),
         ("query", embedder.encode_query),
@@ -118,6 +118,8 @@ def test_2048_inputs_and_not_one_more(client, server):
         ("null", 422, "object"),
         ('{"input": []}', 422, "empty array"),
         ('{"input": [[]]}', 422, "empty array"),
+        ('{"input": ""}', 422, "input[0] is empty"),
+        ('{"input": ["a", " \\t"]}', 422, "input[1] is empty"),
         ('{"input": null}', 422, "null"),
         ('{"input": 3}', 422, "number"),
         ('{"input": ["a", 3]}', 422, "input[1]"),
@@ -163,7 +165,7 @@ def test_every_refusal_has_the_same_shape(method, path, headers, status, client)
 
 def test_rerank_is_the_order_of_similarity(client, server):
     embedder = server[1].embedder
-    documents = ["hello world", "def add(a, b)", "what is the sum", ""]
+    documents = ["hello world", "def add(a, b)", "what is the sum", "\x00"]
     answer = post(client, "/v1/rerank", query="add numbers", documents=documents, model="tiny").json()
     scores = embedder.encode_document(documents) @ embedder.encode_query("add numbers")
     assert [row["index"] for row in answer["results"]] == np.argsort(-scores).tolist()

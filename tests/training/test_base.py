@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from udever import Embedder, ModelError
+from udever import Embedder
+from udever.errors import ModelError
 from udever.model.markers import NAMES
 from udever.pairs.files import write_pairs
 from udever.training import Recipe, train

@@ -63,6 +63,19 @@ def decode_vectors(text: str, rows: int) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), dtype="<f4").reshape(rows, -1)
 
 
+def check_reference(name: str, saved: Saved, actual: np.ndarray, lowest: float) -> None:
+    """Raise ContractError unless the reference vectors of `name` come out again, at cosine `lowest` or above."""
+    expected = decode_vectors(saved.reference, 2 * len(REFERENCE_TEXTS))
+    if actual.shape != expected.shape:
+        raise ContractError(f"{name}: vectors have {actual.shape[1]} dimensions, saved were {expected.shape[1]}")
+    cosine = float((actual * expected).sum(1).min())
+    if not cosine >= lowest:  # `not >=` so that NaN fails too
+        raise ContractError(
+            f"{name}: the reference vectors saved with the model do not come out again (cosine {cosine:.4f}); "
+            f"weights, tokenizer or contract were changed after saving"
+        )
+
+
 def read_saved(folder: Path) -> Saved | None:
     """`udever.json` of a folder, or None where it has none. Raises ModelError where it is broken."""
     path = folder / CONTRACT_FILE

@@ -219,7 +219,6 @@ def _masked_bias(distance: Tensor, slopes: Tensor | None, seen: Tensor, dtype: t
 
 
 ScoreMod = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
-MaskMod = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
 @cache

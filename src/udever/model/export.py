@@ -1,6 +1,8 @@
 """Writing a model folder: weights, tokenizer, and the files by which sentence-transformers loads it."""
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +10,10 @@ import torch
 from torch import nn
 
 from udever.errors import ModelError
-from udever.model.artefact import write_json
+from udever.model.artefact import REFERENCE_TEXTS, write_json
 from udever.model.bloom import Bloom
-from udever.model.contract import Contract, Role
-from udever.model.tokens import tokenizer_state
+from udever.model.contract import Contract, Role, RoleName
+from udever.model.tokens import TextTokenizer, tokenizer_state
 
 _ST = "sentence_transformers.sentence_transformer.modules"
 
@@ -42,15 +44,43 @@ def save_weights(backbone: nn.Module, folder: Path, dtype: torch.dtype | None = 
     model.config.save_pretrained(folder)
 
 
-def save_tokenizer(hf_tokenizer: Any, contract: Contract, folder: Path) -> None:
-    """Write the tokenizer so that any loader of `tokenizer.json` adds the contract's own markers.
+Shared = tuple[Role, Mapping[RoleName, str]]
+"""Markers that all roles share, and each role's prompt with the opening markers that it has alone in front."""
+
+
+def shared_markers(contract: Contract, hf_tokenizer: Any) -> Shared | None:
+    """The contract as one template and a prompt a role, which is all that other loaders know.
+
+    None where roles differ in their closing markers, or where opening markers written as text give other tokens.
+    """
+    names: tuple[RoleName, ...] = ("query", "document", "symmetric")
+    roles: dict[RoleName, Role] = {name: contract.role(name) for name in names}
+    if len({(role.prefix_ids, role.suffix_ids) for role in roles.values()}) == 1:
+        return contract.query, {name: role.prompt for name, role in roles.items()}
+    shared = Role(suffix_ids=contract.query.suffix_ids)
+    special = {i for i, token in hf_tokenizer.added_tokens_decoder.items() if token.special}
+    if any(role.suffix_ids != shared.suffix_ids or not special.issuperset(role.prefix_ids) for role in roles.values()):
+        return None
+    ours = TextTokenizer(hf_tokenizer, contract)
+    prompts: dict[RoleName, str] = {}
+    for name, role in roles.items():
+        prompts[name] = "".join(hf_tokenizer.convert_ids_to_tokens(list(role.prefix_ids))) + role.prompt
+        texts = [*REFERENCE_TEXTS, " a"]
+        for text, ids in zip(texts, ours.encode(texts, name).ids, strict=True):
+            if [*hf_tokenizer.encode(prompts[name] + text, add_special_tokens=False), *shared.suffix_ids] != ids:
+                return None
+    return shared, prompts
+
+
+def save_tokenizer(hf_tokenizer: Any, contract: Contract, shared: Shared | None, folder: Path) -> None:
+    """Write the tokenizer so that any loader of `tokenizer.json` adds the markers that all roles share.
 
     transformers 5 ignores `add_eos_token` in saved settings; a post-processor inside tokenizer.json is
-    what every loader obeys. With markers that differ by role there is no one template, and none is written.
+    what every loader obeys.
     """
     hf_tokenizer.save_pretrained(folder)
     head, vocabulary = tokenizer_state(hf_tokenizer)
-    template = _template(contract.query, hf_tokenizer) if one_role(contract) else None
+    template = _template(shared[0], hf_tokenizer) if shared is not None else None
     head.update(truncation=None, padding=None, post_processor=template)
     text = f'{json.dumps(head, ensure_ascii=False)[:-1]}, "model": {vocabulary}}}'
     (folder / "tokenizer.json").write_text(text, encoding="utf-8")
@@ -66,12 +96,6 @@ def save_tokenizer(hf_tokenizer: Any, contract: Contract, folder: Path) -> None:
     write_json(settings_path, settings)
 
 
-def one_role(contract: Contract) -> bool:
-    """Whether queries and documents carry the same markers, so that a tokenizer's template can add them."""
-    markers = {(r.prefix_ids, r.suffix_ids) for r in (contract.query, contract.document, contract.symmetric)}
-    return len(markers) == 1
-
-
 def _template(role: Role, hf_tokenizer: Any) -> dict[str, Any]:
     def pieces(ids: tuple[int, ...]) -> list[Any]:
         return [{"SpecialToken": {"id": hf_tokenizer.convert_ids_to_tokens(i), "type_id": 0}} for i in ids]
@@ -83,14 +107,14 @@ def _template(role: Role, hf_tokenizer: Any) -> dict[str, Any]:
     return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": special}
 
 
-def save_sentence_transformers(contract: Contract, hidden_size: int, folder: Path) -> None:
+def save_sentence_transformers(contract: Contract, shared: Shared | None, hidden_size: int, folder: Path) -> None:
     """Write the files sentence-transformers reads: plain modules where they can say it all, else our own."""
-    prompts = {"query": contract.query.prompt, "document": contract.document.prompt}
-    default = None
-    if contract.symmetric.prompt:
-        prompts["symmetric"], default = contract.symmetric.prompt, "symmetric"
     # sentence-transformers has no default for its truncate_dim: a contract that cuts needs our own module
-    plain = one_role(contract) and contract.attention == "causal" and contract.dimensions is None
+    plain = shared is not None and contract.attention == "causal" and contract.dimensions is None
+    prompts: dict[str, str] = {**shared[1]} if shared is not None else {}
+    default = "symmetric" if prompts.get("symmetric") else None
+    if default is None:
+        prompts.pop("symmetric", None)
     write_json(
         folder / "config_sentence_transformers.json",
         {
@@ -127,6 +151,15 @@ def save_sentence_transformers(contract: Contract, hidden_size: int, folder: Pat
     if contract.normalize:
         (folder / "2_Normalize").mkdir()
         write_json(folder / "2_Normalize" / "config.json", {})
+
+
+def open_to_umask(folder: Path) -> None:
+    """Give every file the mode that a new file gets: safetensors writes files that the owner alone can read."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.chmod(0o666 & ~mask)
 
 
 CARD = """\

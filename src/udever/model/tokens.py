@@ -1,7 +1,7 @@
 """From text to token ids: special tokens are ids, never text, and the closing token survives every cut."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -218,6 +218,31 @@ def check_text(text: object, row: int) -> str:
             f"decode the input as UTF-8 or drop the row"
         ) from None
     return text
+
+
+def listed(texts: Any) -> list[Any]:
+    """The texts in their order. Raises TextError for what has none, or whose items are names or keys, not texts."""
+    kind = type(texts).__name__
+    if isinstance(texts, bytes | bytearray | memoryview):
+        raise TextError(f"texts is {kind}; expected a string or a list of strings: decode it as UTF-8")
+    if isinstance(texts, Mapping):
+        raise TextError(f"texts is {kind}, whose items are its keys; pass list(texts.values())")
+    if isinstance(texts, Set):
+        raise TextError(f"texts is {kind}, which has no order; pass a list of strings")
+    if hasattr(texts, "columns") or hasattr(texts, "column_names"):
+        raise TextError(f"texts is {kind}, a table; pass one column of it, such as list(table['text'])")
+    if getattr(texts, "ndim", 1) != 1:
+        raise TextError(f"texts is {kind} of {texts.ndim} dimensions; expected one: a list of strings")
+    if not hasattr(texts, "__iter__"):
+        raise TextError(f"texts is {kind}; expected a string or a list of strings")
+    return list(texts)
+
+
+def check_not_empty(texts: list[Any]) -> None:
+    """Raise TextError naming the first text of nothing but white space: all of them would get one vector."""
+    empty = [row for row, text in enumerate(texts) if isinstance(text, str) and not text.strip()]
+    if empty:
+        raise TextError(f"row {empty[0]} ({len(empty)} in all) is empty; drop the row, or pass allow_empty=True")
 
 
 def load_hf_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:

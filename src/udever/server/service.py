@@ -202,6 +202,10 @@ class Service:
             framed = await self._in(pool, self._frame, part.inputs, part.role, prompt)
             self._check(part, framed, 0, before)
             return framed
+        empty = next((row for row, text in enumerate(part.inputs) if isinstance(text, str) and not text.strip()), None)
+        if empty is not None:
+            where = f"{part.param}[{empty}]"
+            raise unprocessable(f"{where} is empty; leave it out", where, "empty_input")
         chunks: list[Tokenized] = []
         num_rows, num_tokens = 0, before
         for texts in _chunks(part.inputs):

@@ -21,7 +21,6 @@ class World:
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0
 
     @classmethod
     def from_environment(cls, device: torch.device | str = "cpu") -> "World":
@@ -40,10 +39,9 @@ class World:
         except (ValueError, RuntimeError) as error:
             first = (str(error).strip().splitlines() or ["unknown"])[0]
             raise ModelError(f"the {size} processes do not meet: {first}; start them with torchrun") from error
-        local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         if torch.device(device).type == "cuda":
-            torch.cuda.set_device(local_rank)
-        return cls(distributed.get_rank(), distributed.get_world_size(), local_rank)
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        return cls(distributed.get_rank(), distributed.get_world_size())
 
     @property
     def leads(self) -> bool:

@@ -39,7 +39,6 @@ class GradCache:
             if room < 0:
                 break
             self.first_kept = index
-        self.num_texts = len(lengths)
         self._kept: dict[int, Tensor] = {}
         self._random: dict[int, list[Tensor]] = {}
 
