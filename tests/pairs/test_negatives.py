@@ -7,6 +7,8 @@ from itertools import zip_longest
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 from udever.errors import DataError, OutputError, RecipeError
 from udever.pairs import candidates, negatives
@@ -224,15 +226,32 @@ def long_text(number, form="{}"):
     return form.format(" ".join(f"word{number}x{place}" for place in range(20)) + " common")
 
 
-def test_no_negative_repeats_a_held_out_text_or_nearly_the_rows_own_positive(tmp_path):
-    forms = ["{}", "## {}", "{}:", "{} again"]
-    pairs = [Pair(f"common query {i}", long_text(i % 8, forms[i // 8])) for i in range(32)]
+FORMS = ("{}", "## {}", "{}:", "{} again", "*{}*")
+
+
+@settings(max_examples=25, deadline=None)
+@given(rows=st.lists(st.tuples(st.integers(0, 5), st.sampled_from(FORMS), st.booleans()), min_size=2, max_size=20))
+def test_no_negative_repeats_a_held_out_text_or_nearly_the_rows_own_positive(tmp_path_factory, rows):
+    assume(not all(is_held for _, _, is_held in rows))
+    folder = tmp_path_factory.mktemp("negatives")
+    pairs = [
+        Pair(f"common query {place}", long_text(number, form), split="held_out" if is_held else "train")
+        for place, (number, form, is_held) in enumerate(rows)
+    ]
+    write_pairs(pairs, folder / "in.parquet")
+    mine_negatives(None, folder / "in.parquet", folder / "out.parquet", Options(3, search="bm25", max_share=1.0))
+    found = read_pairs(folder / "out.parquet")
+    held = {number for number, _, is_held in rows if is_held}
+    assert [pair.positive for pair in found] == [pair.positive for pair in pairs]
+    for (number, _, is_held), pair in zip(rows, found, strict=True):
+        numbers = {int(negative.split("x")[0].split("word")[1]) for negative in pair.negatives}
+        assert not numbers & {number, *held}
+        assert not (is_held and numbers)
+
+
+def test_negatives_are_found_beside_held_out_rows(tmp_path):
+    pairs = [Pair(f"common query {i}", long_text(i % 8, FORMS[i // 8])) for i in range(32)]
     pairs += [Pair(f"held {i}", long_text(i), split="held_out") for i in range(3)]
     write_pairs(pairs, tmp_path / "in.parquet")
     mine_negatives(None, tmp_path / "in.parquet", tmp_path / "out.parquet", Options(3, search="bm25", max_share=1.0))
-    found = read_pairs(tmp_path / "out.parquet", split="train")
-    assert any(pair.negatives for pair in found)
-    for pair in found:
-        own = pair.positive.split("x")[0].split("word")[1]
-        numbers = {negative.split("x")[0].split("word")[1] for negative in pair.negatives}
-        assert not numbers & {own, "0", "1", "2"}
+    assert any(pair.negatives for pair in read_pairs(tmp_path / "out.parquet", split="train"))
