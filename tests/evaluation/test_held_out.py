@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from udever.errors import DataError
 from udever.evaluation import METRICS, score_bm25, score_held_out, write_held_out
+from udever.pairs.schema import Pair
 
 WORDS = ["red", "green", "blue", "black", "white", "pink", "gold", "grey", "teal", "lime", "navy", "rust"]
 PAIRS = [Pair(f"where is {word}", f"here is {word} {word}") for word in WORDS]
-from udever.pairs.schema import Pair
 
 
 @pytest.fixture(scope="module")
