@@ -107,7 +107,7 @@ class Jobs:
 
     def train(self, place: Path) -> None:
         """A model by a recipe, from checkpoints."""
-        from udever.data.settings import DataSettings
+        from udever.pairs.settings import DataSettings
         from udever.training import train
         from udever.training.recipe import ModelSettings, OutputSettings, Recipe, TrainingSettings, WatchSettings
 

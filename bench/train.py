@@ -30,7 +30,8 @@ from typing import Any
 import common
 import torch
 
-from udever.data.pairs import Pair, read_pairs, write_pairs
+from udever.pairs.files import read_pairs, write_pairs
+from udever.pairs.schema import Pair
 
 TEMPERATURE, LEARNING_RATE, MAX_GRADIENT_NORM = 0.05, 1e-4, 1.0
 MEAN_TOKENS = 50
@@ -55,8 +56,8 @@ def reset_peak() -> None:
 
 def ours(folder: Path, pairs: Sequence[Pair], options: argparse.Namespace) -> dict[str, Any]:
     """This project's loop over the pairs: seconds, peak memory, losses."""
-    from udever.data.mixture import Batch, Mixture
     from udever.embedder import Embedder
+    from udever.pairs.mixture import Batch, Mixture
     from udever.training.loop import Trainer
     from udever.training.recipe import LossSettings, TrainingSettings
 

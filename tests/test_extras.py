@@ -41,7 +41,7 @@ def evaluate_a_folder(rows):
 
 
 def evaluate_public(_):
-    from udever.evaluation.public import expand
+    from udever.evaluation.plan import expand
 
     expand("STS22.v2")
 
@@ -76,14 +76,14 @@ def role_embedder(_):
 
 
 def hub_data(_):
-    from udever.data.hub import load_hub
-    from udever.data.settings import DatasetSettings
+    from udever.pairs.hub import load_hub
+    from udever.pairs.settings import DatasetSettings
 
     load_hub(DatasetSettings(hub="a/b"), streaming=False)
 
 
 def streamed_data(rows):
-    from udever.data.hub import stream_files
+    from udever.pairs.hub import stream_files
 
     stream_files([rows])
 

@@ -15,8 +15,9 @@ import argparse
 import json
 from pathlib import Path
 
-from udever.data.pairs import Kind, Pair, write_pairs
-from udever.data.settings import DataSettings
+from udever.pairs.files import write_pairs
+from udever.pairs.schema import Kind, Pair
+from udever.pairs.settings import DataSettings
 from udever.training import SEEDLING, train
 from udever.training.recipe import ModelSettings, OutputSettings, Recipe, TrainingSettings, WatchSettings
 

@@ -238,7 +238,7 @@ def json_catalogues(folder: Path, pattern: str) -> Iterator[tuple[str, str, str]
 
 def catalogues() -> list[dict]:
     """Messages and their translations, without markup; a message needs two words."""
-    from udever.mine import mine
+    from udever.pairs.mining import mine
     from udever.source.languages import mteb_language
 
     back = {mteb_language(code): code for code in two_letter_codes()}
@@ -309,7 +309,7 @@ def manuals() -> list[dict]:
 def code() -> list[dict]:
     """Documented functions of the training files: the standard library as `udever demo` splits it, and packages."""
     from udever.adaptation import DEMO
-    from udever.mine import mine, standard_library
+    from udever.pairs.mining import mine, standard_library
 
     rows = []
     library = mine(

@@ -1,12 +1,17 @@
-"""The one way to open a file that others may have made: regular files only, within a folder, within a size."""
+"""Files that others may have made: opened safely, told apart by their names, unpacked within bounds."""
 
 import errno
+import gzip
+import io
 import os
+import re
 import stat
+import zlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Literal
 
-from udever.errors import FileRefused
+from udever.errors import DataError, FileRefused
 
 _NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)  # opening a FIFO would wait for its writer
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -67,3 +72,131 @@ def _reason(error: OSError | RuntimeError) -> str:
     if number == errno.ELOOP or isinstance(error, RuntimeError):
         return "is a loop of links"
     return f"cannot be read ({getattr(error, 'strerror', None) or error})"
+
+
+Kind = Literal["parquet", "jsonl", "csv", "tsv", "txt"]
+Packing = Literal["", "gz", "zst"]
+
+_KINDS: dict[str, Kind] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".jsonlines": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".txt": "txt",
+    ".text": "txt",
+}
+_PACKINGS: dict[str, Packing] = {".gz": "gz", ".gzip": "gz", ".zst": "zst", ".zstd": "zst"}
+_NOT_IN_FOLDERS = {".json"}  # settings and manifests, nearly always; read where it is named
+# Files with a structure that would be lost where they are read as lines of text.
+_STRUCTURED = re.compile(
+    r"\.(?:"
+    r"7z|arrow|avro|bin|br|bz2|db|doc|docx|epub|feather|gguf|h5|hdf5|htm|html|ipc|ipynb|json5|lz4|mdb|"
+    r"npy|npz|ods|odt|orc|pdf|pickle|pkl|ppt|pptx|pt|pth|rar|rtf|safetensors|snappy|sqlite|sqlite3|"
+    r"svg|tar|tgz|toml|xls|xlsx|xml|xz|yaml|yml|z|zip"
+    r")"
+)
+READ = ".parquet, .jsonl, .ndjson, .json, .csv, .tsv, .txt, each but Parquet also as .gz or .zst"
+"""The table in words, for messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """How the bytes of a file become rows. `in_folders`: whether a folder that holds such a file means it as data."""
+
+    kind: Kind
+    packing: Packing = ""
+    in_folders: bool = True
+
+
+def format_of(path: Path) -> Format | None:
+    """The format that the name of a file tells, without case; None for a name that the table does not have."""
+    *_, before, last = ["", "", *(suffix.lower() for suffix in path.suffixes)]
+    packing = _PACKINGS.get(last, "")
+    suffix = before if packing else last
+    kind = _KINDS.get(suffix)
+    if kind is None or (kind == "parquet" and packing):
+        return None
+    return Format(kind, packing, suffix not in _NOT_IN_FOLDERS)
+
+
+def text_format(path: Path) -> Format:
+    """The format of a file that is read whatever its name: lines of text where the table does not have it.
+
+    Raises DataError for a name that says that the file has a structure of another kind.
+    """
+    found = format_of(path)
+    if found is not None:
+        return found
+    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
+    packing = _PACKINGS.get(suffixes[-1], "") if suffixes else ""
+    rest = suffixes[:-1] if packing else suffixes[-1:]
+    if any(_STRUCTURED.fullmatch(suffix) or suffix in _KINDS for suffix in rest):
+        raise DataError(
+            f"{path} is a {''.join(rest[-1:])} file that is not read{' packed' if packing else ''}; give {READ}"
+        )
+    return Format("txt", packing)
+
+
+def pairs_format(path: Path) -> Format:
+    """The format of a file of pairs. Raises DataError for one that cannot hold any."""
+    found = format_of(path)
+    if found is None or found.kind == "txt":
+        raise DataError(f"{path} is of a type that holds no pairs; give {READ.replace(', .txt', '')}")
+    return found
+
+
+MAX_RATIO = 200
+"""Packed text is a third to a fiftieth of its size; what expands further is made to."""
+FREE_BYTES = 256 << 20
+"""As much is unpacked in any case: it does no harm."""
+
+
+class Expands(Exception):
+    """A packed file holds more than MAX_RATIO times its size."""
+
+
+class _Bounded(io.RawIOBase):
+    """What `unpacked` gives, as far as it is not more than MAX_RATIO times what was read of `packed`."""
+
+    def __init__(self, packed: BinaryIO, unpacked: Any) -> None:
+        self._packed, self._unpacked = packed, unpacked
+        self._given = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._unpacked.read(len(buffer))
+        except zlib.error as error:
+            raise OSError(str(error)) from error
+        self._given += len(data)
+        if self._given > FREE_BYTES and self._given > MAX_RATIO * self._packed.tell():
+            raise Expands(f"the file unpacks to more than {MAX_RATIO} times its size; the rest of it is left out")
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._unpacked.close()
+            self._packed.close()
+        super().close()
+
+
+def open_bytes(path: Path, packing: Packing, root: Path | None = None) -> io.BufferedReader:
+    """The bytes of a regular file, unpacked; reading on raises Expands where it is packed too well to be true."""
+    file = open_regular(path, root=root)
+    if not packing:
+        return file  # pyright: ignore[reportReturnType]
+    if packing == "gz":
+        unpacked: Any = gzip.GzipFile(fileobj=file, mode="rb")
+    else:
+        import pyarrow as pa  # here alone: it takes longer to import than most files to read
+
+        unpacked = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
+    return io.BufferedReader(_Bounded(file, unpacked), 1 << 16)

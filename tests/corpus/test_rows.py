@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from udever.corpus.inputs import find_sources
 from udever.corpus.rows import BadRow, Columns, Row, read_rows
-from udever.data.formats import text_format
 from udever.errors import DataError
+from udever.files import text_format
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(
     lambda text: text.strip()
@@ -372,7 +372,7 @@ def test_a_name_that_is_no_utf8_is_escaped(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.txt", "a.csv", "a.tsv"])
 def test_a_line_that_is_too_large_is_only_itself(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("udever.data.records.MAX_ROW_BYTES", 1000)
+    monkeypatch.setattr("udever.records.MAX_ROW_BYTES", 1000)
     lines = {"jsonl": '{{"text": "{}"}}', "csv": "{}", "tsv": "{}", "txt": "{}"}
     line = lines[name.split(".")[1]]
     content = [line.format(text) for text in ("x", "long" * 1000, "y")]
@@ -384,14 +384,14 @@ def test_a_line_that_is_too_large_is_only_itself(tmp_path, monkeypatch, name):
 
 
 def test_a_text_of_parquet_that_is_too_large_is_only_itself(tmp_path, monkeypatch):
-    monkeypatch.setattr("udever.data.records.MAX_ROW_BYTES", 1000)
+    monkeypatch.setattr("udever.records.MAX_ROW_BYTES", 1000)
     rows = rows_of(parquet(tmp_path / "a.parquet", [{"text": "x"}, {"text": "long" * 1000}, {"text": "y"}]))
     assert [type(row) for row in rows] == [Row, BadRow, Row]
 
 
 @pytest.mark.parametrize("name", ["a.txt.gz", "a.csv.zst", "a.jsonl.gz"])
 def test_a_file_that_expands_too_far_gives_what_came_before(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("udever.data.unpack.FREE_BYTES", 1 << 20)
+    monkeypatch.setattr("udever.files.FREE_BYTES", 1 << 20)
     record = '{"text": "x"}\n' if "jsonl" in name else "text\n"
     pack(tmp_path / name, (record + record * 2_000_000).encode())
     *good, last = rows_of(tmp_path / name)

@@ -10,8 +10,8 @@ import pytest
 
 from udever.evaluation.contamination import overlap
 from udever.evaluation.models_under_test import ModelOptions, model_under_test
+from udever.evaluation.plan import SUITES
 from udever.evaluation.results import ModelScores
-from udever.evaluation.run import SUITES
 from udever.report.labels import label_of
 
 SCRIPT = Path(__file__).parents[2] / "recipes" / "figures" / "arms.py"
@@ -43,7 +43,7 @@ def test_every_statement_is_there_in_every_language_and_none_twice(arms, rows):
 
 
 def test_no_text_is_in_the_suite(arms, tmp_path):
-    from udever.data.pairs import write_pairs
+    from udever.pairs.files import write_pairs
 
     write_pairs([pair for rows in arms.arms().values() for pair in rows], tmp_path / "pairs.parquet")
     found = overlap([tmp_path / "pairs.parquet"], SUITES)

@@ -7,7 +7,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udever.mine import mine
+from udever.pairs.mining import mine
 from udever.source.chunks import cut_file
 from udever.source.reading import read_found
 from udever.source.walk import walk

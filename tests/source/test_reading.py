@@ -125,3 +125,18 @@ def test_what_has_become_a_link_or_a_fifo_since_is_not_read(tmp_path):
     skipped: Counter[str] = Counter()
     assert [read_found(file, skipped) for file in files] == [None, None]
     assert skipped == {"file: is a link out of its folder": 1, "file: is not a regular file": 1}
+
+
+def test_a_warning_to_editors_is_no_mark_of_a_generator():
+    careful = b"// Do not edit without careful benchmarking.\nexport function f() {\n  return 1;\n}\n"
+    assert read(careful, "a.js").text
+    assert read(b"// Do not edit by hand.\nexport function f() {\n  return 1;\n}\n", "a.js").reason == "generated"
+
+
+@pytest.mark.parametrize("suffix", ["toml", "yaml", "ini"])
+def test_long_settings_with_comments_were_written_by_hand(suffix):
+    entry = "key_{0} = 'some value'\n" if suffix != "yaml" else "key_{0}: some value\n"
+    lines = [entry.format(number) for number in range(2000)]
+    assert read("".join(lines).encode(), f"a.{suffix}").reason == f"data (.{suffix})"
+    lines[::50] = ["# why the next fifty are as they are\n"] * 40
+    assert read("".join(lines).encode(), f"a.{suffix}").text

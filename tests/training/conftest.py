@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from udever.data.mixture import Mixture
-from udever.data.pairs import Pair
+from udever.pairs.mixture import Mixture
+from udever.pairs.schema import Pair
 from udever.training.distributed import World
 from udever.training.fresh import make_base
 from udever.training.grad_cache import Stepper

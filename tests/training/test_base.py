@@ -8,9 +8,9 @@ import torch
 from safetensors import safe_open
 
 from udever import Embedder
-from udever.data.pairs import write_pairs
 from udever.errors import ModelError
 from udever.model.markers import NAMES
+from udever.pairs.files import write_pairs
 from udever.training import Recipe, train
 from udever.training.recipe import ModelSettings
 from udever.training.run import load_base

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from udever import training
-from udever.data.pairs import Pair, write_pairs
 from udever.errors import DataError, ModelError, OutputError
+from udever.pairs.files import write_pairs
+from udever.pairs.schema import Pair
 from udever.training import checkpoint
 from udever.training.checkpoint import claimed
 from udever.training.grad_cache import Stepper

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from udever import Embedder
-from udever.data.mixture import Batch
-from udever.data.pairs import Pair, write_pairs
-from udever.data.sources import Traits
 from udever.errors import ModelError
+from udever.pairs.files import write_pairs
+from udever.pairs.mixture import Batch
+from udever.pairs.schema import Pair
+from udever.pairs.sources import Traits
 from udever.training import train
 from udever.training.distributed import World, gather, shard
 from udever.training.grad_cache import Stepper

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udever import Embedder
-from udever.data.mixture import Batch
-from udever.data.pairs import Pair
-from udever.data.sources import Traits
 from udever.errors import ModelError
 from udever.model.adapters import apply_tuning
+from udever.pairs.mixture import Batch
+from udever.pairs.schema import Pair
+from udever.pairs.sources import Traits
 from udever.training.grad_cache import GradCache
 from udever.training.loop import use_gradient_checkpointing
 from udever.training.memory import Budget, is_out_of_memory, saved_bytes

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from udever import Embedder
-from udever.data.mixture import Batch
-from udever.data.pairs import Pair
-from udever.data.sources import Traits
 from udever.errors import DataError, ModelError
+from udever.pairs.mixture import Batch
+from udever.pairs.schema import Pair
+from udever.pairs.sources import Traits
 from udever.training import loop
 from udever.training.loop import num_steps, rate_factor
 from udever.training.recipe import ModelSettings

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from udever.data.pairs import Pair, write_pairs
+from udever.pairs.files import write_pairs
+from udever.pairs.schema import Pair
 from udever.training import train
 from udever.training.held_out import LeakWarning, held_out_batches
 from udever.training.log import LOG_FILE, History, Step, draw

@@ -43,7 +43,7 @@ def adapt(
     """Mine pairs from your own files, finetune an embedder on them, and show what it is worth."""
     from udever.adaptation import AdaptSettings, default_training
     from udever.adaptation import adapt as run
-    from udever.mine import KINDS
+    from udever.pairs.mining import KINDS
     from udever.training.recipe import training_settings
 
     quiet_transformers()
@@ -80,7 +80,7 @@ def demo(
     """Run `adapt` on Python's own standard library: docstring -> function."""
     from udever.adaptation import DEMO
     from udever.adaptation import adapt as run
-    from udever.mine import standard_library
+    from udever.pairs.mining import standard_library
 
     quiet_transformers()
     paths = [standard_library()]
@@ -99,8 +99,8 @@ def pairs(
     seed: Seed = 0,
 ) -> None:
     """Mine training pairs: docstring -> function, heading -> section, source -> translation."""
-    from udever.data.pairs import write_pairs
-    from udever.mine import KINDS, mine
+    from udever.pairs.files import write_pairs
+    from udever.pairs.mining import KINDS, mine
 
     kinds = [str(k) for k in kind] if kind else KINDS
     mined = mine(paths, kinds=kinds, exclude=exclude or (), held_out=held_out, seed=seed, language=language)

@@ -40,7 +40,7 @@ def negatives(
 ) -> None:
     """Find hard negatives for training pairs: texts that look like the positive and are none."""
     from udever.embedder import Embedder
-    from udever.negatives import Options, mine_negatives
+    from udever.pairs.negatives import Options, mine_negatives
 
     words_only = model == "bm25"
     options = Options(

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from glob import has_magic
 from pathlib import Path
 
-from udever.data.formats import READ, Format, format_of, text_format
 from udever.errors import DataError, FileRefused
-from udever.files import open_regular, printable
+from udever.files import READ, Format, format_of, open_regular, printable, text_format
 
 _JOBS = ("job.json", "_job.json", ".job.json")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")

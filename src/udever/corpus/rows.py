@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from udever.corpus.inputs import Source
-from udever.data.records import Broken, Record, read_file, table_records
 from udever.errors import DataError, needs
+from udever.records import Broken, Record, read_file, table_records
 
 _BATCH = 1024
 _SHOWN = 200

@@ -7,8 +7,8 @@ from typing import Any
 from udever.corpus.folder import MANIFEST, read_manifest
 from udever.corpus.inputs import Source, find_sources
 from udever.corpus.rows import BadRow, Columns, read_records, read_rows
-from udever.data.records import Broken
 from udever.errors import DataError
+from udever.records import Broken
 
 
 def columns_beside(

@@ -18,9 +18,9 @@ from unicodedata import category, normalize
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.data.formats import READ, pairs_format
 from udever.errors import DataError, RecipeError
 from udever.evaluation.tasks import find_tasks, is_table, read_rows
+from udever.files import READ, pairs_format
 from udever.progress import progress_bar
 from udever.text.minhash import MinHashIndex
 

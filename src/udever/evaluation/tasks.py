@@ -13,10 +13,10 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from udever.data.formats import format_of, pairs_format, text_format
-from udever.data.records import Broken, read_file
 from udever.errors import DataError
 from udever.evaluation.subset_languages import languages_of, mteb_language
+from udever.files import format_of, pairs_format, text_format
+from udever.records import Broken, read_file
 from udever.settings import Section, explain
 
 TaskType = Literal[
@@ -68,6 +68,8 @@ class TaskSpec(Section):
     samples_per_label: int | None = Field(default=None, ge=1)
     num_experiments: int | None = Field(default=None, ge=1)
     titles: bool = True
+    symmetric: bool = False
+    ignore_identical_ids: bool = False
 
     @model_validator(mode="after")
     def _name_is_a_file_name(self) -> Self:

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from udever.data.formats import READ
 from udever.errors import DataError
 from udever.evaluation.tasks import read_columns
+from udever.files import READ
 
 _LANGUAGE = re.compile(r"[a-z]{3}-[A-Z][a-z]{3}|[a-z+#]+-Code")
 

@@ -1,6 +1,6 @@
 """Finetuning a decoder into an embedder, as a recipe says."""
 
-from udever.data.settings import DatasetSettings, DataSettings
+from udever.pairs.settings import DatasetSettings, DataSettings
 from udever.training.fresh import FRESH, SEEDLING, make_base
 from udever.training.log import History, Step
 from udever.training.objectives import LossSettings

@@ -9,11 +9,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from udever.data.mixture import Batch
-from udever.data.pairs import Pair
 from udever.embedder import Embedder
 from udever.model.backbone import pick_dtype
 from udever.model.contract import RoleName
+from udever.pairs.mixture import Batch
+from udever.pairs.schema import Pair
 from udever.training.objectives import BatchIds
 from udever.training.recipe import Precision
 

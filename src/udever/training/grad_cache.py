@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from udever.data.mixture import Batch
 from udever.embedder import Embedder
 from udever.errors import ModelError
 from udever.model.packing import plan_batches
+from udever.pairs.mixture import Batch
 from udever.training.batches import BatchTexts, Embed, batch_texts, embedding, tokenize
 from udever.training.distributed import World
 from udever.training.memory import Budget, is_out_of_memory

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from udever.data.mixture import DatasetSummary
 from udever.errors import needs
+from udever.pairs.mixture import DatasetSummary
 from udever.storage import atomic_file
 from udever.training.recipe import RECIPE_FILE, Recipe
 

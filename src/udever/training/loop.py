@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from udever.allocator import return_large_blocks
-from udever.data.mixture import Batch, Mixture
 from udever.embedder import Embedder
 from udever.errors import ModelError
 from udever.model.adapters import Tuning, apply_tuning
+from udever.pairs.mixture import Batch, Mixture
 from udever.progress import progress_bar
 from udever.training import checkpoint
 from udever.training.distributed import World, shard

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from udever.data.mixture import Mixture
 from udever.embedder import Embedder
 from udever.errors import ModelError
+from udever.pairs.mixture import Mixture
 from udever.training.batches import Tokens, embedding
 from udever.training.recipe import TrainingSettings
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from udever.data.mixture import DatasetSummary
 from udever.model.packing import plan_batches
+from udever.pairs.mixture import DatasetSummary
 from udever.progress import duration
 from udever.training.batches import batch_texts, tokenize
 from udever.training.loop import Trainer, pick_tuning

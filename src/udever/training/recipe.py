@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from udever.data.settings import DataSettings
 from udever.errors import RecipeError
+from udever.pairs.settings import DataSettings
 from udever.settings import Section, explain, toml_lines
 from udever.training.objectives import LossSettings
 

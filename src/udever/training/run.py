@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from udever.data.mixture import Mixture
 from udever.embedder import Embedder
 from udever.errors import OutputError
 from udever.loading import resolve
@@ -18,6 +17,7 @@ from udever.model.adapters import apply_tuning
 from udever.model.artefact import CONTRACT_FILE
 from udever.model.markers import with_markers
 from udever.model.weights import read_config
+from udever.pairs.mixture import Mixture
 from udever.storage import check_replaceable
 from udever.training import checkpoint
 from udever.training.distributed import gather

@@ -1,1 +1,0 @@
-"""Training pairs: their schema, and reading and writing them."""

@@ -1,0 +1,278 @@
+"""From the columns a file has to those of a pairs file, checked column by column and never row by row.
+
+What is wrong is named with its file and row. A row is looked at in Python only to name it.
+"""
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute
+
+from udever.errors import DataError
+from udever.pairs.schema import KINDS, SPLITS, Pair
+
+pc: Any = pyarrow.compute  # its functions are made at run time: type checkers see none
+
+COLUMNS = tuple(field.name for field in fields(Pair))
+_REQUIRED = ("anchor", "positive")
+_ALLOWED = {"kind": KINDS, "split": SPLITS}
+_NUMBERED = re.compile(r"negative_\d+")
+_SHOWN_ROWS = 50
+
+_TEXT, _TEXTS, _NUMBERS = pa.large_string(), pa.large_list(pa.large_string()), pa.list_(pa.float64())
+# Large: a batch may hold texts of a million characters.
+_TYPES = {"negatives": _TEXTS, "scores": _NUMBERS}
+ROWS_SCHEMA = pa.schema([(name, _TYPES.get(name, _TEXT)) for name in COLUMNS])
+"""The columns of normalised batches: those of a pairs file, with 64-bit offsets."""
+
+
+def is_column(name: str) -> bool:
+    """Whether a column of this name is read: those of `Pair`, `negative`, `negative_1`, ..."""
+    return name in COLUMNS or name == "negative" or _NUMBERED.fullmatch(name) is not None
+
+
+def column_type(name: str) -> pa.DataType:
+    """The type of a column that is read, in normalised batches."""
+    return _TYPES.get(name, _TEXT)
+
+
+def check_mapping(columns: Mapping[str, str]) -> None:
+    """Raise ValueError for a key of `columns` that is no column of pairs."""
+    for name in columns:
+        if not is_column(name):
+            close = difflib.get_close_matches(name, [*COLUMNS, "negative"], n=1, cutoff=0.5)
+            hint = f"did you mean {close[0]!r}?" if close else f"known columns: {', '.join(COLUMNS)}"
+            raise ValueError(f"columns names {name!r}, which pairs do not have; {hint}")
+
+
+def choose_columns(
+    available: list[str], mapping: Mapping[str, str], where: str, *, others: bool = True
+) -> dict[str, str]:
+    """For each column of pairs that a file with columns `available` gives, its name there.
+
+    `others=False` takes those in `mapping` alone. Raises DataError where one in `mapping` or a required one is missing.
+    """
+    chosen = {name: name for name in available if others and is_column(name)} | dict(mapping)
+    needed = [chosen.get(name, name) for name in dict.fromkeys((*_REQUIRED, *mapping))]
+    missing = [repr(name) for name in dict.fromkeys(needed) if name not in available]
+    if missing:
+        raise DataError(
+            f"{where} has no column {', '.join(missing)} (it has {', '.join(available)}); "
+            f"expected {', '.join(dict.fromkeys(needed))}"
+        )
+    return chosen
+
+
+class Blanks:
+    """Rows with an empty or missing side: gathered, so that one message names all of them, or let through."""
+
+    def __init__(self, where: str, *, skip: bool = False) -> None:
+        self._where, self._skip = where, skip
+        self._rows: dict[str, list[int]] = {name: [] for name in _REQUIRED}
+        self._num_rows = 0
+
+    def note(self, name: str, blank: pa.Array, first_row: int) -> None:
+        """Remember which rows of a batch have no text in the column `name`."""
+        self._num_rows = max(self._num_rows, first_row + len(blank))
+        self._rows[name] += (first_row + pc.indices_nonzero(blank).to_numpy()).tolist()
+
+    @property
+    def any(self) -> bool:
+        """Whether rows are blank."""
+        return any(self._rows.values())
+
+    def check(self) -> None:
+        """Raise DataError where rows are blank and are not to be left out."""
+        told = [
+            f"{name!r} is empty in {len(rows):,} of {self._num_rows:,} rows ({_listed(rows)})"
+            for name, rows in self._rows.items()
+            if rows
+        ]
+        if told and not self._skip:
+            raise DataError(
+                f"{self._where}: {', '.join(told)}; fill them in, or leave them out by skip_empty = true in the "
+                f"recipe's dataset"
+            )
+
+
+def _listed(rows: list[int]) -> str:
+    shown = ", ".join(map(str, rows[:_SHOWN_ROWS]))
+    return f"{'row' if len(rows) == 1 else 'rows'} {shown}" + (", ..." if len(rows) > _SHOWN_ROWS else "")
+
+
+def are_blank(anchor: pa.Array, positive: pa.Array) -> pa.Array:
+    """Which rows lack a side."""
+    return pc.or_(*(pc.fill_null(_is_blank(texts), True) for texts in (anchor, positive)))
+
+
+def normalise(batch: pa.RecordBatch, where: str, first_row: int, blanks: Blanks | None = None) -> pa.RecordBatch:
+    """`batch`, whose columns are named as those of pairs, as `ROWS_SCHEMA`; `first_row` is where it starts.
+
+    Nulls take the defaults of `Pair`, all columns of negatives become one. Rows with an empty or missing side go
+    to `blanks`, whose `check` is the caller's; without it they are refused here. Raises DataError naming the row for
+    a value of another type, a kind, split or number of scores that cannot be.
+    """
+
+    def fail(row: int, what: str) -> DataError:
+        return DataError(f"{where} row {first_row + row}: {what}")
+
+    columns = {name: _plain(batch.column(name), name, fail) for name in batch.schema.names}
+    negatives = _negatives(columns, batch.num_rows, fail)
+    parts = {name: columns.get(name, pa.nulls(batch.num_rows, ROWS_SCHEMA.field(name).type)) for name in COLUMNS}
+    parts["negatives"] = negatives
+    noted = Blanks(where) if blanks is None else blanks
+    for name in _REQUIRED:
+        noted.note(name, pc.fill_null(_is_blank(parts[name]), True), first_row)
+    if blanks is None:
+        noted.check()
+    for name, allowed in _ALLOWED.items():
+        parts[name] = pc.fill_null(parts[name], getattr(Pair("", ""), name))
+        wrong = pc.invert(pc.is_in(parts[name], value_set=pa.array(allowed, _TEXT)))
+        _refuse(wrong, partial(_not_allowed, name, allowed, parts[name]), fail)
+    _check_labels(parts["kind"], parts["label"], fail)
+    _check_scores(parts["scores"], negatives, fail)
+    return pa.RecordBatch.from_arrays([parts[name] for name in COLUMNS], schema=ROWS_SCHEMA)
+
+
+_Fail = Callable[[int, str], DataError]
+
+
+def _not_allowed(name: str, allowed: tuple[str, ...], values: pa.Array, row: int) -> str:
+    return f"{name} is {values[row].as_py()!r}; expected {' or '.join(allowed)}"
+
+
+def _refuse(wrong: pa.Array, what: Callable[[int], str], fail: _Fail) -> None:
+    """Raise for the first row that is marked."""
+    row = pc.index(wrong, pa.scalar(True)).as_py()
+    if row >= 0:
+        raise fail(row, what(row))
+
+
+def _plain(column: pa.Array, name: str, fail: _Fail) -> pa.Array:
+    """`column` in its type of `ROWS_SCHEMA`, with texts that are valid UTF-8."""
+    target = column_type(name)
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.dictionary_decode(), kind.value_type
+    if pa.types.is_list(target) or pa.types.is_large_list(target):
+        of_texts = target == _TEXTS
+        fits = _is_list(kind) and (_is_text if of_texts else _is_number)(kind.value_type)
+    else:
+        fits = _is_text(kind) or (name == "label" and pa.types.is_integer(kind))
+    if not fits and not pa.types.is_null(kind):
+        expected = {"negatives": "a list of texts", "scores": "a list of numbers"}.get(name, "a text")
+        row = pc.index(pc.is_valid(column), pa.scalar(True)).as_py()
+        raise fail(max(row, 0), f"{name!r} is {kind}; expected {expected}")
+    try:
+        column = column.cast(target)
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise fail(_first_invalid(column), f"{name!r} is no valid UTF-8; expected a text") from error
+    return column
+
+
+_TEXT_KINDS = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,  # as many writers store text; that it is UTF-8 is checked
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+    pa.types.is_null,
+)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(holds(kind) for holds in _TEXT_KINDS)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_null(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _first_invalid(column: pa.Array) -> int:
+    for row in range(len(column)):
+        try:
+            value = column[row].as_py()
+            for item in value if isinstance(value, list) else [value]:
+                if isinstance(item, bytes):
+                    item.decode()
+        except UnicodeDecodeError:
+            return row
+    return 0
+
+
+def _is_blank(texts: pa.Array) -> pa.Array:
+    """Which texts hold nothing but white space; null for null.
+
+    Only the first characters are looked at, so that a long text costs no more than a short one.
+    """
+    start = pc.utf8_slice_codeunits(texts, 0, 32)
+    blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(start)), 0)
+    if pc.any(pc.and_kleene(blank, pc.greater(pc.utf8_length(texts), 32))).as_py():
+        blank = pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0)
+    return blank
+
+
+def _negatives(columns: dict[str, pa.Array], num_rows: int, fail: _Fail) -> pa.Array:
+    """One list of negatives a row, from all columns of them; null where a row has none."""
+    single = sorted((n for n in columns if n not in COLUMNS), key=lambda n: int(n.partition("_")[2] or 0))
+    for name in single:
+        blank = pc.fill_null(_is_blank(columns[name]), False)
+        _refuse(blank, lambda row, name=name: f"{name!r} is empty; expected a text or null", fail)
+    listed = columns.get("negatives")
+    if listed is not None:
+        flat, parents = listed.flatten(), pc.list_parent_indices(listed)
+        blank = pc.fill_null(_is_blank(flat), True)
+        _refuse(_rows_with(parents, blank, num_rows), lambda row: "'negatives' holds an empty text; leave it out", fail)
+    if not single:
+        return pa.nulls(num_rows, _TEXTS) if listed is None else listed
+    rows = [list(texts or ()) for texts in (listed.to_pylist() if listed is not None else [()] * num_rows)]
+    for name in single:
+        for row, text in zip(rows, columns[name].to_pylist(), strict=True):
+            if text is not None:
+                row.append(text)
+    return pa.array([row or None for row in rows], _TEXTS)
+
+
+def _rows_with(parents: pa.Array, marked: pa.Array, num_rows: int) -> pa.Array:
+    """Which rows own a marked item."""
+    owners = pc.unique(pc.filter(parents, marked))
+    return pc.is_in(pa.array(range(num_rows), parents.type), value_set=owners)
+
+
+def _check_labels(kind: pa.Array, label: pa.Array, fail: _Fail) -> None:
+    without = pc.and_(pc.equal(kind, "classification"), pc.is_null(label))
+    _refuse(without, lambda row: "kind is 'classification' and 'label' is missing; expected the class", fail)
+
+
+def _check_scores(scores: pa.Array, negatives: pa.Array, fail: _Fail) -> None:
+    """One finite score for the positive and each negative, or null."""
+    num_scores = pc.list_value_length(scores)
+    expected = pc.add(pc.fill_null(pc.list_value_length(negatives), 0), 1)
+    wrong = pc.fill_null(pc.not_equal(pc.cast(num_scores, pa.int64()), pc.cast(expected, pa.int64())), False)
+    _refuse(
+        wrong,
+        lambda row: (
+            f"'scores' has {num_scores[row]} numbers; expected {expected[row]}: of the positive, then each negative"
+        ),
+        fail,
+    )
+    flat = scores.flatten()
+    bad = pc.invert(pc.fill_null(pc.is_finite(flat), False))
+    owners = _rows_with(pc.list_parent_indices(scores), bad, len(scores))
+    _refuse(owners, lambda row: f"'scores' holds {_first_bad(scores[row].as_py())}; expected finite numbers", fail)
+
+
+def _first_bad(values: list[float | None]) -> float | None:
+    return next(value for value in values if value is None or not math.isfinite(value))

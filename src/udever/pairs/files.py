@@ -1,0 +1,168 @@
+"""Reading files of pairs in batches of rows, in memory that does not grow with the file."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from udever.errors import DataError
+from udever.files import Format, open_regular, pairs_format
+from udever.pairs.columns import Blanks, choose_columns, column_type, normalise
+from udever.pairs.rows import Rows
+from udever.pairs.schema import Pair, Split, to_table
+from udever.records import Broken, batch_rows, read_file
+from udever.storage import atomic_file
+
+BATCH_ROWS = 8192
+_BATCH_CHARACTERS = 64_000_000
+_UNPACKED = 6  # about how much larger packed text becomes
+
+Choose = Callable[[list[str]], dict[str, str]]
+"""From the columns a file has to the column of the file for each column of pairs; see `columns.choose_columns`."""
+_NAMES = {"parquet": "Parquet", "jsonl": "JSON lines", "csv": "CSV", "tsv": "TSV", "txt": "text"}
+
+
+def write_pairs(pairs: Sequence[Pair], path: str | Path) -> None:
+    """Write `pairs` to a Parquet file (zstd), whole or not at all."""
+    with atomic_file(path) as temporary:
+        pq.write_table(to_table(pairs), temporary, compression="zstd")
+
+
+def read_pairs(path: str | Path, split: Split | None = None) -> list[Pair]:
+    """Read a Parquet or JSONL file of pairs; keep the rows of `split` alone where it is given.
+
+    Columns and values the file lacks (null) take the defaults of `Pair`; columns `Pair` lacks are left out.
+    Negatives may stand in `negatives` (a list), `negative`, or `negative_1`, `negative_2`, ... Raises DataError
+    for a missing file or column, an empty side, or a kind or split that does not exist, and names the row.
+    """
+    rows = Rows(read_batches(path))
+    pairs = [pair for pair in rows if split is None or pair.split == split]
+    if not pairs:
+        of_split = f" of split {split!r}" if split else ""
+        raise DataError(f"{path} holds no pairs{of_split}; expected at least one row")
+    return pairs
+
+
+def read_batches(
+    path: str | Path, mapping: Mapping[str, str] | None = None, *, others: bool = True, keep_empty: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a file as normalised batches (`columns.normalise`).
+
+    `mapping` names the file's column for a column of pairs; `others=False` reads no column besides. Rows with an
+    empty side are given all the same: after the last row DataError names all of them, unless `keep_empty`. Raises
+    DataError in one line for a file that is none or is broken, a missing column, and a bad row, which it names.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path} is not a file; give a Parquet, JSONL, CSV or TSV file")
+    form = pairs_format(path)
+    read = _parquet_batches if form.kind == "parquet" else _record_batches
+    first = 0
+
+    def choose(available: list[str]) -> dict[str, str]:
+        return choose_columns(available, mapping or {}, str(path), others=others)
+
+    blanks = Blanks(str(path), skip=keep_empty)
+    for batch in read(path, form, choose):
+        yield normalise(batch, str(path), first, blanks)
+        first += batch.num_rows
+    blanks.check()
+
+
+def size_in_memory(path: Path) -> int:
+    """About how many bytes the rows of a file take once read; 0 where that cannot be told."""
+    try:
+        form = pairs_format(path)
+        if form.kind != "parquet":
+            return path.stat().st_size * (_UNPACKED if form.packing else 1)
+        metadata = pq.read_metadata(path)
+        return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    except (pa.ArrowException, OSError):
+        return 0  # read_batches says what is wrong
+
+
+def _broken(path: Path, form: Format, reason: str) -> DataError:
+    return DataError(f"{path} cannot be read as {_NAMES[form.kind]}: {reason}")
+
+
+def _parquet_batches(path: Path, form: Format, choose: Choose) -> Iterator[pa.RecordBatch]:
+    row = 0
+    try:
+        with open_regular(path) as opened, pq.ParquetFile(opened) as file:
+            chosen = choose(file.schema_arrow.names)
+            for batch in file.iter_batches(batch_rows(file.metadata, BATCH_ROWS), columns=sorted(set(chosen.values()))):
+                yield rename(batch, chosen)
+                row += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        after = f"after row {row - 1}: " if row else ""
+        raise _broken(path, form, f"{after}{(str(error).splitlines() or ['unknown'])[0]}") from error
+
+
+def rename(batch: pa.RecordBatch, chosen: Mapping[str, str]) -> pa.RecordBatch:
+    """`batch` with the columns `chosen` (pairs' name -> name there) under the pairs' names."""
+    return pa.RecordBatch.from_arrays([batch.column(name) for name in chosen.values()], names=list(chosen))
+
+
+def _record_batches(path: Path, form: Format, choose: Choose) -> Iterator[pa.RecordBatch]:
+    records: list[dict[str, Any]] = []
+    first = size = 0
+    separated = form.kind in ("csv", "tsv")
+    for number, record in read_file(path, form, None):
+        if isinstance(record, Broken):
+            place = f"row {number}" if separated else f"line {number + 1}"
+            raise _broken(path, form, f"{place}: {record.reason}")
+        if separated:  # an empty field is all they have for a missing value
+            record = {name: value or None for name, value in record.items()}
+        records.append(record)
+        size += sum(len(value) for value in record.values() if isinstance(value, str | list))
+        if len(records) == BATCH_ROWS or size > _BATCH_CHARACTERS:
+            yield from_records(records, choose, str(path), first)
+            first += len(records)
+            records, size = [], 0
+    if records:
+        yield from_records(records, choose, str(path), first)
+
+
+def from_records(records: list[dict[str, Any]], choose: Choose, where: str, first_row: int) -> pa.RecordBatch:
+    """Rows given as dictionaries, as a batch with the pairs' column names; a value of a wrong type names its row."""
+    available = list(dict.fromkeys(name for record in records for name in record))
+    chosen = choose(available)
+    arrays = []
+    for name, there in chosen.items():
+        values = [record.get(there) for record in records]
+        for row, value in enumerate(values):
+            problem = None if value is None else _problem(name, value)
+            if problem:
+                raise DataError(f"{where} row {first_row + row}: {name!r} {problem}")
+        if name == "label":
+            values = [None if value is None else str(value) for value in values]
+        arrays.append(pa.array(values, column_type(name)))
+    return pa.RecordBatch.from_arrays(arrays, names=list(chosen))
+
+
+def _problem(name: str, value: Any) -> str | None:
+    """What is wrong with a value that stands in column `name`; None if nothing is."""
+    if name in ("negatives", "scores"):
+        of, kinds = ("texts", str) if name == "negatives" else ("numbers", (int, float))
+        if not isinstance(value, Iterable) or isinstance(value, (str, dict)):
+            return f"is {type(value).__name__}; expected a list of {of}"
+        wrong = next((item for item in value if not isinstance(item, kinds) or isinstance(item, bool)), None)
+        if wrong is not None:
+            return f"holds {type(wrong).__name__}; expected {of}"
+        return next(filter(None, (_unwritable(item) for item in value)), None) if name == "negatives" else None
+    if name == "label" and isinstance(value, int) and not isinstance(value, bool):
+        return None
+    if not isinstance(value, str):
+        return f"is {type(value).__name__}; expected a text"
+    return _unwritable(value)
+
+
+def _unwritable(text: str | None) -> str | None:
+    """JSON can name half a character, which is no text."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        return "has a lone surrogate, which is no character; expected a text"
+    return None

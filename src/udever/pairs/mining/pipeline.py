@@ -1,0 +1,138 @@
+"""`mine`: files -> rows -> without duplicates -> train and held out."""
+
+import sysconfig
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from udever.errors import DataError, RecipeError
+from udever.pairs.mining import code, docs, translations
+from udever.pairs.mining.dedupe import dedupe
+from udever.pairs.mining.licences import folder_licence, header_licence
+from udever.pairs.mining.split import split_pairs
+from udever.pairs.schema import Pair
+from udever.progress import progress_bar
+from udever.source.pages import SPLITTERS
+from udever.source.reading import read_found
+from udever.source.tree_code import GRAMMARS
+from udever.source.walk import Found, walk
+
+KINDS = ("code", "docs", "translations")
+
+_PYTHON = (".py", ".pyw")
+_SUFFIXES = {
+    "code": (*_PYTHON, *GRAMMARS),
+    "docs": tuple(SPLITTERS),
+    "translations": (".po", ".mo"),
+}
+_WHAT = {
+    "code": "documented functions",
+    "docs": "sections with a heading",
+    "translations": "translated messages",
+}
+
+STANDARD_LIBRARY_EXCLUDE = (
+    "site-packages/",
+    "dist-packages/",
+    "test/",
+    "tests/",
+    "idle_test/",
+    "config-*/",
+)
+"""What `mine(..., exclude=)` leaves out of it: installed packages, tests, build settings."""
+
+
+@dataclass(frozen=True)
+class Mined:
+    """What `mine` found.
+
+    `pairs` are without duplicates and sorted by source, each with its split. `skipped` counts what was left
+    out or cut by reason: "file: ...", "folder: ...", "row: ...", "text: ...". `num_files` is how many files
+    of a wanted type were opened.
+    """
+
+    pairs: list[Pair]
+    skipped: dict[str, int]
+    num_files: int
+
+
+def _rows(file: Found, language: str | None, licence: str | None, skipped: Counter[str]) -> Iterator[Pair]:
+    suffix = file.path.suffix.lower()
+    if suffix in _SUFFIXES["translations"]:
+        for pair in translations.translation_pairs(file.path, file.source, skipped):
+            yield replace(pair, licence=licence)
+        return
+    is_code = suffix in _SUFFIXES["code"]
+    text = read_found(file, skipped)
+    if text is None:
+        return
+    if suffix in _PYTHON:
+        rows = code.python_pairs(text, file.source, language, skipped)
+    elif is_code:
+        rows = code.tree_pairs(text, file.source, suffix, language, skipped)
+    else:
+        rows = docs.doc_pairs(text, file.source, suffix, language, skipped)
+    licence = header_licence(text) or licence
+    for pair in rows:
+        yield replace(pair, licence=licence)
+
+
+def _nothing(paths: Sequence[Path], kinds: Sequence[str], skipped: Counter[str]) -> DataError:
+    looked_for = "; ".join(f"{_WHAT[kind]} in {' '.join(_SUFFIXES[kind])}" for kind in kinds)
+    counts = ", ".join(f"{reason}: {count}" for reason, count in skipped.most_common()) or "nothing"
+    return DataError(
+        f"no pairs found in {', '.join(map(str, paths))}; looked for {looked_for}; skipped {counts}; "
+        "give a folder that holds some, or name a skipped folder itself"
+    )
+
+
+def _check(paths: Sequence[Path], kinds: Collection[str], held_out: float) -> list[str]:
+    if not paths:
+        raise DataError("no paths given; give a file or folder at least")
+    unknown = sorted(set(kinds) - set(KINDS))
+    if unknown or not kinds:
+        given = ", ".join(map(repr, unknown)) or "none"
+        raise RecipeError(f"kinds to mine: {given}; expected some of {', '.join(KINDS)}")
+    if not 0 <= held_out < 1:
+        raise RecipeError(f"held_out is {held_out}; expected a share from 0 to below 1, such as 0.1")
+    return [kind for kind in KINDS if kind in kinds]
+
+
+def mine(
+    paths: Sequence[Path],
+    *,
+    kinds: Collection[str] = KINDS,
+    exclude: Sequence[str] = (),
+    held_out: float = 0.1,
+    seed: int = 0,
+    language: str | None = None,
+    show_progress: bool = True,
+) -> Mined:
+    """Return training pairs from the files under `paths`, the same for the same files, options and seed.
+
+    `exclude` holds patterns as in a .gitignore, matched below each path. `held_out` is the share of files
+    kept for evaluation, in [0, 1). `language` is what prose is written in (`eng-Latn`); null where not given.
+    Raises DataError for a missing path and where nothing is found, RecipeError for an unknown kind or a share
+    out of range.
+    """
+    paths = [Path(path) for path in paths]
+    wanted = _check(paths, kinds, held_out)
+    skipped: Counter[str] = Counter()
+    suffixes = {suffix for kind in wanted for suffix in _SUFFIXES[kind]}
+    files = list(walk(paths, suffixes, exclude, skipped))
+    licences = {root: folder_licence(root) for root in {file.root for file in files}}
+    pairs: list[Pair] = []
+    with progress_bar("Mining", len(files), enabled=show_progress) as advance:
+        for file in files:
+            pairs += _rows(file, language, licences[file.root], skipped)
+            advance(note=file.source)
+    pairs = split_pairs(dedupe(pairs, skipped), held_out, seed, skipped)
+    if not pairs:
+        raise _nothing(paths, wanted, skipped)
+    return Mined(pairs, dict(sorted(skipped.items())), len(files))
+
+
+def standard_library() -> Path:
+    """Return the folder of the interpreter's own library, also from within a virtual environment."""
+    return Path(sysconfig.get_path("stdlib")).resolve()

@@ -1,0 +1,375 @@
+"""`udever negatives`: pairs in, the same pairs with hard negatives out, in memory that holds no text twice.
+
+What grows with the data: a few numbers for each row and document, and with BM25 its index. Texts stay in the
+mapped file, vectors in a temporary file beside the output.
+"""
+
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from udever.embedder import Embedder
+from udever.errors import DataError, RecipeError
+from udever.pairs.candidates import (
+    Documents,
+    Found,
+    Known,
+    Limit,
+    Vectors,
+    by_vectors,
+    by_words,
+    identities,
+    judge,
+    keys,
+    number_documents,
+    windows,
+)
+from udever.pairs.files import read_batches, size_in_memory
+from udever.pairs.rows import Rows, digest_files, hold
+from udever.pairs.schema import SCHEMA, Pair, to_table
+from udever.progress import progress_bar
+from udever.search.bm25 import Bm25
+from udever.storage import atomic_file
+from udever.text.grouping import Held
+
+Search = Literal["model", "bm25", "both"]
+
+_SPARE = 32
+"""How many more candidates BM25 gives than are wanted, since the model turns some down."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How hard negatives are chosen.
+
+    Of the corpus (the positives of the pairs, or column `column` of the file `corpus`) the best are taken by
+    `search`, less the known positives, what scores above `max_share` of the positive's score or above it less
+    `margin`, and the first `skip_top` of the rest: the first `num_negatives`, or as many drawn at random from the
+    first `sample_from`. BM25 finds, and the model judges; without a model BM25 does both. `scores` writes the
+    judge's scores of positive and negatives.
+    """
+
+    num_negatives: int = 4
+    search: Search = "model"
+    corpus: Path | None = None
+    column: str = "text"
+    max_share: float = 0.95
+    margin: float | None = None
+    skip_top: int = 0
+    sample_from: int | None = None
+    scores: bool = False
+    instruction: str | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_negatives < 1 or self.skip_top < 0:
+            given = f"num_negatives {self.num_negatives}, skip_top {self.skip_top}"
+            raise RecipeError(f"{given}; expected at least 1 and at least 0")
+        if self.sample_from is not None and self.sample_from < self.num_negatives:
+            raise RecipeError(
+                f"sample_from is {self.sample_from}; expected at least num_negatives, {self.num_negatives}"
+            )
+        if not self.max_share <= 1 or (self.margin is not None and not self.margin >= 0):
+            raise RecipeError(f"max_share is {self.max_share}, margin {self.margin}; expected at most 1 and at least 0")
+
+    @property
+    def depth(self) -> int:
+        """How many candidates a row needs."""
+        return self.skip_top + (self.sample_from or self.num_negatives)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What was found: rows in all, rows of the train split, of those with all negatives asked for and with none."""
+
+    num_rows: int
+    num_train: int
+    num_full: int
+    num_without: int
+    num_replaced: int
+    num_documents: int
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The rows that are embedded alike, and how."""
+
+    rows: NDArray[np.int64]
+    symmetric: bool
+
+
+class _Texts:
+    """Anchors and documents by number; `corpus` stands before the rows."""
+
+    def __init__(self, rows: Rows, corpus: Rows | None) -> None:
+        self._rows, self._corpus = rows, corpus
+        self.num_corpus = 0 if corpus is None else len(corpus)
+
+    def pairs(self, numbers: NDArray[np.int64]) -> list[Pair]:
+        return self._rows.take(numbers)
+
+    def documents(self, origins: NDArray[np.int64]) -> list[str]:
+        """The texts that stand at `origins` of corpus + rows."""
+        out = [""] * len(origins)
+        for rows, inside, first in (
+            (self._corpus, origins < self.num_corpus, 0),
+            (self._rows, origins >= self.num_corpus, self.num_corpus),
+        ):
+            places = np.flatnonzero(inside)
+            if rows is not None and len(places):
+                for place, pair in zip(places.tolist(), rows.take(origins[places] - first), strict=True):
+                    out[place] = pair.positive
+        return out
+
+
+def mine_negatives(
+    embedder: Embedder | None, pairs: Path, output: Path, options: Options, *, show_progress: bool = False
+) -> Summary:
+    """Write the pairs of the file `pairs` with hard negatives to `output` (Parquet).
+
+    Rows of the train split get new negatives in place of any they had; others stay as they are, and neither they
+    nor what repeats them, exactly or nearly, become negatives. Nor does what nearly is a row's own positive. The
+    same for the same files, model, options and seed. Without `embedder` the search is by BM25 alone. Raises
+    DataError for files that cannot be read or give no candidate.
+    """
+    if embedder is None and options.search != "bm25":
+        raise RecipeError(f"search is {options.search!r} without a model; give a model, or search by bm25")
+    rows = _open(pairs, {})
+    corpus = None
+    if options.corpus is not None:
+        corpus = _open(options.corpus, {"anchor": options.column, "positive": options.column})
+    texts = _Texts(rows, corpus)
+    chosen = np.full((len(rows), options.num_negatives), -1, np.int64)
+    scores = np.zeros((len(rows), 1 + options.num_negatives), np.float64)
+    train = _equal(rows, "split", "train")
+    symmetric = _equal(rows, "kind", "symmetric")
+    sides = [_Side(np.flatnonzero(train & (symmetric == flag)), flag) for flag in (False, True)]
+    if not train.any():
+        raise DataError(f"{pairs} holds no pairs of split 'train'; expected at least one row")
+    others = texts.pairs(np.flatnonzero(~train))
+    held = Held(text for pair in others for text in (pair.anchor, pair.positive))
+    num_documents = 0
+    with (
+        atomic_file(output) as temporary,
+        tempfile.TemporaryDirectory(prefix=f".{output.name}.", suffix=".tmp", dir=output.parent) as scratch,
+    ):
+        for side in sides:
+            if len(side.rows):
+                work = _Work(embedder, texts, held, side, options, show_progress)
+                num_documents += work.run(rows, corpus, Path(scratch), chosen, scores)
+        num_replaced = _write(texts, train, chosen, scores if options.scores else None, temporary)
+    counts = (chosen >= 0).sum(axis=1)[train]
+    return Summary(
+        num_rows=len(rows),
+        num_train=int(train.sum()),
+        num_full=int((counts == options.num_negatives).sum()),
+        num_without=int((counts == 0).sum()),
+        num_replaced=num_replaced,
+        num_documents=num_documents,
+    )
+
+
+def _open(path: Path, mapping: dict[str, str]) -> Rows:
+    if not path.is_file():
+        raise DataError(f"{path} is not a file; give a Parquet or JSONL file")
+    others = not mapping
+    key = f"{digest_files([path])} {sorted(mapping.items())} {others}"
+    rows = hold(lambda: read_batches(path, mapping, others=others), key, size_in_memory(path))
+    if not len(rows):
+        raise DataError(f"{path} holds no rows; expected at least one")
+    return rows
+
+
+def _equal(rows: Rows, column: str, value: str) -> NDArray[np.bool_]:
+    parts = [np.array([item == value for item in part.to_pylist()], bool) for part in rows.column(column)]
+    return np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The search for one side."""
+
+    embedder: Embedder | None
+    texts: _Texts
+    held: Held
+    side: _Side
+    options: Options
+    show_progress: bool
+
+    def run(
+        self, rows: Rows, corpus: Rows | None, scratch: Path, chosen: NDArray[np.int64], scores: NDArray[np.float64]
+    ) -> int:
+        """Fill `chosen` with the places of the negatives in corpus + rows, `scores` beside; return the documents."""
+        documents, known = self._prepare(rows, corpus)
+        vectors = self._vectors(documents, scratch)
+        index = None
+        if self.options.search != "model":
+            index = Bm25(self.texts.documents(documents.origins))
+        with progress_bar("searching", len(self.side.rows), enabled=self.show_progress) as advance:
+            for start, end in windows(len(self.side.rows)):
+                numbers = self.side.rows[start:end]
+                found = self._find(self.texts.pairs(numbers), start, documents, known, vectors, index)
+                self._choose(found, numbers, documents, chosen, scores)
+                advance(end - start)
+        return documents.num_candidates
+
+    def _prepare(self, rows: Rows, corpus: Rows | None) -> tuple[Documents, Known]:
+        of = self.side.rows
+        anchors, positives = (identities(rows.column(name))[of] for name in ("anchor", "positive"))
+        in_corpus = identities(corpus.column("positive")) if corpus is not None else np.zeros(0, np.int64)
+        documents = number_documents(in_corpus, positives, anchors)
+        # Places among the side's rows become places among all.
+        own = documents.origins >= len(in_corpus)
+        origins = documents.origins.copy()
+        origins[own] = of[origins[own] - len(in_corpus)] + len(in_corpus)
+        every = np.ones(len(rows), bool)
+        families = [
+            anchors & 2**62 - 1,
+            keys(rows.column("group"), every)[of],
+            keys(rows.column("label"), _equal(rows, "kind", "classification"))[of],
+        ]
+        withheld, near = self._near(documents.of_row, origins)
+        return replace(documents, origins=origins), Known(documents, families, withheld, near)
+
+    def _near(
+        self, of_row: NDArray[np.int64], origins: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Documents that repeat a held-out text, and [row of the side, document that nearly is its positive]."""
+        answers = np.unique(of_row)
+        texts = self.texts.documents(origins[answers])
+        positives = Held(texts)
+        rows_of: dict[int, list[int]] = defaultdict(list)
+        spelled = {document: positives.number(text) for document, text in zip(answers.tolist(), texts, strict=True)}
+        for row, document in enumerate(of_row.tolist()):
+            rows_of[spelled[document]].append(row)
+        withheld: list[int] = []
+        near: list[tuple[int, int]] = []
+        for start, end in windows(len(origins)):
+            some = self.texts.documents(origins[start:end])
+            withheld += (start + np.flatnonzero(self.held.repeated(some))).tolist()
+            for document, found in enumerate(positives.matches(some), start):
+                near += [(row, document) for number in found for row in rows_of[number] if document != of_row[row]]
+        return np.array(withheld, np.int64), np.array(near, np.int64).reshape(-1, 2)
+
+    def _encoders(self) -> tuple[Callable[[list[str]], Vectors], Callable[[list[str]], Vectors]]:
+        embedder = self.embedder
+        assert embedder is not None
+        options: dict[str, Any] = {"instruction": self.options.instruction, "normalize": True}
+        if self.side.symmetric:
+            both = partial(embedder.encode, **options)
+            return both, both
+        return partial(embedder.encode_query, **options), partial(embedder.encode_document, normalize=True)
+
+    def _vectors(self, documents: Documents, scratch: Path) -> Vectors | None:
+        """The vectors of all documents, in a file of their own."""
+        if self.embedder is None:
+            return None
+        count = len(documents.origins)
+        path = scratch / ("symmetric" if self.side.symmetric else "documents")
+        _, encode = self._encoders()
+        # Written, not mapped for writing: on a full disk a mapped page ends the process, a write says so.
+        with (
+            progress_bar("embedding", count, enabled=self.show_progress) as advance,
+            atomic_file(path) as temporary,
+            temporary.open("wb") as file,
+        ):
+            for start, end in windows(count):
+                vectors = encode(self.texts.documents(documents.origins[start:end]))
+                file.write(vectors.astype(np.float32, copy=False).tobytes())
+                advance(end - start)
+        return np.memmap(path, np.float32, "r", shape=(count, self.embedder.num_dimensions))
+
+    def _find(
+        self,
+        pairs: list[Pair],
+        start: int,
+        documents: Documents,
+        known: Known,
+        vectors: Vectors | None,
+        index: Bm25 | None,
+    ) -> list[Found]:
+        """What each finder has for rows `start` on of the side, judged."""
+        limit = Limit(self.options.max_share, self.options.margin)
+        anchors = [pair.anchor for pair in pairs]
+        depth = self.options.depth
+        if vectors is None:
+            assert index is not None
+            return [by_words(index, anchors, documents, known, start, limit, depth)]
+        distinct = list(dict.fromkeys(anchors))
+        places = {text: place for place, text in enumerate(distinct)}
+        encode, _ = self._encoders()
+        queries = encode(distinct)[[places[text] for text in anchors]]
+        found: list[Found] = []
+        if self.options.search != "bm25":
+            found.append(by_vectors(queries, vectors, documents, known, start, limit, depth))
+        if index is not None:
+            words = by_words(index, anchors, documents, known, start, None, depth + _SPARE)
+            positive = np.einsum("qd,qd->q", queries, vectors[documents.of_row[start : start + len(pairs)]])
+            found.append(judge(words, queries, vectors, positive, limit))
+        return found
+
+    def _choose(
+        self,
+        found: list[Found],
+        numbers: NDArray[np.int64],
+        documents: Documents,
+        chosen: NDArray[np.int64],
+        scores: NDArray[np.float64],
+    ) -> None:
+        """Write the choice for each of the rows `numbers` into `chosen` and `scores`."""
+        for place, number in enumerate(numbers.tolist()):
+            ranked = _take_turns([_candidates(one, place)[self.options.skip_top :] for one in found])
+            if self.options.sample_from is not None:
+                random = np.random.default_rng([self.options.seed, number])
+                pool = ranked[: self.options.sample_from]
+                size = min(self.options.num_negatives, len(pool))
+                ranked = [pool[i] for i in sorted(random.choice(len(pool), size, replace=False))] if pool else []
+            scores[number, 0] = found[0].positive[place]
+            for slot, (document, score) in enumerate(ranked[: self.options.num_negatives]):
+                chosen[number, slot] = documents.origins[document]
+                scores[number, 1 + slot] = score
+
+
+def _candidates(found: Found, row: int) -> list[tuple[int, float]]:
+    """Documents and scores of a row, best first."""
+    documents, scores = found.documents[row].tolist(), found.scores[row].tolist()
+    return [(document, score) for document, score in zip(documents, scores, strict=True) if document >= 0]
+
+
+def _take_turns(lists: list[list[tuple[int, float]]]) -> list[tuple[int, float]]:
+    """First of each list, second of each, and so on; each document once."""
+    merged: dict[int, float] = {}
+    for row in zip_longest(*lists):
+        for candidate in filter(None, row):
+            merged.setdefault(*candidate)
+    return list(merged.items())
+
+
+def _write(
+    texts: _Texts, train: NDArray[np.bool_], chosen: NDArray[np.int64], scores: NDArray[np.float64] | None, output: Path
+) -> int:
+    """Write all rows, those of `train` with their new negatives; return how many of these had others."""
+    num_replaced = 0
+    with pq.ParquetWriter(output, SCHEMA, compression="zstd") as writer:
+        for start, end in windows(len(train)):
+            pairs = texts.pairs(np.arange(start, end))
+            origins = np.unique(chosen[start:end])
+            origins = origins[origins >= 0]
+            by_origin = dict(zip(origins.tolist(), texts.documents(origins), strict=True))
+            for place, pair in enumerate(pairs):
+                if train[start + place]:
+                    mine = [by_origin[origin] for origin in chosen[start + place].tolist() if origin >= 0]
+                    own = None if scores is None else tuple(scores[start + place, : 1 + len(mine)].tolist())
+                    num_replaced += bool(pair.negatives)
+                    pairs[place] = replace(pair, negatives=tuple(mine), scores=own)
+            writer.write_table(to_table(pairs))
+    return num_replaced

@@ -1,0 +1,122 @@
+"""What a recipe says about its data: which datasets, which of their rows, and how often each is drawn."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from udever.settings import Section
+
+
+class DatasetSettings(Section):
+    """One dataset of the mixture, from `path` (a file, several, or a glob pattern) or from `hub`.
+
+    `columns` names the file's column for each column of a pairs file that is called otherwise
+    (`anchor = "query"`). `weight` is the dataset's share of the batches, relative to the other weights.
+    Rows are kept whose split is `split` and, with `languages`, whose two sides are both in one of them; of
+    those at most `cap`, a random sample.
+    `skip_empty` leaves out rows whose anchor or positive is empty or missing, which are refused otherwise.
+    `kind` is the kind of all rows, whatever the file says.
+    `num_negatives` keeps the first hard negatives of each row. `in_batch_negatives = false` compares an anchor
+    with its own hard negatives alone. `instruction` goes to the anchors (of symmetric pairs to both sides),
+    `document_instruction` to the positives and negatives. `batch_size` is this dataset's own. A `streaming`
+    dataset is read from first row to last, over and over, and never held as a whole.
+    """
+
+    name: str | None = Field(default=None, min_length=1)
+    path: str | list[str] | None = None
+    hub: str | None = Field(default=None, min_length=1)
+    config: str | None = None
+    hub_split: str = "train"
+    revision: str | None = None
+    streaming: bool = False
+    columns: dict[str, str] = Field(default={})
+    weight: float | None = Field(default=None, gt=0)
+    cap: int | None = Field(default=None, ge=2)
+    skip_empty: bool = False
+    kind: Literal["asymmetric", "symmetric", "classification"] | None = None
+    languages: list[str] | None = Field(default=None, min_length=1)
+    instruction: str | None = None
+    document_instruction: str | None = None
+    num_negatives: int | None = Field(default=None, ge=0)
+    in_batch_negatives: bool = True
+    batch_size: int | None = Field(default=None, ge=2)
+    split: Literal["train", "held_out"] = "train"
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths and patterns given; none for a dataset of the hub."""
+        return [self.path] if isinstance(self.path, str) else list(self.path or ())
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.hub is None) == (not self.paths):
+            raise ValueError("a dataset comes from path or from hub; give one of the two")
+        if self.hub is None and (self.config or self.revision or self.hub_split != "train"):
+            raise ValueError("config, hub_split and revision belong to hub; a dataset with path has none of them")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_exist(self) -> Self:
+        from udever.pairs.columns import check_mapping
+
+        check_mapping(self.columns)
+        return self
+
+
+class DataSettings(Section):
+    """The datasets of a recipe: `pairs`, each file a dataset, and `[[data.datasets]]`, each with its settings.
+
+    A batch holds rows of one dataset and one kind, or, with `mixed`, of all. How often a dataset is drawn: by
+    weight where all have one; otherwise by the number of batches in one pass over it, to the power of
+    `sampling_temperature` (1, the default: every row is seen equally often; 0: every dataset gives equally many
+    batches; in between, small datasets are seen more often than large ones). `trained_on` names the evaluation
+    tasks whose training data is among the datasets: `udever eval` marks their scores.
+    """
+
+    pairs: list[str] = Field(default=[])
+    datasets: list[DatasetSettings] = Field(default=[])
+    sampling_temperature: float | None = Field(default=None, ge=0, le=1)
+    mixed: bool = False
+    trained_on: list[str] = Field(default=[])
+
+    @property
+    def all_datasets(self) -> list[DatasetSettings]:
+        """`pairs` and `datasets` as one list, each with a name of its own."""
+        given = [DatasetSettings(path=path) for path in self.pairs] + self.datasets
+        seen: Counter[str] = Counter(dataset.name for dataset in given if dataset.name)
+        named = []
+        for dataset in given:
+            if dataset.name is None:
+                base = dataset.hub or Path(dataset.paths[0]).stem
+                name, number = base, 1
+                while seen[name]:
+                    number += 1
+                    name = f"{base}-{number}"
+                seen[name] += 1
+                dataset = dataset.model_copy(update={"name": name})
+            named.append(dataset)
+        return named
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        given = self.all_datasets
+        if not given:
+            raise ValueError("there is no dataset; give data.pairs or [[data.datasets]]")
+        names = Counter(dataset.name for dataset in given)
+        name, count = names.most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"{count} datasets are named {name!r}; give each a name of its own")
+        weights = [dataset.weight for dataset in given]
+        if any(weights) and not all(weights):
+            without = given[weights.index(None)].name
+            raise ValueError(f"dataset {without!r} has no weight and others have; give all of them one, or none")
+        if any(weights) and self.sampling_temperature is not None:
+            raise ValueError("sampling_temperature stands beside weights, which say it already; give one of the two")
+        stream = next((dataset.name for dataset in given if dataset.streaming), None)
+        if stream and len(given) > 1 and not all(weights):
+            raise ValueError(f"the size of {stream!r} is unknown, as it streams; give every dataset a weight")
+        if self.mixed and any(dataset.batch_size for dataset in given):
+            raise ValueError("with mixed, a batch has rows of all datasets; leave their batch_size out")
+        return self

@@ -1,0 +1,267 @@
+"""The datasets of a mixture: which rows of which files, and in which order they are walked."""
+
+import glob
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+from numpy.typing import NDArray
+
+from udever.errors import DataError
+from udever.pairs.columns import are_blank
+from udever.pairs.files import read_batches, size_in_memory
+from udever.pairs.hub import hub_batches, load_hub
+from udever.pairs.rows import Rows, digest_files, hold
+from udever.pairs.schedule import key_of, permute
+from udever.pairs.schema import KINDS, Kind, Pair
+from udever.pairs.settings import DatasetSettings
+
+pc: Any = pyarrow.compute  # its functions are made at run time: type checkers see none
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What all rows of a dataset share."""
+
+    name: str
+    in_batch_negatives: bool = True
+    instruction: str | None = None
+    document_instruction: str | None = None
+
+
+class Part(Protocol):
+    """Rows that are drawn together: one kind of one dataset, or, mixed, the dataset."""
+
+    @property
+    def num_rows(self) -> int | None:
+        """How many there are; None where nobody knows."""
+        ...
+
+    @property
+    def passes(self) -> float:
+        """How many batches make one pass; 1 where nobody knows."""
+        ...
+
+    def batch(self, number: int) -> list[Pair]:
+        """Batch `number` (from 0) of the walk over these rows."""
+        ...
+
+    def run(self, start: int, count: int) -> list[Pair]:
+        """Rows `start` to `start + count` of an endless walk that leaves none out."""
+        ...
+
+
+class Walk:
+    """Rows in a random order, another in each pass: any batch of any pass, without those before it.
+
+    A pass gives as many full batches as there are; the rest of its rows, less than a batch and different in each
+    pass, is left out. Fewer rows than a batch make one smaller batch a pass.
+    """
+
+    def __init__(self, table: "Table", chosen: NDArray[np.int64] | None, batch_size: int, seed: str) -> None:
+        self._table = table
+        self._chosen = chosen  # None: all rows
+        self._seed = seed
+        self.num_rows = len(table.rows) if chosen is None else len(chosen)
+        self.batch_size = min(batch_size, self.num_rows)
+
+    @property
+    def passes(self) -> float:
+        """How many batches make one pass."""
+        return self.num_rows / self.batch_size
+
+    def batch(self, number: int) -> list[Pair]:
+        """Batch `number` of the walk."""
+        epoch, place = divmod(number, self.num_rows // self.batch_size)
+        return self._rows(epoch, place * self.batch_size, self.batch_size)
+
+    def run(self, start: int, count: int) -> list[Pair]:
+        """Rows `start` to `start + count` of the walk, pass after pass."""
+        rows: list[Pair] = []
+        while count:
+            epoch, place = divmod(start, self.num_rows)
+            here = min(count, self.num_rows - place)
+            rows += self._rows(epoch, place, here)
+            start, count = start + here, count - here
+        return rows
+
+    def _rows(self, epoch: int, start: int, count: int) -> list[Pair]:
+        places = np.arange(start, start + count, dtype=np.int64)
+        numbers = permute(places, self.num_rows, key_of(self._seed, epoch))
+        return self._table.take(numbers if self._chosen is None else self._chosen[numbers])
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a dataset, and what its settings do to each."""
+
+    rows: Rows
+    kind: Kind | None = None
+    num_negatives: int | None = None
+
+    def take(self, numbers: NDArray[np.int64]) -> list[Pair]:
+        """The rows with these numbers."""
+        return [adjust(pair, self.kind, self.num_negatives) for pair in self.rows.take(numbers)]
+
+
+def adjust(pair: Pair, kind: Kind | None, num_negatives: int | None) -> Pair:
+    """`pair` with the kind and the number of negatives that the settings ask for."""
+    if kind is not None and pair.kind != kind:
+        pair = replace(pair, kind=kind)
+    if num_negatives is not None and len(pair.negatives) > num_negatives:
+        scores = None if pair.scores is None else pair.scores[: 1 + num_negatives]
+        pair = replace(pair, negatives=pair.negatives[:num_negatives], scores=scores)
+    return pair
+
+
+def find_files(settings: DatasetSettings) -> list[Path]:
+    """The files of a dataset, sorted within each pattern. Raises DataError for a path or pattern without a file."""
+    found: list[Path] = []
+    for given in settings.paths:
+        paths = [Path(given)]
+        if not paths[0].exists() and glob.has_magic(given):
+            names = sorted(glob.glob(given, recursive=True))  # noqa: PTH207 # Path.glob takes no absolute pattern
+            paths = [Path(name) for name in names if Path(name).is_file()]
+            if not paths:
+                raise DataError(f"dataset {settings.name!r}: no file matches {given}; check the pattern")
+        if not paths[0].is_file():
+            raise DataError(f"dataset {settings.name!r}: {given} is not a file; give a Parquet or JSONL file")
+        found += paths
+    return found
+
+
+def open_table(settings: DatasetSettings) -> tuple[Rows, str]:
+    """All rows of a dataset that does not stream, and a digest of its content."""
+    columns = sorted(settings.columns.items())
+    if settings.hub is not None:
+        dataset = load_hub(settings, streaming=False)
+        digest = digest_files(Path(file["filename"]) for file in dataset.cache_files)
+        size = sum(Path(file["filename"]).stat().st_size for file in dataset.cache_files)
+        read = hub_batches(dataset, settings.columns, settings.hub, keep_empty=settings.skip_empty)
+        return hold(read, f"{digest} {columns}{_variant(settings)}", size), digest
+    paths = find_files(settings)
+    digest = digest_paths(paths)
+
+    def read_all() -> Iterator[pa.RecordBatch]:
+        return (
+            batch for path in paths for batch in read_batches(path, settings.columns, keep_empty=settings.skip_empty)
+        )
+
+    size = sum(size_in_memory(path) for path in paths)
+    return hold(read_all, f"{digest} {columns}{_variant(settings)}", size), digest
+
+
+def _variant(settings: DatasetSettings) -> str:
+    """What else than files and columns decides what the cache holds."""
+    return " with empty rows" if settings.skip_empty else ""
+
+
+def digest_paths(paths: Sequence[Path]) -> str:
+    """A digest of the content of files; DataError for one that cannot be read."""
+    try:
+        return digest_files(paths)
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}; check its permissions") from error
+
+
+def choose_rows(rows: Rows, settings: DatasetSettings, seed: str) -> NDArray[np.int64] | None:
+    """The numbers of the rows the settings keep, ascending; None for all. Raises DataError for fewer than two."""
+    keep = np.concatenate([_kept(*columns, settings) for columns in _filtered_columns(rows)] or [np.zeros(0, bool)])
+    if settings.skip_empty:
+        keep &= ~_empty(rows)
+    chosen = np.flatnonzero(keep)
+    if settings.cap is not None and len(chosen) > settings.cap:
+        chosen = np.sort(chosen[permute(np.arange(settings.cap), len(chosen), key_of(seed, "cap"))])
+    if len(chosen) < 2:
+        filters = f"split {settings.split!r}" + (f" and languages {settings.languages}" if settings.languages else "")
+        raise DataError(
+            f"dataset {settings.name!r} holds {len(chosen)} of its {len(rows):,} rows with {filters}; "
+            f"expected at least 2"
+        )
+    if settings.kind == "classification":
+        _need_labels(rows, chosen, settings)
+    return None if len(chosen) == len(rows) else chosen
+
+
+def _empty(rows: Rows) -> NDArray[np.bool_]:
+    sides = zip(rows.column("anchor"), rows.column("positive"), strict=True)
+    return np.concatenate([are_blank(*both).to_numpy(zero_copy_only=False) for both in sides])
+
+
+def count_empty(rows: Rows) -> int:
+    """How many rows lack a side; none where the settings do not let them through."""
+    return int(_empty(rows).sum()) if len(rows) else 0
+
+
+def _filtered_columns(rows: Rows) -> Iterator[tuple[pa.Array, pa.Array, pa.Array]]:
+    return zip(rows.column("split"), rows.column("anchor_language"), rows.column("positive_language"), strict=True)
+
+
+def _kept(split: pa.Array, anchor: pa.Array, positive: pa.Array, settings: DatasetSettings) -> NDArray[np.bool_]:
+    keep = pc.equal(split, settings.split)
+    if settings.languages is not None:
+        wanted = pa.array(settings.languages, anchor.type)
+        keep = pc.and_(keep, pc.and_(pc.is_in(anchor, value_set=wanted), pc.is_in(positive, value_set=wanted)))
+    return keep.to_numpy(zero_copy_only=False)
+
+
+def _need_labels(rows: Rows, chosen: NDArray[np.int64], settings: DatasetSettings) -> None:
+    null = np.concatenate([column.is_null().to_numpy(zero_copy_only=False) for column in rows.column("label")])
+    without = chosen[null[chosen]]
+    if len(without):
+        raise DataError(
+            f"dataset {settings.name!r} row {without[0]}: kind is 'classification' and 'label' is missing; "
+            f"expected the class"
+        )
+
+
+def split_kinds(rows: Rows, chosen: NDArray[np.int64] | None) -> dict[str, NDArray[np.int64] | None]:
+    """The chosen rows of each kind there is; None for all rows of the table."""
+    numbers = np.concatenate([pc.index_in(c, value_set=pa.array(KINDS, c.type)) for c in rows.column("kind")])
+    if chosen is not None:
+        numbers = numbers[chosen]
+    found: dict[str, Any] = {kind: np.flatnonzero(numbers == number) for number, kind in enumerate(KINDS)}
+    present = {kind: places for kind, places in found.items() if len(places)}
+    if len(present) == 1:
+        return dict.fromkeys(present, chosen)
+    return {kind: places if chosen is None else chosen[places] for kind, places in present.items()}
+
+
+def count_languages(rows: Rows, chosen: NDArray[np.int64] | None) -> dict[str, int]:
+    """How many rows there are of each pair of languages, most first; "?" where none is named."""
+    counts: Counter[str] = Counter()
+    first = 0
+    for anchor, positive in zip(rows.column("anchor_language"), rows.column("positive_language"), strict=True):
+        here = _within(chosen, first, len(anchor))
+        sides = [pc.fill_null(side if here is None else side.take(here), "?") for side in (anchor, positive)]
+        named = pc.binary_join_element_wise(*sides, pa.scalar(" -> ", pa.large_string()))
+        for item in pc.value_counts(named).to_pylist():
+            counts[item["values"]] += item["counts"]
+        first += len(anchor)
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def share_duplicates(rows: Rows, column: str, chosen: NDArray[np.int64] | None) -> float:
+    """The share of the chosen rows whose text in `column` stood in a row before; 64-bit hashes are compared."""
+    hashes: list[NDArray[np.int64]] = []
+    first = 0
+    for texts in rows.column(column):
+        here = _within(chosen, first, len(texts))
+        values = (texts if here is None else texts.take(here)).to_pylist()
+        hashes.append(np.fromiter(map(hash, values), dtype=np.int64, count=len(values)))
+        first += len(texts)
+    whole = np.concatenate(hashes)
+    return 1 - len(np.unique(whole)) / len(whole)
+
+
+def _within(chosen: NDArray[np.int64] | None, first: int, count: int) -> pa.Array | None:
+    """The chosen rows among `count` from `first` on, counted from there; None for all of them."""
+    if chosen is None:
+        return None
+    start, end = np.searchsorted(chosen, [first, first + count])
+    return pa.array(chosen[start:end] - first)

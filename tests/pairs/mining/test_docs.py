@@ -1,0 +1,29 @@
+from collections import Counter
+
+from udever.pairs.mining.docs import MAX_CHARS, doc_pairs
+
+LONG = "These are more than twelve words about the thing, so that the section counts."
+
+
+def test_rows_are_asymmetric_and_in_the_language_given():
+    skipped: Counter[str] = Counter()
+    text = f"# Guide\n{LONG}\n## Install it\n{LONG}\n## Short\nfew words\n"
+    (pair,) = doc_pairs(text, "a.md", ".md", "eng-Latn", skipped)
+    assert (pair.anchor, pair.positive, pair.source) == ("Guide > Install it", LONG, "a.md")
+    assert (pair.kind, pair.anchor_language, pair.positive_language) == ("asymmetric", "eng-Latn", "eng-Latn")
+    assert skipped == {"row: heading under 2 words": 1, "row: section under 12 words": 1}
+
+
+def test_a_page_that_the_parser_rejects_is_counted():
+    skipped: Counter[str] = Counter()
+    assert list(doc_pairs(f"<h1>A title</h1><![foo>{LONG}", "a.html", ".html", None, skipped)) == []
+    assert skipped == {"file: page that does not parse": 1}
+
+
+def test_a_long_section_is_cut_at_a_paragraph_and_counted():
+    skipped: Counter[str] = Counter()
+    (pair,) = doc_pairs("# A title\n" + f"{LONG}\n\n" * 100, "a.md", ".md", None, skipped)
+    assert MAX_CHARS * 0.9 < len(pair.positive) <= MAX_CHARS
+    assert pair.positive.endswith("counts.")
+    assert pair.positive_language is None
+    assert skipped == {"text: section cut at 4000 characters": 1}

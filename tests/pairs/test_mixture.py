@@ -1,0 +1,385 @@
+"""The mixture: every setting, and batches that are a pure function of settings, seed and number."""
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from udever.errors import DataError, OutputError
+from udever.pairs import hub, rows
+from udever.pairs.files import write_pairs
+from udever.pairs.mixture import Mixture
+from udever.pairs.schema import Pair
+from udever.pairs.settings import DatasetSettings, DataSettings
+
+KINDS = ("asymmetric", "symmetric", "classification")
+
+
+def some_pairs(name, count, **changes):
+    return [Pair(f"{name} anchor {i}", f"{name} positive {i}", **changes) for i in range(count)]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A folder to work in, with a cache of its own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UDEVER_CACHE", str(tmp_path / "cache"))
+    write_pairs(some_pairs("a", 40), "a.parquet")
+    write_pairs(some_pairs("b", 10), "b.parquet")
+    return tmp_path
+
+
+def opened(*datasets, batch_size=4, seed=0, **settings):
+    return Mixture.open(DataSettings(datasets=list(datasets), **settings), batch_size=batch_size, seed=seed)
+
+
+def names(mixture, count):
+    return [mixture.batch(number).traits[0].name for number in range(count)]
+
+
+def anchors(batch):
+    return [pair.anchor for pair in batch.pairs]
+
+
+def write_jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+@given(
+    st.lists(st.sampled_from(KINDS), min_size=2, max_size=60),
+    st.integers(2, 9),
+    st.integers(0, 5),
+    st.permutations(list(range(12))),
+)
+def test_a_batch_is_pure_of_one_kind_and_passes_repeat_no_row(kinds, batch_size, seed, order):
+    pairs = [Pair(f"a{i}", f"p{i}", kind=kind, label="x") for i, kind in enumerate(kinds)]
+    counts = Counter(kinds)
+    if max(counts.values()) == 1:
+        with pytest.raises(DataError, match="one row of each kind"):
+            Mixture.of_pairs(pairs, batch_size, seed)
+        return
+    first, second = Mixture.of_pairs(pairs, batch_size, seed), Mixture.of_pairs(pairs, batch_size, seed)
+    batches = {number: first.batch(number) for number in order}
+    for number in range(12):
+        batch = second.batch(number)
+        assert batch == batches[number] == second.batch(number)
+        assert {pair.kind for pair in batch.pairs} <= {batch.pairs[0].kind}
+        assert len(batch.pairs) == len(set(anchors(batch))) == min(batch_size, counts[batch.pairs[0].kind])
+        assert len(batch.traits) == len(batch.pairs)
+    for kind in {kind for kind in kinds if counts[kind] > 1}:
+        per_pass = max(1, counts[kind] // batch_size)
+        walk = [batch for batch in map(second.batch, range(50)) if batch.pairs[0].kind == kind]
+        for start in range(0, len(walk) - per_pass + 1, per_pass):
+            one_pass = [anchor for batch in walk[start : start + per_pass] for anchor in anchors(batch)]
+            assert len(one_pass) == len(set(one_pass))
+    expected = sum(count // batch_size for count in counts.values() if count > 1)
+    assert first.batches_per_epoch == max(1, expected)
+
+
+def test_passes_and_seeds_differ(folder):
+    one, other = opened(DatasetSettings(path="a.parquet")), opened(DatasetSettings(path="a.parquet"), seed=1)
+    passes = [
+        [anchor for number in range(10 * p, 10 * p + 10) for anchor in anchors(one.batch(number))] for p in (0, 1)
+    ]
+    assert passes[0] != passes[1] and sorted(passes[0]) == sorted(passes[1])
+    assert [one.batch(n).pairs for n in range(3)] != [other.batch(n).pairs for n in range(3)]
+
+
+def test_a_pass_leaves_out_another_remainder_each_time(folder):
+    mixture = opened(DatasetSettings(path="b.parquet"), batch_size=4)
+    assert mixture.batches_per_epoch == 2
+    left_out = {
+        frozenset(f"b anchor {i}" for i in range(10))
+        - {a for number in (2 * p, 2 * p + 1) for a in anchors(mixture.batch(number))}
+        for p in range(20)
+    }
+    assert len(left_out) > 10 and {len(rest) for rest in left_out} == {2}
+
+
+def test_rows_of_all_kinds_are_seen_equally_often():
+    pairs = (
+        some_pairs("x", 90)
+        + some_pairs("y", 30, kind="symmetric")
+        + some_pairs("z", 6, kind="classification", label="l")
+    )
+    mixture = Mixture.of_pairs(pairs, 10, 0)
+    seen = Counter(anchor for number in range(260) for anchor in anchors(mixture.batch(number)))
+    assert {seen[pair.anchor] for pair in pairs} <= {19, 20, 21}
+
+
+def test_weights_three_to_one_are_drawn_three_to_one(folder):
+    mixture = opened(DatasetSettings(path="b.parquet", weight=3), DatasetSettings(path="a.parquet", weight=1))
+    drawn = Counter(names(mixture, 400))
+    assert drawn == {"b": 300, "a": 100}
+    assert [summary.share for summary in mixture.describe()] == [0.75, 0.25]
+    # each walks its own rows: b wraps many times while a has not once repeated a row
+    seen = Counter(anchor for number in range(40) for anchor in anchors(mixture.batch(number)) if anchor[0] == "a")
+    assert set(seen.values()) == {1} and len(seen) == 40
+
+
+@pytest.mark.parametrize(("temperature", "expected"), [(None, 160), (1.0, 160), (0.5, 133), (0.0, 100)])
+def test_sampling_temperature_over_sizes(folder, temperature, expected):
+    write_pairs(some_pairs("b", 10), "c.parquet")
+    settings = {} if temperature is None else {"sampling_temperature": temperature}
+    mixture = opened(DatasetSettings(path="a.parquet"), DatasetSettings(path="c.parquet"), batch_size=2, **settings)
+    assert abs(Counter(names(mixture, 200))["a"] - expected) <= 1
+
+
+def test_a_batch_size_of_its_own(folder):
+    mixture = opened(DatasetSettings(path="a.parquet", batch_size=8), DatasetSettings(path="b.parquet"), batch_size=2)
+    sizes = {batch.traits[0].name: len(batch.pairs) for batch in map(mixture.batch, range(10))}
+    assert sizes == {"a": 8, "b": 2}
+    assert Counter(names(mixture, 100)) == {"a": 50, "b": 50}  # 5 batches each make a pass
+    assert [summary.batch_size for summary in mixture.describe()] == [8, 2]
+
+
+def test_cap_takes_a_sample_that_stays(folder):
+    mixture = opened(DatasetSettings(path="a.parquet", cap=12))
+    seen = {anchor for number in range(30) for anchor in anchors(mixture.batch(number))}
+    again = opened(DatasetSettings(path="a.parquet", cap=12))
+    assert mixture.num_pairs == len(seen) == 12
+    assert seen == {anchor for number in range(7) for anchor in anchors(again.batch(number))} | seen
+    assert seen != {f"a anchor {i}" for i in range(12)}
+
+
+def test_kind_split_languages_and_columns(folder):
+    rows = [
+        {
+            "q": f"q{i}",
+            "d": f"d{i}",
+            "positive": "wrong",
+            "anchor_language": lang,
+            "positive_language": "python-Code",
+            "split": "held_out" if i % 5 == 4 else "train",
+            "label": i % 2,
+        }
+        for i, lang in enumerate(["eng-Latn", "deu-Latn"] * 10)
+    ]
+    path = write_jsonl(folder / "c.jsonl", rows)
+    columns = {"anchor": "q", "positive": "d"}
+    plain = opened(DatasetSettings(path=path, columns=columns))
+    assert plain.num_pairs == 16
+    assert plain.batch(0).pairs[0].positive.startswith("d") and plain.batch(0).pairs[0].kind == "asymmetric"
+    held = opened(DatasetSettings(path=path, columns=columns, split="held_out"))
+    assert {pair.anchor for number in range(9) for pair in held.batch(number).pairs} == {"q4", "q9", "q14", "q19"}
+    english = opened(
+        DatasetSettings(path=path, columns=columns, languages=["eng-Latn", "python-Code"], kind="classification")
+    )
+    assert {p.anchor_language for p in english.batch(0).pairs} == {"eng-Latn"}
+    assert {p.kind for p in english.batch(0).pairs} == {"classification"}
+    assert english.describe()[0].languages == {"eng-Latn -> python-Code": 8}
+    assert english.describe()[0].kinds == {"classification": 8}
+    with pytest.raises(DataError, match=r"'c' holds 0 of its 20 rows with split 'train' and languages \['eng-Latn'\]"):
+        opened(DatasetSettings(path=path, columns=columns, languages=["eng-Latn"]))
+    with pytest.raises(DataError, match=r"c.jsonl has no column 'text' \(it has q, d"):
+        opened(DatasetSettings(path=path, columns={"anchor": "text", "positive": "d"}))
+
+
+def test_classification_needs_labels(folder):
+    write_pairs([*some_pairs("x", 3, label="l"), Pair("a", "b")], "x.parquet")
+    with pytest.raises(DataError, match="'x' row 3: kind is 'classification' and 'label' is missing"):
+        opened(DatasetSettings(path="x.parquet", kind="classification"))
+
+
+def test_num_negatives_and_their_scores(folder):
+    write_pairs(some_pairs("x", 9, negatives=("m", "n", "o"), scores=(4.0, 3.0, 2.0, 1.0)), "x.parquet")
+    for number, negatives, scores in ((None, ("m", "n", "o"), (4, 3, 2, 1)), (2, ("m", "n"), (4, 3, 2)), (0, (), (4,))):
+        pair = opened(DatasetSettings(path="x.parquet", num_negatives=number)).batch(0).pairs[0]
+        assert (pair.negatives, pair.scores) == (negatives, scores)
+
+
+def test_traits(folder):
+    settings = {"instruction": "find", "document_instruction": "be found", "in_batch_negatives": False}
+    batch = opened(DatasetSettings(path="a.parquet", name="mine", **settings)).batch(0)
+    trait = batch.traits[0]
+    assert (trait.name, trait.instruction, trait.document_instruction, trait.in_batch_negatives) == (
+        "mine",
+        "find",
+        "be found",
+        False,
+    )
+    assert opened(DatasetSettings(path="a.parquet")).batch(0).traits[0].in_batch_negatives
+
+
+def test_mixed_batches_hold_rows_of_all_in_their_shares(folder):
+    mixture = opened(
+        DatasetSettings(path="a.parquet", weight=3),
+        DatasetSettings(path="b.parquet", weight=1),
+        batch_size=8,
+        mixed=True,
+    )
+    for number in (5, 0, 3):
+        batch = mixture.batch(number)
+        assert Counter(trait.name for trait in batch.traits) == {"a": 6, "b": 2}
+        assert all(pair.anchor.startswith(trait.name) for pair, trait in zip(batch.pairs, batch.traits, strict=True))
+    seen = Counter(anchor for number in range(20) for anchor in anchors(mixture.batch(number)))
+    assert set(seen.values()) == {3, 4}  # 120 of a's 40 rows, 40 of b's 10
+    by_size = opened(DatasetSettings(path="a.parquet"), DatasetSettings(path="b.parquet"), batch_size=10, mixed=True)
+    assert by_size.batches_per_epoch == 5
+    assert Counter(anchor for number in range(5) for anchor in anchors(by_size.batch(number))) == Counter(
+        f"{name} anchor {i}" for name, count in (("a", 40), ("b", 10)) for i in range(count)
+    )
+
+
+def test_a_row_alone_of_its_kind_is_left_out_and_told(folder):
+    write_pairs([*some_pairs("x", 6), Pair("lone", "row", kind="symmetric")], "x.parquet")
+    mixture = opened(DatasetSettings(path="x.parquet"), batch_size=2)
+    assert mixture.num_pairs == 6 and mixture.describe()[0].num_left_out == 1
+    assert "lone" not in {anchor for number in range(60) for anchor in anchors(mixture.batch(number))}
+
+
+def test_describe_counts_duplicates_of_what_is_kept(folder):
+    pairs = [
+        *some_pairs("x", 6),
+        *[Pair("x anchor 0", "x positive 1")] * 2,
+        Pair("x anchor 5", "new", split="held_out"),
+    ]
+    write_pairs(pairs, "x.parquet")
+    summary = opened(DatasetSettings(path="x.parquet")).describe()[0]
+    assert (summary.num_pairs, summary.duplicate_anchors, summary.duplicate_positives) == (8, 0.25, 0.25)
+    assert summary.languages == {"? -> ?": 8}
+
+
+def test_globs_lists_and_the_short_form(folder):
+    write_pairs(some_pairs("c", 6), "c.parquet")
+    together = opened(
+        DatasetSettings(path="[ab].parquet"), DatasetSettings(path=["c.parquet", "a.parquet"], name="two")
+    )
+    assert [summary.num_pairs for summary in together.describe()] == [50, 46]
+    short = Mixture.open(DataSettings(pairs=["a.parquet", "b.parquet"]), batch_size=2, seed=0)
+    assert set(names(short, 20)) == {"a", "b"} and short.num_pairs == 50 and short.batches_per_epoch == 25
+
+
+def test_the_fingerprint_follows_content(folder):
+    first = opened(DatasetSettings(path="a.parquet")).fingerprint
+    assert first == opened(DatasetSettings(path="a.parquet"), seed=3).fingerprint
+    write_pairs([*some_pairs("a", 39), Pair("a anchor 39", "another")], "a.parquet")
+    assert first != opened(DatasetSettings(path="a.parquet")).fingerprint
+    pairs = some_pairs("x", 5)
+    assert Mixture.of_pairs(pairs, 2, 0).fingerprint == Mixture.of_pairs(pairs, 4, 1).fingerprint
+    assert Mixture.of_pairs(pairs, 2, 0).fingerprint != Mixture.of_pairs(pairs[::-1], 2, 0).fingerprint
+
+
+def test_texts_for_a_tokenizer(folder):
+    mixture = opened(DatasetSettings(path="a.parquet"))
+    assert sorted(mixture.texts()) == sorted(t for pair in some_pairs("a", 40) for t in (pair.anchor, pair.positive))
+    assert len(list(mixture.texts(7))) == 7
+
+
+def test_large_data_is_mapped_from_a_cache_outside_the_data_folder(folder, monkeypatch):
+    settings = [DatasetSettings(path="a.parquet"), DatasetSettings(path="b.parquet", columns={"source": "anchor"})]
+    small = opened(*settings)
+    monkeypatch.setattr(rows, "IN_MEMORY_BYTES", 0)
+    large = opened(*settings)
+    files = {path: path.stat().st_mtime_ns for path in (folder / "cache").iterdir()}
+    assert len(files) == 2
+    assert [small.batch(n) for n in range(20)] == [large.batch(n) for n in range(20)]
+    assert large.fingerprint == small.fingerprint and large.describe() == small.describe()
+    opened(*settings)
+    assert {path: path.stat().st_mtime_ns for path in (folder / "cache").iterdir()} == files
+    for path in files:
+        path.write_bytes(path.read_bytes()[:100])
+    again = opened(*settings)
+    assert [small.batch(n) for n in range(20)] == [again.batch(n) for n in range(20)]
+    monkeypatch.setenv("UDEVER_CACHE", str(folder / "a.parquet"))
+    with pytest.raises(OutputError, match="set UDEVER_CACHE"):
+        opened(*settings)
+
+
+def test_rows_stay_in_arrow(folder, monkeypatch):
+    """A hundred thousand rows take no Python object each, and a batch only its own."""
+    count = 100_000
+    table = pa.table({"anchor": [f"a{i}" for i in range(count)], "positive": [f"p{i}" for i in range(count)]})
+    pq.write_table(table, "big.parquet")
+    monkeypatch.setattr(rows, "IN_MEMORY_BYTES", 0)
+    before = pa.total_allocated_bytes()
+    mixture = opened(DatasetSettings(path="big.parquet"), batch_size=64)
+    held = pa.total_allocated_bytes() - before
+    assert held < 200_000
+    numbers = [int(anchor[1:]) for n in range(50) for anchor in anchors(mixture.batch(n))]
+    assert len(set(numbers)) == len(numbers) and np.std(numbers) > count / 5
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: None, "gone.parquet is not a file"),
+        (lambda: Path("gone.parquet").write_text("PAR1 no"), "gone.parquet cannot be read as Parquet"),
+        (lambda: write_pairs([], "gone.parquet"), "'gone' holds no pairs"),
+        (lambda: write_pairs(some_pairs("x", 1), "gone.parquet"), "'gone' holds 1 of its 1 rows"),
+        (lambda: write_pairs(some_pairs("x", 5, split="held_out"), "gone.parquet"), "'gone' holds 0 of its 5 rows"),
+        (
+            lambda: write_pairs([Pair("a", "b"), Pair("c", " ")], "gone.parquet"),
+            "gone.parquet: 'positive' is empty in 1 of 2 rows (row 1)",
+        ),
+        (lambda: pq.write_table(pa.table({"anchor": [1], "positive": ["a"]}), "gone.parquet"), "'anchor' is int64"),
+    ],
+)
+def test_bad_files_are_named_in_one_line(folder, make, says):
+    make()
+    with pytest.raises(DataError) as caught:
+        opened(DatasetSettings(path="a.parquet"), DatasetSettings(path="gone.parquet"))
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_pattern_without_a_file_and_a_folder(folder):
+    with pytest.raises(DataError, match=r"no file matches z\*.parquet"):
+        opened(DatasetSettings(path="z*.parquet"))
+    with pytest.raises(DataError, match="is not a file"):
+        opened(DatasetSettings(path=str(folder)))
+
+
+def test_a_text_of_a_million_characters_is_a_text(folder):
+    write_pairs([replace(pair, positive="x" * 1_000_000) for pair in some_pairs("x", 3)], "x.parquet")
+    assert {len(pair.positive) for pair in opened(DatasetSettings(path="x.parquet"), batch_size=3).batch(0).pairs} == {
+        10**6
+    }
+
+
+def test_the_hub_and_folders_by_the_datasets_package(folder, monkeypatch):
+    pytest.importorskip("datasets").disable_progress_bars()
+    data = folder / "hub"
+    data.mkdir()
+    (folder / "a.parquet").rename(data / "train.parquet")
+    settings = DatasetSettings(hub=str(data), name="hub")
+    mixture = opened(settings)
+    assert mixture.num_pairs == 40 and sorted(anchors(mixture.batch(0)))[0].startswith("a anchor")
+    assert opened(settings).fingerprint == mixture.fingerprint
+    with pytest.raises(DataError, match=r"org/none: .*check name, config, hub_split and the network") as caught:
+        opened(DatasetSettings(hub="org/none"))
+    assert "\n" not in str(caught.value)
+    with pytest.raises(DataError, match=r"hub: .*nowhere"):
+        opened(DatasetSettings(hub=str(data), hub_split="nowhere"))
+
+
+def test_what_is_asked_of_the_hub(folder, monkeypatch):
+    seen = []
+
+    def load(**arguments):
+        seen.append(arguments)
+        raise ConnectionError("no network\nand more")
+
+    monkeypatch.setattr(hub, "_load", load)
+    for streaming in (False, True):
+        with pytest.raises(DataError, match="org/name: no network; check"):
+            opened(DatasetSettings(hub="org/name", config="en", hub_split="dev", revision="abc", streaming=streaming))
+    asked = {"path": "org/name", "name": "en", "split": "dev", "revision": "abc"}
+    assert seen == [{**asked, "streaming": False}, {**asked, "streaming": True}]
+
+
+def test_rows_without_a_side_are_left_out_on_request_and_counted(folder):
+    pairs = some_pairs("x", 6)
+    write_pairs([*pairs, Pair("q", " "), Pair("", "a")], "gone.parquet")
+    mixture = opened(DatasetSettings(path="gone.parquet", skip_empty=True))
+    assert mixture.num_pairs == 6
+    assert mixture.describe()[0].num_empty == 2
+    with pytest.raises(DataError, match=r"'anchor' is empty in 1 of 8 rows \(row 7\), 'positive' is empty in 1 of 8"):
+        opened(DatasetSettings(path="gone.parquet"))

@@ -1,0 +1,281 @@
+import json
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from udever.errors import DataError
+from udever.pairs.files import read_pairs, write_pairs
+from udever.pairs.schema import SCHEMA, Pair
+
+TEXT = st.text(min_size=1).filter(str.strip)
+
+
+def with_scores(pair, scores):
+    return replace(pair, scores=None if scores is None else tuple(scores[: 1 + len(pair.negatives)]))
+
+
+PAIRS = st.builds(
+    with_scores,
+    st.builds(
+        Pair,
+        anchor=TEXT,
+        positive=TEXT,
+        negatives=st.lists(TEXT, max_size=3).map(tuple),
+        anchor_language=st.none() | st.just("eng-Latn"),
+        positive_language=st.none() | st.just("python-Code"),
+        kind=st.sampled_from(["symmetric", "asymmetric", "classification"]),
+        group=st.none() | st.text(),
+        label=st.text(),
+        source=st.none() | st.text(),
+        licence=st.none() | st.just("MIT"),
+        split=st.sampled_from(["train", "held_out"]),
+    ),
+    st.none() | st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=4, max_size=4),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("pairs")
+
+
+@given(st.lists(PAIRS, min_size=1, max_size=8))
+def test_pairs_come_back_as_they_were(folder, pairs):
+    write_pairs(pairs, folder / "pairs.parquet")
+    assert read_pairs(folder / "pairs.parquet") == pairs
+    for split in ("train", "held_out"):
+        expected = [pair for pair in pairs if pair.split == split]
+        if expected:
+            assert read_pairs(folder / "pairs.parquet", split) == expected
+        else:
+            with pytest.raises(DataError, match=split):
+                read_pairs(folder / "pairs.parquet", split)
+
+
+def write_jsonl(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_jsonl_with_the_two_texts_alone(tmp_path):
+    path = write_jsonl(
+        tmp_path / "p.jsonl", {"anchor": "a", "positive": "b", "extra": 1}, {"anchor": "é", "positive": "d"}
+    )
+    assert read_pairs(path) == [Pair("a", "b"), Pair("é", "d")]
+
+
+def test_a_null_where_a_default_is_meant(tmp_path):
+    path = write_jsonl(
+        tmp_path / "p.jsonl",
+        {"anchor": "a", "positive": "b", "kind": "symmetric"},
+        {"anchor": "c", "positive": "d"},
+    )
+    assert [pair.kind for pair in read_pairs(path)] == ["symmetric", "asymmetric"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"anchor": "", "positive": "b"}, r"'anchor' is empty in 1 of 2 rows \(row 1\)"),
+        ({"anchor": "a", "positive": " \n"}, r"'positive' is empty in 1 of 2 rows \(row 1\)"),
+        ({"anchor": " " * 40, "positive": "b"}, r"'anchor' is empty in 1 of 2 rows \(row 1\)"),
+        ({"anchor": "a", "positive": None}, r"'positive' is empty in 1 of 2 rows \(row 1\)"),
+        ({"anchor": "a", "positive": 7}, "row 1: 'positive' is int"),
+        ({"anchor": "a \ud800", "positive": "b"}, "row 1: 'anchor' has a lone surrogate"),
+        ({"anchor": "a", "positive": "b", "kind": "both", "split": "train"}, "row 1: kind is 'both'"),
+        ({"anchor": "a", "positive": "b", "kind": "symmetric", "split": "test"}, "row 1: split is 'test'"),
+        ({"anchor": "a", "positive": "b", "kind": "classification"}, "row 1: kind is 'classification' and 'label'"),
+        ({"anchor": "a", "positive": "b", "negative": " "}, "row 1: 'negative' is empty"),
+        ({"anchor": "a", "positive": "b", "negative_2": ""}, "row 1: 'negative_2' is empty"),
+        ({"anchor": "a", "positive": "b", "negatives": ["x", ""]}, "row 1: 'negatives' holds an empty text"),
+        ({"anchor": "a", "positive": "b", "negatives": ["x", 3]}, "row 1: 'negatives' holds int"),
+        ({"anchor": "a", "positive": "b", "negatives": "x"}, "row 1: 'negatives' is str"),
+        (
+            {"anchor": "a", "positive": "b", "negatives": ["x"], "scores": [1.0]},
+            "row 1: 'scores' has 1 numbers; expected 2",
+        ),
+        ({"anchor": "a", "positive": "b", "scores": [float("nan")]}, "row 1: 'scores' holds nan"),
+        ({"anchor": "a", "positive": "b", "scores": ["1"]}, "row 1: 'scores' holds str"),
+    ],
+)
+def test_a_bad_row_is_named(row, message, tmp_path):
+    good = {"anchor": "a", "positive": "b", "kind": "symmetric", "split": "train"}
+    with pytest.raises(DataError, match=message) as caught:
+        read_pairs(write_jsonl(tmp_path / "p.jsonl", good, row))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("column", ["negative", "group", "source", "anchor_language"])
+def test_a_column_of_another_type_is_refused(column, tmp_path):
+    path = write_jsonl(tmp_path / "p.jsonl", {"anchor": "a", "positive": "b", column: 3})
+    with pytest.raises(DataError, match=column):
+        read_pairs(path)
+
+
+@pytest.mark.parametrize(("name", "content"), [("p.jsonl", "no json"), ("p.parquet", "no parquet"), ("p.parquet", "")])
+def test_a_file_that_is_none_of_ours_is_refused(name, content, tmp_path):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        read_pairs(tmp_path / name)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_files_and_columns_are_named(tmp_path):
+    with pytest.raises(DataError, match="is not a file"):
+        read_pairs(tmp_path / "none.parquet")
+    with pytest.raises(DataError, match="is not a file"):
+        read_pairs(tmp_path)
+    pq.write_table(pa.table({"anchor": ["a"], "query": ["b"]}), tmp_path / "p.parquet")
+    with pytest.raises(DataError, match=r"'positive'.*it has anchor, query"):
+        read_pairs(tmp_path / "p.parquet")
+
+
+def test_a_file_without_rows_is_refused(tmp_path):
+    write_pairs([], tmp_path / "p.parquet")
+    with pytest.raises(DataError, match="no pairs"):
+        read_pairs(tmp_path / "p.parquet")
+    assert pq.read_schema(tmp_path / "p.parquet").equals(SCHEMA)
+
+
+def test_negatives_in_every_form(tmp_path):
+    rows = [
+        {"anchor": "a", "positive": "b", "negative": "n", "negative_10": "n10", "negative_2": "n2"},
+        {"anchor": "a", "positive": "b", "negatives": ["x", "y"], "negative_2": "n2"},
+        {"anchor": "a", "positive": "b", "negative": None, "negatives": None},
+    ]
+    expected = [("n", "n2", "n10"), ("x", "y", "n2"), ()]
+    assert [pair.negatives for pair in read_pairs(write_jsonl(tmp_path / "p.jsonl", *rows))] == expected
+    columns = ("anchor", "positive", "negative", "negative_2", "negative_10", "negatives")
+    table = pa.table({name: pa.array([row.get(name) for row in rows]) for name in columns})
+    pq.write_table(table, tmp_path / "p.parquet")
+    assert [pair.negatives for pair in read_pairs(tmp_path / "p.parquet")] == expected
+
+
+def test_columns_of_other_arrow_types_are_read_the_same(tmp_path):
+    table = pa.table(
+        {
+            "anchor": pa.array(["a", "b"]).dictionary_encode(),
+            "positive": pa.array(["c", "d"], pa.large_string()),
+            "negatives": pa.array([["x", "y"], ["z", "w"]], pa.list_(pa.string(), 2)),
+            "label": pa.array([3, None], pa.int32()),
+            "scores": pa.array([[3, 2, 1], None], pa.list_(pa.int64())),
+            "group": pa.nulls(2),
+        }
+    )
+    pq.write_table(table, tmp_path / "p.parquet")
+    assert read_pairs(tmp_path / "p.parquet") == [
+        Pair("a", "c", ("x", "y"), label="3", scores=(3.0, 2.0, 1.0)),
+        Pair("b", "d", ("z", "w")),
+    ]
+
+
+def test_bytes_that_are_no_text_are_named(tmp_path):
+    broken = pa.array([b"fine", b"\xff\xfe"]).view(pa.string())
+    pq.write_table(pa.table({"anchor": broken, "positive": ["a", "b"]}), tmp_path / "p.parquet")
+    with pytest.raises(DataError, match=r"p.parquet row 1: 'anchor' is no valid UTF-8"):
+        read_pairs(tmp_path / "p.parquet")
+
+
+def test_a_text_of_a_million_characters_and_many_batches(tmp_path):
+    long = "word " * 200_000
+    rows = [{"anchor": f"a{i}", "positive": long if i == 9000 else f"p{i}"} for i in range(9001)]
+    pairs = read_pairs(write_jsonl(tmp_path / "p.jsonl", *rows))
+    assert len(pairs) == 9001 and pairs[9000].positive == long
+    write_pairs(pairs, tmp_path / "p.parquet")
+    assert read_pairs(tmp_path / "p.parquet") == pairs
+
+
+def test_a_row_is_counted_across_batches(tmp_path):
+    rows = [{"anchor": "a", "positive": "" if i == 8200 else "p"} for i in range(8300)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "p.parquet")
+    for path in (write_jsonl(tmp_path / "p.jsonl", *rows), tmp_path / "p.parquet"):
+        with pytest.raises(DataError, match=r"'positive' is empty in 1 of 8,300 rows \(row 8200\)"):
+            read_pairs(path)
+
+
+def test_a_parquet_file_broken_in_the_middle(tmp_path):
+    path = tmp_path / "p.parquet"
+    pq.write_table(
+        pa.table({"anchor": [f"a{i}" for i in range(20_000)], "positive": [f"p{i * i}" for i in range(20_000)]}),
+        path,
+        row_group_size=10_000,
+        compression="none",
+        use_dictionary=False,
+    )
+    content = bytearray(path.read_bytes())
+    middle = len(content) * 2 // 3
+    content[middle - 30_000 : middle + 30_000] = b"\xff" * 60_000
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"p\.parquet") as caught:
+        read_pairs(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_line_that_is_no_object_is_named(tmp_path):
+    path = tmp_path / "p.jsonl"
+    for line, says in (('{"anchor": "a"', "line 3"), ("[1]", "line 3: no JSON object"), ("[" * 200_000, "line 3")):
+        path.write_text('{"anchor": "a", "positive": "b"}\n\n' + line + "\n")
+        with pytest.raises(DataError, match=f"cannot be read as JSON lines: {says}") as caught:
+            read_pairs(path)
+        assert "\n" not in str(caught.value)
+    path.write_bytes(b'{"anchor": "a", "positive": "b"}\n{"anchor": "\xff", "positive": "b"}\n')
+    with pytest.raises(DataError, match="line 2: not UTF-8"):
+        read_pairs(path)
+
+
+def test_all_missing_answers_are_told_at_once(tmp_path):
+    rows = [{"anchor": "a", "positive": None if i % 3000 == 7 else "p"} for i in range(10_000)]
+    rows[5]["anchor"] = " "
+    path = write_jsonl(tmp_path / "p.jsonl", *rows)
+    with pytest.raises(DataError) as caught:
+        read_pairs(path)
+    assert str(caught.value) == (
+        f"{path}: 'anchor' is empty in 1 of 10,000 rows (row 5), 'positive' is empty in 4 of 10,000 rows (rows 7, "
+        "3007, 6007, 9007); fill them in, or leave them out by skip_empty = true in the recipe's dataset"
+    )
+
+
+CELL = st.text("ab\"' \u20ac", min_size=1, max_size=6).filter(str.strip)
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.TSV", "p.tsv.gz", "p.ndjson", "p.JSONL.gz", "p.parquet", "bin.parquet"])
+@given(rows=st.lists(st.tuples(CELL, CELL, st.none() | CELL), min_size=1, max_size=6))
+def test_pairs_of_every_format_come_back(folder, name, rows):
+    import csv
+    import gzip
+    import io
+
+    path, kind = folder / name, name.lower().split(".")[1]
+    names = ("anchor", "positive", "label")
+    if kind == "parquet":
+        of = pa.binary() if "bin" in name else pa.string()
+        columns = [pa.array(column, pa.string()).cast(of) for column in zip(*rows, strict=True)]
+        pq.write_table(pa.table(dict(zip(names, columns, strict=True))), path)
+    else:
+        out = io.StringIO()
+        if kind == "csv":
+            csv.writer(out).writerows([names, *rows])
+        elif kind == "tsv":
+            out.writelines("\t".join(cell or "" for cell in row) + "\n" for row in [names, *rows])
+        else:
+            out.writelines(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
+        content = out.getvalue().encode()
+        path.write_bytes(gzip.compress(content) if name.lower().endswith("gz") else content)
+    assert read_pairs(path) == [Pair(anchor, positive, label=label) for anchor, positive, label in rows]
+
+
+@pytest.mark.parametrize("name", ["p.txt", "p.xlsx", "p.md", "p", "p.parquet.gz"])
+def test_a_type_that_holds_no_pairs_is_refused(tmp_path, name):
+    (tmp_path / name).write_text("anchor,positive\na,b\n")
+    with pytest.raises(DataError, match="is of a type that holds no pairs"):
+        read_pairs(tmp_path / name)
+
+
+def test_a_bad_row_of_csv_is_named(tmp_path):
+    (tmp_path / "p.csv").write_text('anchor,positive\na,b\na,"b\nc,d\n')
+    with pytest.raises(DataError, match="cannot be read as CSV: row 1: not CSV at line 3: a quote is opened"):
+        read_pairs(tmp_path / "p.csv")
