@@ -36,7 +36,7 @@ from udever.report.figure import Figure
 from udever.report.parallel import Parallel
 from udever.report.runs import Run, make_runs
 from udever.report.shares import Shares
-from udever.report.style import LINE, QUIET, canvas, drawing, place_labels, series, settle, to_svg
+from udever.report.style import LINE, QUIET, canvas, drawing, series, to_svg, write_labels
 from udever.evaluation.results import ModelScores, Score
 from udever.training.run import load_base
 
@@ -160,9 +160,8 @@ def gains_svg(results: dict[str, Any]) -> str:
             axes.margins(0.12)
             named.append((axes, points))
         grid[0].set_ylabel("gain over English pairs")
-        settle(figure)
         for axes, points in named:
-            place_labels(axes, points)
+            write_labels(axes, points)
         return to_svg(figure, "gains", {})
 
 

@@ -18,7 +18,6 @@ from pretrain import is_kept_for_scoring
 
 from udever import Embedder
 from udever.report.plane import nearest_kinds
-from udever.evaluation.metrics import score_ranking
 from udever.evaluation.statistics import Items, interval, statistic
 
 MOST_CHARS = 400
@@ -192,8 +191,9 @@ def items_of(found: Set, encode: Callable[[list[str], str], np.ndarray]) -> Item
         right = similarity.argmax(1) == np.arange(len(similarity))
         return Items("test", subset, "mean", right.astype(np.float64))
     ranked = np.argsort(-similarity, axis=1, kind="stable")[:, :10]
-    qrels = [np.array([int(right)]) for right in found.gold]
-    return Items("test", subset, "mean", score_ranking(ranked, qrels)[found.metric])
+    hits = ranked == np.array(found.gold, dtype=np.int64)[:, None]  # one right answer a query: the ideal gain is 1
+    discounts = {"mrr@10": 1 / np.arange(1, 11), "ndcg@10": 1 / np.log2(np.arange(2, 12)), "recall@10": np.ones(10)}
+    return Items("test", subset, "mean", hits @ discounts[found.metric][: hits.shape[1]])
 
 
 def score(embedder: Embedder, sets: Sets) -> dict[str, Any]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from udever.adaptation import AdaptSettings, adapt
     from udever.corpus.vectors import read_vectors
     from udever.embedder import Embedder, TruncationWarning
+    from udever.evaluation.plan import evaluate
     from udever.search.filters import Filters
     from udever.search.index import Index
     from udever.server.run import serve
@@ -33,6 +34,7 @@ __all__ = [
     "TruncationWarning",
     "adapt",
     "errors",
+    "evaluate",
     "read_vectors",
     "serve",
     "train",
@@ -46,6 +48,7 @@ _MODULES = {
     "Recipe": "udever.training.recipe",
     "TruncationWarning": "udever.embedder",
     "adapt": "udever.adaptation",
+    "evaluate": "udever.evaluation.plan",
     "read_vectors": "udever.corpus.vectors",
     "serve": "udever.server.run",
     "train": "udever.training.run",

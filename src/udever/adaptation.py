@@ -5,6 +5,7 @@ into one folder:
 
     pairs.parquet   every mined pair, with its split
     model/          the embedder (`Embedder.load`), with its recipe
+    held_out/       the held-out pairs as tasks, for `udever eval --data`
     results.json    the table
     report.html     the same to look at
 
@@ -14,6 +15,7 @@ was asked for, the log, the checkpoints and the model; a run that was stopped go
 
 import json
 import shutil
+import tempfile
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,12 +26,13 @@ from rich.console import Console
 
 from udever.embedder import Embedder
 from udever.errors import DataError, OutputError, UdeverError
-from udever.evaluation import Results, RetrievalSet, score_bm25, score_embedder
+from udever.evaluation import Comparison, score_bm25, score_embedder, write_held_out
+from udever.evaluation.tasks import FolderTask
 from udever.pairs.files import read_pairs, write_pairs
 from udever.pairs.mining import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine
 from udever.pairs.schema import Pair
 from udever.pairs.settings import DataSettings
-from udever.report.comparison_page import Extras, write_report
+from udever.report.adaptation import Extras, write_adaptation_report
 from udever.search import top_k
 from udever.storage import atomic_file, atomic_folder, check_replaceable, remove_output
 from udever.training import (
@@ -109,7 +112,7 @@ def adapt(
     resume: bool = False,
     restart: bool = False,
     console: Console | None = None,
-) -> Results | None:
+) -> Comparison | None:
     """Mine `paths`, train `base` on the pairs, score it, and write it all to `output`; return the table.
 
     None where a signal stopped the training. `resume` goes on with what was mined and trained before, `restart` throws
@@ -168,9 +171,9 @@ def adapt(
                 for key, value in values.items()
             },
         )
-        _write(output, recipe, mined, results, extras)
+        _write(output, recipe, mined, settings, results, extras)
         _clear(kept)
-    console.print(f"written: {output}/model, results.json, report.html, pairs.parquet")
+    console.print(f"written: {output}/model, results.json, report.html, pairs.parquet, held_out")
     return results
 
 
@@ -216,13 +219,16 @@ def _split(mined: Mined) -> tuple[list[Pair], list[Pair]]:
     return train_pairs, held_out
 
 
-def _score(recipe: Recipe, mined: Mined, settings: AdaptSettings, history: History) -> tuple[Embedder, Results]:
+def _score(recipe: Recipe, mined: Mined, settings: AdaptSettings, history: History) -> tuple[Embedder, Comparison]:
     """The embedder that was written, and the table of the held-out pairs: BM25, the base, the embedder."""
-    questions = RetrievalSet.from_pairs(_split(mined)[1], max_queries=settings.max_queries, seed=settings.seed)
-    rows = {"bm25": score_bm25(questions)}
-    rows["before"] = score_embedder(open_recipe(recipe)[0], questions, show_progress=True)
     embedder = Embedder.load(recipe.output.folder, dtype="float32")
-    rows["after"] = score_embedder(embedder, questions, show_progress=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        tasks = _held_out_tasks(mined, settings, Path(scratch))
+        rows = {
+            "bm25": score_bm25(tasks),
+            "before": score_embedder(open_recipe(recipe)[0], tasks, show_progress=True),
+            "after": score_embedder(embedder, tasks, show_progress=True),
+        }
     details = {
         "base": recipe.model.base,
         "fingerprint": embedder.fingerprint,
@@ -232,10 +238,16 @@ def _score(recipe: Recipe, mined: Mined, settings: AdaptSettings, history: Histo
         "num_trainable": history.num_trainable,
         "num_truncated": history.num_truncated,
     }
-    return embedder, Results(rows, details=details)
+    return embedder, Comparison(rows, details=details)
 
 
-def _write(output: Path, recipe: Recipe, mined: Mined, results: Results, extras: Extras) -> None:
+def _held_out_tasks(mined: Mined, settings: AdaptSettings, folder: Path) -> list[FolderTask]:
+    return write_held_out(_split(mined)[1], folder, max_queries=settings.max_queries, seed=settings.seed)
+
+
+def _write(
+    output: Path, recipe: Recipe, mined: Mined, settings: AdaptSettings, results: Comparison, extras: Extras
+) -> None:
     """The whole output at once; the recipe in it names the files as they lie there."""
     update = {
         "data": DataSettings(pairs=[str(output / _PAIRS)]),
@@ -247,7 +259,8 @@ def _write(output: Path, recipe: Recipe, mined: Mined, results: Results, extras:
         shutil.move(recipe.output.folder, folder / _MODEL)
         (folder / _MODEL / RECIPE_FILE).write_text(recipe.model_copy(update=update).to_toml(), encoding="utf-8")
         results.write(folder / "results.json")
-        write_report(folder / "report.html", results, extras)
+        _held_out_tasks(mined, settings, folder / "held_out")
+        write_adaptation_report(folder / "report.html", results, extras)
 
 
 def _answer(

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from udever.evaluation.models_under_test import ModelOptions, model_under_test
+from udever.evaluation.plan import folder_jobs
 from udever.evaluation.results import read_scores
-from udever.evaluation.run import folder_jobs, run
+from udever.evaluation.run import run
 from udever.evaluation.tasks import find_tasks
 
 DATA = Path(os.environ.get("UDEVER_DATA") or Path(__file__).parents[3] / "shared" / "data") / "eval" / "sts16"

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from udever.errors import DataError
-from udever.evaluation import METRICS, Results, Scores, paired_bootstrap
+from udever.evaluation import METRICS, Comparison, Scores, paired_bootstrap
 
 
 def scores(values, num_documents=50):
@@ -23,7 +23,7 @@ ROWS = {
 
 def test_results_json(tmp_path):
     path = tmp_path / "run" / "results.json"
-    results = Results(ROWS, details={"seed": 3})
+    results = Comparison(ROWS, details={"seed": 3})
     results.write(path)
     stored = json.loads(path.read_text("utf-8"))
     assert list(stored) == [*ROWS, "after_minus_before", "after_minus_bm25", "num_documents", "details"]
@@ -43,18 +43,18 @@ def test_results_json(tmp_path):
 
 def test_details_json_cannot_hold_leave_no_file(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        Results(ROWS, details={"loss": float("nan")}).write(tmp_path / "results.json")
+        Comparison(ROWS, details={"loss": float("nan")}).write(tmp_path / "results.json")
     assert not list(tmp_path.iterdir())
 
 
 def test_comparisons_need_both_rows():
-    assert Results({"before": ROWS["before"]}).intervals == {}
-    assert list(Results({"after": ROWS["after"], "bm25": ROWS["bm25"]}).intervals) == ["after_minus_bm25"]
+    assert Comparison({"before": ROWS["before"]}).intervals == {}
+    assert list(Comparison({"after": ROWS["after"], "bm25": ROWS["bm25"]}).intervals) == ["after_minus_bm25"]
 
 
 def test_the_table_reads_well_without_a_terminal():
     out = io.StringIO()
-    Results(ROWS).show(Console(file=out, width=80))
+    Comparison(ROWS).show(Console(file=out, width=80))
     lines = out.getvalue().splitlines()
     row = next(line for line in lines if "before" in line)
     assert [cell.strip() for cell in row.strip("│ ").split("│")] == ["before", "0.050", "0.050", "0.050"]
@@ -72,20 +72,20 @@ def test_the_table_reads_well_without_a_terminal():
     ],
 )
 def test_the_verdict_follows_the_interval(after, verdict):
-    (sentence,) = Results({"before": scores([0.5] * 4), "after": scores(after)}).sentences()
+    (sentence,) = Comparison({"before": scores([0.5] * 4), "after": scores(after)}).sentences()
     assert verdict in sentence
 
 
 def test_names_with_markup_are_only_text():
     out = io.StringIO()
-    Results({"[bold]x[/bold]": ROWS["after"]}).show(Console(file=out, width=80))
+    Comparison({"[bold]x[/bold]": ROWS["after"]}).show(Console(file=out, width=80))
     assert "[bold]x[/bold]" in out.getvalue()
 
 
 def test_wrong_rows():
     with pytest.raises(DataError, match="score all of them on one retrieval set"):
-        Results({"a": scores([1.0]), "b": scores([1.0, 0.0])})
+        Comparison({"a": scores([1.0]), "b": scores([1.0, 0.0])})
     with pytest.raises(DataError, match="cannot be called details"):
-        Results({"details": scores([1.0])})
+        Comparison({"details": scores([1.0])})
     with pytest.raises(DataError, match="expected one of mrr@10"):
-        Results({"a": scores([1.0])}, metric="map")
+        Comparison({"a": scores([1.0])}, metric="map")

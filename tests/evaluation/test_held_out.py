@@ -1,57 +1,67 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from udever.errors import DataError
-from udever.evaluation import RetrievalSet
+from udever.evaluation import METRICS, score_bm25, score_held_out, write_held_out
 from udever.pairs.schema import Pair
 
-
-def shown(subset):
-    return {
-        query: {subset.documents[row] for row in relevant}
-        for query, relevant in zip(subset.queries, subset.qrels, strict=True)
-    }
+WORDS = ["red", "green", "blue", "black", "white", "pink", "gold", "grey", "teal", "lime", "navy", "rust"]
+PAIRS = [Pair(f"where is {word}", f"here is {word} {word}") for word in WORDS]
 
 
-def test_duplicates_merge_and_an_anchor_keeps_all_its_positives():
-    pairs = [Pair("q1", "d1"), Pair("q2", "d1"), Pair("q1", "d2"), Pair("q1", "d1")]
-    (subset,) = RetrievalSet.from_pairs(pairs).subsets
-    assert (subset.queries, subset.documents) == (["q1", "q2"], ["d1", "d2"])
-    assert shown(subset) == {"q1": {"d1", "d2"}, "q2": {"d1"}}
+@pytest.fixture(scope="module")
+def write(tmp_path_factory):
+    return lambda pairs, **options: write_held_out(pairs, tmp_path_factory.mktemp("held") / "out", **options)
 
 
-def test_a_group_is_relevant_to_all_of_its_anchors():
+def read(task):
+    """Queries with their answers, documents, and ids by text."""
+    corpus, queries, qrels = (task.read("pairs", part) for part in ("corpus", "queries", "qrels"))
+    documents = dict(zip(corpus["id"], corpus["text"], strict=True))
+    asked = dict(zip(queries["id"], queries["text"], strict=True))
+    answers = {text: set() for text in queries["text"]}
+    for query, document in zip(qrels["query_id"], qrels["corpus_id"], strict=True):
+        answers[asked[query]].add(documents[document])
+    return answers, corpus["text"], (asked, documents)
+
+
+def test_duplicates_merge_and_an_anchor_keeps_all_its_positives(write):
+    (task,) = write([Pair("q1", "d1"), Pair("q2", "d1"), Pair("q1", "d2"), Pair("q1", "d1")])
+    answers, documents, _ = read(task)
+    assert (answers, documents) == ({"q1": {"d1", "d2"}, "q2": {"d1"}}, ["d1", "d2"])
+
+
+def test_a_group_is_relevant_to_all_of_its_anchors(write):
     pairs = [Pair("q1", "d1", group="g"), Pair("q2", "d2", group="g"), Pair("q3", "d3"), Pair("q4", "d4")]
-    (subset,) = RetrievalSet.from_pairs(pairs).subsets
-    assert shown(subset) == {"q1": {"d1", "d2"}, "q2": {"d1", "d2"}, "q3": {"d3"}, "q4": {"d4"}}
+    answers, *_ = read(write(pairs)[0])
+    assert answers == {"q1": {"d1", "d2"}, "q2": {"d1", "d2"}, "q3": {"d3"}, "q4": {"d4"}}
 
 
-def test_kinds_do_not_mix():
-    pairs = [Pair("s", "t", kind="symmetric"), Pair("q", "d")]
-    asymmetric, symmetric = RetrievalSet.from_pairs(pairs).subsets
-    assert (asymmetric.kind, asymmetric.documents) == ("asymmetric", ["d"])
-    assert (symmetric.kind, symmetric.documents) == ("symmetric", ["t"])
+def test_kinds_do_not_mix(write):
+    asymmetric, symmetric = write([Pair("s", "t", kind="symmetric"), Pair("q", "d")])
+    assert (asymmetric.spec.symmetric, read(asymmetric)[1]) == (False, ["d"])
+    assert (symmetric.spec.symmetric, read(symmetric)[1]) == (True, ["t"])
 
 
-def test_the_query_itself_is_no_answer():
-    pairs = [Pair("en", "es", group="g"), Pair("es", "fr", group="g"), Pair("OK", "OK")]
-    retrieval_set = RetrievalSet.from_pairs(pairs)
-    (subset,) = retrieval_set.subsets
-    assert shown(subset) == {"en": {"es", "fr"}, "es": {"fr"}}
-    assert subset.same.tolist() == [-1, subset.documents.index("es")]
-    assert (retrieval_set.num_trivial, subset.documents) == (1, ["es", "fr", "OK"])
+def test_the_query_itself_is_no_answer(write):
+    (task,) = write([Pair("en", "es", group="g"), Pair("es", "fr", group="g"), Pair("OK", "OK")])
+    answers, documents, (asked, found) = read(task)
+    assert answers == {"en": {"es", "fr"}, "es": {"fr"}} and documents == ["es", "fr", "OK"]
+    assert {asked[name] for name in asked.keys() & found.keys()} == {"es"}
 
 
-def test_nothing_to_score():
+def test_nothing_to_score(write):
     with pytest.raises(DataError, match="1 pairs make no query"):
-        RetrievalSet.from_pairs([Pair("a", "a")])
+        write([Pair("a", "a")])
     with pytest.raises(DataError, match="max_queries is 0"):
-        RetrievalSet.from_pairs([Pair("a", "b")], max_queries=0)
+        write([Pair("a", "b")], max_queries=0)
 
 
-PAIRS = st.lists(
+KINDS = st.lists(
     st.builds(
         Pair,
         anchor=st.sampled_from("abcdefgh"),
@@ -63,38 +73,90 @@ PAIRS = st.lists(
 )
 
 
-@settings(deadline=None)
-@given(pairs=PAIRS, most=st.integers(1, 12), seed=st.integers(0, 3))
-def test_a_sample_keeps_corpus_and_answers(pairs, most, seed):
-    if all(pair.anchor == pair.positive for pair in pairs):
-        return
+@settings(deadline=None, max_examples=40)
+@given(pairs=KINDS, most=st.integers(1, 12), seed=st.integers(0, 3))
+def test_every_pair_is_there_and_a_sample_keeps_corpus_and_answers(write, pairs, most, seed):
     try:
-        whole = RetrievalSet.from_pairs(pairs)
-    except DataError:
-        return
-    sample = RetrievalSet.from_pairs(pairs, max_queries=most, seed=seed)
-    assert sample.num_queries == min(most, whole.num_queries)
-    again = RetrievalSet.from_pairs(pairs, max_queries=most, seed=seed)
-    assert [subset.queries for subset in again.subsets] == [subset.queries for subset in sample.subsets]
-    by_kind = {subset.kind: subset for subset in whole.subsets}
-    for subset in sample.subsets:
-        full = by_kind[subset.kind]
-        assert subset.documents == full.documents
-        assert shown(subset).items() <= shown(full).items()
-        for query, same, relevant in zip(subset.queries, subset.same, subset.qrels, strict=True):
-            assert (subset.documents[same] == query) if same >= 0 else (query not in subset.documents)
-            assert same not in relevant and (np.diff(relevant) > 0).all()
-
-
-@settings(deadline=None)
-@given(pairs=PAIRS)
-def test_every_pair_is_in_the_set(pairs):
-    try:
-        subsets = RetrievalSet.from_pairs(pairs).subsets
+        whole = {task.name: read(task) for task in write(pairs)}
     except DataError:
         assert all(pair.anchor == pair.positive for pair in pairs)
         return
-    answers = {(subset.kind, query): found for subset in subsets for query, found in shown(subset).items()}
     for pair in pairs:
         if pair.anchor != pair.positive:
-            assert pair.positive in answers[pair.kind, pair.anchor]
+            assert pair.positive in whole[f"held_out_{pair.kind}"][0][pair.anchor]
+    sample = {task.name: read(task) for task in write(pairs, max_queries=most, seed=seed)}
+    assert sample == {task.name: read(task) for task in write(pairs, max_queries=most, seed=seed)}
+    total = sum(len(answers) for answers, *_ in whole.values())
+    assert sum(len(answers) for answers, *_ in sample.values()) == min(most, total)
+    for name, (answers, documents, (asked, found)) in sample.items():
+        assert documents == whole[name][1] and answers.items() <= whole[name][0].items()
+        same = {asked[key] for key in asked.keys() & found.keys()}
+        assert same == answers.keys() & set(documents)
+        assert all(query not in answers[query] for query in answers)
+
+
+def test_an_embedder_that_ranks_backwards_scores_lower(write, mteb_model, bag_of_words):
+    tasks = write(PAIRS)
+
+    def backwards(texts, role, prompt):
+        return bag_of_words(texts, "", prompt) * (-1 if role == "query" else 1)
+
+    forwards = score_held_out(mteb_model(embed=lambda texts, role, prompt: bag_of_words(texts, "", prompt)), tasks)
+    lower = score_held_out(mteb_model(embed=backwards), tasks)
+    assert forwards.means["mrr@10"] > 0.9 and (forwards.num_queries, forwards.num_documents) == (12, 12)
+    assert all(lower.means[metric] < forwards.means[metric] for metric in METRICS)
+
+
+def test_each_kind_is_embedded_its_way_and_queries_are_pooled(write, mteb_model, bag_of_words):
+    pairs = [*PAIRS[:4], Pair("ein Haus", "a house", kind="symmetric"), Pair("x y", "x", kind="symmetric")]
+    scores = score_held_out(mteb_model(), write(pairs))
+    assert [(role, len(texts)) for texts, role, _ in bag_of_words.calls] == [
+        ("query", 4), ("document", 4), ("symmetric", 2), ("symmetric", 2)
+    ]  # fmt: skip
+    assert (scores.num_queries, scores.num_documents) == (6, 6)
+    assert all(len(scores.per_query[metric]) == 6 for metric in METRICS)
+
+
+def test_the_query_itself_does_not_take_a_rank(write, mteb_model):
+    """`two b x` is in the corpus as an answer; found first for itself, it would halve the score of `two b`."""
+    tasks = write([Pair("one a", "two b x", kind="symmetric"), Pair("two b x", "two b", kind="symmetric")])
+    assert score_held_out(mteb_model(), tasks).per_query["mrr@10"].max() == 1
+    assert score_bm25(tasks).per_query["mrr@10"].max() == 1
+
+
+def test_equal_scores_go_to_the_earlier_document(write, mteb_model):
+    tasks = write([Pair("first", "one"), Pair("second", "two"), Pair("third", "three")])
+    alike = mteb_model(embed=lambda texts, role, prompt: np.ones((len(texts), 4), np.float32))
+    assert sorted(score_held_out(alike, tasks).per_query["mrr@10"]) == pytest.approx([1 / 3, 1 / 2, 1])
+
+
+def naive(ranked, relevant):
+    """One query at a time, as the definitions read."""
+    top = ranked[:10]
+    reciprocal = next((1 / rank for rank, document in enumerate(top, 1) if document in relevant), 0.0)
+    gain = sum(1 / math.log2(rank + 1) for rank, document in enumerate(top, 1) if document in relevant)
+    ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(10, len(relevant)) + 1))
+    found = len(relevant.intersection(top))
+    return {"mrr@10": reciprocal, "ndcg@10": gain / ideal, "recall@10": found / len(relevant)}
+
+
+def test_metrics_are_their_definitions(write, mteb_model):
+    rng = np.random.default_rng(3)
+    places = {text: rng.normal(size=8) for text in (f"{side}{n}" for side in "qd" for n in range(30))}
+    pairs = [Pair(f"q{n}", f"d{m}") for n in range(20) for m in rng.choice(30, rng.integers(1, 14), replace=False)]
+    pairs += [Pair("q0", f"d{n}") for n in range(30)]
+    (task,) = write(pairs)
+    scores = score_held_out(mteb_model(embed=lambda texts, *_: np.array([places[text] for text in texts])), [task])
+    answers, documents, (asked, _) = read(task)
+    for row, name in enumerate(sorted(asked)):
+        query = places[asked[name]]
+        cosines = [-(places[text] @ query) / np.linalg.norm(places[text]) for text in documents]
+        expected = naive([documents[place] for place in np.argsort(cosines)], answers[asked[name]])
+        for metric, value in expected.items():
+            assert scores.per_query[metric][row] == pytest.approx(value, abs=1e-6), metric
+
+
+def test_splitting_identifiers_lifts_bm25_on_code(write):
+    code = ["def parseHttpResponse(raw): ...", "def open_text_file(path): ...", "def sortNumberList(it): ..."]
+    asked = ["parse the response", "open a file of text", "sort a list"]
+    assert score_bm25(write([Pair(*pair) for pair in zip(asked, code, strict=True)])).means["mrr@10"] == 1

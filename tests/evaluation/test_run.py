@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import udever
 from udever.cli import app
-from udever.errors import ModelError, RecipeError
-from udever.evaluation.models_under_test import ModelUnderTest, model_under_test
-from udever.evaluation.plan import Sources, plan
+from udever.errors import DataError, ModelError, RecipeError
+from udever.evaluation.models_under_test import ModelOptions, ModelUnderTest, model_under_test
+from udever.evaluation.plan import Sources, folder_jobs, plan
 from udever.evaluation.results import read_items, read_scores
-from udever.evaluation.run import folder_jobs, run
+from udever.evaluation.run import run
 from udever.evaluation.tasks import find_tasks
 from udever.report.labels import Label, label_of
 
@@ -207,6 +208,29 @@ def test_overrides_replace_keys_and_must_name_a_task(tasks, tmp_path):
     assert job.make().metadata.main_score == "cosine_pearson"
     with pytest.raises(RecipeError, match="names 'sts', and no task folder"):
         plan(Sources(data=(tasks / "bitext",), overrides=path), tmp_path)
+
+
+def test_evaluate_takes_models_and_tasks_as_they_come(tasks, tmp_path):
+    udever.evaluate("bm25", tasks / "retrieval", results=tmp_path / "out")
+    lexical, chance = udever.evaluate(["bm25", "random"], [str(tasks / "retrieval")], results=str(tmp_path / "out"))
+    assert (lexical.kept, chance.scored) == (["retrieval"], ["retrieval"])
+    (score,) = chance.scores["retrieval"]
+    assert 0 <= score.low <= score.value <= score.high <= 1 and score.metric == "ndcg_at_10"
+    assert udever.evaluate("random", tasks / "retrieval", results=tmp_path / "out")[0].scores == chance.scores
+    with pytest.raises(DataError, match="is not a folder"):
+        udever.evaluate("bm25", "./nowhere", results=tmp_path / "out")
+    with pytest.raises(RecipeError, match="no task or benchmark 'STS1'"):
+        udever.evaluate("bm25", "STS1", results=tmp_path / "out")
+
+
+def test_evaluate_takes_an_embedder(tasks, tmp_path):
+    embedder = udever.Embedder.load("seedling")
+    (outcome,) = udever.evaluate(
+        embedder, tasks / "sts", results=tmp_path / "out", options=ModelOptions(name="org/mine")
+    )
+    (by_name,) = udever.evaluate("seedling", tasks / "sts", results=tmp_path / "out")
+    assert outcome.name == "org/mine" and (outcome.scored, by_name.scored) == (["sts"], ["sts"])
+    assert [score.value for score in outcome.scores["sts"]] == [score.value for score in by_name.scores["sts"]]
 
 
 def test_the_command(tasks, tmp_path, tiny, monkeypatch):

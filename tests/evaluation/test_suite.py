@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import udever.evaluation
-from udever.evaluation.metrics import score_ranking
 from udever.evaluation.tasks import find_tasks
 from udever.search.bm25 import Bm25
 
@@ -216,7 +215,10 @@ def ndcg(task, subset, rank):
     for query, document in zip(qrels["query_id"], qrels["corpus_id"], strict=True):
         relevant[query].append(rows[document])
     ranked = rank(queries["text"], corpus["text"])
-    return score_ranking(ranked, [np.array(sorted(value)) for value in relevant.values()])["ndcg@10"].mean()
+    discounts = 1 / np.log2(np.arange(2, 12))
+    gains = [np.isin(row, found) @ discounts[: len(row)] for row, found in zip(ranked, relevant.values(), strict=True)]
+    ideal = [discounts[: min(10, len(found))].sum() for found in relevant.values()]
+    return np.mean(np.array(gains) / ideal)
 
 
 LIMITS = {"universal_answers": 0.1, "universal_code_search": 0.1, "universal_code_to_code": 0.2}

@@ -10,8 +10,8 @@ import pytest
 
 from udever.evaluation.contamination import overlap
 from udever.evaluation.models_under_test import ModelOptions, model_under_test
+from udever.evaluation.plan import SUITES
 from udever.evaluation.results import ModelScores
-from udever.evaluation.run import SUITES
 from udever.report.labels import label_of
 
 SCRIPT = Path(__file__).parents[2] / "recipes" / "figures" / "arms.py"

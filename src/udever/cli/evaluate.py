@@ -2,14 +2,11 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from udever.cli.app import Device, Dtype, app, console
-
-if TYPE_CHECKING:
-    from udever.evaluation.endpoint import EndpointOptions
 
 
 @app.command("eval")
@@ -40,41 +37,34 @@ def evaluate(
     device: Device = "auto",
 ) -> None:
     """Score models on tasks; without --data, --mteb or --suite on the universal suite. What is scored is kept."""
-    from udever.evaluation.models_under_test import ModelOptions, model_under_test
-    from udever.evaluation.plan import Sources, plan, read_prompts
-    from udever.evaluation.run import run
+    from udever.evaluation.endpoint import EndpointOptions
+    from udever.evaluation.models_under_test import ModelOptions
+    from udever.evaluation.plan import Sources, read_prompts
+    from udever.evaluation.plan import evaluate as run
     from udever.report.score_table import show
-    from udever.storage import check_folder
 
-    check_folder(output, [*(data or ()), *([overrides] if overrides else [])])
-    options = ModelOptions(
-        dtype=dtype,
-        device=device,
-        dimensions=dimensions,
-        batch_tokens=batch_tokens,
-        prompts=read_prompts(prompts),
-        instructions=instructions,
-        name=name,
-    )
-    sources = Sources(suite=suite, data=tuple(data or ()), mteb=tuple(mteb or ()), tasks=tasks, overrides=overrides)
-    jobs = plan(sources, output)
-    tested = [
-        model_under_test(model, options, _served(endpoint, model, key_variable, batch_texts, insecure))
-        for model in models
-    ]
     _quiet_mteb()
-    outcomes = run(tested, jobs, output, show_progress=True)
+    outcomes = run(
+        models,
+        Sources(suite=suite, data=tuple(data or ()), mteb=tuple(mteb or ()), tasks=tasks, overrides=overrides),
+        results=output,
+        options=ModelOptions(
+            dtype=dtype,
+            device=device,
+            dimensions=dimensions,
+            batch_tokens=batch_tokens,
+            prompts=read_prompts(prompts),
+            instructions=instructions,
+            name=name,
+        ),
+        endpoint=EndpointOptions(endpoint, "", key_variable, batch_texts=batch_texts, insecure=insecure)
+        if endpoint
+        else None,
+        show_progress=True,
+    )
     show(outcomes, console())
     if any(outcome.failed for outcome in outcomes):
         raise typer.Exit(1)
-
-
-def _served(
-    url: str | None, model: str, key_variable: str, batch_texts: int, insecure: bool
-) -> "EndpointOptions | None":
-    from udever.evaluation.endpoint import EndpointOptions
-
-    return EndpointOptions(url, model, key_variable, batch_texts=batch_texts, insecure=insecure) if url else None
 
 
 def _quiet_mteb() -> None:

@@ -1,23 +1,29 @@
-"""Retrieval on held-out pairs: BM25, the model before and after, and how sure the difference is."""
+"""Tasks, models under test, their scores, and how sure a difference is."""
 
-from udever.evaluation.compare import Scores, score_bm25, score_embedder
-from udever.evaluation.comparison import Results
-from udever.evaluation.held_out import RetrievalSet, Subset
-from udever.evaluation.metrics import METRICS, score_ranking
+from udever.evaluation.comparison import Comparison
+from udever.evaluation.held_out import (
+    METRICS,
+    Scores,
+    score_bm25,
+    score_embedder,
+    score_held_out,
+    score_pairs,
+    write_held_out,
+)
 from udever.evaluation.mteb_model import MtebModel, as_mteb
 from udever.evaluation.statistics import Interval, paired_bootstrap
 
 __all__ = [
     "METRICS",
+    "Comparison",
     "Interval",
     "MtebModel",
-    "Results",
-    "RetrievalSet",
     "Scores",
-    "Subset",
     "as_mteb",
     "paired_bootstrap",
     "score_bm25",
     "score_embedder",
-    "score_ranking",
+    "score_held_out",
+    "score_pairs",
+    "write_held_out",
 ]

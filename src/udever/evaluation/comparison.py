@@ -1,4 +1,4 @@
-"""The retrieval table: what is printed, and `results.json`."""
+"""Systems compared on held-out pairs: the table that is printed, and `results.json`."""
 
 import json
 from collections.abc import Mapping
@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udever.errors import DataError
-from udever.evaluation.compare import Scores
-from udever.evaluation.metrics import METRICS
+from udever.evaluation.held_out import METRICS, Scores
 from udever.evaluation.statistics import Interval, paired_bootstrap
 from udever.storage import atomic_file
 
@@ -22,7 +21,7 @@ _RESERVED = {*COMPARISONS, "num_documents", "details"}
 
 
 @dataclass(frozen=True)
-class Results:
+class Comparison:
     """Scores of several systems on one retrieval set, in the order they are shown.
 
     The rows `bm25`, `before` and `after` are compared where they are there; any other name is only shown.

@@ -17,6 +17,7 @@ _QUERY_METRICS = {
     "recall_at_": "recall_",
     "precision_at_": "P_",
     "hit_rate_at_": "success_",
+    "mrr_at_": "mrr_",
 }
 _SIMILARITIES = {
     "similarity": ("similarity_scores", 1),
@@ -56,7 +57,13 @@ class Collector:
     def _take_query_scores(
         self, scores: Any, qrels: Any, results: Any, *args: Any, hf_split: str, hf_subset: str
     ) -> Any:
-        self._per_query[hf_split, hf_subset] = scores
+        from mteb._evaluators.retrieval_metrics import mrr
+
+        by_rank = mrr(qrels, results, self._task.k_values)  # of each query in the order of `results`, by "MRR@10"
+        self._per_query[hf_split, hf_subset] = {
+            query: {**scores[query], **{f"mrr_{name[4:]}": values[row] for name, values in by_rank.items()}}
+            for row, query in enumerate(results)
+        }
         return self._own_scores(scores, qrels, results, *args, hf_split=hf_split, hf_subset=hf_subset)
 
     def items(self, split: str, scores: Mapping[str, Mapping[str, Any]]) -> list[Items]:
@@ -76,7 +83,7 @@ class Collector:
             values = levels.values() if isinstance(levels, Mapping) else [levels or []]
             return _mean(split, subset, [value for level in values for value in level])
         if (split, subset) in self._per_query:
-            return self._query_items(split, subset, metric)
+            return _mean(split, subset, self.per_query(split, subset, metric))
         predictions = self._predictions.get((split, subset))
         if predictions is None:
             return None
@@ -97,12 +104,13 @@ class Collector:
         dataset = self._task.dataset
         return dataset[subset][split] if subset in dataset else dataset[split]
 
-    def _query_items(self, split: str, subset: str, metric: str) -> Items | None:
-        per_query = self._per_query[split, subset]
+    def per_query(self, split: str, subset: str, metric: str) -> Floats:
+        """A metric of search for each query, by id; empty for one that is not known query by query."""
+        found = self._per_query[split, subset]
         name = next((theirs + metric[len(ours) :] for ours, theirs in _QUERY_METRICS.items() if ours in metric), None)
-        if name is None or not all(name in scores for scores in per_query.values()):
-            return None
-        return _mean(split, subset, [per_query[query][name] for query in sorted(per_query)])
+        if name is None or not all(name in scores for scores in found.values()):
+            return np.zeros(0)
+        return np.array([found[query][name] for query in sorted(found)], dtype=np.float64)
 
 
 def _mean(split: str, subset: str, values: Sequence[float] | NDArray[Any]) -> Items | None:

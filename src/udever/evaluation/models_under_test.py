@@ -9,12 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from udever.bundled import bundled_folder
 from udever.errors import DataError, ModelError, needs
 from udever.evaluation.endpoint import Endpoint, EndpointOptions
 from udever.evaluation.lexical import NAMES
+
+if TYPE_CHECKING:
+    from udever.embedder import Embedder
 
 _RECIPE_FILE, _TRAINING_FILE = "recipe.toml", "training.json"
 _SMALL_BYTES = 256 << 20
@@ -57,13 +60,17 @@ class ModelUnderTest:
     cost: Callable[[], dict[str, int]] = dict
 
 
-def model_under_test(model: str, options: ModelOptions, endpoint: EndpointOptions | None = None) -> ModelUnderTest:
-    """The model of that name.
+def model_under_test(
+    model: "str | Embedder", options: ModelOptions, endpoint: EndpointOptions | None = None
+) -> ModelUnderTest:
+    """The model of that name, or an embedder as it is, which `options` may name and shorten.
 
     "bm25", "char-tfidf", "random": baselines. "st:NAME": a sentence-transformers folder or hub name. With `endpoint`:
     what is served there. Anything else: a folder or hub name for `Embedder.load`. Raises ModelError for a folder that
     is not there; whatever else is wrong shows when it is loaded.
     """
+    if not isinstance(model, str):
+        return _given(model, options)
     if model in NAMES:
         return _baseline(model)
     if endpoint is not None:
@@ -84,6 +91,17 @@ def model_under_test(model: str, options: ModelOptions, endpoint: EndpointOption
         recipe=recipe_of(folder),
         training=training_of(folder),
     )
+
+
+def _given(embedder: "Embedder", options: ModelOptions) -> ModelUnderTest:
+    name = options.name or embedder.name
+
+    def load() -> Any:
+        from udever.evaluation.mteb_model import as_mteb
+
+        return as_mteb(embedder, name=name, batch_tokens=options.batch_tokens, **options.deciding)
+
+    return ModelUnderTest(name, None, load)
 
 
 def trained_on(folder: Path) -> frozenset[str]:

@@ -132,12 +132,13 @@ class MtebModel:
         assert self._corpus is not None, "mteb indexes before it searches"
         place = f"{task_metadata.dataset.get('path', task_metadata.name)}, {hf_split}, {hf_subset}"
         texts = query_texts(queries, task_metadata)
-        wanted = _unit(self.embed(texts, "query", self._prompt(task_metadata, "query"), f"{place}, queries"))
-        prompt = self._prompt(task_metadata, "document")
+        asking, answering = _roles(task_metadata)
+        wanted = _unit(self.embed(texts, asking, self._prompt(task_metadata, asking), f"{place}, queries"))
+        prompt = self._prompt(task_metadata, answering)
 
         def blocks() -> Iterator[tuple[list[str], Floats]]:
             for ids, documents in document_blocks(self._corpus, _DOCUMENTS):
-                yield ids, _unit(self.embed(documents, "document", prompt, f"{place}, corpus"))
+                yield ids, _unit(self.embed(documents, answering, prompt, f"{place}, corpus"))
 
         names = [str(name) for name in queries["id"]]
         found = rerank(wanted, names, blocks(), top_ranked) if top_ranked else best(wanted, names, blocks(), top_k)
@@ -164,11 +165,12 @@ def as_mteb(
     instructions: bool = False,
     dimensions: int | None = None,
     batch_tokens: int | None = None,
+    revision: str | None = None,
 ) -> MtebModel:
     """An `Embedder` as a model for `mteb.evaluate`: roles, prompts by task, our batching, search in bounded memory.
 
-    `prompts` and `instructions` as in `MtebModel`. The revision is a hash of the fingerprint, the dtype and every
-    option here that changes a vector. Raises MissingExtra where mteb is not installed.
+    `prompts` and `instructions` as in `MtebModel`. `revision` is a hash of the fingerprint, the dtype and every option
+    here that changes a vector, unless it is given. Raises MissingExtra where mteb is not installed.
     """
     from udever.evaluation.mteb_meta import model_meta, require_mteb, revision_of
 
@@ -178,7 +180,7 @@ def as_mteb(
     options = {"prompts": dict(prompts or {}), "instructions": instructions, "dimensions": dimensions}
     meta = model_meta(
         name=name or embedder.name,
-        revision=revision_of(embedder.fingerprint, dtype, options),
+        revision=revision or revision_of(embedder.fingerprint, dtype, options),
         num_parameters=sum(parameter.numel() for parameter in parameters),
         dimensions=dimensions or embedder.num_dimensions,
         max_tokens=embedder.contract.max_length,
@@ -289,6 +291,11 @@ def rerank(
             for row in askers.get(document, ()):
                 found[names[row]][document] = float(queries[row] @ vector)
     return found
+
+
+def _roles(task_metadata: Any) -> tuple[Role, Role]:
+    """How the two sides of a search are embedded: one way where a folder's task is symmetric."""
+    return ("symmetric", "symmetric") if getattr(task_metadata, "symmetric", False) else ("query", "document")
 
 
 def _role(prompt_type: Any) -> Role:

@@ -38,13 +38,12 @@ def as_mteb_task(task: FolderTask) -> Any:
     """
     require_mteb()  # and with it datasets, which mteb needs itself
     from mteb import abstasks
-    from mteb.abstasks.task_metadata import TaskMetadata
 
     _check_languages(task)
     kind, category, base = _MTEB_TYPES[task.spec.type]
     splits = _eval_splits(task)
     try:
-        metadata = TaskMetadata.model_validate(
+        metadata = _metadata_class().model_validate(
             {
                 "name": task.name,
                 "description": task.spec.description or task.spec.notes or task.name,
@@ -56,6 +55,7 @@ def as_mteb_task(task: FolderTask) -> Any:
                 "eval_langs": {subset: list(languages) for subset, languages in task.subsets.items()},
                 "main_score": task.main_score,
                 "prompt": task.spec.prompt,
+                "symmetric": task.spec.symmetric,
             }
         )
     except ValueError as error:
@@ -69,6 +69,17 @@ def as_mteb_task(task: FolderTask) -> Any:
 
     members: dict[str, Any] = {"metadata": metadata, "load_data": load_data, **_settings(task)}
     return type(f"Folder{kind}", (getattr(abstasks, base),), members)()
+
+
+def _metadata_class() -> Any:
+    from mteb.abstasks.task_metadata import TaskMetadata
+
+    class FolderMetadata(TaskMetadata):
+        """mteb's, and whether both sides of a search are embedded alike."""
+
+        symmetric: bool = False
+
+    return FolderMetadata
 
 
 def _check_languages(task: FolderTask) -> None:
@@ -87,6 +98,8 @@ def _settings(task: FolderTask) -> dict[str, Any]:
     """Class attributes of the mteb task: those of the public task of the same data, then the folder's own."""
     if task.spec.type == "clustering":
         return {"max_fraction_of_documents_to_embed": None, "max_documents_per_cluster": _smallest(task)}
+    if task.spec.type == "retrieval":
+        return {"ignore_identical_ids": task.spec.ignore_identical_ids}
     if task.spec.type != "classification":
         return {}
     import mteb

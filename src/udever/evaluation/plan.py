@@ -1,15 +1,24 @@
-"""From the options of a run to its list of jobs."""
+"""`evaluate`: from models and tasks, as a person names them, to scores."""
 
 import difflib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from udever.errors import RecipeError
-from udever.evaluation.run import SUITES, Job, folder_jobs, public_jobs
-from udever.evaluation.tasks import find_tasks
+from udever.evaluation.endpoint import EndpointOptions
+from udever.evaluation.models_under_test import ModelOptions, model_under_test
+from udever.evaluation.mteb_meta import require_mteb
+from udever.evaluation.run import Job, Known, Outcome, mteb_version, run
+from udever.evaluation.tasks import FolderTask, find_tasks
+from udever.storage import check_folder
+
+if TYPE_CHECKING:
+    from udever.embedder import Embedder
+
+SUITES = Path(__file__).parent / "suite"
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,56 @@ class Sources:
     mteb: tuple[str, ...] = ()
     tasks: str | None = None
     overrides: Path | None = None
+
+
+def evaluate(
+    models: "str | Path | Embedder | Sequence[str | Path | Embedder]",
+    tasks: str | Path | Sequence[str | Path] | Sources = "universal",
+    *,
+    results: str | Path = "results",
+    options: ModelOptions | None = None,
+    endpoint: EndpointOptions | None = None,
+    show_progress: bool = False,
+) -> list[Outcome]:
+    """Score models on tasks and keep every score in the folder `results`; what is there already is not scored again.
+
+    A model is an `Embedder`, a folder, a hub name, "st:NAME" for sentence-transformers, or a baseline ("bm25",
+    "char-tfidf", "random"); with `endpoint` the name of one served there. A task is a folder with task.json or of such
+    folders, "universal", or a task or benchmark of mteb by name. Returns what became of each model; `Outcome.scores`
+    has its scores. A task that fails is noted in its Outcome and stops no other. Raises RecipeError for an unknown
+    task, DataError for a folder that is none, ModelError for the only model where it cannot be loaded, MissingExtra
+    without mteb.
+    """
+    sources = tasks if isinstance(tasks, Sources) else _sources(tasks)
+    results, options = Path(results), options or ModelOptions()
+    check_folder(results, [*sources.data, *([sources.overrides] if sources.overrides else [])])
+    jobs = plan(sources, results)
+    listed = [models] if isinstance(models, str | Path) or not isinstance(models, Sequence) else models
+    tested = [
+        model_under_test(
+            str(model) if isinstance(model, Path) else model,
+            options,
+            replace(endpoint, model=model) if endpoint is not None and isinstance(model, str) else None,
+        )
+        for model in listed
+    ]
+    return run(tested, jobs, results, show_progress=show_progress)
+
+
+def _sources(tasks: str | Path | Sequence[str | Path]) -> Sources:
+    """Each by what it is: a folder, a suite inside the package, a name of mteb's."""
+    listed = [tasks] if isinstance(tasks, str | Path) else tasks
+    data = [Path(task) for task in listed if _is_folder(task)]
+    names = [str(task) for task in listed if not _is_folder(task)]
+    return Sources(
+        suite="universal" if "universal" in names else None,
+        data=tuple(data),
+        mteb=tuple(name for name in names if name != "universal"),
+    )
+
+
+def _is_folder(task: str | Path) -> bool:
+    return isinstance(task, Path) or task.startswith((".", "/", "~")) or Path(task).is_dir()
 
 
 def plan(sources: Sources, results: Path) -> list[Job]:
@@ -86,3 +145,73 @@ def _read_object(path: Path) -> Mapping[str, Any]:
     if not isinstance(content, dict):
         raise RecipeError(f"{path} is not a JSON object")
     return content
+
+
+def folder_jobs(tasks: Sequence[FolderTask]) -> list[Job]:
+    """A job for every folder task."""
+
+    def job(task: FolderTask) -> Job:
+        def make() -> Any:
+            from udever.evaluation.mteb_task import as_mteb_task
+
+            return as_mteb_task(task)
+
+        return Job(task.name, task.fingerprint(), make, task.spec.mteb_name)
+
+    return [job(task) for task in tasks]
+
+
+def public_jobs(names: Sequence[str], results: Path) -> list[Job]:
+    """Jobs for mteb's tasks and benchmarks by name. Raises RecipeError for an unknown one, naming the nearest."""
+    known = Known(results)
+    found: dict[str, Job] = {}
+    for name in names:
+        key = f"{name} {mteb_version()}"
+        tasks = known.get("public", key)
+        if tasks is None:
+            tasks = expand(name)
+            known.note("public", key, tasks)
+        for task in tasks:
+            found.setdefault(task, Job(task, None, _public_maker(task)))
+    return list(found.values())
+
+
+def _public_maker(name: str) -> Callable[[], Any]:
+    def make() -> Any:
+        import mteb
+
+        return mteb.get_task(name)
+
+    return make
+
+
+def expand(name: str) -> list[str]:
+    """The names of the text tasks that a task's or benchmark's name stands for; an aggregate stands for its parts.
+
+    Raises RecipeError for an unknown name, with the nearest known one, and for a task that is not about text.
+    """
+    require_mteb()
+    import mteb
+
+    try:
+        chosen = [mteb.get_task(name)]
+    except KeyError:
+        try:
+            chosen = list(mteb.get_benchmark(name).tasks)
+        except KeyError:
+            raise RecipeError(_unknown(name)) from None
+    parts = [part for task in chosen for part in getattr(task.metadata, "tasks", None) or [task]]
+    found = [part.metadata.name for part in parts if part.metadata.modalities == ["text"]]
+    if not found:
+        raise RecipeError(f"{name} is not about text; expected a text task")
+    return list(dict.fromkeys(found))
+
+
+def _unknown(name: str) -> str:
+    import mteb
+
+    tasks = mteb.get_tasks(exclude_superseded=False, exclude_aggregate=False)
+    known = [*(task.metadata.name for task in tasks), *(benchmark.name for benchmark in mteb.get_benchmarks())]
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"mteb {mteb.__version__} has no task or benchmark {name!r}{hint}"

@@ -7,17 +7,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from udever.errors import UdeverError
 from udever.evaluation.models_under_test import ModelUnderTest
 from udever.evaluation.mteb_meta import environment, full_name, require_mteb
-from udever.evaluation.results import TaskRecord, model_folder, read_task, write_model, write_task
-from udever.evaluation.tasks import FolderTask
+from udever.evaluation.results import Score, TaskRecord, model_folder, read_scores, read_task, write_model, write_task
 from udever.progress import Advance, progress_bar
 from udever.storage import atomic_file
 
-SUITES = Path(__file__).parent / "suite"
+if TYPE_CHECKING:
+    from udever.evaluation.item_scores import Collector
+
 _INDEX_FILE = ".known.json"
 
 
@@ -45,6 +46,17 @@ class Outcome:
     truncated: dict[str, int] = field(default_factory=dict)
     cost: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def scores(self) -> dict[str, list[Score]]:
+        """The main scores of every task that was scored or there before, by name, a score for each split and subset."""
+        wanted = {*self.scored, *self.kept}
+        found: dict[str, list[Score]] = {}
+        for model in read_scores([self.folder]) if self.folder is not None and wanted else ():
+            for score in model.scores:
+                if score.task in wanted:
+                    found.setdefault(score.task, []).append(score)
+        return found
+
 
 class Known:
     """What earlier runs found out that takes seconds to find out: revisions by key, and the tasks behind a name."""
@@ -67,46 +79,6 @@ class Known:
         self._content.setdefault(kind, {})[key] = value
         with atomic_file(self._path) as temporary:
             temporary.write_text(json.dumps(self._content, indent=1, ensure_ascii=False), encoding="utf-8")
-
-
-def folder_jobs(tasks: Sequence[FolderTask]) -> list[Job]:
-    """A job for every folder task."""
-
-    def job(task: FolderTask) -> Job:
-        def make() -> Any:
-            from udever.evaluation.mteb_task import as_mteb_task
-
-            return as_mteb_task(task)
-
-        return Job(task.name, task.fingerprint(), make, task.spec.mteb_name)
-
-    return [job(task) for task in tasks]
-
-
-def public_jobs(names: Sequence[str], results: Path) -> list[Job]:
-    """Jobs for mteb's tasks and benchmarks by name. Raises RecipeError for an unknown one, naming the nearest."""
-    known = Known(results)
-    found: dict[str, Job] = {}
-    for name in names:
-        key = f"{name} {mteb_version()}"
-        tasks = known.get("public", key)
-        if tasks is None:
-            from udever.evaluation.public import expand
-
-            tasks = expand(name)
-            known.note("public", key, tasks)
-        for task in tasks:
-            found.setdefault(task, Job(task, None, _public_maker(task)))
-    return list(found.values())
-
-
-def _public_maker(name: str) -> Callable[[], Any]:
-    def make() -> Any:
-        import mteb
-
-        return mteb.get_task(name)
-
-    return make
 
 
 def mteb_version() -> str:
@@ -176,7 +148,7 @@ def _score(tested: ModelUnderTest, jobs: Sequence[Job], results: Path, known: Kn
     with progress_bar(meta.name, len(missing), enabled=show_progress) as advance:
         for job in missing:
             advance(0, job.name)
-            _say_progress(model, job.name, advance)
+            say_progress(model, job.name, advance)
             try:
                 _score_one(model, tested, job, outcome)
             except AssertionError:
@@ -192,7 +164,7 @@ def _score(tested: ModelUnderTest, jobs: Sequence[Job], results: Path, known: Kn
     return outcome
 
 
-def _say_progress(model: Any, task: str, advance: Advance) -> None:
+def say_progress(model: Any, task: str, advance: Advance) -> None:
     """Have a model that counts its texts say within a long task how far it is."""
     if hasattr(model, "watch"):
         start = model.num_embedded
@@ -201,8 +173,6 @@ def _say_progress(model: Any, task: str, advance: Advance) -> None:
 
 def _score_one(model: Any, tested: ModelUnderTest, job: Job, outcome: Outcome) -> None:
     """Evaluate a task and write its result."""
-    from udever.evaluation.item_scores import NOWHERE, Collector
-
     start = time.monotonic()
     embedded, truncated = getattr(model, "num_embedded", 0), getattr(model, "num_truncated", 0)
     spent = tested.cost()
@@ -210,20 +180,11 @@ def _score_one(model: Any, tested: ModelUnderTest, job: Job, outcome: Outcome) -
     if not hasattr(model, "encode") and not task._support_search:
         outcome.skipped[job.name] = "it has no vectors, and this task wants some"
         return
-    task.load_data()
-    embed_ahead(model, task)
-    collector = Collector(task)
-    scores: dict[str, list[dict[str, Any]]] = {}
-    items = []
-    for split in task.eval_splits:
-        with warnings.catch_warnings():
-            # scikit-learn says of every label that is never predicted that its precision is 0, which is a score
-            warnings.filterwarnings("ignore", message=".*is ill-defined and being set to 0.0")
-            found = task.evaluate(
-                model, split, encode_kwargs={"show_progress_bar": False}, prediction_folder=NOWHERE, num_proc=None
-            )
-        scores[split] = [_entry(task, subset, entry) for subset, entry in found.items()]
-        items += collector.items(split, found)
+    found, collector = score_task(model, task)
+    items = [item for split, scores in found.items() for item in collector.items(split, scores)]
+    scores = {
+        split: [_entry(task, subset, entry) for subset, entry in entries.items()] for split, entries in found.items()
+    }
     cut = getattr(model, "num_truncated", 0) - truncated
     record = TaskRecord(
         task=job.name,
@@ -250,6 +211,24 @@ def _score_one(model: Any, tested: ModelUnderTest, job: Job, outcome: Outcome) -
     if cut:
         outcome.truncated[job.name] = cut
     task.unload_data()
+
+
+def score_task(model: Any, task: Any) -> tuple[dict[str, Mapping[str, Any]], "Collector"]:
+    """mteb's scores of a task by split and subset, and what heard the values of single items."""
+    from udever.evaluation.item_scores import NOWHERE, Collector
+
+    task.load_data()
+    embed_ahead(model, task)
+    collector = Collector(task)
+    found: dict[str, Mapping[str, Any]] = {}
+    for split in task.eval_splits:
+        with warnings.catch_warnings():
+            # scikit-learn says of every label that is never predicted that its precision is 0, which is a score
+            warnings.filterwarnings("ignore", message=".*is ill-defined and being set to 0.0")
+            found[split] = task.evaluate(
+                model, split, encode_kwargs={"show_progress_bar": False}, prediction_folder=NOWHERE, num_proc=None
+            )
+    return found, collector
 
 
 def embed_ahead(model: Any, task: Any) -> None:

@@ -68,6 +68,8 @@ class TaskSpec(Section):
     samples_per_label: int | None = Field(default=None, ge=1)
     num_experiments: int | None = Field(default=None, ge=1)
     titles: bool = True
+    symmetric: bool = False
+    ignore_identical_ids: bool = False
 
     @model_validator(mode="after")
     def _name_is_a_file_name(self) -> Self:

@@ -87,6 +87,7 @@ class Cell:
     small: str = ""
     best: bool = False
     number: bool = True
+    code: bool = False
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from udever.report.runs import (
     monolingual,
 )
 from udever.report.shares import Shares
-from udever.report.style import LINE, PANEL, QUIET, canvas, drawing, place_labels, series, settle, to_svg
+from udever.report.style import LINE, PANEL, QUIET, canvas, drawing, series, to_svg, write_labels
 from udever.report.universal import describe
 
 if TYPE_CHECKING:
@@ -250,7 +250,6 @@ def _svg(name: str, rows: Sequence[LanguageRow], scale: _Scale) -> tuple[str, in
         ticks, across = scale.ticks(), list(scale.places.values())
         grid[0][0].set_xticks([at for at, _ in ticks], [text for _, text in ticks])
         grid[0][0].set_xlim(min(across) - 0.25 if scale.edge is None else scale.edge - scale.strip, max(across) + 0.45)
-        settle(figure)
         for line, run in enumerate(runs):
             for axes, measure in zip(grid[line], MEASURES, strict=True):
                 points = [
@@ -258,7 +257,10 @@ def _svg(name: str, rows: Sequence[LanguageRow], scale: _Scale) -> tuple[str, in
                     for row in rows
                     if row.run.name == run and (value := row.value(measure)) is not None
                 ]
-                left_out += place_labels(axes, points, near=len(points) > _CROWD)
+                if len(points) > _CROWD:
+                    left_out += len(points)
+                else:
+                    write_labels(axes, points)
         return to_svg(figure, name, titles), left_out
 
 

@@ -1,4 +1,4 @@
-"""`udever report`: results of one or many models as one page, with every figure and table as files beside it."""
+"""The one page: of `udever report` with every figure and table as files beside it, of `udever adapt` alone."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from udever.report.labels import Label
 from udever.report.runs import Run, make_runs
 from udever.report.shares import Shares, bloom_shares
 from udever.report.style import css_variables
-from udever.storage import atomic_folder
+from udever.storage import atomic_file, atomic_folder
 
 if TYPE_CHECKING:
     from udever.evaluation.results import ModelScores
@@ -81,7 +81,28 @@ def make_sections(runs: Sequence[Run], options: ReportOptions, *, show_progress:
 
 
 def render(runs: Sequence[Run], sections: Sequence[Section], title: str) -> str:
-    """The page as HTML; everything given is escaped."""
+    """The page of a folder of results, with links to its files."""
+    num_scores = sum(len(run.scores) for run in runs)
+    about = f"{len(runs)} model{'' if len(runs) == 1 else 's'}, {num_scores:,} scores."
+    environments = [(run.name, rows) for run in runs if (rows := environment_of(run.model.meta))]
+    return render_page(title, about, sections, environments=environments, files=True)
+
+
+def write_page(path: str | Path, title: str, about: str, sections: Sequence[Section]) -> None:
+    """Write one page that needs no file beside it, whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_text(render_page(title, about, sections), encoding="utf-8")
+
+
+def render_page(
+    title: str,
+    about: str,
+    sections: Sequence[Section],
+    *,
+    environments: Sequence[tuple[str, Sequence[tuple[str, str]]]] = (),
+    files: bool = False,
+) -> str:
+    """A page as HTML that loads nothing; everything given is escaped. `files` links to figures/ and tables/."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -93,10 +114,10 @@ def render(runs: Sequence[Run], sections: Sequence[Section], title: str) -> str:
     )
     return environment.get_template(_TEMPLATE).render(
         title=title,
-        num_models=len(runs),
-        num_scores=sum(len(run.scores) for run in runs),
+        about=about,
         sections=sections,
-        environments=[(run.name, rows) for run in runs if (rows := list(environment_of(run.model.meta)))],
+        environments=environments,
+        files=files,
         light=css_variables(dark=False),
         dark=css_variables(dark=True),
     )

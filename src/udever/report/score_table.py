@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from udever.evaluation.results import Score, read_scores
+from udever.evaluation.results import Score
 from udever.evaluation.run import Outcome
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def show(outcomes: Sequence[Outcome], console: "Console") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    columns = [_scores(outcome) for outcome in outcomes]
+    columns = [outcome.scores for outcome in outcomes]
     names = list(dict.fromkeys(name for column in columns for name in column))
     if names:
         table = Table(box=None, pad_edge=False, header_style="bold")
@@ -35,18 +35,6 @@ def show(outcomes: Sequence[Outcome], console: "Console") -> None:
     for outcome in outcomes:
         for line in _remarks(outcome):
             console.print(line, highlight=False, markup=False)
-
-
-def _scores(outcome: Outcome) -> dict[str, list[Score]]:
-    wanted = {*outcome.scored, *outcome.kept}
-    if outcome.folder is None or not wanted:
-        return {}
-    found: dict[str, list[Score]] = {}
-    for model in read_scores([outcome.folder]):
-        for score in model.scores:
-            if score.task in wanted:
-                found.setdefault(score.task, []).append(score)
-    return found
 
 
 def _cell(scores: Sequence[Score], *, sure: bool) -> Any:

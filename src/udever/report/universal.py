@@ -7,7 +7,7 @@ from typing import Any
 from udever.report.figure import Data, Figure, Section, axis
 from udever.report.labels import Label
 from udever.report.runs import Key, Mean, Run, all_keys, common_keys, mean_by_type
-from udever.report.style import PANEL, QUIET, canvas, drawing, place_labels, series, settle, to_svg
+from udever.report.style import PANEL, QUIET, canvas, drawing, series, to_svg, write_labels
 
 ID, TITLE = "universal", "Universal score and size"
 
@@ -171,9 +171,8 @@ def _svg(sized: list[tuple[Run, Mean]], unsized: list[tuple[Run, Mean]], familie
             at, side = ((0.995, mean.value), "right") if number % 2 == 0 else ((0.005, mean.value), "left")
             axes.annotate(_mark(run, mean), at, (0, 3), xycoords=("axes fraction", "data"), ha=side, va="bottom",
                           textcoords="offset points", fontsize=8, color=QUIET)  # fmt: skip
-        settle(figure)
         points = [(run.label.size or 1, mean.value, _mark(run, mean)) for run, mean in sized]
-        place_labels(axes, points, columns=True)
+        write_labels(axes, points)
         return to_svg(figure, ID, titles)
 
 

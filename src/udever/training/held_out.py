@@ -4,7 +4,7 @@ import warnings
 
 from udever.embedder import Embedder
 from udever.errors import DataError
-from udever.evaluation import RetrievalSet, score_embedder
+from udever.evaluation import score_pairs
 from udever.pairs.mixture import Batch, Mixture
 from udever.pairs.schema import Pair
 from udever.pairs.settings import DatasetSettings, DataSettings
@@ -78,10 +78,9 @@ def scorer(recipe: Recipe) -> Evaluate | None:
     pairs = [pair for batch in batches for pair in batch.pairs]
     if not pairs:
         return None
-    questions = RetrievalSet.from_pairs(pairs, seed=recipe.training.seed)
 
     def evaluate(embedder: Embedder) -> dict[str, float]:
         loss = held_out_loss(embedder, batches, recipe.loss)
-        return {"held-out loss": loss, **score_embedder(embedder, questions).means}
+        return {"held-out loss": loss, **score_pairs(embedder, pairs, seed=recipe.training.seed).means}
 
     return evaluate

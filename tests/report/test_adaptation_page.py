@@ -1,11 +1,12 @@
+import re
 import shutil
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
-from udever.evaluation import METRICS, Results, Scores
-from udever.report.comparison_page import Extras, write_report
+from udever.evaluation import METRICS, Comparison, Scores
+from udever.report.adaptation import Extras, intervals_of, loss_figure, score_figure, write_adaptation_report
 
 EVIL = "<script>alert('x')</script>&\"'"
 
@@ -15,7 +16,7 @@ def scores(seed):
     return Scores({metric: rng.random(30) for metric in METRICS}, 50)
 
 
-RESULTS = Results({"bm25": scores(0), EVIL: scores(1), "before": scores(2), "after": scores(3)})
+COMPARISON = Comparison({"bm25": scores(0), EVIL: scores(1), "before": scores(2), "after": scores(3)})
 EXTRAS = Extras(
     losses=[(step, 5 / (step + 1)) for step in range(100)],
     counts={"functions mined": 12_345, EVIL: 1},
@@ -43,30 +44,58 @@ def parse(path):
 
 
 def test_everything_is_escaped_and_nothing_is_loaded(tmp_path):
-    write_report(tmp_path / "report.html", RESULTS, EXTRAS, title=EVIL)
+    write_adaptation_report(tmp_path / "report.html", COMPARISON, EXTRAS, title=EVIL)
     structure = parse(tmp_path / "report.html")
     assert not {"script", "img", "iframe", "object", "base"}.intersection(structure.tags)
     loading = [value for _, name, value in structure.attributes if name in ("src", "href", "srcset", "action")]
-    assert loading == ["data:,"]
-    assert "url(" not in (text := (tmp_path / "report.html").read_text("utf-8")) and "@import" not in text
+    assert all(value.startswith(("#", "data:,")) for value in loading)
+    text = (tmp_path / "report.html").read_text("utf-8")
+    assert re.findall(r"url\((?!#)", text) == [] and "@import" not in text
     assert "12,345" in text and "Nothing found." in text and "alert" in text
 
 
 def test_pictures_have_names_and_ids_are_unique(tmp_path):
-    write_report(tmp_path / "report.html", RESULTS, EXTRAS)
+    write_adaptation_report(tmp_path / "report.html", COMPARISON, EXTRAS)
     structure = parse(tmp_path / "report.html")
-    assert structure.tags.count("svg") == 4
+    assert structure.tags.count("svg") == 2
     labels = [value for tag, name, value in structure.attributes if tag == "svg" and name == "aria-label"]
-    assert len(labels) == 4 and all(labels)
+    assert len(labels) == 2 and all(labels)
     ids = [value for _, name, value in structure.attributes if name == "id"]
     assert len(ids) == len(set(ids))
     assert {value for _, name, value in structure.attributes if name == "aria-labelledby"} <= set(ids)
 
 
 def test_sections_without_content_are_left_out(tmp_path):
-    write_report(tmp_path / "report.html", Results({"after": scores(0)}))
+    write_adaptation_report(tmp_path / "report.html", Comparison({"after": scores(0)}))
     ids = [value for _, name, value in parse(tmp_path / "report.html").attributes if name == "id"]
-    assert ids == ["scores", "chart"]
+    assert "scores" in ids and not {"loss", "examples", "counts", "settings"} & set(ids)
+
+
+def test_marks_lie_where_the_means_are(make_results):
+    per_query = {metric: np.array([0.0, 1.0] * 20) for metric in METRICS}
+    halves = {metric: values / 2 for metric, values in per_query.items()}
+    rows = {"zero": {metric: np.zeros(40) for metric in METRICS}, "quarter": halves, "half": per_query}
+    comparison = Comparison({name: Scores(values, 9) for name, values in rows.items()})
+    figure = score_figure(comparison, intervals_of(comparison))
+    placed = make_results.placed(figure, r"dot-(\d+)")
+    for panel in range(3):
+        across = [placed[str(3 * panel + row)][0] for row in range(3)]
+        assert make_results.is_affine([0, 0.25, 0.5], across)
+    assert "half 0.500, 95% interval 0.3" in figure.description
+
+
+def test_the_loss_curve(make_results):
+    figure = loss_figure([(0, 4.0), (5, 2.0), (10, float("nan")), (20, 1.0)])
+    assert figure is not None and len(figure.data.rows) == 3
+    assert "from 4.000 at step 0 to 1.000 at step 20" in figure.description
+    figure = loss_figure([(step, 10.0 - step / 1000) for step in range(5001)])
+    assert figure is not None and 300 < len(figure.data.rows) <= 601
+    assert (figure.data.rows[0], figure.data.rows[-1]) == ((0, 10.0), (5000, 5.0))
+
+
+@pytest.mark.parametrize("losses", [[], [(1, 2.0)], [(1, float("nan")), (2, 1.0)]])
+def test_too_few_losses_for_a_curve(losses):
+    assert loss_figure(losses) is None
 
 
 @pytest.fixture
@@ -84,16 +113,17 @@ def browser():
 
 def test_in_a_browser(tmp_path, browser):
     path = tmp_path / "report.html"
-    write_report(path, RESULTS, EXTRAS)
+    write_adaptation_report(path, COMPARISON, EXTRAS)
     page = browser.new_page(viewport={"width": 400, "height": 800}, color_scheme="dark")
     requests, complaints = [], []
     page.on("request", lambda request: requests.append(request.url))
     page.on("console", lambda message: complaints.append(message.text))
     page.on("dialog", lambda dialog: complaints.append(dialog.message))
     page.goto(path.as_uri())
-    rows = page.locator("table.scores tbody tr").all()
-    shown = [[cell.inner_text() for cell in row.locator("th, td").all()] for row in rows]
-    assert shown == [[name, *(f"{row.means[metric]:.3f}" for metric in METRICS)] for name, row in RESULTS.rows.items()]
+    rows = page.locator("#scores-table tbody tr").all()
+    shown = [[cell.inner_text().split("\n")[0] for cell in row.locator("th, td").all()] for row in rows]
+    expected = [[name, *(f"{row.means[metric]:.3f}" for metric in METRICS)] for name, row in COMPARISON.rows.items()]
+    assert shown == expected
     assert all(cell.is_visible() for row in rows for cell in row.locator("td").all())
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
