@@ -3,8 +3,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udever.pairs.mining.dedupe import MAX_SAME_ANCHOR, THRESHOLD, dedupe
+from udever.pairs.mining.dedupe import MAX_SAME_ANCHOR, dedupe
 from udever.pairs.schema import Pair
+from udever.text.grouping import THRESHOLD
 from udever.text.minhash import jaccard, shingles
 
 WORDS = st.lists(st.sampled_from(["alpha", "beta", "gamma", "delta", "epsilon", "zeta"]), min_size=1, max_size=12)

@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from udever.pairs.schema import Pair
 from udever.source.text import one_line
+from udever.text.grouping import THRESHOLD
 from udever.text.minhash import MinHashIndex
 
-THRESHOLD = 0.8
-"""Two texts whose shingles overlap by this Jaccard similarity or more are near duplicates."""
 MAX_SAME_ANCHOR = 3
 """An anchor that more rows share says too little about any of them: one row keeps it."""
 
