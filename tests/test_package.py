@@ -20,7 +20,9 @@ def test_importing_the_package_loads_no_torch():
 
 def test_the_public_names_are_these_and_resolve():
     """One more name is one more promise: add it here on purpose."""
-    names = "AdaptSettings Embedder Filters Index Recipe TruncationWarning adapt errors read_vectors serve train"
+    names = (
+        "AdaptSettings Embedder Filters Index Recipe TruncationWarning adapt errors evaluate read_vectors serve train"
+    )
     assert udever.__all__ == names.split() == sorted(udever.__all__)
     for name in udever.__all__:
         assert getattr(udever, name).__name__.rpartition(".")[2] == name

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udever.errors import DataError
+from udever.pairs.columns import are_blank
 from udever.pairs.files import read_pairs, write_pairs
 from udever.pairs.schema import SCHEMA, Pair
 
@@ -279,3 +280,13 @@ def test_a_bad_row_of_csv_is_named(tmp_path):
     (tmp_path / "p.csv").write_text('anchor,positive\na,b\na,"b\nc,d\n')
     with pytest.raises(DataError, match="cannot be read as CSV: row 1: not CSV at line 3: a quote is opened"):
         read_pairs(tmp_path / "p.csv")
+
+
+def test_a_text_is_empty_in_pairs_where_it_is_for_encode():
+    """Both leave out the characters that `str.strip` takes off, whatever stands beside them."""
+    characters = [chr(number) for number in range(0x110000) if not 0xD800 <= number < 0xE000]
+    blank = are_blank(pa.array(characters), pa.array(["x"] * len(characters))).to_pylist()
+    differing = [char for char, is_blank in zip(characters, blank, strict=True) if is_blank != (not char.strip())]
+    assert [hex(ord(char)) for char in differing] == []
+    long = [" \t\n" * 40, " " * 40 + "a" + " " * 40]
+    assert are_blank(pa.array(long), pa.array(["x", "x"])).to_pylist() == [True, False]

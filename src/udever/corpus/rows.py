@@ -74,7 +74,7 @@ def _dataset_records(source: Source, wanted: list[str]) -> Iterator[tuple[int, R
 def read_records(source: Source, wanted: list[str]) -> Iterator[tuple[int, Record]]:
     """The rows of a source in order, each with its number from 0, as far as possible with the columns `wanted`.
 
-    As `data.records.read_file`. Raises DataError where the source cannot be read on.
+    As `records.read_file`. Raises DataError where the source cannot be read on.
     """
     if source.format is None:
         return _dataset_records(source, wanted)

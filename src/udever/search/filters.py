@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from udever.errors import DataError
-from udever.globs import check_pattern
 from udever.source.chunks import KINDS
 from udever.source.gitignore import Patterns
+from udever.source.globs import check_pattern
 from udever.source.languages import known, mteb_language
 
 MAX_PATTERNS = 64

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from udever.globs import Glob
+from udever.source.globs import Glob
 
 
 @dataclass(frozen=True)

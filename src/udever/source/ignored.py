@@ -13,9 +13,9 @@ from pathlib import Path
 
 from udever.errors import DataError, FileRefused
 from udever.files import read_regular
-from udever.globs import MAX_PATTERN
 from udever.source.git import MAX_BYTES, Repository, read_settings
 from udever.source.gitignore import Patterns
+from udever.source.globs import MAX_PATTERN
 
 MAX_PATTERNS = 10_000
 """Lines of one file of patterns; a folder with a longer one is left out, since what it hides cannot be told."""

@@ -4,17 +4,21 @@ A section's text is its own: what stands under its subsections belongs to those.
 """
 
 import re
+import tomllib
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 
+import yaml
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from udever.source.front_matter import front_matter_length
 from udever.source.html import html_sections
 from udever.source.sections import Outline, Section
+
+_FENCED = re.compile(r"\A(?P<fence>---|\+\+\+)[ \t]*\n(?P<inside>(?:.*\n){0,1000}?)(?P=fence)[ \t]*(?:\n|\Z)")
+_MAX_CHARACTERS = 100_000
 
 
 @lru_cache(maxsize=1)
@@ -40,9 +44,28 @@ def _without_comments(text: str, skipped: Counter[str]) -> str:
     return "".join([*kept, text[at:]])
 
 
+def _front_matter_length(text: str) -> int:
+    """How many characters at the start of a page are front matter: 0 where there is none.
+
+    Front matter is a YAML mapping between lines of `---`, or TOML between lines of `+++`; anything else between two
+    rules is the page's own text.
+    """
+    found = _FENCED.match(text)
+    if found is None or found.end() > _MAX_CHARACTERS:
+        return 0
+    try:
+        if found["fence"] == "+++":
+            settings = tomllib.loads(found["inside"])
+        else:
+            settings = yaml.load(found["inside"], Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return 0
+    return found.end() if isinstance(settings, dict) and settings else 0
+
+
 def markdown_sections(text: str, skipped: Counter[str]) -> list[Section]:
     """Split Markdown at its headings; front matter and HTML comments are left out, code blocks kept."""
-    front = front_matter_length(text)
+    front = _front_matter_length(text)
     if front:
         skipped["text: front matter"] += 1
     above = text.count("\n", 0, front)

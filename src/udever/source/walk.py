@@ -13,9 +13,9 @@ from stat import S_ISREG
 
 from udever.errors import DataError
 from udever.files import read_regular
-from udever.globs import check_pattern
 from udever.source.git import Repository, exists
 from udever.source.gitignore import Patterns
+from udever.source.globs import check_pattern
 from udever.source.ignored import Rules, below, rules_above
 
 MAX_FILE_BYTES = 1_000_000

@@ -3,8 +3,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udever.pairs.mining.dedupe import MAX_SAME_ANCHOR, THRESHOLD, NearDuplicates, dedupe
+from udever.pairs.mining.dedupe import MAX_SAME_ANCHOR, dedupe
 from udever.pairs.schema import Pair
+from udever.text.grouping import THRESHOLD
 from udever.text.minhash import jaccard, shingles
 
 WORDS = st.lists(st.sampled_from(["alpha", "beta", "gamma", "delta", "epsilon", "zeta"]), min_size=1, max_size=12)
@@ -86,8 +87,10 @@ def test_an_anchor_that_many_share_is_kept_once_and_few_share_a_group():
 
 
 def test_near_duplicates_are_found_among_many():
-    near = NearDuplicates()
     texts = [" ".join(f"{word}{number * 31 % 997}" for word in ("a", "b", "c") * 15) for number in range(300)]
     texts = [f"{text} {' '.join(str(number * k) for k in range(60))}" for number, text in enumerate(texts)]
-    assert all(near.add(text) for text in texts)
-    assert not any(near.add(text + " end") for text in texts)
+    copies = [text + " end" for text in texts]
+    skipped: Counter[str] = Counter()
+    pairs = [Pair(f"anchor {text}", text, source=f"{place:03}") for place, text in enumerate([*texts, *copies])]
+    assert [pair.positive for pair in dedupe(pairs, skipped)] == texts
+    assert skipped == {"row: near duplicate": len(texts)}

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
+from itertools import compress
 from typing import Literal
 
 import numpy as np
@@ -15,12 +16,13 @@ from numpy.typing import NDArray
 
 from udever.pairs.schema import Pair
 from udever.source.text import one_line
-from udever.text.minhash import BAND_ROWS, NUM_HASHES, SURE_MARGIN, jaccard, shingles, signature
+from udever.text.grouping import THRESHOLD
+from udever.text.minhash import MinHashIndex
 
-THRESHOLD = 0.8
-"""Two texts whose shingles overlap by this Jaccard similarity or more are near duplicates."""
 MAX_SAME_ANCHOR = 3
 """An anchor that more rows share says too little about any of them: one row keeps it."""
+
+_CHUNK_TEXTS = 512
 
 Family = Literal["code", "docs", "translations"]
 
@@ -32,53 +34,28 @@ def family(pair: Pair) -> Family:
     return "code" if (pair.positive_language or "").endswith("-Code") else "docs"
 
 
-class NearDuplicates:
-    """Texts seen so far; tells whether a new one is nearly one of them."""
-
-    def __init__(self) -> None:
-        self._sets: list[NDArray[np.uint32]] = []
-        self._signatures: list[NDArray[np.uint32]] = []
-        self._buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
-
-    def add(self, text: str) -> bool:
-        """Remember `text` and return True, unless it is nearly a text seen before: then return False."""
-        hashes = shingles(text)
-        mine = signature(hashes).astype(np.uint32)
-        keys = [(band, mine[band : band + BAND_ROWS].tobytes()) for band in range(0, NUM_HASHES, BAND_ROWS)]
-        candidates = sorted({index for key in keys for index in self._buckets.get(key, ())})
-        if candidates and self._has_near(candidates, mine, hashes):
-            return False
-        for key in keys:
-            self._buckets[key].append(len(self._sets))
-        self._sets.append(hashes.astype(np.uint32))
-        self._signatures.append(mine)
-        return True
-
-    def _has_near(self, candidates: list[int], mine: NDArray[np.uint32], hashes: NDArray[np.uint64]) -> bool:
-        agreement = (np.stack([self._signatures[index] for index in candidates]) == mine).mean(axis=1)
-        return any(
-            jaccard(self._sets[index].astype(np.uint64), hashes) >= THRESHOLD
-            for index, estimate in zip(candidates, agreement, strict=True)
-            if estimate >= THRESHOLD - SURE_MARGIN
-        )
-
-
 def _canonical(pair: Pair) -> tuple[str, ...]:
     return (pair.source or "", pair.anchor, pair.positive, pair.positive_language or "")
 
 
-def _first_reason(pair: Pair, seen: set[tuple[str, ...]], near: dict[Family, NearDuplicates]) -> str | None:
+def _key(pair: Pair) -> tuple[str, ...]:
+    """What pairs that are duplicates share."""
     kind = family(pair)
-    key: tuple[str, ...] = (kind, one_line(pair.positive))
-    if kind == "translations":
-        key = (*key, one_line(pair.anchor), pair.positive_language or "")
-    if key in seen:
-        return "row: duplicate"
-    seen.add(key)
-    # Short messages differ by a word and mean the opposite; only equal ones are duplicates.
-    if kind != "translations" and not near[kind].add(pair.positive):
-        return "row: near duplicate"
-    return None
+    key = (kind, one_line(pair.positive))
+    return (*key, one_line(pair.anchor), pair.positive_language or "") if kind == "translations" else key
+
+
+def _are_near_copies(texts: Sequence[str]) -> NDArray[np.bool_]:
+    """Which texts are near to one before them that is no near copy itself."""
+    index = MinHashIndex(texts)
+    kept = np.zeros(len(texts), bool)
+    for start in range(0, len(texts), _CHUNK_TEXTS):  # a chunk is compared with what was kept, not with all copies
+        chunk = texts[start : start + _CHUNK_TEXTS]
+        kept[start : start + len(chunk)] = True
+        for place, earlier in index.near(chunk, threshold=THRESHOLD, open_=kept):
+            if earlier < start + place and kept[earlier]:
+                kept[start + place] = False
+    return ~kept
 
 
 def _shared_anchors(pairs: Sequence[Pair], skipped: Counter[str]) -> list[Pair]:
@@ -108,13 +85,16 @@ def dedupe(pairs: Sequence[Pair], skipped: Counter[str]) -> list[Pair]:
     documentation rows are duplicates if their positives are, translations if both texts and the language are
     equal.
     """
-    seen: set[tuple[str, ...]] = set()
-    near: dict[Family, NearDuplicates] = defaultdict(NearDuplicates)
-    kept: list[Pair] = []
+    distinct: dict[tuple[str, ...], Pair] = {}
     for pair in sorted(pairs, key=_canonical):
-        reason = _first_reason(pair, seen, near)
-        if reason is None:
-            kept.append(pair)
-        else:
-            skipped[reason] += 1
+        distinct.setdefault(_key(pair), pair)
+    rows = list(distinct.values())
+    # Short messages differ by a word and mean the opposite; of translations only equal ones are duplicates.
+    copies: set[int] = set()
+    for kind in ("code", "docs"):
+        places = [place for place, pair in enumerate(rows) if family(pair) == kind]
+        copies.update(compress(places, _are_near_copies([rows[place].positive for place in places])))
+    counts = {"row: duplicate": len(pairs) - len(rows), "row: near duplicate": len(copies)}
+    skipped.update({reason: count for reason, count in counts.items() if count})
+    kept = [pair for place, pair in enumerate(rows) if place not in copies]
     return _shared_anchors(kept, skipped)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from udever.errors import RecipeError
-from udever.globs import MAX_PATTERN, check_pattern, matches
+from udever.source.globs import MAX_PATTERN, check_pattern, matches
 
 
 @pytest.mark.parametrize(
