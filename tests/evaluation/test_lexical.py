@@ -23,6 +23,19 @@ def test_words_in_common_are_found(name, tmp_path, tiny):
     assert task.evaluate(lexical_model(name, "1"), encode_kwargs={})["en"]["ndcg_at_1"] == 1
 
 
+def test_a_document_that_shares_no_word_is_not_found(tmp_path, tiny):
+    queries = [{"id": "1", "text": "felines"}, {"id": "2", "text": "rivers"}]
+    qrels = [{"query_id": "1", "corpus_id": "a"}, {"query_id": "2", "corpus_id": "c"}]
+    tables = {
+        "en.corpus": [{"title": "", **row} for row in TABLES["en.corpus"]],
+        "en.queries": queries,
+        "en.qrels": qrels,
+    }
+    task = as_mteb_task(FolderTask(tiny.write(tmp_path / "t", "retrieval", tables)))
+    found = task.evaluate(lexical_model("bm25", "1"), encode_kwargs={})["en"]
+    assert found["ndcg_at_10"] == found["recall_at_10"] == 0.5, "the first of the corpus is no answer to felines"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_reranking_scores_the_candidates(name, tmp_path, tiny):
     rows = [{"query": f"apple {n}", "positives": [f"apple pie {n}"], "negatives": ["zzz", "qqq"]} for n in range(6)]

@@ -63,7 +63,8 @@ class Bm25Search:
                     found[name] = {document: float(scores[rows[document]]) for document in top_ranked[name]}
                 else:
                     best = np.argsort(-scores, kind="stable")[:top_k]
-                    found[name] = {self._ids[row]: float(scores[row]) for row in best}
+                    # one that shares no word is not found: in the order of the corpus it would rank as luck has it
+                    found[name] = {self._ids[row]: float(scores[row]) for row in best if scores[row] > 0}
         return found
 
 
