@@ -92,7 +92,7 @@ def dataset_corpus(_):
     from udever.corpus.inputs import Source
     from udever.corpus.rows import read_records
 
-    list(read_records(Source("a/b", "a/b", "hub", True), ["text"]))
+    list(read_records(Source("a/b", "a/b", None, True, is_hub=True), ["text"]))
 
 
 def ray_job(_):

@@ -47,9 +47,10 @@ def train(
     something that is not a model. Held-out rows of the data are scored on the way and at the end. SIGTERM and Ctrl-C
     end the run after a step, with a checkpoint and without a model. Every process torchrun started calls this.
     """
-    folder, kept = Path(recipe.output.folder), recipe.checkpoint_folder
+    folder = Path(recipe.output.folder)
     given = [recipe.model.base, *(path for dataset in recipe.data.all_datasets for path in dataset.paths)]
     check_replaceable(folder, "model", given)
+    kept = recipe.checkpoint_folder
     check_begun(kept, resume=resume, restart=restart)
     embedder, mixture = open_recipe(recipe)
     leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started one takes the places for all
