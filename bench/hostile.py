@@ -66,6 +66,12 @@ class Hostile:
         self.client = httpx.Client(base_url=address, timeout=60)
         self.cases: list[Callable[[], int]] = list(_cases(address, self.client)) if document else []
 
+    def close(self) -> None:
+        """Close all connections."""
+        self.client.close()
+        for connection in self.held:
+            connection.close()
+
     def one(self) -> None:
         """One request of some kind."""
         draw = self.random.random()
@@ -136,8 +142,8 @@ class Hostile:
         """A connection left open in the middle of a request; up to 200 at once."""
         with suppress(OSError):
             connection = socket.create_connection((self.host, self.port), timeout=20)
-            connection.sendall(self._bytes()[: self.random.randrange(1, 120)])
             self.held.append(connection)
+            connection.sendall(self._bytes()[: self.random.randrange(1, 120)])
         while len(self.held) > 200 or (self.held and self.random.random() < 0.3):
             self.held.pop(self.random.randrange(len(self.held))).close()
         return 0
@@ -194,8 +200,7 @@ def attack(address: str, pid: int, count: int, *, seed: int = 0, document: bool 
     finally:
         done.set()
         watcher.join()
-        for connection in hostile.held:
-            connection.close()
+        hostile.close()
     tenth = max(1, len(memory) // 10)
     return {
         "statuses": dict(sorted(hostile.statuses.items())),
