@@ -8,17 +8,20 @@ Writes into SEEDLING_WORK/data:
     contrast.parquet  pairs without an English text or with two meanings: `anchor`, `positive`, `negative`,
                       `anchor_language`, `positive_language`, `kind`, `group`, `source`, `licence`, `split`
 
-A text equal to any text under eval/ (NFKC, lower case, spaces joined) is left out with its pair. A hash of
-the English text (of the anchor where there is none) puts 1 % of the rows into the split "development".
+A text equal to any text under eval/ (NFKC, lower case, spaces joined) is left out with its pair. 1 % of the
+groups of texts that are equal, near-equal, of one pair or of one file are the split "development", by a hash of their
+first text.
 """
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from common import CODE, DATA, LANGUAGES, SHIPS, WORK, is_development, plain
+
+from udever.text.grouping import groups_of, spelling
 
 MAX_CHARS = 500
 """A text to distil is cut into pieces of at most so many characters (English documents) or left out (pairs)."""
@@ -153,11 +156,31 @@ def split_groups(rows: Iterator[dict], collector: Collector) -> None:
                 collector.student(row, row[side], row[f"{side}_language"], english_of[group])
 
 
+def splits(targets: Sequence[str], pairs: Sequence[dict]) -> tuple[dict[str, str], list[str]]:
+    """ "train" or "development" for each target and for each pair.
+
+    Texts that are equal in any spelling or near-equal are on one side, with all that they share a pair or a file with.
+    """
+    names = [row.get("file") or f"pair {number}" for number, row in enumerate(pairs)]
+    sides = [(row[side], name) for row, name in zip(pairs, names, strict=True) for side in ("anchor", "positive")]
+    texts = [*targets, *(text for text, _ in sides)]
+    groups = groups_of(texts, [*[None] * len(targets), *(name for _, name in sides)])
+    first: dict[int, str] = {}
+    for group, text in zip(groups.tolist(), texts, strict=True):
+        first.setdefault(group, spelling(text))
+    found = ["development" if is_development(first[group]) else "train" for group in groups.tolist()]
+    return dict(zip(targets, found, strict=False)), found[len(targets) :: 2]
+
+
 def write(collector: Collector) -> None:
     """Write the three tables, and print what is in them."""
     folder = WORK / "data"
     folder.mkdir(parents=True, exist_ok=True)
-    split = {text: "development" if is_development(plain(text)) else "train" for text in collector.targets}
+    distinct: dict[tuple[str, str], dict] = {}
+    for row in collector.contrast:
+        distinct.setdefault((row["anchor"], row["positive"]), row)
+    pairs = list(distinct.values())
+    split, pair_splits = splits(list(collector.targets), pairs)
     targets = [
         {"text": text, "source": source, "licence": licence, "split": split[text]}
         for text, (_, source, licence) in collector.targets.items()
@@ -169,17 +192,10 @@ def write(collector: Collector) -> None:
     ]
     pq.write_table(pa.Table.from_pylist(students), folder / "students.parquet", compression="zstd")
     columns = ("anchor", "positive", "negative", "anchor_language", "positive_language", "kind", "group", "source")
-    seen: set[tuple[str, str]] = set()
-    contrast = []
-    for row in collector.contrast:
-        if (row["anchor"], row["positive"]) in seen:
-            continue
-        seen.add((row["anchor"], row["positive"]))
-        # A mined function goes by its file, so that no file is on both sides.
-        key = row.get("file") or plain(row["anchor"])
-        kept = {name: row[name] for name in columns}
-        kept |= {"licence": row["licence"], "split": "development" if is_development(key) else "train"}
-        contrast.append(kept)
+    contrast = [
+        {**{name: row[name] for name in columns}, "licence": row["licence"], "split": side}
+        for row, side in zip(pairs, pair_splits, strict=True)
+    ]
     pq.write_table(pa.Table.from_pylist(contrast), folder / "contrast.parquet", compression="zstd")
     print(f"targets {len(targets):,}  students {len(students):,}  contrast {len(contrast):,}")
     for name, rows in (("students", students), ("contrast", contrast)):

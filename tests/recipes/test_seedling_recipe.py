@@ -89,6 +89,24 @@ def test_a_split_is_for_ever(scripts, text):
     assert common.is_development(text) == common.is_development(text)
 
 
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.sampled_from([None, "a.py", "b.py"])), min_size=1))
+def test_no_text_in_any_spelling_and_no_file_is_on_both_sides(scripts, drawn):
+    prepare = scripts("prepare")
+    spellings = ("# Reading number {} of a file", "reading  NUMBER {} of a file:", "*Reading number {} of a file*")
+    pairs = [
+        {"anchor": spellings[n % 3].format(one), "positive": spellings[(n + 1) % 3].format(other), "file": file}
+        for n, (one, other, file) in enumerate(drawn)
+    ]
+    targets = [spellings[2].format(number) for number in range(6)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prepare, "is_development", lambda key: int(key.split()[2]) % 2 == 0)
+        split, sides = prepare.splits(targets, pairs)
+    for row, side, (one, other, _) in zip(pairs, sides, drawn, strict=True):
+        assert split[targets[one]] == split[targets[other]] == side, row
+    for file in ("a.py", "b.py"):
+        assert len({side for row, side in zip(pairs, sides, strict=True) if row["file"] == file}) <= 1
+
+
 def test_one_text_in_a_hundred_is_for_development(scripts):
     share = sum(scripts("common").is_development(str(number)) for number in range(20_000)) / 20_000
     assert 0.008 < share < 0.012
