@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -248,6 +249,18 @@ def test_the_temporary_folder_of_a_living_writer_stays(tmp_path):
     with atomic_file(tmp_path / "out") as temporary:
         temporary.write_text("third")
     assert names(tmp_path) == [".out.12345678.tmp", "out"]
+
+
+def test_many_writers_of_one_file_do_not_take_each_others_temporary_folders(tmp_path):
+    def write(number):
+        for _ in range(100):
+            with atomic_file(tmp_path / "out") as temporary:
+                temporary.write_text(f"{number}" * 9)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert (tmp_path / "out").read_text() in {f"{number}" * 9 for number in range(8)}
+    assert names(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])

@@ -211,13 +211,22 @@ def remove_output(folder: Path, kind: Kind) -> None:
 
 
 def _locked(folder: Path) -> Any:
-    """An open file whose lock says that the owner of a temporary folder lives; None where a living one has it."""
-    lock = (folder / _LOCK).open("w")
+    """An open file whose lock says that the owner of a temporary folder lives; None where locks are not to be had.
+
+    Raises BlockingIOError where another has it, FileNotFoundError where another has removed the folder meanwhile.
+    """
+    path = folder / _LOCK
+    lock = path.open("w")
     if sys.platform != "win32":
         import fcntl
 
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                raise FileNotFoundError(path)
+        except (BlockingIOError, FileNotFoundError):
+            lock.close()
+            raise
         except OSError:
             lock.close()
             return None
@@ -291,7 +300,8 @@ def _room(target: Path) -> tuple[Path, Any]:
     while True:
         room = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
         room.mkdir()
-        with suppress(FileNotFoundError):  # another writer took it for a dead one's before it was locked
+        # Another writer may take it for a dead one's before it is locked.
+        with suppress(FileNotFoundError, BlockingIOError):
             return room, _locked(room)
 
 

@@ -95,8 +95,6 @@ def test_many_processes_are_one(base, batch, tools, tmp_path, size, sharded):
 
 def recipe(base, folder, tools, **training):
     path = folder / "pairs.parquet"
-    if not path.exists():
-        write_pairs(tools.pairs, path)
     values = {
         "tuning": "full",
         "learning_rate": 3e-3,
@@ -119,7 +117,7 @@ def recipe(base, folder, tools, **training):
 @pytest.mark.parametrize("sharding", ["none", "full"])
 def test_a_run_of_two_processes_writes_the_model_of_one_and_resumes_on_another_number(base, tools, tmp_path, sharding):
     for name in ("one", "two"):
-        (tmp_path / name).mkdir()
+        write_pairs(tools.pairs, tmp_path / name / "pairs.parquet")
     alone = train(recipe(base, tmp_path / "one", tools), show_progress=False)
 
     def work(world, **changes):
