@@ -271,7 +271,7 @@ def _answer(
         return []
     distinct = {pair.positive: pair for pair in pairs}
     documents = list(distinct)
-    vectors = embedder.encode_document(documents, show_progress=True)
+    vectors = embedder.encode_document(documents, show_progress_bar=True)
     scores, indices = top_k(embedder.encode_query(questions), vectors, 3)
     answers = []
     for question, row, hits in zip(questions, scores, indices, strict=True):

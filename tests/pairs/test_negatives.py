@@ -132,9 +132,9 @@ def small_blocks(monkeypatch):
         (Options(num_negatives=3, max_share=1.0), True),
         (Options(margin=0.02, max_share=1.0, scores=True), True),
         (Options(skip_top=2, scores=True), True),
-        (Options(search="both", num_negatives=6, scores=True), True),
-        (Options(search="bm25", scores=True), True),
-        (Options(search="bm25", max_share=0.8, scores=True), False),
+        (Options(mode="both", num_negatives=6, scores=True), True),
+        (Options(mode="words", scores=True), True),
+        (Options(mode="words", max_share=0.8, scores=True), False),
         (Options(instruction="find it"), True),
     ],
 )
@@ -209,7 +209,7 @@ def test_what_cannot_be_is_refused_in_one_line(embedder, tmp_path):
         (DataError, "holds no pairs of split 'train'", {"pairs": "none.parquet"}),
         (DataError, "c.jsonl is not a file", {"corpus": tmp_path / "c.jsonl"}),
         (DataError, "no column 'text'", {"corpus": tmp_path / "p.parquet"}),
-        (RecipeError, "search is 'model' without a model", {"model": None}),
+        (RecipeError, "searching by meaning takes a model", {"model": None}),
         (RecipeError, "sample_from is 2", {"sample_from": 2}),
         (RecipeError, "num_negatives 0", {"num_negatives": 0}),
         (RecipeError, "max_share is 1.5", {"max_share": 1.5}),
@@ -239,7 +239,7 @@ def test_no_negative_repeats_a_held_out_text_or_nearly_the_rows_own_positive(tmp
         for place, (number, form, is_held) in enumerate(rows)
     ]
     write_pairs(pairs, folder / "in.parquet")
-    mine_negatives(None, folder / "in.parquet", folder / "out.parquet", Options(3, search="bm25", max_share=1.0))
+    mine_negatives(None, folder / "in.parquet", folder / "out.parquet", Options(3, mode="words", max_share=1.0))
     found = read_pairs(folder / "out.parquet")
     held = {number for number, _, is_held in rows if is_held}
     assert [pair.positive for pair in found] == [pair.positive for pair in pairs]
@@ -253,5 +253,5 @@ def test_negatives_are_found_beside_held_out_rows(tmp_path):
     pairs = [Pair(f"common query {i}", long_text(i % 8, FORMS[i // 8])) for i in range(32)]
     pairs += [Pair(f"held {i}", long_text(i), split="held_out") for i in range(3)]
     write_pairs(pairs, tmp_path / "in.parquet")
-    mine_negatives(None, tmp_path / "in.parquet", tmp_path / "out.parquet", Options(3, search="bm25", max_share=1.0))
+    mine_negatives(None, tmp_path / "in.parquet", tmp_path / "out.parquet", Options(3, mode="words", max_share=1.0))
     assert any(pair.negatives for pair in read_pairs(tmp_path / "out.parquet", split="train"))

@@ -3,7 +3,6 @@
 What is wrong is named with its file and row. A row is looked at in Python only to name it.
 """
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from udever.errors import DataError
+from udever.nearest import nearest, suggestion
 from udever.pairs.schema import KINDS, SPLITS, Pair
 
 pc: Any = pyarrow.compute  # its functions are made at run time: type checkers see none
@@ -46,8 +46,7 @@ def check_mapping(columns: Mapping[str, str]) -> None:
     """Raise ValueError for a key of `columns` that is no column of pairs."""
     for name in columns:
         if not is_column(name):
-            close = difflib.get_close_matches(name, [*COLUMNS, "negative"], n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"known columns: {', '.join(COLUMNS)}"
+            hint = suggestion(name, [*COLUMNS, "negative"], "known columns:")
             raise ValueError(f"columns names {name!r}, which pairs do not have; {hint}")
 
 
@@ -60,11 +59,12 @@ def choose_columns(
     """
     chosen = {name: name for name in available if others and is_column(name)} | dict(mapping)
     needed = [chosen.get(name, name) for name in dict.fromkeys((*_REQUIRED, *mapping))]
-    missing = [repr(name) for name in dict.fromkeys(needed) if name not in available]
+    missing = [name for name in dict.fromkeys(needed) if name not in available]
     if missing:
+        near = nearest(missing[0], available)
+        hint = f"expected {', '.join(dict.fromkeys(needed))}" if near is None else f"did you mean {near!r}?"
         raise DataError(
-            f"{where} has no column {', '.join(missing)} (it has {', '.join(available)}); "
-            f"expected {', '.join(dict.fromkeys(needed))}"
+            f"{where} has no column {', '.join(map(repr, missing))} (it has {', '.join(available)}); {hint}"
         )
     return chosen
 

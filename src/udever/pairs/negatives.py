@@ -41,7 +41,7 @@ from udever.search.bm25 import Bm25
 from udever.storage import atomic_file
 from udever.text.grouping import Held
 
-Search = Literal["model", "bm25", "both"]
+Mode = Literal["meaning", "words", "both"]
 
 _SPARE = 32
 """How many more candidates BM25 gives than are wanted, since the model turns some down."""
@@ -52,14 +52,14 @@ class Options:
     """How hard negatives are chosen.
 
     Of the corpus (the positives of the pairs, or column `column` of the file `corpus`) the best are taken by
-    `search`, less the known positives, what scores above `max_share` of the positive's score or above it less
+    `mode`, less the known positives, what scores above `max_share` of the positive's score or above it less
     `margin`, and the first `skip_top` of the rest: the first `num_negatives`, or as many drawn at random from the
     first `sample_from`. BM25 finds, and the model judges; without a model BM25 does both. `scores` writes the
     judge's scores of positive and negatives.
     """
 
     num_negatives: int = 4
-    search: Search = "model"
+    mode: Mode = "meaning"
     corpus: Path | None = None
     column: str = "text"
     max_share: float = 0.95
@@ -141,8 +141,8 @@ def mine_negatives(
     same for the same files, model, options and seed. Without `embedder` the search is by BM25 alone. Raises
     DataError for files that cannot be read or give no candidate.
     """
-    if embedder is None and options.search != "bm25":
-        raise RecipeError(f"search is {options.search!r} without a model; give a model, or search by bm25")
+    if embedder is None and options.mode != "words":
+        raise RecipeError(f"searching by {options.mode} takes a model; give one (-m MODEL), or search by words")
     rows = _open(pairs, {})
     corpus = None
     if options.corpus is not None:
@@ -212,7 +212,7 @@ class _Work:
         documents, known = self._prepare(rows, corpus)
         vectors = self._vectors(documents, scratch)
         index = None
-        if self.options.search != "model":
+        if self.options.mode != "meaning":
             index = Bm25(self.texts.documents(documents.origins))
         with progress_bar("searching", len(self.side.rows), enabled=self.show_progress) as advance:
             for start, end in windows(len(self.side.rows)):
@@ -263,11 +263,11 @@ class _Work:
     def _encoders(self) -> tuple[Callable[[list[str]], Vectors], Callable[[list[str]], Vectors]]:
         embedder = self.embedder
         assert embedder is not None
-        options: dict[str, Any] = {"instruction": self.options.instruction, "normalize": True}
+        options: dict[str, Any] = {"instruction": self.options.instruction, "normalize_embeddings": True}
         if self.side.symmetric:
             both = partial(embedder.encode, **options)
             return both, both
-        return partial(embedder.encode_query, **options), partial(embedder.encode_document, normalize=True)
+        return partial(embedder.encode_query, **options), partial(embedder.encode_document, normalize_embeddings=True)
 
     def _vectors(self, documents: Documents, scratch: Path) -> Vectors | None:
         """The vectors of all documents, in a file of their own."""
@@ -286,7 +286,7 @@ class _Work:
                 vectors = encode(self.texts.documents(documents.origins[start:end]))
                 file.write(vectors.astype(np.float32, copy=False).tobytes())
                 advance(end - start)
-        return np.memmap(path, np.float32, "r", shape=(count, self.embedder.num_dimensions))
+        return np.memmap(path, np.float32, "r", shape=(count, self.embedder.dimensions))
 
     def _find(
         self,
@@ -309,7 +309,7 @@ class _Work:
         encode, _ = self._encoders()
         queries = encode(distinct)[[places[text] for text in anchors]]
         found: list[Found] = []
-        if self.options.search != "bm25":
+        if self.options.mode != "words":
             found.append(by_vectors(queries, vectors, documents, known, start, limit, depth))
         if index is not None:
             words = by_words(index, anchors, documents, known, start, None, depth + _SPARE)
