@@ -101,9 +101,9 @@ def expected(embedder, pairs, options, corpus=None):
         known = answers(pair, side)
         good = [d for d, name in enumerate(candidates) if judge[d] <= limit and name not in known]
         lists = []
-        if options.search != "bm25":
+        if options.mode != "words":
             lists.append(sorted(good, key=lambda d: (-judge[d], d)))
-        if options.search != "model":
+        if options.mode != "meaning":
             lists.append(sorted((d for d in good if words[d] > 0), key=lambda d: (-words[d], d)))
         merged = dict.fromkeys(d for row in zip_longest(*(found[options.skip_top :] for found in lists)) for d in row)
         merged.pop(None, None)
