@@ -160,3 +160,12 @@ def test_splitting_identifiers_lifts_bm25_on_code(write):
     code = ["def parseHttpResponse(raw): ...", "def open_text_file(path): ...", "def sortNumberList(it): ..."]
     asked = ["parse the response", "open a file of text", "sort a list"]
     assert score_bm25(write([Pair(*pair) for pair in zip(asked, code, strict=True)])).means["mrr@10"] == 1
+
+
+def test_other_positives_and_a_corpus_are_searched_too(write):
+    pairs = [Pair("q", "d", group="g"), Pair("p", "c")]
+    others = [Pair("r", "e", group="g"), Pair("s", "f"), Pair("x", "y", kind="symmetric"), Pair("p", "c2")]
+    (task,) = write(pairs, others=others, corpus=["d", "text"])
+    answers, documents, _ = read(task)
+    assert documents == ["d", "c", "e", "f", "c2", "text"]
+    assert answers == {"q": {"d", "e"}, "p": {"c", "c2"}}

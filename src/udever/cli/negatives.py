@@ -5,18 +5,34 @@ from typing import Annotated
 
 import typer
 
-from udever.cli.app import MODEL, Device, Dtype, SearchMode, Seed, app, console, quiet_transformers
+from udever.cli.app import (
+    MODEL,
+    Anchor,
+    Device,
+    Dtype,
+    Positive,
+    SearchMode,
+    Seed,
+    SkipEmpty,
+    app,
+    console,
+    named_columns,
+    quiet_transformers,
+)
 
 
 @app.command()
 def negatives(
-    pairs: Annotated[Path, typer.Argument(help="Parquet or JSONL file of pairs.", show_default=False)],
+    pairs: Annotated[Path, typer.Argument(help="Table of pairs: CSV, TSV, JSONL or Parquet.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
     num_negatives: Annotated[int, typer.Option("--num-negatives", "-n", min=1, help="Negatives per row.")] = 4,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help=f"{MODEL}; none by words.", show_default=False)
     ] = None,
     mode: Annotated[SearchMode, typer.Option(help="What finds candidates.")] = SearchMode.meaning,
+    anchor: Anchor = None,
+    positive: Positive = None,
+    skip_empty: SkipEmpty = False,
     corpus: Annotated[Path | None, typer.Option(help="File to search; the pairs' positives if left out.")] = None,
     column: Annotated[str, typer.Option(help="Column of the corpus that holds the text.")] = "text",
     max_share: Annotated[float, typer.Option(help="Drop what scores above this share of the positive's score.")] = 0.95,
@@ -44,6 +60,8 @@ def negatives(
         sample_from=sample_from,
         scores=scores,
         instruction=instruction,
+        columns=named_columns(anchor, positive),
+        skip_empty=skip_empty,
         seed=seed,
     )
     quiet_transformers()

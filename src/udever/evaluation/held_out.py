@@ -46,20 +46,28 @@ class Scores:
 
 
 def write_held_out(
-    pairs: Sequence[Pair], folder: str | Path, *, max_queries: int | None = None, seed: int = 0
+    pairs: Sequence[Pair],
+    folder: str | Path,
+    *,
+    others: Sequence[Pair] = (),
+    corpus: Sequence[str] = (),
+    max_queries: int | None = None,
+    seed: int = 0,
 ) -> list[FolderTask]:
     """Write a task for each kind of pair into a folder that is new or empty, and return them.
 
-    Anchors become queries, positives documents, equal texts one; order is that of first appearance. All positives of
-    an anchor are relevant to it, and so are the positives of every pair in the same group or, for classification, of
-    the same class. A query and a document of the same text have the same id and are no answer to one another, since
-    every model and BM25 find it; a query without another answer is left out. `max_queries` keeps a sample of all
-    queries drawn with `seed`; the corpus stays whole. Raises DataError when no query remains.
+    Anchors become queries, positives documents, equal texts one; order is that of first appearance. Searched besides
+    are the positives of `others` of the same kind, and `corpus`. All positives of an anchor are relevant to it, and so
+    are those of every pair, of `others` too, in the same group or, for classification, of the same class. A query and a
+    document of the same text have the same id and are no answer to one another, since every model and BM25 find it; a
+    query without another answer is left out. `max_queries` keeps a sample of all queries drawn with `seed`; the corpus
+    stays whole. Raises DataError when no query remains.
     """
     if max_queries is not None and max_queries < 1:
         raise DataError(f"max_queries is {max_queries}; expected at least 1, or none for all")
     by_kind: dict[Kind, list[Pair]] = {kind: [pair for pair in pairs if pair.kind == kind] for kind in KINDS}
-    found = {kind: _relevant(some) for kind, some in by_kind.items()}
+    beside = {kind: [pair for pair in others if pair.kind == kind] for kind in KINDS}
+    found = {kind: _relevant(some, beside[kind]) for kind, some in by_kind.items()}
     queries = [(kind, query) for kind, relevant in found.items() for query in relevant]
     if not queries:
         raise DataError(
@@ -72,7 +80,8 @@ def write_held_out(
         relevant = {query: found[kind][query] for of, query in queries if of == kind}
         if not relevant:
             continue
-        documents = list(dict.fromkeys(pair.positive for pair in some))
+        positives = [pair.positive for pair in [*some, *beside[kind]]]
+        documents = list(dict.fromkeys([*positives, *corpus]))
         _write_task(Path(folder) / f"held_out_{kind}", kind, documents, relevant)
     return find_tasks(Path(folder))
 
@@ -109,10 +118,13 @@ def score_embedder(embedder: "Embedder", tasks: Sequence[FolderTask], *, show_pr
     return score_held_out(as_mteb(embedder, revision="held-out"), tasks, show_progress=show_progress)
 
 
-def score_pairs(embedder: "Embedder", pairs: Sequence[Pair], *, seed: int = 0) -> Scores:
-    """Score an embedder on pairs, leaving no files."""
+def score_pairs(
+    embedder: "Embedder | None", pairs: Sequence[Pair], others: Sequence[Pair] = (), corpus: Sequence[str] = ()
+) -> Scores:
+    """Score an embedder, or BM25 for None, on pairs as `write_held_out` has them, leaving no files."""
     with tempfile.TemporaryDirectory() as scratch:
-        return score_embedder(embedder, write_held_out(pairs, scratch, seed=seed))
+        tasks = write_held_out(pairs, scratch, others=others, corpus=corpus)
+        return score_bm25(tasks) if embedder is None else score_embedder(embedder, tasks)
 
 
 def _shared_names(pair: Pair) -> Iterator[str]:
@@ -123,10 +135,10 @@ def _shared_names(pair: Pair) -> Iterator[str]:
         yield f"label {pair.label}"
 
 
-def _relevant(pairs: Sequence[Pair]) -> dict[str, set[str]]:
-    """The answers to each query that has one besides itself."""
+def _relevant(pairs: Sequence[Pair], others: Sequence[Pair]) -> dict[str, set[str]]:
+    """The answers, among those of `others` too, to each query of `pairs` that has one besides itself."""
     by_name: dict[str, set[str]] = defaultdict(set)
-    for pair in pairs:
+    for pair in [*pairs, *others]:
         for name in _shared_names(pair):
             by_name[name].add(pair.positive)
     relevant: dict[str, set[str]] = defaultdict(set)
@@ -134,8 +146,11 @@ def _relevant(pairs: Sequence[Pair]) -> dict[str, set[str]]:
         relevant[pair.anchor].add(pair.positive)
         for name in _shared_names(pair):
             relevant[pair.anchor] |= by_name[name]
-    others = {query: answers - {query} for query, answers in relevant.items()}
-    return {query: answers for query, answers in others.items() if answers}
+    for pair in others:
+        if pair.anchor in relevant:
+            relevant[pair.anchor].add(pair.positive)
+    answered = {query: answers - {query} for query, answers in relevant.items()}
+    return {query: answers for query, answers in answered.items() if answers}
 
 
 def _write_task(folder: Path, kind: Kind, documents: Sequence[str], relevant: Mapping[str, set[str]]) -> None:

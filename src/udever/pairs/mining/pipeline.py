@@ -10,8 +10,8 @@ from udever.errors import DataError, RecipeError
 from udever.pairs.mining import code, docs, translations
 from udever.pairs.mining.dedupe import dedupe
 from udever.pairs.mining.licences import folder_licence, header_licence
-from udever.pairs.mining.split import split_pairs
 from udever.pairs.schema import Pair
+from udever.pairs.split import split_pairs
 from udever.progress import progress_bar
 from udever.source.pages import SPLITTERS
 from udever.source.reading import read_found
