@@ -88,6 +88,25 @@ def test_the_model_loads_with_its_recipe_and_says_no_temporary_path(adapted):
     assert "/tmp/" not in card.replace(str(output), "")
 
 
+def test_a_csv_of_questions_and_answers_is_enough(adapted, tmp_path, capsys, monkeypatch):
+    model = adapted[0] / "model"
+    rows = [f"how do I {v} a {n},call {v}_{n} and then {n} is {v}ed" for v in VERBS for n in NOUNS]
+    (tmp_path / "qa.csv").write_text("\n".join(["question,answer", *rows, "nothing,"]))
+    monkeypatch.chdir(tmp_path)
+    arguments = ["adapt", "qa.csv", "-o", "runs/qa", "--base", model, "--epochs", "1", "--batch-size", "16"]
+    code, _, err = run(capsys, monkeypatch, *arguments)
+    assert code == 2 and "'positive' is empty in 1 of 97 rows (row 96)" in err and "--skip-empty" in err
+    code, out, err = run(capsys, monkeypatch, *arguments, "--skip-empty")
+    assert code == 0, err
+    assert "qa.csv: question -> answer" in out
+    (task,) = find_tasks(tmp_path / "runs/qa/held_out")
+    assert len(task.read("pairs", "corpus")["id"]) == len(VERBS) * len(NOUNS)
+    assert "row: no anchor or positive" in (tmp_path / "runs/qa/report.html").read_text()
+    assert (tmp_path / "runs/qa/model/model.safetensors").is_file()
+    code, out, _ = run(capsys, monkeypatch, "pairs", "qa.csv", "-o", "pairs.parquet", "--skip-empty")
+    assert code == 0 and "96 pairs from 1 files" in out
+
+
 def test_embed_and_search(adapted, tmp_path, capsys, monkeypatch):
     output, _ = adapted
     texts = tmp_path / "texts.jsonl"

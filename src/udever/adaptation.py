@@ -1,9 +1,9 @@
 """The main job: from a person's own files to an embedder for them, with the table that shows what it is worth.
 
-Mine pairs, write a recipe, train by it, score the held-out questions over all that the files hold, before and after,
-with BM25 and beside it, and write everything into one folder:
+Mine pairs or read tables of them, write a recipe, train by it, score the held-out questions over all that the files
+hold, before and after, with BM25 and beside it, and write everything into one folder:
 
-    pairs.parquet   every mined pair, with its split
+    pairs.parquet   every pair, with its split
     model/          the embedder (`Embedder.load`), with its recipe
     held_out/       the held-out pairs as tasks, for `udever eval --data`
     results/        the scores of every row of the table, as `udever eval` writes them
@@ -15,9 +15,9 @@ was asked for, the log, the checkpoints and the model; a run that was stopped go
 
 import json
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ from udever.evaluation.fused import FusedSearch
 from udever.evaluation.lexical import lexical_model
 from udever.evaluation.models_under_test import ModelUnderTest
 from udever.pairs.files import read_pairs, write_pairs
-from udever.pairs.mining import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine
+from udever.pairs.gathering import Gathering, gather, is_table_of_pairs, told_columns
+from udever.pairs.mining import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined
 from udever.pairs.mining.pieces import read_pieces, write_pieces
 from udever.pairs.schema import Pair
 from udever.pairs.settings import DataSettings
@@ -73,7 +74,8 @@ def default_training(base: str) -> TrainingSettings:
 class AdaptSettings:
     """What `adapt` mines, how it trains and what it scores.
 
-    `kinds`, `exclude`, `language` and `held_out` are those of `mine`; `max_queries` bounds the held-out queries;
+    `kinds`, `exclude`, `language`, `held_out`, and for tables of pairs `held_out_by`, `columns` and `skip_empty` are
+    those of `gather`; `max_queries` bounds the held-out queries;
     `training` None takes what suits the base; `questions` are answered at the end from all that was mined.
     """
 
@@ -81,11 +83,19 @@ class AdaptSettings:
     exclude: Sequence[str] = ()
     language: str | None = None
     held_out: float = 0.1
+    held_out_by: str = "text"
+    columns: Mapping[str, str] = field(default_factory=dict)
+    skip_empty: bool = False
     max_queries: int = 2000
     training: TrainingSettings | None = None
     max_length: int = 300
     questions: Sequence[str] = ()
     seed: int = 0
+
+    @property
+    def gathering(self) -> Gathering:
+        """What is gathered."""
+        return Gathering(**{part.name: getattr(self, part.name) for part in fields(Gathering)})
 
 
 DEMO = AdaptSettings(
@@ -116,7 +126,7 @@ def adapt(
     restart: bool = False,
     console: Console | None = None,
 ) -> Comparison | None:
-    """Mine `paths`, train `base` on the pairs, score it, and write it all to `output`; return the table.
+    """Gather pairs from `paths`, train `base` on them, score it, and write it all to `output`; return the table.
 
     None where a signal stopped the training. `resume` goes on with what was mined and trained before, `restart` throws
     it away; raises OutputError for neither where a run was begun, and for other settings than it was begun with. Raises
@@ -131,18 +141,13 @@ def adapt(
     asked = {**vars(settings), "paths": paths, "base": base, "kinds": sorted(settings.kinds)}
     asked = json.loads(json.dumps({**asked, "training": training.model_dump(mode="json")}, default=str))
     begun = _begun(asked, kept) if resume and (kept / _ASKED).is_file() else None
-    mined = begun or mine(
-        paths,
-        kinds=settings.kinds,
-        exclude=settings.exclude,
-        held_out=settings.held_out,
-        seed=settings.seed,
-        language=settings.language,
-    )
+    mined = begun or gather(paths, settings.gathering)
+    for path in filter(is_table_of_pairs, paths):
+        console.print(told_columns(path, settings.columns), markup=False, highlight=False)
     train_pairs, held_out = _split(mined)
     console.print(
         f"{mined.num_files:,} files gave {len(train_pairs):,} training pairs and {len(held_out):,} held-out pairs "
-        f"(other files; {sum(mined.skipped.values()):,} files and rows left out)"
+        f"(nothing of them in training; {sum(mined.skipped.values()):,} files and rows left out)"
     )
     recipe = Recipe(
         model=ModelSettings(base=base, max_length=settings.max_length),
@@ -221,7 +226,7 @@ def _split(mined: Mined) -> tuple[list[Pair], list[Pair]]:
     if len(train_pairs) < 2 or not held_out:
         raise DataError(
             f"the files give {len(train_pairs)} training and {len(held_out)} held-out pairs; expected at least 2 and 1 "
-            f"from different files: give more files, or change --held-out"
+            f"that share no file and no text: give more, or change --held-out"
         )
     return train_pairs, held_out
 
@@ -230,10 +235,11 @@ def _score(recipe: Recipe, mined: Mined, settings: AdaptSettings, kept: Path) ->
     """The embedder that was written, and the table of the held-out questions over everything that was mined."""
     embedder = Embedder.load(recipe.output.folder, dtype="float32")
     shutil.rmtree(kept / _HELD_OUT, ignore_errors=True)
+    train_pairs, held_out = _split(mined)
     tasks = write_held_out(
-        _split(mined)[1],
+        held_out,
         kept / _HELD_OUT,
-        corpus=[piece.text for piece in mined.corpus],
+        others=[*train_pairs, *(Pair(piece.source, piece.text) for piece in mined.corpus)],
         max_queries=settings.max_queries,
         seed=settings.seed,
     )

@@ -176,7 +176,8 @@ def test_splitting_identifiers_lifts_bm25_on_code(write, score):
 def test_questions_search_what_else_there_is(write, score):
     pairs = [Pair("the red one", "a red thing", source="a.py", positive_language="python-Code")]
     pairs += [Pair("blau", "blue", kind="symmetric")]
-    tasks = write(pairs, corpus=["the red one, told better", "a red thing", "the blue one"])
+    others = [Pair("b.py", text) for text in ("the red one, told better", "a red thing", "the blue one")]
+    tasks = write(pairs, others=others)
     assert [read(task)[1] for task in tasks] == [["a red thing", "the red one, told better", "the blue one"], ["blue"]]
     (first, second) = read_questions(tasks)
     assert (first.text, first.group, first.source, first.answer) == (
@@ -204,3 +205,12 @@ def test_a_model_that_cannot_be_scored_is_named(write, score, mteb_model):
     broken = mteb_model(embed=lambda texts, role, prompt: np.full((len(texts), 4), np.nan, np.float32))
     with pytest.raises(DataError, match=r"it cannot be scored on held_out_asymmetric: .*not finite"):
         score(broken, write(PAIRS))
+
+
+def test_other_positives_and_a_corpus_are_searched_too(write):
+    pairs = [Pair("q", "d", group="g"), Pair("p", "c")]
+    others = [Pair("r", "e", group="g"), Pair("s", "f"), Pair("x", "y", kind="symmetric"), Pair("p", "c2")]
+    (task,) = write(pairs, others=others, corpus=["d", "text"])
+    answers, documents, _ = read(task)
+    assert documents == ["d", "c", "e", "f", "c2", "text"]
+    assert answers == {"q": {"d", "e"}, "p": {"c", "c2"}}

@@ -255,3 +255,19 @@ def test_negatives_are_found_beside_held_out_rows(tmp_path):
     write_pairs(pairs, tmp_path / "in.parquet")
     mine_negatives(None, tmp_path / "in.parquet", tmp_path / "out.parquet", Options(3, search="bm25", max_share=1.0))
     assert any(pair.negatives for pair in read_pairs(tmp_path / "out.parquet", split="train"))
+
+
+def test_a_csv_with_other_names_and_gaps(tmp_path):
+    rows = ["question,answer", *(f"find the {a} of {b},{b} has {a} here" for a in WORDS[:4] for b in WORDS[4:8]), "x,"]
+    (tmp_path / "qa.csv").write_text("\n".join(rows))
+    given = Options(num_negatives=2, search="bm25", max_share=1.0)
+    with pytest.raises(DataError, match=r"'positive' is empty in 1 of 17 rows \(row 16\)"):
+        mine_negatives(None, tmp_path / "qa.csv", tmp_path / "hard.parquet", given)
+    found = mine_negatives(None, tmp_path / "qa.csv", tmp_path / "hard.parquet", replace(given, skip_empty=True))
+    assert found.num_rows == 16 and found.num_full > 8
+    named = replace(given, skip_empty=True, columns={"anchor": "answer", "positive": "question"})
+    mine_negatives(None, tmp_path / "qa.csv", tmp_path / "turned.parquet", named)
+    assert read_pairs(tmp_path / "turned.parquet")[0].anchor == read_pairs(tmp_path / "hard.parquet")[0].positive
+    wrong = replace(given, columns={"anchor": "question", "positive": "anser"})
+    with pytest.raises(DataError, match='did you mean positive = "answer"'):
+        mine_negatives(None, tmp_path / "qa.csv", tmp_path / "no.parquet", wrong)

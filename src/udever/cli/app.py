@@ -56,11 +56,21 @@ Exclude = Annotated[list[str] | None, typer.Option(help="Leave out paths matchin
 Language = Annotated[
     str | None, typer.Option(help="Language of docstrings and documents as mteb writes it, such as eng-Latn.")
 ]
-HeldOut = Annotated[float, typer.Option(help="Share of files kept for scoring.")]
+HeldOut = Annotated[float, typer.Option(help="Share of files, of a table of its rows, kept for scoring.")]
+HeldOutBy = Annotated[str, typer.Option(help="Rows of a table that stay together: text, file, or a column of pairs.")]
+Anchor = Annotated[str | None, typer.Option(help="Column of a table that holds the anchors, such as question.")]
+Positive = Annotated[str | None, typer.Option(help="Column of a table that holds the positives, such as answer.")]
+SkipEmpty = Annotated[bool, typer.Option("--skip-empty", help="Leave out rows of a table without a side.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Model = Annotated[str, typer.Argument(help="Model folder or hub name.", show_default=False)]
+
+
+def named_columns(anchor: str | None, positive: str | None) -> dict[str, str]:
+    """What `--anchor` and `--positive` say."""
+    given = {"anchor": anchor, "positive": positive}
+    return {name: there for name, there in given.items() if there is not None}
 
 
 def console() -> Any:

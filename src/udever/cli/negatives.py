@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from udever.cli.app import Device, Dtype, Seed, app, console, quiet_transformers
+from udever.cli.app import (
+    Anchor,
+    Device,
+    Dtype,
+    Positive,
+    Seed,
+    SkipEmpty,
+    app,
+    console,
+    named_columns,
+    quiet_transformers,
+)
 
 
 class SearchOption(StrEnum):
@@ -22,10 +33,13 @@ def negatives(
     model: Annotated[
         str, typer.Argument(help="Model folder or hub name; bm25 for no model at all.", show_default=False)
     ],
-    pairs: Annotated[Path, typer.Argument(help="Parquet or JSONL file of pairs.", show_default=False)],
+    pairs: Annotated[Path, typer.Argument(help="Table of pairs: CSV, TSV, JSONL or Parquet.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
     num_negatives: Annotated[int, typer.Option("--num-negatives", "-n", min=1, help="Negatives per row.")] = 4,
     search: Annotated[SearchOption, typer.Option(help="What finds candidates.")] = SearchOption.model,
+    anchor: Anchor = None,
+    positive: Positive = None,
+    skip_empty: SkipEmpty = False,
     corpus: Annotated[Path | None, typer.Option(help="File to search; the pairs' positives if left out.")] = None,
     column: Annotated[str, typer.Option(help="Column of the corpus that holds the text.")] = "text",
     max_share: Annotated[float, typer.Option(help="Drop what scores above this share of the positive's score.")] = 0.95,
@@ -54,6 +68,8 @@ def negatives(
         sample_from=sample_from,
         scores=scores,
         instruction=instruction,
+        columns=named_columns(anchor, positive),
+        skip_empty=skip_empty,
         seed=seed,
     )
     quiet_transformers()

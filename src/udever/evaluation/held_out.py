@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,23 +70,25 @@ def write_held_out(
     pairs: Sequence[Pair],
     folder: str | Path,
     *,
+    others: Sequence[Pair] = (),
     corpus: Sequence[str] = (),
     max_queries: int | None = None,
     seed: int = 0,
 ) -> list[FolderTask]:
     """Write a task for each kind of pair into a folder that is new or empty, and return them.
 
-    Anchors become queries, positives documents, equal texts one; queries of asymmetric pairs search `corpus` besides;
-    order is that of first appearance. All positives of an anchor are relevant to it, and so are the positives of every
-    pair in the same group or, for classification, of the same class. A query and a document of the same text have the
-    same id and are no answer to one another, since every model and BM25 find it; a query without another answer is left
-    out. `max_queries` keeps a sample of all queries drawn with `seed`; the corpus stays whole. Raises DataError when no
-    query remains.
+    Anchors become queries, positives documents, equal texts one; order is that of first appearance. Searched besides
+    are the positives of `others` of the same kind, and `corpus`. All positives of an anchor are relevant to it, and so
+    are those of every pair, of `others` too, in the same group or, for classification, of the same class. A query and a
+    document of the same text have the same id and are no answer to one another, since every model and BM25 find it; a
+    query without another answer is left out. `max_queries` keeps a sample of all queries drawn with `seed`; the corpus
+    stays whole. Raises DataError when no query remains.
     """
     if max_queries is not None and max_queries < 1:
         raise DataError(f"max_queries is {max_queries}; expected at least 1, or none for all")
     by_kind: dict[Kind, list[Pair]] = {kind: [pair for pair in pairs if pair.kind == kind] for kind in KINDS}
-    found = {kind: _relevant(some) for kind, some in by_kind.items()}
+    beside = {kind: [pair for pair in others if pair.kind == kind] for kind in KINDS}
+    found = {kind: _relevant(some, beside[kind]) for kind, some in by_kind.items()}
     queries = [(kind, query) for kind, relevant in found.items() for query in relevant]
     if not queries:
         raise DataError(
@@ -99,8 +101,8 @@ def write_held_out(
         relevant = {query: found[kind][query] for of, query in queries if of == kind}
         if not relevant:
             continue
-        documents = [pair.positive for pair in some]
-        documents = list(dict.fromkeys([*documents, *corpus] if kind == "asymmetric" else documents))
+        positives = [pair.positive for pair in [*some, *beside[kind]]]
+        documents = list(dict.fromkeys([*positives, *corpus]))
         asked = {pair.anchor: pair for pair in reversed(some)}
         _write_task(Path(folder) / f"held_out_{kind}", documents, relevant, asked)
     return find_tasks(Path(folder))
@@ -147,14 +149,20 @@ def _read(folder: Path, tasks: Sequence[FolderTask]) -> Scores:
     return Scores({ours: found[theirs] for ours, theirs in METRICS.items()}, num_documents, ranks)
 
 
-def score_pairs(embedder: "Embedder", pairs: Sequence[Pair], *, seed: int = 0) -> Scores:
-    """Score an embedder on pairs, leaving no files."""
+def score_pairs(
+    embedder: "Embedder | None", pairs: Sequence[Pair], others: Sequence[Pair] = (), corpus: Sequence[str] = ()
+) -> Scores:
+    """Score an embedder, or BM25 for None, on pairs as `write_held_out` has them, leaving no files."""
+    from udever.evaluation.lexical import lexical_model
     from udever.evaluation.mteb_model import as_mteb
 
-    # A revision names results on disk; here are none, and a fingerprint reads all weights.
-    tested = ModelUnderTest("held-out", None, lambda: as_mteb(embedder, revision="held-out"))
+    def load() -> Any:
+        # A revision names results on disk; here are none, and a fingerprint reads all weights.
+        return lexical_model("bm25", "1") if embedder is None else as_mteb(embedder, revision="1")
+
+    tested = ModelUnderTest("it", None, load)
     with tempfile.TemporaryDirectory() as scratch:
-        tasks = write_held_out(pairs, Path(scratch) / "tasks", seed=seed)
+        tasks = write_held_out(pairs, Path(scratch) / "tasks", others=others, corpus=corpus)
         return score_held_out([tested], tasks, Path(scratch) / "results")[tested.name]
 
 
@@ -166,10 +174,10 @@ def _shared_names(pair: Pair) -> Iterator[str]:
         yield f"label {pair.label}"
 
 
-def _relevant(pairs: Sequence[Pair]) -> dict[str, set[str]]:
-    """The answers to each query that has one besides itself."""
+def _relevant(pairs: Sequence[Pair], others: Sequence[Pair]) -> dict[str, set[str]]:
+    """The answers, among those of `others` too, to each query of `pairs` that has one besides itself."""
     by_name: dict[str, set[str]] = defaultdict(set)
-    for pair in pairs:
+    for pair in [*pairs, *others]:
         for name in _shared_names(pair):
             by_name[name].add(pair.positive)
     relevant: dict[str, set[str]] = defaultdict(set)
@@ -177,8 +185,11 @@ def _relevant(pairs: Sequence[Pair]) -> dict[str, set[str]]:
         relevant[pair.anchor].add(pair.positive)
         for name in _shared_names(pair):
             relevant[pair.anchor] |= by_name[name]
-    others = {query: answers - {query} for query, answers in relevant.items()}
-    return {query: answers for query, answers in others.items() if answers}
+    for pair in others:
+        if pair.anchor in relevant:
+            relevant[pair.anchor].add(pair.positive)
+    answered = {query: answers - {query} for query, answers in relevant.items()}
+    return {query: answers for query, answers in answered.items() if answers}
 
 
 def _group(pair: Pair) -> str:

@@ -6,8 +6,8 @@ mapped file, vectors in a temporary file beside the output.
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
@@ -33,7 +33,7 @@ from udever.pairs.candidates import (
     number_documents,
     windows,
 )
-from udever.pairs.files import read_batches, size_in_memory
+from udever.pairs.files import meant_columns, read_batches, size_in_memory, without_empty
 from udever.pairs.rows import Rows, digest_files, hold
 from udever.pairs.schema import SCHEMA, Pair, to_table
 from udever.progress import progress_bar
@@ -55,7 +55,8 @@ class Options:
     `search`, less the known positives, what scores above `max_share` of the positive's score or above it less
     `margin`, and the first `skip_top` of the rest: the first `num_negatives`, or as many drawn at random from the
     first `sample_from`. BM25 finds, and the model judges; without a model BM25 does both. `scores` writes the
-    judge's scores of positive and negatives.
+    judge's scores of positive and negatives. `columns` names the columns of the table for those of pairs, and
+    `skip_empty` leaves out its rows without a side, which are refused otherwise.
     """
 
     num_negatives: int = 4
@@ -68,6 +69,8 @@ class Options:
     sample_from: int | None = None
     scores: bool = False
     instruction: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    skip_empty: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -143,10 +146,10 @@ def mine_negatives(
     """
     if embedder is None and options.search != "bm25":
         raise RecipeError(f"search is {options.search!r} without a model; give a model, or search by bm25")
-    rows = _open(pairs, {})
+    rows = _open_pairs(pairs, options)
     corpus = None
     if options.corpus is not None:
-        corpus = _open(options.corpus, {"anchor": options.column, "positive": options.column})
+        corpus = _open(options.corpus, {"anchor": options.column, "positive": options.column}, others=False)
     texts = _Texts(rows, corpus)
     chosen = np.full((len(rows), options.num_negatives), -1, np.int64)
     scores = np.zeros((len(rows), 1 + options.num_negatives), np.float64)
@@ -178,12 +181,18 @@ def mine_negatives(
     )
 
 
-def _open(path: Path, mapping: dict[str, str]) -> Rows:
+def _open_pairs(path: Path, options: Options) -> Rows:
     if not path.is_file():
-        raise DataError(f"{path} is not a file; give a Parquet or JSONL file")
-    others = not mapping
-    key = f"{digest_files([path])} {sorted(mapping.items())} {others}"
-    rows = hold(lambda: read_batches(path, mapping, others=others), key, size_in_memory(path))
+        raise DataError(f"{path} is not a file; give a table of pairs: CSV, TSV, JSONL or Parquet")
+    return _open(path, meant_columns(path, options.columns), skip_empty=options.skip_empty)
+
+
+def _open(path: Path, mapping: dict[str, str], *, others: bool = True, skip_empty: bool = False) -> Rows:
+    if not path.is_file():
+        raise DataError(f"{path} is not a file; give a CSV, TSV, JSONL or Parquet file")
+    key = f"{digest_files([path])} {sorted(mapping.items())} {others} {skip_empty}"
+    rows = hold(lambda: read_batches(path, mapping, others=others, keep_empty=skip_empty), key, size_in_memory(path))
+    rows = without_empty(rows) if skip_empty else rows
     if not len(rows):
         raise DataError(f"{path} holds no rows; expected at least one")
     return rows

@@ -65,8 +65,10 @@ class WatchSettings(Section):
     """What is written while training runs, and how often, in steps.
 
     Checkpoints go to `checkpoints` (default: the output folder's name with "-checkpoints"), the last `keep` stay.
-    `evaluate_every` 0 scores the held-out rows of the data at the end alone, `evaluate_queries` 0 never; a step's
-    numbers always go to `log.jsonl` beside the checkpoints, and with `tensorboard` to its event files too.
+    `evaluate_every` 0 scores the held-out rows of the data before the first and after the last step alone,
+    `evaluate_queries` 0 never. A query searches all positives of the data, a sample where there are more than
+    `evaluate_candidates`, or the column `evaluate_column` of the file `evaluate_corpus`. A step's numbers always go to
+    `log.jsonl` beside the checkpoints, and with `tensorboard` to its event files too.
     """
 
     checkpoints: str | None = None
@@ -74,6 +76,9 @@ class WatchSettings(Section):
     keep: int = Field(default=2, ge=1)
     evaluate_every: int = Field(default=0, ge=0)
     evaluate_queries: int = Field(default=1000, ge=0)
+    evaluate_candidates: int = Field(default=5000, ge=1)
+    evaluate_corpus: str | None = None
+    evaluate_column: str = Field(default="text", min_length=1)
     tensorboard: bool = False
 
 

@@ -12,8 +12,8 @@ from udever.pairs.mining.dedupe import dedupe
 from udever.pairs.mining.docs import doc_pieces
 from udever.pairs.mining.licences import folder_licence, header_licence
 from udever.pairs.mining.pieces import Piece, code_pieces, documented, searched
-from udever.pairs.mining.split import split_pairs
 from udever.pairs.schema import Pair
+from udever.pairs.split import split_pairs
 from udever.progress import progress_bar
 from udever.source.pages import SPLITTERS
 from udever.source.reading import read_found
