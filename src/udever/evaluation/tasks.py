@@ -71,6 +71,7 @@ class TaskSpec(Section):
     titles: bool = True
     symmetric: bool = False
     ignore_identical_ids: bool = False
+    metrics: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _name_is_a_file_name(self) -> Self:

@@ -73,13 +73,14 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
     if len(distinct) < len(rows):
         skipped["row: duplicate"] += len(rows) - len(distinct)
     pairs = split_table(distinct, settings.held_out, settings.seed, skipped, settings.unit)
-    num_files = len(tables)
+    num_files, corpus = len(tables), []
     if others:
         mined = mining(others)
         skipped.update(mined.skipped)
         num_files += mined.num_files
+        corpus = mined.corpus
         pairs = split_table([*pairs, *mined.pairs], settings.held_out, settings.seed, skipped, settings.unit)
-    return Mined(pairs, dict(sorted(skipped.items())), num_files)
+    return Mined(pairs, dict(sorted(skipped.items())), num_files, corpus)
 
 
 def _check(settings: Gathering) -> None:
