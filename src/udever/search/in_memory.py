@@ -25,6 +25,7 @@ from udever.search.embeddings_file import (
 from udever.search.exact import rank, top_k_blocks
 from udever.search.exact import top_k as exact_top_k
 from udever.search.filters import Filters, full_language, matching_paths
+from udever.search.fusion import WORDS_WEIGHT, read_words_weight
 from udever.search.points import Vectors, evenly
 from udever.search.searchable import Hit, Searchable
 
@@ -46,6 +47,7 @@ class InMemory(Searchable):
         self._name, self.header, self._hits, self._embeddings = name, header, hits, embeddings
         self._row_of = {hit.id: row for row, hit in enumerate(hits)}
         self._bm25: Bm25 | None = None
+        self._words_weight = WORDS_WEIGHT
 
     @property
     def name(self) -> str:
@@ -62,8 +64,14 @@ class InMemory(Searchable):
         return len(self._hits)
 
     def check(self, embedder: "Embedder") -> None:
-        """Raise ContractError for another model."""
+        """Raise ContractError for another model; take its word on what words weigh."""
         check_header(self._name, self.header, embedder)
+        self._words_weight = read_words_weight(embedder.name)
+
+    @property
+    def words_weight(self) -> float:
+        """As the model says that was checked."""
+        return self._words_weight
 
     def texts(self, ids: Sequence[str]) -> Mapping[str, Hit]:
         """Whole texts by id."""
@@ -108,6 +116,9 @@ class InMemory(Searchable):
         passes = [all(getattr(hit, name) in values for name, values in wanted.items()) for hit in self._hits]
         return np.flatnonzero(passes)
 
+    def _num_within(self, within: NDArray[np.intp] | None) -> int:
+        return self.count() if within is None else len(within)
+
     def _nearest(self, embedding: NDArray[np.float32], top_k: int, within: NDArray[np.intp] | None) -> list[Hit]:
         corpus = self._embeddings if within is None else self._embeddings[within]
         scores, rows = exact_top_k(embedding[None], corpus, top_k)
@@ -145,6 +156,7 @@ class EmbeddingsFiles(Searchable):
             raise DataError(f"{path} holds no embeddings files; make one with udever embed")
         self.header = _agreed_header(self._files)
         self._held: InMemory | None = None
+        self._words_weight = WORDS_WEIGHT
 
     @property
     def name(self) -> str:
@@ -161,8 +173,14 @@ class EmbeddingsFiles(Searchable):
         return sum(len(read_ids(file)) for file in self._files) if self._held is None else self._held.count()
 
     def check(self, embedder: "Embedder") -> None:
-        """Raise ContractError for another model."""
+        """Raise ContractError for another model; take its word on what words weigh."""
         check_header(self.name, self.header, embedder)
+        self._words_weight = read_words_weight(embedder.name)
+
+    @property
+    def words_weight(self) -> float:
+        """As the model says that was checked."""
+        return self._words_weight
 
     def prepare(self) -> None:
         """Read all of them."""
@@ -224,6 +242,9 @@ class EmbeddingsFiles(Searchable):
 
     def _within(self, filters: Filters) -> NDArray[np.intp] | None:
         return None if filters == Filters() else self._all()._within(filters)
+
+    def _num_within(self, within: NDArray[np.intp] | None) -> int:
+        return self._all()._num_within(within)
 
     def _matching(self, said: Sequence[str], top_k: int, within: NDArray[np.intp] | None) -> list[Hit]:
         return self._all()._matching(said, top_k, within)

@@ -6,7 +6,7 @@ const STEP = 20;
 const MOST = 200;
 const QUIET_MS = 300;
 const SHOWN_CHARACTERS = 20000;
-const SCORES = { both: "sum of reciprocal ranks", meaning: "cosine", words: "BM25 score" };
+const SCORES = { both: "share of what the same meaning with the best words would have", meaning: "cosine", words: "BM25 score" };
 
 /** The search: a question, what the hits may be, and the hits. `onMap(question)` lights them up on the map. */
 export class SearchView {
