@@ -60,17 +60,11 @@ def publish(folder: Path, name: str, *, private: bool = True, revision: str | No
 
 
 def _refusals() -> tuple[type[Exception], ...]:
-    import httpx
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    return (
-        HfHubHTTPError,
-        HFValidationError,
-        LocalEntryNotFoundError,
-        OfflineModeIsEnabled,
-        httpx.HTTPError,
-        OSError,
-    )
+    # the client's own error of a broken connection, of whichever HTTP library this version uses
+    transport = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
+    return HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, transport, OSError
 
 
 def _reason(error: Any) -> str:

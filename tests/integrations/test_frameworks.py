@@ -19,7 +19,7 @@ TEXTS = ["def add(a, b): return a + b", "größer 中文"]
 
 @pytest.fixture(scope="module")
 def embedder(decoders):
-    return Embedder.load(decoders("llama"), instruction="Task: {instruction}\n")
+    return Embedder.load(decoders("llama"), dtype="float32", instruction="Task: {instruction}\n")
 
 
 class TestLangChainUnit(EmbeddingsUnitTests):
@@ -36,8 +36,18 @@ class TestLangChainUnit(EmbeddingsUnitTests):
         return {"model": "seedling"}
 
 
-class TestLangChainIntegration(TestLangChainUnit, EmbeddingsIntegrationTests):
+class TestLangChainIntegration(EmbeddingsIntegrationTests):
     """The framework's own tests of vectors, synchronous and not."""
+
+    @property
+    def embeddings_class(self):
+        """What is tested."""
+        return UdeverEmbeddings
+
+    @property
+    def embedding_model_params(self):
+        """The bundled model."""
+        return {"model": "seedling"}
 
 
 def programs():
@@ -79,7 +89,7 @@ def test_haystack_gives_the_vectors_of_both_roles_and_goes_through_a_file(embedd
     pipeline = Pipeline()
     pipeline.add_component("query", UdeverTextEmbedder(folder, instruction="Find code"))
     pipeline.add_component("documents", UdeverDocumentEmbedder(folder))
-    again = Pipeline.loads(pipeline.dumps())
+    again = Pipeline.loads(pipeline.dumps(), allowed_modules=["udever.integrations.haystack"])
     documents = [Document(content=text, meta={"n": n}) for n, text in enumerate(TEXTS)]
     found = again.run({"query": {"text": TEXTS[0]}, "documents": {"documents": documents}})
     plain = Embedder.load(folder)

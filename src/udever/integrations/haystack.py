@@ -1,6 +1,7 @@
 """`Embedder` as Haystack's components: one for documents before they are stored, one for the text of a query."""
 
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from udever.embedder import Embedder
@@ -10,42 +11,38 @@ with needs("haystack-ai", "haystack", "udever.integrations.haystack"):
     from haystack import Document, component, default_from_dict, default_to_dict
 
 
-class _Component:
-    """What both components are made of: the model's name, loaded when the pipeline warms up or first runs."""
+class _Model:
+    """A model's name; the model is loaded when the pipeline warms up or first runs. (A component may not inherit.)"""
 
-    def __init__(self, model: str = "seedling") -> None:
-        self.model = model
-        self._embedder: Embedder | None = None
+    def __init__(self, name: str) -> None:
+        self.name = name
 
-    def warm_up(self) -> None:
-        """Load the model, once."""
-        if self._embedder is None:
-            self._embedder = Embedder.load(self.model)
-
-    @property
+    @cached_property
     def embedder(self) -> Embedder:
-        """The model, loaded where it was not."""
-        self.warm_up()
-        assert self._embedder is not None
-        return self._embedder
+        """The model, loaded once."""
+        return Embedder.load(self.name)
 
 
 @component
-class UdeverTextEmbedder(_Component):
+class UdeverTextEmbedder:
     """The vector of a query. `model` is what `Embedder.load` takes; `instruction` says what queries look for."""
 
     def __init__(self, model: str = "seedling", instruction: str | None = None) -> None:
-        super().__init__(model)
+        self.model = _Model(model)
         self.instruction = instruction
+
+    def warm_up(self) -> None:
+        """Load the model, once."""
+        self.model.embedder  # noqa: B018
 
     @component.output_types(embedding=list[float])
     def run(self, text: str) -> dict[str, list[float]]:
         """`embedding`: the vector of `text`. Raises as `Embedder.encode`."""
-        return {"embedding": self.embedder.encode_query(text, instruction=self.instruction).tolist()}
+        return {"embedding": self.model.embedder.encode_query(text, instruction=self.instruction).tolist()}
 
     def to_dict(self) -> dict[str, Any]:
         """The component for a pipeline's file."""
-        return default_to_dict(self, model=self.model, instruction=self.instruction)
+        return default_to_dict(self, model=self.model.name, instruction=self.instruction)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "UdeverTextEmbedder":
@@ -54,8 +51,15 @@ class UdeverTextEmbedder(_Component):
 
 
 @component
-class UdeverDocumentEmbedder(_Component):
+class UdeverDocumentEmbedder:
     """Documents with their vectors. `model` is what `Embedder.load` takes."""
+
+    def __init__(self, model: str = "seedling") -> None:
+        self.model = _Model(model)
+
+    def warm_up(self) -> None:
+        """Load the model, once."""
+        self.model.embedder  # noqa: B018
 
     @component.output_types(documents=list[Document])
     def run(self, documents: list[Document]) -> dict[str, list[Document]]:
@@ -65,12 +69,12 @@ class UdeverDocumentEmbedder(_Component):
             if document.content is None:
                 raise TextError(f"document {document.id} has no content; leave it out before embedding")
             texts.append(document.content)
-        vectors = self.embedder.encode_document(texts).tolist() if texts else []
+        vectors = self.model.embedder.encode_document(texts).tolist() if texts else []
         return {"documents": [replace(d, embedding=vector) for d, vector in zip(documents, vectors, strict=True)]}
 
     def to_dict(self) -> dict[str, Any]:
         """The component for a pipeline's file."""
-        return default_to_dict(self, model=self.model)
+        return default_to_dict(self, model=self.model.name)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> "UdeverDocumentEmbedder":

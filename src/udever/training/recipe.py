@@ -75,7 +75,7 @@ class WatchSettings(Section):
     keep: int = Field(default=2, ge=1)
     evaluate_every: int = Field(default=0, ge=0)
     evaluate_queries: int = Field(default=1000, ge=0)
-    trackers: tuple[TrackerName, ...] = ()
+    trackers: list[TrackerName] = Field(default_factory=list)
 
 
 class OutputSettings(Section):
