@@ -23,8 +23,8 @@ class UdeverEmbedding(BaseEmbedding):
 
     def __init__(self, model: Embedder | str = "seedling", *, instruction: str | None = None, **framework: Any) -> None:
         embedder = model if isinstance(model, Embedder) else Embedder.load(model)
-        super().__init__(model_name=embedder.name, instruction=instruction, **framework)
-        self._embedder = embedder
+        super().__init__(model_name=embedder.name, **framework)
+        self._embedder, self.instruction = embedder, instruction
 
     @classmethod
     def class_name(cls) -> str:
