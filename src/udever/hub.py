@@ -4,7 +4,6 @@ Where the hub is and who asks is for huggingface_hub's own settings to say: `HF_
 """
 
 from pathlib import Path
-from typing import Any
 
 from udever.errors import ModelError, OutputError
 from udever.model.artefact import CONTRACT_FILE
@@ -18,15 +17,31 @@ _FETCHED = ("*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "REA
 def fetch(name: str, revision: str | None = None, *, allow_pickle: bool = False) -> Path:
     """The folder of the hub's model `name`, downloaded where it is not at hand: only the files that are needed.
 
-    Raises ModelError where it cannot be had.
+    Raises ModelError where it cannot be had, saying which it is: offline, no such model, no right to it, or else.
     """
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, errors, snapshot_download
 
     patterns = [*_FETCHED, *(["*.bin"] if allow_pickle else [])]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except _refusals() as error:
-        raise ModelError(f"{name} is no local folder and cannot be fetched from the hub: {_reason(error)}") from error
+    except errors.GatedRepoError as error:
+        why = "its authors give it to those alone who accepted their terms: do, and set HF_TOKEN"
+        raise ModelError(_refused(name, why)) from error
+    except errors.RepositoryNotFoundError as error:
+        raise ModelError(_refused(name, "it has no such model, or a private one: HF_TOKEN says who asks")) from error
+    except errors.RevisionNotFoundError as error:
+        raise ModelError(_refused(name, f"the model has no revision {revision!r}")) from error
+    except errors.HFValidationError as error:
+        raise ModelError(_refused(name, "that is no name of a model there, such as org/model")) from error
+    except errors.LocalEntryNotFoundError as error:
+        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
+        raise ModelError(_refused(name, f"{why}, and no copy is on this machine")) from error
+    except (errors.HfHubHTTPError, OSError) as error:
+        raise ModelError(_refused(name, (str(error).strip().splitlines() or ["unknown"])[0])) from error
+
+
+def _refused(name: str, why: str) -> str:
+    return f"{name} is no local folder and cannot be fetched from the hub: {why}"
 
 
 def publish(folder: Path, name: str, *, private: bool = True, revision: str | None = None, message: str = "") -> str:
@@ -36,12 +51,14 @@ def publish(folder: Path, name: str, *, private: bool = True, revision: str | No
     `revision` is a branch. Raises OutputError in one line for a folder that is no model of this project, a name that is
     none, a missing token, no permission and a hub that cannot be reached.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, errors
 
     if not (folder / CONTRACT_FILE).is_file():
         raise OutputError(f"{folder} has no {CONTRACT_FILE}; expected the folder of a model that udever saved")
     if name.count("/") != 1:
         raise OutputError(f"{name!r} is no name on the hub; expected org/model")
+    # the client's own error of a broken connection, of whichever HTTP library this version uses
+    transport = next(kind for kind in errors.HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
     hub = HfApi()
     try:
         hub.create_repo(name, private=private, exist_ok=True)
@@ -54,18 +71,7 @@ def publish(folder: Path, name: str, *, private: bool = True, revision: str | No
             commit_message=message or f"Publish {folder.name}",
             allow_patterns=list(FILES),
         )
-    except _refusals() as error:
-        raise OutputError(f"cannot publish {name}: {_reason(error)}; check HF_TOKEN and the name") from error
+    except (errors.HfHubHTTPError, errors.HFValidationError, errors.OfflineModeIsEnabled, transport, OSError) as error:
+        reason = (str(error).strip().splitlines() or ["unknown"])[0]
+        raise OutputError(f"cannot publish {name}: {reason}; check HF_TOKEN and the name") from error
     return str(done.commit_url)
-
-
-def _refusals() -> tuple[type[Exception], ...]:
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    # the client's own error of a broken connection, of whichever HTTP library this version uses
-    transport = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
-    return HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled, transport, OSError
-
-
-def _reason(error: Any) -> str:
-    return (str(error).strip().splitlines() or ["unknown"])[0]
