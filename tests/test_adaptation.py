@@ -76,7 +76,7 @@ def test_the_model_loads_with_its_recipe_and_says_no_temporary_path(adapted):
 
     output, _ = adapted
     embedder = Embedder.load(output / "model")
-    assert embedder.encode_query(["merge the table"]).shape == (1, embedder.num_dimensions)
+    assert embedder.encode_query(["merge the table"]).shape == (1, embedder.dimensions)
     recipe = Recipe.read(output / "model" / "recipe.toml")
     assert recipe.model.base == "fresh"
     assert recipe.output.folder == str(output / "model")
@@ -112,7 +112,7 @@ def test_embed_and_search(adapted, tmp_path, capsys, monkeypatch):
     texts = tmp_path / "texts.jsonl"
     texts.write_text("".join(json.dumps({"id": f"n{i}", "text": f"{v} it"}) + "\n" for i, v in enumerate(VERBS)))
     vectors = tmp_path / "vectors.parquet"
-    code, _, err = run(capsys, monkeypatch, "embed", output / "model", texts, "-o", vectors)
+    code, _, err = run(capsys, monkeypatch, "embed", texts, "-m", output / "model", "-o", vectors)
     assert code == 0, err
     code, out, _ = run(capsys, monkeypatch, "search", "hash it", vectors, "-m", output / "model", "--json", "-k", "3")
     hits = [json.loads(line) for line in out.splitlines()]
@@ -133,7 +133,7 @@ def test_train_from_a_recipe_and_another_models_vectors_are_refused(adapted, tmp
     assert "2 steps" in out
     texts = tmp_path / "texts.txt"
     texts.write_text("one line\nanother line\n")
-    assert run(capsys, monkeypatch, "embed", output / "model", texts, "-o", tmp_path / "v.parquet")[0] == 0
+    assert run(capsys, monkeypatch, "embed", texts, "-m", output / "model", "-o", tmp_path / "v.parquet")[0] == 0
     code, _, err = run(capsys, monkeypatch, "search", "line", tmp_path / "v.parquet", "-m", model)
     assert code == 2
     assert "fingerprint" in err
@@ -156,8 +156,8 @@ def one_line_error(code, err):
         ["adapt", "nothing", "-o", "full"],
         ["train", "none.toml"],
         ["train", "bad.toml"],
-        ["embed", "nothing", "texts.txt", "-o", "v.parquet"],
-        ["embed", "./no/such/model", "texts.txt", "-o", "v.parquet"],
+        ["embed", "texts.txt", "-m", "nothing", "-o", "v.parquet"],
+        ["embed", "texts.txt", "-m", "./no/such/model", "-o", "v.parquet"],
         ["search", "query", "texts.txt", "-m", "nothing"],
         ["plan", "bad.toml"],
     ],

@@ -279,7 +279,7 @@ def _answer(
         return []
     sources = {pair.positive: pair.source for pair in mined.pairs} | {p.text: p.source for p in mined.corpus}
     documents = list(sources)
-    vectors = embedder.encode_document(documents, show_progress=True)
+    vectors = embedder.encode_document(documents, show_progress_bar=True)
     scores, indices = top_k(embedder.encode_query(questions), vectors, 3)
     answers = []
     for question, row, hits in zip(questions, scores, indices, strict=True):

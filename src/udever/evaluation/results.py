@@ -19,6 +19,7 @@ import numpy as np
 
 from udever.errors import DataError
 from udever.evaluation.statistics import Interval, Items, interval, paired_interval
+from udever.nearest import path_suggestion
 from udever.storage import atomic_file
 
 META_FILE = "model_meta.json"
@@ -143,7 +144,8 @@ def read_scores(folders: Sequence[Path]) -> list[ModelScores]:
     for folder in folders:
         metas = sorted(Path(folder).rglob(META_FILE))
         if not metas:
-            raise DataError(f"{folder} holds no {META_FILE}; expected a results folder written by `udever eval`")
+            otherwise = "expected a results folder written by `udever eval`"
+            raise DataError(f"{folder} holds no {META_FILE}; {path_suggestion(folder, otherwise)}")
         for path in metas:
             model = _read_model(path)
             found.setdefault((model.name, model.revision), model)

@@ -112,7 +112,7 @@ class Searchable(ABC):
         """Get ready for many questions. Blocks."""
 
     def _encode(self, embedder: "Embedder", query: str, instruction: str | None) -> NDArray[np.float32]:
-        return embedder.encode_query([query], instruction=instruction, dimensions=self.dimensions)[0]
+        return embedder.encode_query([query], instruction=instruction, truncate_dim=self.dimensions)[0]
 
     def search(
         self,

@@ -7,9 +7,11 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from udever.errors import RecipeError
+from udever.nearest import path_suggestion
 from udever.pairs.settings import DataSettings
 from udever.settings import Section, explain, toml_lines
 from udever.training.objectives import LossSettings
+from udever.training.trackers import TrackerName
 
 RECIPE_FILE = "recipe.toml"
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -68,7 +70,7 @@ class WatchSettings(Section):
     `evaluate_every` 0 scores the held-out rows of the data before the first and after the last step alone,
     `evaluate_queries` 0 never. A query searches all positives of the data, a sample where there are more than
     `evaluate_candidates`, or the column `evaluate_column` of the file `evaluate_corpus`. A step's numbers always go to
-    `log.jsonl` beside the checkpoints, and with `tensorboard` to its event files too.
+    `log.jsonl` beside the checkpoints, and to the `trackers` that are named.
     """
 
     checkpoints: str | None = None
@@ -79,7 +81,7 @@ class WatchSettings(Section):
     evaluate_candidates: int = Field(default=5000, ge=1)
     evaluate_corpus: str | None = None
     evaluate_column: str = Field(default="text", min_length=1)
-    tensorboard: bool = False
+    trackers: list[TrackerName] = Field(default_factory=list)
 
 
 class OutputSettings(Section):
@@ -112,7 +114,7 @@ class Recipe(Section):
         """
         path = Path(path)
         if not path.is_file():
-            raise RecipeError(f"{path} is not a file; give a recipe in TOML")
+            raise RecipeError(f"{path} is not a file; {path_suggestion(path, 'give a recipe in TOML')}")
         try:
             return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
