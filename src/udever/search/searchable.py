@@ -54,6 +54,13 @@ class Hit:
     parent: str | None = None
     language: str | None = None
 
+    @property
+    def place(self) -> str:
+        """Where it is, for people: a file's path with its lines, or the source and the row."""
+        if self.first_line is not None or not self.source or self.id.startswith(self.source):
+            return self.id
+        return f"{self.source}, row {self.id}"
+
 
 def fuse(rankings: Sequence[Sequence[_Name]]) -> dict[_Name, float]:
     """Reciprocal rank fusion: for each name the sum over `rankings` of 1 / (60 + its rank from 1), best first.
