@@ -383,3 +383,63 @@ def test_rows_without_a_side_are_left_out_on_request_and_counted(folder):
     assert mixture.describe()[0].num_empty == 2
     with pytest.raises(DataError, match=r"'anchor' is empty in 1 of 8 rows \(row 7\), 'positive' is empty in 1 of 8"):
         opened(DatasetSettings(path="gone.parquet"))
+
+
+def told_apart(name, count, **changes):
+    """Pairs whose texts share no run of three words."""
+    return [
+        Pair(f"{name}{i}a {name}{i}b {name}{i}c", f"{name}{i}x {name}{i}y {name}{i}z", **changes) for i in range(count)
+    ]
+
+
+def both_sides(**given):
+    dataset = DatasetSettings(**given)
+    parts = [opened(dataset.model_copy(update={"split": split})) for split in ("train", "held_out")]
+    return [list(part.pairs()) for part in parts]
+
+
+def test_a_share_of_the_rows_is_held_out_whatever_the_seed_of_the_run(folder):
+    write_pairs(told_apart("a", 200), "a.parquet")
+    train, held = both_sides(path="a.parquet", held_out=0.2)
+    assert len(train) + len(held) == 200 and 20 < len(held) < 65
+    assert not {pair.anchor for pair in train} & {pair.anchor for pair in held}
+    dataset = DatasetSettings(path="a.parquet", held_out=0.2, split="held_out")
+    assert list(opened(dataset, seed=5).pairs()) == held
+    assert both_sides(path="a.parquet", held_out=0.2, held_out_seed=1)[1] != held
+    assert opened(DatasetSettings(path="a.parquet", held_out=0.2)).describe()[0].num_held_out == len(held)
+
+
+def test_rows_are_held_out_by_file_and_by_a_column_the_file_has(folder):
+    for name in "cdefg":
+        write_pairs(told_apart(name, 4), f"{name}.parquet")
+    files = [f"{name}.parquet" for name in "cdefg"]
+    train, held = both_sides(path=files, held_out=0.3, held_out_by="file")
+    files = [{pair.anchor[0] for pair in side} for side in (train, held)]
+    assert files[0] | files[1] == set("cdefg") and not files[0] & files[1] and files[1]
+    rows = [{"question": f"q{i} r{i} s{i}", "answer": f"a{i} b{i} c{i}", "customer": i % 5} for i in range(40)]
+    write_jsonl(folder / "qa.jsonl", rows)
+    columns = {"anchor": "question", "positive": "answer"}
+    train, held = both_sides(path="qa.jsonl", columns=columns, held_out=0.3, held_out_by="customer")
+    customers = [{int(pair.anchor.split()[0][1:]) % 5 for pair in side} for side in (train, held)]
+    assert customers[0] | customers[1] == set(range(5)) and not customers[0] & customers[1]
+
+
+def test_train_rows_that_repeat_what_another_unit_holds_out_are_left_out_and_counted(folder):
+    rows = [replace(pair, source=str(i % 6)) for i, pair in enumerate(told_apart("a", 30))]
+    rows = [replace(pair, anchor="the same a b c") for pair in rows[:12]] + rows[12:]
+    write_pairs(rows, "a.parquet")
+    train, held = both_sides(path="a.parquet", held_out=0.3, held_out_by="source")
+    assert not {pair.anchor for pair in train} & {pair.anchor for pair in held}
+    told = opened(DatasetSettings(path="a.parquet", held_out=0.3, held_out_by="source")).describe()[0]
+    assert told.num_repeating == 30 - len(train) - len(held) > 0
+
+
+def test_what_cannot_be_held_out_is_refused(folder):
+    write_pairs([*told_apart("a", 9), *told_apart("b", 3, split="held_out")], "a.parquet")
+    with pytest.raises(DataError, match="'a' has rows whose split is held_out, and the recipe's held_out"):
+        opened(DatasetSettings(path="a.parquet", held_out=0.2))
+    write_pairs(told_apart("a", 9, source="x"), "a.parquet")
+    with pytest.raises(DataError, match="dataset 'a': nothing can be held out of 9 rows by source"):
+        opened(DatasetSettings(path="a.parquet", held_out=0.2, held_out_by="source"))
+    with pytest.raises(DataError, match=r"has no column 'custmer' \(it has "):
+        opened(DatasetSettings(path="a.parquet", held_out=0.2, held_out_by="custmer"))

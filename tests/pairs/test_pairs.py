@@ -110,7 +110,19 @@ def test_a_bad_row_is_named(row, message, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("column", ["negative", "group", "source", "anchor_language"])
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_numbers_name_groups_sources_and_classes_too(suffix, tmp_path):
+    path = tmp_path / f"p.{suffix}"
+    row = {"anchor": "a", "positive": "b", "group": 3, "source": 4, "label": 5}
+    if suffix == "jsonl":
+        write_jsonl(path, row)
+    else:
+        pq.write_table(pa.Table.from_pylist([row]), path)
+    (pair,) = read_pairs(path)
+    assert (pair.group, pair.source, pair.label) == ("3", "4", "5")
+
+
+@pytest.mark.parametrize("column", ["negative", "licence", "anchor_language"])
 def test_a_column_of_another_type_is_refused(column, tmp_path):
     path = write_jsonl(tmp_path / "p.jsonl", {"anchor": "a", "positive": "b", column: 3})
     with pytest.raises(DataError, match=column):
@@ -236,7 +248,8 @@ def test_all_missing_answers_are_told_at_once(tmp_path):
         read_pairs(path)
     assert str(caught.value) == (
         f"{path}: 'anchor' is empty in 1 of 10,000 rows (row 5), 'positive' is empty in 4 of 10,000 rows (rows 7, "
-        "3007, 6007, 9007); fill them in, or leave them out by skip_empty = true in the recipe's dataset"
+        "3007, 6007, 9007); fill them in, or leave them out by skip_empty = true in the recipe's dataset, by "
+        "--skip-empty on the command line"
     )
 
 

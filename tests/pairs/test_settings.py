@@ -68,6 +68,11 @@ def test_data_survives_the_round_trip(tmp_path):
         ('[[data.datasets]]\npath = "a"\ncolumns = { anchr = "q" }', "data.datasets.0: columns names 'anchr'"),
         ('[[data.datasets]]\npath = "a"\ncolumns = { anchor = 3 }', "data.datasets.0.columns.anchor is 3;"),
         ('[[data.datasets]]\nname = "a"', "data.datasets.0: a dataset comes from path or from hub"),
+        ('[[data.datasets]]\npath = "a"\nheld_out = 1.0', "data.datasets.0.held_out is 1.0;"),
+        ('[[data.datasets]]\npath = "a"\nheld_out_by = "file"', "give held_out, such as 0.1"),
+        ('[[data.datasets]]\npath = "a"\nheld_out = 0.1\nstreaming = true', "a stream is never seen as a whole"),
+        ('[[data.datasets]]\nhub = "a"\nheld_out = 0.1\nheld_out_by = "file"', "a dataset of the hub, which has none"),
+        ('[[data.datasets]]\npath = "a"\nheldout = 0.1', "'data.datasets.0.heldout'; did you mean 'held_out'"),
         ('[[data.datasets]]\npath = "a"\nhub = "b"', "data.datasets.0: a dataset comes from path or from hub"),
         (
             '[[data.datasets]]\npath = "a"\nrevision = "b"',

@@ -3,16 +3,19 @@
 import json
 import re
 import warnings
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from udever.errors import DataError
 from udever.pairs.files import write_pairs
 from udever.pairs.schema import Pair
 from udever.training import train
-from udever.training.held_out import LeakWarning, held_out_batches
-from udever.training.log import LOG_FILE, History, Step, draw
+from udever.training.figure import draw, ticks
+from udever.training.held_out import LeakWarning, held_out
+from udever.training.log import LOG_FILE, History, Measure, Step
 from udever.training.plan import plan
 from udever.training.recipe import Recipe
 
@@ -68,18 +71,72 @@ def test_more_memory_means_fewer_second_runs(recipe):
     assert small.activations_bytes <= 0.001e9 * 1.01
 
 
-def test_held_out_rows_are_scored_and_never_trained_on(recipe, tools, tmp_path):
-    held_out = {pair.anchor for batch in held_out_batches(recipe) for pair in batch.pairs}
-    assert held_out == {pair.anchor for pair in tools.pairs[40:]}
+def test_held_out_rows_are_scored_before_after_and_beside_bm25_and_never_trained_on(recipe, tools, tmp_path):
+    rows = held_out(recipe)
+    assert {pair.anchor for pair in rows.pairs} == {pair.anchor for pair in tools.pairs[40:]}
     history = train(recipe, show_progress=False)
-    assert [step for step, _ in history.scores] == [3, 6]
+    assert [step for step, _ in history.scores] == [0, 3, 6]
     assert history.scores[-1][1]["held-out loss"] < history.scores[0][1]["held-out loss"]
+    measure = history.measure
+    assert (measure.num_queries, measure.num_candidates, measure.candidates) == (24, 64, "all positives")
     lines = [json.loads(line) for line in (tmp_path / "model-checkpoints" / LOG_FILE).read_text().splitlines()]
-    assert [line["step"] for line in lines] == [1, 2, 3, 3, 4, 5, 6, 6]
+    assert [line["step"] for line in lines] == [0, 0, 1, 2, 3, 3, 4, 5, 6, 6]
+    assert lines[0]["measure"]["bm25"] == measure.bm25
     card = (tmp_path / "model" / "README.md").read_text()
-    assert "held-out loss" in card
+    assert "24 queries, not trained on, each searching 64 candidates" in card
+    rows = [line.split(" | ")[0] for line in card.splitlines() if line.startswith(("| BM25", "| before", "| after"))]
+    assert rows == ["| BM25", "| before training", "| after step 3", "| after step 6, the end"]
     figure = (tmp_path / "model" / "training.svg").read_text()
     assert figure.count("<polyline") == 1 + len(history.scores[0][1])
+    assert figure.count("BM25 ") == len(measure.bm25) and "among 64 candidates" in figure
+
+
+def watching(recipe, **changes):
+    return recipe.model_copy(update={"watch": recipe.watch.model_copy(update=changes)})
+
+
+def test_what_is_searched_is_bounded_or_named(recipe, tools, tmp_path):
+    assert held_out(watching(recipe, evaluate_queries=0)) is None
+    some = held_out(watching(recipe, evaluate_candidates=30))
+    measure = some.measure()
+    assert (measure.num_candidates, measure.candidates) == (30, "a sample of 64 positives")
+    assert some.others == held_out(watching(recipe, evaluate_candidates=30)).others
+    few = held_out(watching(recipe, evaluate_queries=5))
+    assert (few.measure().num_queries, few.measure().num_candidates) == (5, 64)
+    (tmp_path / "corpus.csv").write_text("answer\n" + "".join(f"text number {n}\n" for n in range(40)))
+    named = {"evaluate_corpus": str(tmp_path / "corpus.csv"), "evaluate_column": "answer"}
+    measure = held_out(watching(recipe, **named)).measure()
+    assert measure.num_candidates == 64 and "corpus.csv and the held-out rows' own" in measure.candidates
+    with pytest.raises(DataError, match=r"has no column 'text' \(it has answer\)"):
+        held_out(watching(recipe, evaluate_corpus=named["evaluate_corpus"]))
+    with pytest.raises(DataError, match=r"watch\.evaluate_corpus: .*none\.csv is not a file"):
+        held_out(watching(recipe, evaluate_corpus=str(tmp_path / "none.csv")))
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "bm25", "says"),
+    [
+        (0.2, 0.5, 0.4, "BM25 0.400, the start 0.200, the end 0.500"),
+        (0.2, 0.3, 0.4, "the end 0.300: the run ended below BM25"),
+        (0.6, 0.5, 0.4, "the end 0.500: the run ended below the start"),
+        (0.6, 0.3, 0.4, "the end 0.300: the run ended below BM25 and below the start"),
+    ],
+)
+def test_a_run_says_where_it_ended(start, end, bm25, says):
+    measure = Measure(9, 70, "all positives", {"mrr@10": bm25})
+    history = History([], 1, 0, [(0, {"mrr@10": start}), (8, {"mrr@10": end})], measure)
+    assert history.outcome.startswith("MRR@10 of 9 held-out queries among 70 candidates (all positives): ")
+    assert history.outcome.endswith(says)
+    assert History([], 1, 0).outcome is None
+
+
+@given(st.floats(-50, 0), st.floats(0, 5000))
+def test_an_axis_holds_nought_and_all_values(low, high):
+    marks = ticks(low, high)
+    assert 0 in marks and marks[0] <= low + 1e-6 and marks[-1] >= high - 1e-6
+    assert 2 <= len(marks) <= 8
+    steps = [after - before for before, after in pairwise(marks)]
+    assert max(steps) == pytest.approx(min(steps), rel=1e-6)
 
 
 def test_tensorboard_reads_the_events(recipe, tmp_path):
@@ -90,7 +147,7 @@ def test_tensorboard_reads_the_events(recipe, tmp_path):
     events.Reload()
     written = [event.value for event in events.Scalars("train/loss")]
     assert written == pytest.approx([step.loss for step in history.steps])
-    assert len(events.Scalars("scores/held-out loss")) == 2
+    assert len(events.Scalars("scores/held-out loss")) == 3
 
 
 def test_a_figure_of_one_step_is_drawn():
@@ -112,7 +169,7 @@ def test_no_text_of_a_training_row_is_scored(recipe, tmp_path_factory, rows):
     leaky = recipe.model_copy(update={"data": recipe.data.model_copy(update={"pairs": [str(path)]})})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LeakWarning)
-        scored = [pair for batch in held_out_batches(leaky) for pair in batch.pairs]
+        scored = held_out(leaky).pairs
     trained = [pair for pair in [*pairs, *plain] if pair.split == "train"]
     assert {pair.anchor for pair in scored} & {pair.anchor for pair in plain if pair.split == "held_out"}
     for side in ("anchor", "positive"):
@@ -125,5 +182,5 @@ def test_held_out_rows_that_repeat_training_rows_are_told(recipe, tmp_path):
     held = [Pair(copied(i).upper(), copied(40 + i), split="held_out") for i in range(2, 8)]
     write_pairs([*rows, *held], tmp_path / "pairs.parquet")
     with pytest.warns(LeakWarning, match="2 of 6 held-out rows repeat texts of training rows"):
-        batches = held_out_batches(recipe)
-    assert sum(len(batch.pairs) for batch in batches) == 4
+        found = held_out(recipe)
+    assert len(found.pairs) == 4

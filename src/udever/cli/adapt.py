@@ -6,15 +6,20 @@ from typing import Annotated
 import typer
 
 from udever.cli.app import (
+    Anchor,
     Exclude,
     HeldOut,
+    HeldOutBy,
     Kinds,
     Language,
     Paths,
+    Positive,
     Seed,
+    SkipEmpty,
     TuningOption,
     app,
     console,
+    named_columns,
     quiet_transformers,
 )
 
@@ -25,11 +30,15 @@ _BASE = "Backbone: folder, hub name, 'seedling' (bundled), or 'fresh' (random we
 def adapt(
     paths: Paths,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for model, table and report.")],
-    base: Annotated[str, typer.Option(help=_BASE)] = "seedling",
+    base: Annotated[str, typer.Option("--base", "-m", help=_BASE)] = "seedling",
     kind: Kinds = None,
     exclude: Exclude = None,
     language: Language = None,
     held_out: HeldOut = 0.1,
+    held_out_by: HeldOutBy = "text",
+    anchor: Anchor = None,
+    positive: Positive = None,
+    skip_empty: SkipEmpty = False,
     tuning: Annotated[TuningOption | None, typer.Option(help="What training moves.")] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training pairs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs per step.")] = None,
@@ -40,7 +49,7 @@ def adapt(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw a stopped run away and begin anew.")] = False,
 ) -> None:
-    """Mine pairs from your own files, finetune an embedder on them, and show what it is worth."""
+    """Take pairs from your own files or a table of them, finetune an embedder, and show what it is worth."""
     from udever.adaptation import AdaptSettings, default_training
     from udever.adaptation import adapt as run
     from udever.pairs.mining import KINDS
@@ -54,6 +63,9 @@ def adapt(
         exclude=exclude or (),
         language=language,
         held_out=held_out,
+        held_out_by=held_out_by,
+        columns=named_columns(anchor, positive),
+        skip_empty=skip_empty,
         training=training_settings(**{**default_training(base).model_dump(), **chosen}),
         max_length=max_length,
         questions=ask or (),
@@ -73,7 +85,7 @@ def _ended(results: object, how: str) -> None:
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the result.")] = Path("runs/demo"),
-    base: Annotated[str, typer.Option(help=_BASE)] = "seedling",
+    base: Annotated[str, typer.Option("--base", "-m", help=_BASE)] = "seedling",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw a stopped run away and begin anew.")] = False,
 ) -> None:
@@ -96,14 +108,28 @@ def pairs(
     exclude: Exclude = None,
     language: Language = None,
     held_out: HeldOut = 0.1,
+    held_out_by: HeldOutBy = "text",
+    anchor: Anchor = None,
+    positive: Positive = None,
+    skip_empty: SkipEmpty = False,
     seed: Seed = 0,
 ) -> None:
-    """Mine training pairs: docstring -> function, heading -> section, source -> translation."""
+    """Mine training pairs (docstring -> function, heading -> section, source -> translation); split tables of them."""
     from udever.pairs.files import write_pairs
-    from udever.pairs.mining import KINDS, mine
+    from udever.pairs.gathering import Gathering, gather
+    from udever.pairs.mining import KINDS
 
-    kinds = [str(k) for k in kind] if kind else KINDS
-    mined = mine(paths, kinds=kinds, exclude=exclude or (), held_out=held_out, seed=seed, language=language)
+    settings = Gathering(
+        kinds=[str(k) for k in kind] if kind else KINDS,
+        exclude=exclude or (),
+        held_out=held_out,
+        held_out_by=held_out_by,
+        seed=seed,
+        language=language,
+        columns=named_columns(anchor, positive),
+        skip_empty=skip_empty,
+    )
+    mined = gather(paths, settings)
     write_pairs(mined.pairs, output)
     out = console()
     num_held_out = sum(pair.split == "held_out" for pair in mined.pairs)

@@ -34,6 +34,8 @@ def train(
         f"{read.output.folder}: {len(history.steps):,} steps, {history.num_trainable:,} parameters moved"
         + (f", last loss {history.steps[-1].loss:.3f}" if history.steps else "")
     )
+    if history.outcome:
+        console().print(history.outcome, markup=False, highlight=False)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 What is wrong is named with its file and row. A row is looked at in Python only to name it.
 """
 
-import difflib
+import json
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from udever.errors import DataError
+from udever.nearest import nearest, suggestion
 from udever.pairs.schema import KINDS, SPLITS, Pair
 
 pc: Any = pyarrow.compute  # its functions are made at run time: type checkers see none
@@ -24,6 +25,8 @@ _REQUIRED = ("anchor", "positive")
 _ALLOWED = {"kind": KINDS, "split": SPLITS}
 _NUMBERED = re.compile(r"negative_\d+")
 _SHOWN_ROWS = 50
+NUMBERED = ("label", "group", "source")
+"""Columns whose values may be whole numbers; they are read as texts."""
 
 _TEXT, _TEXTS, _NUMBERS = pa.large_string(), pa.large_list(pa.large_string()), pa.list_(pa.float64())
 # Large: a batch may hold texts of a million characters.
@@ -46,8 +49,7 @@ def check_mapping(columns: Mapping[str, str]) -> None:
     """Raise ValueError for a key of `columns` that is no column of pairs."""
     for name in columns:
         if not is_column(name):
-            close = difflib.get_close_matches(name, [*COLUMNS, "negative"], n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"known columns: {', '.join(COLUMNS)}"
+            hint = suggestion(name, [*COLUMNS, "negative"], "known columns:")
             raise ValueError(f"columns names {name!r}, which pairs do not have; {hint}")
 
 
@@ -60,13 +62,51 @@ def choose_columns(
     """
     chosen = {name: name for name in available if others and is_column(name)} | dict(mapping)
     needed = [chosen.get(name, name) for name in dict.fromkeys((*_REQUIRED, *mapping))]
-    missing = [repr(name) for name in dict.fromkeys(needed) if name not in available]
+    missing = [name for name in dict.fromkeys(needed) if name not in available]
     if missing:
         raise DataError(
-            f"{where} has no column {', '.join(missing)} (it has {', '.join(available)}); "
-            f"expected {', '.join(dict.fromkeys(needed))}"
+            f"{where} has no column {', '.join(map(repr, missing))} (it has {', '.join(available)}); "
+            f"expected {', '.join(dict.fromkeys(needed))}{_hint(available, mapping)}"
         )
     return chosen
+
+
+def _hint(available: list[str], mapping: Mapping[str, str]) -> str:
+    if len(available) == 1 and ";" in available[0]:
+        return "; its header is separated by semicolons: save it with commas, or with tabs as .tsv"
+    close = {name: nearest(there, available) for name, there in mapping.items() if there not in available}
+    found = [f"{name} = {json.dumps(near, ensure_ascii=False)}" for name, near in close.items() if near]
+    if found:
+        return f"; did you mean {', '.join(found)}?"
+    guessed = {} if mapping else guess_columns(available) or {}
+    named = ", ".join(f"{name} = {json.dumps(there, ensure_ascii=False)}" for name, there in guessed.items())
+    return f"; in a recipe: columns = {{ {named} }}" if named else ""
+
+
+_KNOWN = (
+    ("query", "positive"), ("query", "answer"), ("query", "document"), ("query", "passage"), ("query", "text"),
+    ("question", "answer"), ("question", "positive"), ("question", "context"), ("question", "passage"),
+    ("prompt", "response"), ("instruction", "output"), ("input", "output"),
+    ("title", "abstract"), ("title", "text"), ("title", "body"), ("title", "content"),
+    ("sentence1", "sentence2"), ("sentence_1", "sentence_2"), ("text1", "text2"), ("text_1", "text_2"),
+)  # fmt: skip
+
+
+def guess_columns(available: list[str]) -> dict[str, str] | None:
+    """The anchor and positive of a table that calls them otherwise; None where that is not plain.
+
+    By names that data sets use, whatever their case, or because there are two columns and no more. {} where the
+    table has both names itself.
+    """
+    if set(_REQUIRED) <= set(available):
+        return {}
+    by_name = {name.strip().casefold(): name for name in reversed(available)}
+    for couple in _KNOWN:
+        if all(name in by_name for name in couple):
+            return {side: by_name[name] for side, name in zip(_REQUIRED, couple, strict=True)}
+    if len(available) == 2 and not any(map(is_column, available)):
+        return dict(zip(_REQUIRED, available, strict=True))
+    return None
 
 
 class Blanks:
@@ -97,7 +137,7 @@ class Blanks:
         if told and not self._skip:
             raise DataError(
                 f"{self._where}: {', '.join(told)}; fill them in, or leave them out by skip_empty = true in the "
-                f"recipe's dataset"
+                f"recipe's dataset, by --skip-empty on the command line"
             )
 
 
@@ -164,7 +204,7 @@ def _plain(column: pa.Array, name: str, fail: _Fail) -> pa.Array:
         of_texts = target == _TEXTS
         fits = _is_list(kind) and (_is_text if of_texts else _is_number)(kind.value_type)
     else:
-        fits = _is_text(kind) or (name == "label" and pa.types.is_integer(kind))
+        fits = _is_text(kind) or (name in NUMBERED and pa.types.is_integer(kind))
     if not fits and not pa.types.is_null(kind):
         expected = {"negatives": "a list of texts", "scores": "a list of numbers"}.get(name, "a text")
         row = pc.index(pc.is_valid(column), pa.scalar(True)).as_py()

@@ -5,15 +5,27 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 
 from udever.errors import DataError
 from udever.files import Format, open_regular, pairs_format
-from udever.pairs.columns import Blanks, choose_columns, column_type, normalise
+from udever.nearest import path_suggestion
+from udever.pairs.columns import (
+    NUMBERED,
+    Blanks,
+    are_blank,
+    choose_columns,
+    column_type,
+    guess_columns,
+    normalise,
+)
 from udever.pairs.rows import Rows
 from udever.pairs.schema import Pair, Split, to_table
 from udever.records import Broken, batch_rows, read_file
 from udever.storage import atomic_file
+
+pc: Any = pyarrow.compute  # its functions are made at run time: type checkers see none
 
 BATCH_ROWS = 8192
 _BATCH_CHARACTERS = 64_000_000
@@ -56,7 +68,8 @@ def read_batches(
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path} is not a file; give a Parquet, JSONL, CSV or TSV file")
+        hint = path_suggestion(path, "give a Parquet, JSONL, CSV or TSV file")
+        raise DataError(f"{path} is not a file; {hint}")
     form = pairs_format(path)
     read = _parquet_batches if form.kind == "parquet" else _record_batches
     first = 0
@@ -69,6 +82,31 @@ def read_batches(
         yield normalise(batch, str(path), first, blanks)
         first += batch.num_rows
     blanks.check()
+
+
+def column_names(path: Path) -> list[str]:
+    """The columns of a file of pairs, of JSON lines those of its first; none where it cannot be read."""
+    form = pairs_format(path)
+    if form.kind == "parquet":
+        try:
+            return pq.read_schema(path).names
+        except (pa.ArrowException, OSError):
+            return []  # read_batches says what is wrong
+    record = next((record for _, record in read_file(path, form, None)), None)
+    return list(record) if isinstance(record, dict) else []
+
+
+def meant_columns(path: Path, columns: Mapping[str, str]) -> dict[str, str]:
+    """`columns`, or what the columns of a table named on a command line mean, as far as that is plain."""
+    return dict(columns) or guess_columns(column_names(path)) or {}
+
+
+def without_empty(rows: Rows) -> Rows:
+    """The rows that have both sides."""
+    blank = [are_blank(batch["anchor"], batch["positive"]) for batch in rows.batches]
+    if not any(pc.any(one).as_py() for one in blank):
+        return rows
+    return Rows(batch.filter(pc.invert(one)) for batch, one in zip(rows.batches, blank, strict=True))
 
 
 def size_in_memory(path: Path) -> int:
@@ -136,7 +174,7 @@ def from_records(records: list[dict[str, Any]], choose: Choose, where: str, firs
             problem = None if value is None else _problem(name, value)
             if problem:
                 raise DataError(f"{where} row {first_row + row}: {name!r} {problem}")
-        if name == "label":
+        if name in NUMBERED:
             values = [None if value is None else str(value) for value in values]
         arrays.append(pa.array(values, column_type(name)))
     return pa.RecordBatch.from_arrays(arrays, names=list(chosen))
@@ -152,7 +190,7 @@ def _problem(name: str, value: Any) -> str | None:
         if wrong is not None:
             return f"holds {type(wrong).__name__}; expected {of}"
         return next(filter(None, (_unwritable(item) for item in value)), None) if name == "negatives" else None
-    if name == "label" and isinstance(value, int) and not isinstance(value, bool):
+    if name in NUMBERED and isinstance(value, int) and not isinstance(value, bool):
         return None
     if not isinstance(value, str):
         return f"is {type(value).__name__}; expected a text"

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from udever.errors import DataError
 from udever.pairs.columns import normalise
 from udever.pairs.rows import Rows, digest_batches
-from udever.pairs.schedule import Draws
+from udever.pairs.schedule import Draws, key_of, permute
 from udever.pairs.schema import Pair, to_table
 from udever.pairs.settings import DatasetSettings, DataSettings
 from udever.pairs.sources import (
@@ -21,10 +21,12 @@ from udever.pairs.sources import (
     choose_rows,
     count_empty,
     count_languages,
+    division_of,
     open_table,
     share_duplicates,
     split_kinds,
 )
+from udever.pairs.split import Division
 from udever.pairs.streams import Stream
 
 
@@ -43,7 +45,8 @@ class DatasetSummary:
 
     `share` is its share of the batches (mixed: of the rows); `duplicate_anchors` and `duplicate_positives` the
     share of rows whose text stood in a row before; `kinds` and `languages` count rows. `num_left_out` are rows that
-    no batch holds, since they are alone of their kind; `num_empty` lack a side and are left out by `skip_empty`.
+    no batch holds, since they are alone of their kind; `num_empty` lack a side and are left out by `skip_empty`;
+    `num_held_out` are held out as the settings have it, and `num_repeating` left out since they repeat those.
     What a stream would have to be read for is None or empty.
     """
 
@@ -57,6 +60,8 @@ class DatasetSummary:
     languages: dict[str, int]
     num_left_out: int = 0
     num_empty: int = 0
+    num_held_out: int = 0
+    num_repeating: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ class _Dataset:
     table: Rows | None = None
     chosen: "np.typing.NDArray[np.int64] | None" = None
     kinds: tuple[tuple[str, int], ...] = ()
+    division: Division | None = None
 
 
 class Mixture:
@@ -225,16 +231,32 @@ def _open(settings: DatasetSettings, batch_size: int, seed: int, power: float, *
     if settings.streaming:
         stream = Stream(settings, batch_size)
         return _Dataset(
-            _traits(settings), settings.weight or 1.0, batch_size, (stream,), Draws([1.0], "stream"), stream.digest
+            traits_of(settings), settings.weight or 1.0, batch_size, (stream,), Draws([1.0], "stream"), stream.digest
         )
     rows, digest = open_table(settings)
     if not len(rows):
         raise DataError(f"dataset {settings.name!r} holds no pairs; expected at least 2")
-    chosen = choose_rows(rows, settings, f"{seed} {settings.name}")
-    return _of_table(settings, rows, chosen, digest, _Plan(batch_size, seed, power, mixed))
+    division = division_of(rows, settings, digest)
+    chosen = choose_rows(rows, settings, f"{seed} {settings.name}", division)
+    dataset = _of_table(settings, rows, chosen, digest, _Plan(batch_size, seed, power, mixed))
+    return replace(dataset, division=division)
 
 
-def _traits(settings: DatasetSettings) -> Traits:
+def rows_of(settings: DatasetSettings, seed: int) -> list[Pair]:
+    """The rows that the settings keep, in an order of chance; there may be none.
+
+    Raises DataError for files that cannot be read.
+    """
+    rows, digest = open_table(settings)
+    name = f"{seed} {settings.name}"
+    chosen = choose_rows(rows, settings, name, division_of(rows, settings, digest), least=0)
+    numbers = np.arange(len(rows)) if chosen is None else chosen
+    order = permute(np.arange(len(numbers)), len(numbers), key_of(name, "order")) if len(numbers) else numbers
+    return Table(rows, settings.kind, settings.num_negatives).take(numbers[order])
+
+
+def traits_of(settings: DatasetSettings) -> Traits:
+    """What the settings give all rows of a dataset."""
     assert settings.name is not None
     return Traits(settings.name, settings.in_batch_negatives, settings.instruction, settings.document_instruction)
 
@@ -255,7 +277,7 @@ def _of_table(settings: DatasetSettings, rows: Rows, chosen: Any, digest: str, p
         parts = tuple(Walk(table, numbers, plan.batch_size, f"{seed} {kind}") for kind, numbers in several.items())
         passes = sum(part.passes for part in parts)
     return _Dataset(
-        traits=_traits(settings),
+        traits=traits_of(settings),
         weight=settings.weight or passes**plan.power,
         batch_size=plan.batch_size,
         parts=parts,
@@ -284,4 +306,6 @@ def _summarise(dataset: _Dataset, share: float) -> DatasetSummary:
         languages=count_languages(table, chosen),
         num_left_out=sum(count for _, count in dataset.kinds) - num_pairs,
         num_empty=count_empty(table),
+        num_held_out=dataset.division.num_held_out if dataset.division else 0,
+        num_repeating=sum(dataset.division.skipped.values()) if dataset.division else 0,
     )

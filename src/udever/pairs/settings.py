@@ -8,6 +8,10 @@ from pydantic import Field, model_validator
 
 from udever.settings import Section
 
+BY_TEXT, BY_FILE = "text", "file"
+UNIT = "source"
+"""The column of pairs into which the file or the column by which rows are held out is read."""
+
 
 class DatasetSettings(Section):
     """One dataset of the mixture, from `path` (a file, several, or a glob pattern) or from `hub`.
@@ -17,6 +21,10 @@ class DatasetSettings(Section):
     Rows are kept whose split is `split` and, with `languages`, whose two sides are both in one of them; of
     those at most `cap`, a random sample.
     `skip_empty` leaves out rows whose anchor or positive is empty or missing, which are refused otherwise.
+    `held_out` keeps back that share of the rows, which are scored and never trained on, as `held_out_by` has it:
+    "text" keeps rows together that equal or near-equal texts join, "file" those of a file, the name of a column (of
+    the file, or as pairs call it) those with one value in it. Which rows these are depends on `held_out_seed` and not
+    on the seed of the training.
     `kind` is the kind of all rows, whatever the file says.
     `num_negatives` keeps the first hard negatives of each row. `in_batch_negatives = false` compares an anchor
     with its own hard negatives alone. `instruction` goes to the anchors (of symmetric pairs to both sides),
@@ -35,6 +43,9 @@ class DatasetSettings(Section):
     weight: float | None = Field(default=None, gt=0)
     cap: int | None = Field(default=None, ge=2)
     skip_empty: bool = False
+    held_out: float | None = Field(default=None, gt=0, lt=1)
+    held_out_by: str = Field(default=BY_TEXT, min_length=1)
+    held_out_seed: int = Field(default=0, ge=0)
     kind: Literal["asymmetric", "symmetric", "classification"] | None = None
     languages: list[str] | None = Field(default=None, min_length=1)
     instruction: str | None = None
@@ -49,12 +60,36 @@ class DatasetSettings(Section):
         """The paths and patterns given; none for a dataset of the hub."""
         return [self.path] if isinstance(self.path, str) else list(self.path or ())
 
+    @property
+    def reading(self) -> dict[str, str]:
+        """For each column of pairs that the files call otherwise, its name there."""
+        in_file = self.unit == UNIT and self.held_out_by not in (BY_FILE, UNIT)
+        return {**self.columns, UNIT: self.held_out_by} if in_file else self.columns
+
+    @property
+    def unit(self) -> str:
+        """What rows that are held out together share: "text", or a column of pairs."""
+        from udever.pairs.columns import COLUMNS
+
+        return self.held_out_by if self.held_out_by in (BY_TEXT, *COLUMNS) else UNIT
+
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if (self.hub is None) == (not self.paths):
             raise ValueError("a dataset comes from path or from hub; give one of the two")
         if self.hub is None and (self.config or self.revision or self.hub_split != "train"):
             raise ValueError("config, hub_split and revision belong to hub; a dataset with path has none of them")
+        return self
+
+    @model_validator(mode="after")
+    def _can_hold_out(self) -> Self:
+        if self.held_out is None:
+            if (self.held_out_by, self.held_out_seed) != (BY_TEXT, 0):
+                raise ValueError("held_out_by and held_out_seed say how held_out is done; give held_out, such as 0.1")
+        elif self.streaming:
+            raise ValueError("a stream is never seen as a whole to hold out a share of it; leave out one of the two")
+        elif self.hub is not None and self.held_out_by == BY_FILE:
+            raise ValueError('held_out_by is "file" for a dataset of the hub, which has none; give "text" or a column')
         return self
 
     @model_validator(mode="after")

@@ -13,13 +13,15 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from udever.errors import DataError
-from udever.pairs.columns import are_blank
+from udever.nearest import path_suggestion
+from udever.pairs.columns import are_blank, column_type
 from udever.pairs.files import read_batches, size_in_memory
 from udever.pairs.hub import hub_batches, load_hub
 from udever.pairs.rows import Rows, digest_files, hold
 from udever.pairs.schedule import key_of, permute
 from udever.pairs.schema import KINDS, Kind, Pair
-from udever.pairs.settings import DatasetSettings
+from udever.pairs.settings import BY_FILE, UNIT, DatasetSettings
+from udever.pairs.split import HELD_OUT, TRAIN, Division, divide
 
 pc: Any = pyarrow.compute  # its functions are made at run time: type checkers see none
 
@@ -130,35 +132,48 @@ def find_files(settings: DatasetSettings) -> list[Path]:
             if not paths:
                 raise DataError(f"dataset {settings.name!r}: no file matches {given}; check the pattern")
         if not paths[0].is_file():
-            raise DataError(f"dataset {settings.name!r}: {given} is not a file; give a Parquet or JSONL file")
+            hint = path_suggestion(given, "give a CSV, TSV, JSONL or Parquet file")
+            raise DataError(f"dataset {settings.name!r}: {given} is not a file; {hint}")
         found += paths
     return found
 
 
 def open_table(settings: DatasetSettings) -> tuple[Rows, str]:
     """All rows of a dataset that does not stream, and a digest of its content."""
-    columns = sorted(settings.columns.items())
+    columns = sorted(settings.reading.items())
     if settings.hub is not None:
         dataset = load_hub(settings, streaming=False)
         digest = digest_files(Path(file["filename"]) for file in dataset.cache_files)
         size = sum(Path(file["filename"]).stat().st_size for file in dataset.cache_files)
-        read = hub_batches(dataset, settings.columns, settings.hub, keep_empty=settings.skip_empty)
+        read = hub_batches(dataset, settings.reading, settings.hub, keep_empty=settings.skip_empty)
         return hold(read, f"{digest} {columns}{_variant(settings)}", size), digest
     paths = find_files(settings)
     digest = digest_paths(paths)
 
     def read_all() -> Iterator[pa.RecordBatch]:
-        return (
-            batch for path in paths for batch in read_batches(path, settings.columns, keep_empty=settings.skip_empty)
-        )
+        for path, name in zip(paths, _names(paths), strict=True):
+            for batch in read_batches(path, settings.reading, keep_empty=settings.skip_empty):
+                yield _of_file(batch, name) if settings.held_out_by == BY_FILE else batch
 
     size = sum(size_in_memory(path) for path in paths)
-    return hold(read_all, f"{digest} {columns}{_variant(settings)}", size), digest
+    by_file = f" by file {_names(paths)}" if settings.held_out_by == BY_FILE else ""
+    return hold(read_all, f"{digest} {columns}{_variant(settings)}{by_file}", size), digest
 
 
 def _variant(settings: DatasetSettings) -> str:
     """What else than files and columns decides what the cache holds."""
     return " with empty rows" if settings.skip_empty else ""
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """What files are called where the rows of one are held out together: no folder, unless names are alike."""
+    names = [path.name for path in paths]
+    return names if len(set(names)) == len(names) else [path.as_posix() for path in paths]
+
+
+def _of_file(batch: pa.RecordBatch, name: str) -> pa.RecordBatch:
+    names = pa.repeat(name, batch.num_rows).cast(column_type(UNIT))
+    return batch.set_column(batch.schema.get_field_index(UNIT), UNIT, names)
 
 
 def digest_paths(paths: Sequence[Path]) -> str:
@@ -169,19 +184,28 @@ def digest_paths(paths: Sequence[Path]) -> str:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}; check its permissions") from error
 
 
-def choose_rows(rows: Rows, settings: DatasetSettings, seed: str) -> NDArray[np.int64] | None:
-    """The numbers of the rows the settings keep, ascending; None for all. Raises DataError for fewer than two."""
-    keep = np.concatenate([_kept(*columns, settings) for columns in _filtered_columns(rows)] or [np.zeros(0, bool)])
+def choose_rows(
+    rows: Rows, settings: DatasetSettings, seed: str, division: Division | None = None, *, least: int = 2
+) -> NDArray[np.int64] | None:
+    """The numbers of the rows the settings keep, ascending; None for all. Raises DataError for fewer than `least`.
+
+    With `division` it says which rows are of the split, and not the file.
+    """
+    keep = np.concatenate([_spoken(*columns, settings) for columns in _languages(rows)] or [np.zeros(0, bool)])
+    if division is None:
+        keep &= _equal(rows, "split", settings.split)
+    else:
+        keep &= division.sides == (HELD_OUT if settings.split == "held_out" else TRAIN)
     if settings.skip_empty:
         keep &= ~_empty(rows)
     chosen = np.flatnonzero(keep)
     if settings.cap is not None and len(chosen) > settings.cap:
         chosen = np.sort(chosen[permute(np.arange(settings.cap), len(chosen), key_of(seed, "cap"))])
-    if len(chosen) < 2:
+    if len(chosen) < least:
         filters = f"split {settings.split!r}" + (f" and languages {settings.languages}" if settings.languages else "")
         raise DataError(
             f"dataset {settings.name!r} holds {len(chosen)} of its {len(rows):,} rows with {filters}; "
-            f"expected at least 2"
+            f"expected at least {least}"
         )
     if settings.kind == "classification":
         _need_labels(rows, chosen, settings)
@@ -198,16 +222,52 @@ def count_empty(rows: Rows) -> int:
     return int(_empty(rows).sum()) if len(rows) else 0
 
 
-def _filtered_columns(rows: Rows) -> Iterator[tuple[pa.Array, pa.Array, pa.Array]]:
-    return zip(rows.column("split"), rows.column("anchor_language"), rows.column("positive_language"), strict=True)
+def _languages(rows: Rows) -> Iterator[tuple[pa.Array, pa.Array]]:
+    return zip(rows.column("anchor_language"), rows.column("positive_language"), strict=True)
 
 
-def _kept(split: pa.Array, anchor: pa.Array, positive: pa.Array, settings: DatasetSettings) -> NDArray[np.bool_]:
-    keep = pc.equal(split, settings.split)
-    if settings.languages is not None:
-        wanted = pa.array(settings.languages, anchor.type)
-        keep = pc.and_(keep, pc.and_(pc.is_in(anchor, value_set=wanted), pc.is_in(positive, value_set=wanted)))
-    return keep.to_numpy(zero_copy_only=False)
+def _spoken(anchor: pa.Array, positive: pa.Array, settings: DatasetSettings) -> NDArray[np.bool_]:
+    if settings.languages is None:
+        return np.ones(len(anchor), bool)
+    wanted = pa.array(settings.languages, anchor.type)
+    both = pc.and_(pc.is_in(anchor, value_set=wanted), pc.is_in(positive, value_set=wanted))
+    return both.to_numpy(zero_copy_only=False)
+
+
+def _equal(rows: Rows, column: str, value: str) -> NDArray[np.bool_]:
+    parts = [pc.equal(part, value).to_numpy(zero_copy_only=False) for part in rows.column(column)]
+    return np.concatenate(parts or [np.zeros(0, bool)])
+
+
+_DIVISIONS: dict[str, Division] = {}
+_REMEMBERED = 8
+
+
+def division_of(rows: Rows, settings: DatasetSettings, digest: str) -> Division | None:
+    """Which rows the settings hold out; None where they leave that to the file.
+
+    Raises DataError where the file says it too, or nothing can be held out. A run asks three times for the same rows,
+    so the last answers are remembered.
+    """
+    if settings.held_out is None:
+        return None
+    if len(rows) and _equal(rows, "split", "held_out").any():
+        raise DataError(
+            f"dataset {settings.name!r} has rows whose split is held_out, and the recipe's held_out beside them; "
+            f"leave held_out out"
+        )
+    told = (settings.held_out, settings.held_out_seed, settings.held_out_by, settings.kind, sorted(settings.paths))
+    key = f"{digest} {sorted(settings.reading.items())}{_variant(settings)} {told}"
+    if key not in _DIVISIONS:
+        try:
+            pairs = rows if settings.kind is None else [adjust(pair, settings.kind, None) for pair in rows]
+            found = divide(pairs, settings.held_out, settings.held_out_seed, settings.unit)
+        except DataError as error:
+            raise DataError(f"dataset {settings.name!r}: {error}") from error
+        while len(_DIVISIONS) >= _REMEMBERED:
+            del _DIVISIONS[next(iter(_DIVISIONS))]
+        _DIVISIONS[key] = found
+    return _DIVISIONS[key]
 
 
 def _need_labels(rows: Rows, chosen: NDArray[np.int64], settings: DatasetSettings) -> None:

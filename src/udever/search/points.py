@@ -20,7 +20,7 @@ COLOURS = ("language", "kind", "label")
 GROUP = "group"
 """The column that is equal for texts joined by lines unless another is named."""
 
-MOST_FOLDERS = 12
+MOST_FOLDERS = 24
 """Folders that a map tells apart, unless there are more at the first place where there are two."""
 
 _KEPT_S = 60.0

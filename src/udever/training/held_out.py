@@ -1,17 +1,25 @@
-"""Scores on the way: loss and retrieval on the held-out rows of a recipe's own data."""
+"""Scores on the way: loss and retrieval on the held-out rows of a recipe's own data, and what they are measured by."""
 
+import heapq
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from udever.embedder import Embedder
 from udever.errors import DataError
 from udever.evaluation import score_pairs
-from udever.pairs.mixture import Batch, Mixture
+from udever.evaluation.tasks import read_rows
+from udever.pairs.mixture import Batch, Mixture, rows_of, traits_of
 from udever.pairs.schema import Pair
 from udever.pairs.settings import DatasetSettings, DataSettings
 from udever.pairs.sources import Traits
+from udever.pairs.split import compared
 from udever.text.grouping import Held
+from udever.training.batches import text_id
 from udever.training.grad_cache import held_out_loss
-from udever.training.loop import Evaluate
+from udever.training.log import Measure
+from udever.training.objectives import LossSettings
 from udever.training.recipe import Recipe
 
 _BATCH_SIZE = 64
@@ -19,35 +27,111 @@ _BATCH_SIZE = 64
 Row = tuple[Pair, Traits]
 
 
-def held_out_batches(recipe: Recipe) -> list[Batch]:
-    """Rows whose split is held_out, at most `watch.evaluate_queries` in all; none of streams.
-
-    Those rows are left out whose anchor or positive (of classification: whose anchor) also is, exactly or nearly, a
-    text of the rows that are trained on; how many is told as a LeakWarning.
-    """
-    rows: list[Row] = []
-    datasets = [d for d in recipe.data.all_datasets if not d.streaming]
-    for dataset in datasets:
-        changes = {"split": "held_out", "weight": None, "batch_size": None, "cap": None}
-        try:
-            settings = DataSettings(datasets=[dataset.model_copy(update=changes)])
-            mixture = Mixture.open(settings, batch_size=2, seed=recipe.training.seed)
-        except DataError:
-            continue  # this dataset keeps no rows back
-        number = max(1, min(mixture.batches_per_epoch, recipe.watch.evaluate_queries // (2 * len(datasets))))
-        batches = [mixture.batch(i) for i in range(number)]
-        rows += [row for batch in batches for row in zip(batch.pairs, batch.traits, strict=True)]
-    rows = _unseen(rows, datasets, recipe.training.seed) if rows else []
-    parts = [rows[start : start + _BATCH_SIZE] for start in range(0, len(rows), _BATCH_SIZE)]
-    return [Batch(n, tuple(p for p, _ in part), tuple(t for _, t in part)) for n, part in enumerate(parts)]
-
-
 class LeakWarning(UserWarning):
     """Held-out rows that repeat training rows were not scored."""
 
 
-def _unseen(rows: list[Row], datasets: list[DatasetSettings], seed: int) -> list[Row]:
-    held = Held(text for pair, _ in rows for text in _compared(pair))
+@dataclass
+class _Sample:
+    """Of pairs that pass by those with the distinct positives that a hash puts first, at most `limit`."""
+
+    limit: int
+    _kept: dict[str, Pair] = field(default_factory=dict)
+    _order: list[tuple[int, str]] = field(default_factory=list)
+    _seen: set[int] = field(default_factory=set)
+
+    def offer(self, pair: Pair) -> None:
+        key = text_id(pair.positive)
+        if key in self._seen:
+            return
+        self._seen.add(key)
+        heapq.heappush(self._order, (-key, pair.positive))
+        self._kept[pair.positive] = pair
+        if len(self._order) > self.limit:
+            del self._kept[heapq.heappop(self._order)[1]]
+
+    @property
+    def pairs(self) -> list[Pair]:
+        return list(self._kept.values())
+
+    @property
+    def num_seen(self) -> int:
+        return len(self._seen)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out rows of a recipe, and what else is searched besides their positives: those of others, a corpus."""
+
+    batches: list[Batch]
+    others: list[Pair]
+    corpus: list[str]
+    loss: LossSettings
+    about: str
+    """What those texts are, in words."""
+
+    @property
+    def pairs(self) -> list[Pair]:
+        """The rows."""
+        return [pair for batch in self.batches for pair in batch.pairs]
+
+    def scores(self, embedder: Embedder) -> dict[str, float]:
+        """Loss and retrieval of an embedder."""
+        loss = held_out_loss(embedder, self.batches, self.loss)
+        return {"held-out loss": loss, **score_pairs(embedder, self.pairs, self.others, self.corpus).means}
+
+    def measure(self) -> Measure:
+        """What scores are to be compared with."""
+        found = score_pairs(None, self.pairs, self.others, self.corpus)
+        return Measure(found.num_queries, found.num_documents, self.about, found.means)
+
+
+def held_out(recipe: Recipe) -> HeldOut | None:
+    """What an embedder is scored on while it is trained; None where there are no rows for it, or none are asked for.
+
+    Rows whose split is held_out, at most `watch.evaluate_queries` in all; none of streams. Those are left out whose
+    anchor or positive (of classification: whose anchor) also is, exactly or nearly, a text of the rows that are trained
+    on; how many is told as a LeakWarning. The candidates are all positives of the data, a sample where there are more
+    than `watch.evaluate_candidates`, or the texts of `watch.evaluate_corpus`.
+    """
+    watch, seed = recipe.watch, recipe.training.seed
+    datasets = [dataset for dataset in recipe.data.all_datasets if not dataset.streaming]
+    if not watch.evaluate_queries or not datasets:
+        return None
+    each = max(1, watch.evaluate_queries // len(datasets))
+    rows: list[Row] = []
+    rest: list[Pair] = []
+    for dataset in datasets:
+        kept = rows_of(_held_back(dataset), seed)
+        rows += [(pair, traits_of(dataset)) for pair in kept[:each]]
+        rest += kept[each:]
+    own = {pair.positive for pair, _ in rows}
+    sample = _Sample(0 if watch.evaluate_corpus else max(0, watch.evaluate_candidates - len(own)))
+    for pair in rest:
+        sample.offer(pair)
+    rows = _unseen(rows, datasets, seed, sample) if rows else []
+    if not rows:
+        return None
+    own = {pair.positive for pair, _ in rows}
+    if watch.evaluate_corpus:
+        corpus = _corpus(Path(watch.evaluate_corpus), watch.evaluate_column)
+        about = f"those of {watch.evaluate_corpus} and the held-out rows' own"
+    else:
+        corpus = []
+        is_whole = len(sample.pairs) == sample.num_seen
+        about = "all positives" if is_whole else f"a sample of {len(own) + sample.num_seen:,} positives"
+    parts = [rows[start : start + _BATCH_SIZE] for start in range(0, len(rows), _BATCH_SIZE)]
+    batches = [Batch(n, tuple(p for p, _ in part), tuple(t for _, t in part)) for n, part in enumerate(parts)]
+    return HeldOut(batches, sample.pairs, corpus, recipe.loss, about)
+
+
+def _held_back(dataset: DatasetSettings) -> DatasetSettings:
+    return dataset.model_copy(update={"split": "held_out", "cap": None})
+
+
+def _unseen(rows: list[Row], datasets: list[DatasetSettings], seed: int, sample: _Sample) -> list[Row]:
+    """The rows that repeat no text of the training rows, all of which are offered to `sample` on the way."""
+    held = Held(text for pair, _ in rows for text in compared(pair))
     seen: set[int] = set()
     for dataset in datasets:
         try:
@@ -55,8 +139,8 @@ def _unseen(rows: list[Row], datasets: list[DatasetSettings], seed: int) -> list
             mixture = Mixture.open(settings, batch_size=2, seed=seed)
         except DataError:
             continue  # the run itself says what is wrong with it
-        seen.update(*held.matches(text for pair in mixture.pairs() for text in _compared(pair)))
-    kept = [row for row in rows if seen.isdisjoint(map(held.number, _compared(row[0])))]
+        seen.update(*held.matches(_texts(mixture, sample)))
+    kept = [row for row in rows if seen.isdisjoint(map(held.number, compared(row[0])))]
     if len(kept) < len(rows):
         warnings.warn(
             f"{len(rows) - len(kept):,} of {len(rows):,} held-out rows repeat texts of training rows, exactly or "
@@ -67,20 +151,23 @@ def _unseen(rows: list[Row], datasets: list[DatasetSettings], seed: int) -> list
     return kept
 
 
-def _compared(pair: Pair) -> tuple[str, ...]:
-    """The texts that must be new; the positives of a class stand for it on both sides."""
-    return (pair.anchor,) if pair.kind == "classification" else (pair.anchor, pair.positive)
+def _texts(mixture: Mixture, sample: _Sample) -> Iterator[str]:
+    for pair in mixture.pairs():
+        sample.offer(pair)
+        yield from compared(pair)
 
 
-def scorer(recipe: Recipe) -> Evaluate | None:
-    """What scores an embedder on the recipe's held-out rows; None where there are none, or none are asked for."""
-    batches = held_out_batches(recipe) if recipe.watch.evaluate_queries else []
-    pairs = [pair for batch in batches for pair in batch.pairs]
-    if not pairs:
-        return None
-
-    def evaluate(embedder: Embedder) -> dict[str, float]:
-        loss = held_out_loss(embedder, batches, recipe.loss)
-        return {"held-out loss": loss, **score_pairs(embedder, pairs, seed=recipe.training.seed).means}
-
-    return evaluate
+def _corpus(path: Path, column: str) -> list[str]:
+    if not path.is_file():
+        raise DataError(f"watch.evaluate_corpus: {path} is not a file; give a CSV, TSV, JSONL or Parquet file")
+    texts: list[str] = []
+    for number, row in enumerate(read_rows(path)):
+        text = row.get(column)
+        if column not in row:
+            raise DataError(
+                f"{path} row {number} has no column {column!r} (it has {', '.join(row)}); name it in "
+                f"watch.evaluate_column"
+            )
+        if isinstance(text, str) and text.strip():
+            texts.append(text)
+    return texts

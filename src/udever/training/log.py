@@ -1,20 +1,17 @@
-"""What a run tells: steps and scores, as lines of JSON, TensorBoard's event files, a figure and a part of the card."""
+"""What a run tells while it runs: steps and scores, as lines of JSON and TensorBoard's event files."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from xml.sax.saxutils import escape
 
 from udever.errors import needs
-from udever.pairs.mixture import DatasetSummary
 from udever.storage import atomic_file
-from udever.training.recipe import RECIPE_FILE, Recipe
 
 LOG_FILE = "log.jsonl"
-FIGURE = "training.svg"
+MAIN_METRIC = "mrr@10"
 
 
 @dataclass(frozen=True)
@@ -32,17 +29,46 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Measure:
+    """What scores on held-out rows are to be compared with: how many texts were searched, and BM25's scores.
+
+    `candidates` says in words what those texts are.
+    """
+
+    num_queries: int
+    num_candidates: int
+    candidates: str
+    bm25: dict[str, float]
+
+
+@dataclass(frozen=True)
 class History:
     """What happened: every step of this run, the scores on the way, how many parameters moved, how many texts were cut.
 
-    `stopped`: a signal ended the run before its last step.
+    `scores` are those of held-out rows by the number of steps done, 0 for the base; `measure` is what they are compared
+    with. `stopped`: a signal ended the run before its last step.
     """
 
     steps: list[Step]
     num_trainable: int
     num_truncated: int
     scores: list[tuple[int, dict[str, float]]] = field(default_factory=list)
+    measure: Measure | None = None
     stopped: bool = False
+
+    @property
+    def outcome(self) -> str | None:
+        """Where the run began and ended, beside BM25, in a sentence; None where no held-out rows were scored."""
+        if self.measure is None or not self.scores:
+            return None
+        (first, start), (_, end) = self.scores[0], self.scores[-1]
+        among = f"{self.measure.num_queries:,} held-out queries among {self.measure.num_candidates:,} candidates"
+        known = [("BM25", self.measure.bm25[MAIN_METRIC])]
+        known += [("the start", start[MAIN_METRIC])] if first == 0 else []
+        said = ", ".join([*(f"{name} {value:.3f}" for name, value in known), f"the end {end[MAIN_METRIC]:.3f}"])
+        below = [name for name, value in known if end[MAIN_METRIC] < value]
+        verdict = f": the run ended below {' and below '.join(below)}" if below else ""
+        return f"MRR@10 of {among} ({self.measure.candidates}): {said}{verdict}"
 
 
 class Log:
@@ -54,6 +80,7 @@ class Log:
         self._file: Any = None
         self.steps: list[Step] = []
         self.scores: list[tuple[int, dict[str, float]]] = []
+        self.measure: Measure | None = None
 
     @classmethod
     @contextmanager
@@ -92,8 +119,14 @@ class Log:
         """Note scores on held-out rows."""
         self._write({"step": step, "scores": scores})
 
+    def add_measure(self, measure: Measure) -> None:
+        """Note what the scores are compared with."""
+        self._write({"step": 0, "measure": asdict(measure)})
+
     def _remember(self, line: dict[str, Any]) -> None:
-        if "scores" in line:
+        if "measure" in line:
+            self.measure = Measure(**line["measure"])
+        elif "scores" in line:
             self.scores.append((line["step"], line["scores"]))
         else:
             self.steps.append(Step(number=line["step"], **{k: v for k, v in line.items() if k != "step"}))
@@ -103,7 +136,7 @@ class Log:
         if self._file is not None:
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
             self._file.flush()
-        if self._writer is not None:
+        if self._writer is not None and "measure" not in line:
             for name, value in line.get("scores", line).items():
                 if isinstance(value, int | float) and name != "step":
                     group = "scores" if "scores" in line else "train"
@@ -125,67 +158,3 @@ def _tensorboard(folder: Path) -> Any:
     with needs("tensorboard", "train", "watch.tensorboard"):
         from torch.utils.tensorboard import SummaryWriter
     return SummaryWriter(str(folder / "tensorboard"))
-
-
-_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 260, 52, 624, 26, 226
-
-
-def draw(history: History) -> str:
-    """The loss by step, and the held-out scores, as an SVG."""
-    curves = {"loss": [(step.number, step.loss) for step in history.steps]}
-    for step, scores in history.scores:
-        for name, value in scores.items():
-            curves.setdefault(name, []).append((step, value))
-    panels = [_panel(name, points) for name, points in curves.items() if points]
-    moved = "".join(f'<g transform="translate(0 {n * _HEIGHT})">{panel}</g>' for n, panel in enumerate(panels))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT * max(1, len(panels))}" '
-        f'font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/>{moved}</svg>\n'
-    )
-
-
-def _panel(name: str, points: list[tuple[int, float]]) -> str:
-    low, high = min(value for _, value in points), max(value for _, value in points)
-    first, last = points[0][0], points[-1][0]
-    across, up = (_RIGHT - _LEFT) / ((last - first) or 1), (_BOTTOM - _TOP) / ((high - low) or 1.0)
-    shown = [*points[: -1 : max(1, len(points) // 600)], points[-1]]
-    places = [(f"{_LEFT + across * (x - first):.1f}", f"{_BOTTOM - up * (y - low):.1f}") for x, y in shown]
-    line = " ".join(f"{x},{y}" for x, y in places)
-    dots = "".join(f'<circle cx="{x}" cy="{y}" r="3" fill="#0b5fa5"/>' for x, y in places if len(places) <= 40)
-    return (
-        f'<path d="M{_LEFT} {_TOP}V{_BOTTOM}H{_RIGHT}" fill="none" stroke="#666"/>'
-        f'<polyline points="{line}" fill="none" stroke="#0b5fa5" stroke-width="1.5"/>{dots}'
-        f'<text x="{_LEFT - 6}" y="{_BOTTOM}" text-anchor="end">{low:.3g}</text>'
-        f'<text x="{_LEFT - 6}" y="{_TOP + 8}" text-anchor="end">{high:.3g}</text>'
-        f'<text x="{_LEFT}" y="{_BOTTOM + 16}">{first:,}</text>'
-        f'<text x="{_RIGHT}" y="{_BOTTOM + 16}" text-anchor="end">step {last:,}</text>'
-        f'<text x="{_LEFT + 8}" y="{_TOP}" font-weight="bold">{escape(name)}</text>'
-    )
-
-
-def notes(recipe: Recipe, history: History, datasets: Sequence[DatasetSummary]) -> str:
-    """The part of the model card that says how it was trained, as Markdown."""
-    last = history.steps[-20:]
-    loss = sum(step.loss for step in last) / max(1, len(last))
-    data = "".join(
-        f"| {d.name} | {'' if d.num_pairs is None else format(d.num_pairs, ',')} | {d.share:.3f} | "
-        f"{', '.join(d.languages) or '-'} |\n"
-        for d in datasets
-    )
-    scores = "".join(
-        f"| {step} | {', '.join(f'{name} {value:.4f}' for name, value in found.items())} |\n"
-        for step, found in history.scores
-    )
-    table = f"\n| step | held-out rows |\n|---|---|\n{scores}" if scores else ""
-    return f"""
-## Training
-
-{len(history.steps):,} steps of {recipe.training.batch_size}, {history.num_trainable:,} parameters moved; mean loss of
-the last {len(last)} steps {loss:.3f}; {history.num_truncated:,} texts were cut at {recipe.model.max_length} tokens.
-The resolved recipe is in `{RECIPE_FILE}`.
-
-| data | pairs | share | languages |
-|---|---|---|---|
-{data}{table}
-![loss and scores]({FIGURE})
-"""

@@ -5,10 +5,10 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -22,13 +22,22 @@ from udever.progress import progress_bar
 from udever.training import checkpoint
 from udever.training.distributed import World, shard
 from udever.training.grad_cache import Stepper
-from udever.training.log import History, Log, Step
+from udever.training.log import History, Log, Measure, Step
 from udever.training.memory import plan_budget
 from udever.training.objectives import LossSettings
 from udever.training.recipe import TrainingSettings, WatchSettings
 
-Evaluate = Callable[[Embedder], dict[str, float]]
-"""Scores of the embedder as it is, by name."""
+
+class Evaluate(Protocol):
+    """What scores an embedder on rows that are held out."""
+
+    def scores(self, embedder: Embedder) -> dict[str, float]:
+        """Scores of the embedder as it is, by name."""
+        ...
+
+    def measure(self) -> Measure:
+        """What they are to be compared with."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -109,7 +118,7 @@ class Trainer:
         *,
         show_progress: bool = False,
     ) -> History:
-        """Every step that is left; scores at the end, and on the way as `keeping` has it.
+        """Every step that is left; scores before the first and after the last, and on the way as `keeping` has it.
 
         SIGTERM and Ctrl-C end the run after the step they fall into, with a checkpoint where `keeping` is given.
         Raises ModelError where the loss or its gradient is not finite, naming the batch; checkpoints stay as they are.
@@ -122,6 +131,12 @@ class Trainer:
         done, stopped = first, False
         shown = show_progress and world.leads
         with _stop_signals() as stop, progress_bar("training", total, completed=first, enabled=shown) as advance:
+            if evaluate and log.measure is None:
+                log.add_measure(evaluate.measure())
+            if evaluate and first == 0:
+                advance(0, note="scoring the base")
+                log.add_scores(0, self._scores(evaluate))
+                stopped = world.largest(float(stop.is_set())) > 0
             while done < total and not stopped:
                 log.add_step(self.step(done))
                 done += 1
@@ -135,7 +150,7 @@ class Trainer:
         self.embedder.weights_changed()
         if evaluate and done == total and not any(step == total for step, _ in log.scores):
             log.add_scores(total, self._scores(evaluate))
-        return History(log.steps, self.num_trainable, self.num_truncated, log.scores, stopped=done < total)
+        return History(log.steps, self.num_trainable, self.num_truncated, log.scores, log.measure, done < total)
 
     def step(self, number: int) -> Step:
         """Batch `number` (from 0): loss, gradients, clipping and one optimiser step."""
@@ -190,7 +205,7 @@ class Trainer:
         random, was_training = torch.get_rng_state(), self.model.training
         self.model.eval()
         self.embedder.weights_changed()
-        scores = evaluate(self.embedder)
+        scores = evaluate.scores(self.embedder)
         self.model.train(was_training)
         torch.set_rng_state(random)
         return scores

@@ -77,6 +77,8 @@ class Plan:
                 repeated = f", {anchors:.1%} of the anchors and {positives:.1%} of the positives repeated"
             left = f", {d.num_left_out:,} rows in no batch" if d.num_left_out else ""
             left += f", {d.num_empty:,} rows without anchor or positive left out" if d.num_empty else ""
+            left += f", {d.num_held_out:,} rows held out" if d.num_held_out else ""
+            left += f", {d.num_repeating:,} that repeat those left out" if d.num_repeating else ""
             out.append(f"  {d.name}: {pairs}, {d.share:.1%} of the batches of {d.batch_size:,}{repeated}{left}")
         return out
 

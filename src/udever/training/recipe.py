@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from udever.errors import RecipeError
+from udever.nearest import path_suggestion
 from udever.pairs.settings import DataSettings
 from udever.settings import Section, explain, toml_lines
 from udever.training.objectives import LossSettings
@@ -65,8 +66,10 @@ class WatchSettings(Section):
     """What is written while training runs, and how often, in steps.
 
     Checkpoints go to `checkpoints` (default: the output folder's name with "-checkpoints"), the last `keep` stay.
-    `evaluate_every` 0 scores the held-out rows of the data at the end alone, `evaluate_queries` 0 never; a step's
-    numbers always go to `log.jsonl` beside the checkpoints, and with `tensorboard` to its event files too.
+    `evaluate_every` 0 scores the held-out rows of the data before the first and after the last step alone,
+    `evaluate_queries` 0 never. A query searches all positives of the data, a sample where there are more than
+    `evaluate_candidates`, or the column `evaluate_column` of the file `evaluate_corpus`. A step's numbers always go to
+    `log.jsonl` beside the checkpoints, and with `tensorboard` to its event files too.
     """
 
     checkpoints: str | None = None
@@ -74,6 +77,9 @@ class WatchSettings(Section):
     keep: int = Field(default=2, ge=1)
     evaluate_every: int = Field(default=0, ge=0)
     evaluate_queries: int = Field(default=1000, ge=0)
+    evaluate_candidates: int = Field(default=5000, ge=1)
+    evaluate_corpus: str | None = None
+    evaluate_column: str = Field(default="text", min_length=1)
     tensorboard: bool = False
 
 
@@ -107,7 +113,7 @@ class Recipe(Section):
         """
         path = Path(path)
         if not path.is_file():
-            raise RecipeError(f"{path} is not a file; give a recipe in TOML")
+            raise RecipeError(f"{path} is not a file; {path_suggestion(path, 'give a recipe in TOML')}")
         try:
             return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -20,10 +20,12 @@ from udever.model.weights import read_config
 from udever.pairs.mixture import Mixture
 from udever.storage import check_replaceable
 from udever.training import checkpoint
+from udever.training.card import notes
 from udever.training.distributed import gather
+from udever.training.figure import FIGURE, draw
 from udever.training.fresh import FRESH, make_base
-from udever.training.held_out import scorer
-from udever.training.log import FIGURE, LOG_FILE, History, Log, draw, notes
+from udever.training.held_out import held_out
+from udever.training.log import LOG_FILE, History, Log
 from udever.training.loop import Keeping, Trainer, pick_tuning
 from udever.training.recipe import RECIPE_FILE, ModelSettings, Recipe
 
@@ -44,8 +46,8 @@ def train(
     `resume` goes on from the last checkpoint (from the beginning where there is none), `restart` deletes what
     there is; raises OutputError for neither where a run was begun, for a changed recipe or data without
     `allow_changes`, and while another process runs there. Raises before any work where the output folder holds
-    something that is not a model. Held-out rows of the data are scored on the way and at the end. SIGTERM and Ctrl-C
-    end the run after a step, with a checkpoint and without a model. Every process torchrun started calls this.
+    something that is not a model. Held-out rows of the data are scored before, on the way and at the end. SIGTERM and
+    Ctrl-C end the run after a step, with a checkpoint and without a model. Every process torchrun started calls this.
     """
     folder = Path(recipe.output.folder)
     given = [recipe.model.base, *(path for dataset in recipe.data.all_datasets for path in dataset.paths)]
@@ -66,7 +68,7 @@ def train(
         same = recipe.model_dump(mode="json", exclude={"watch": True, "output": True, "training": {"memory_gb"}})
         keeping = Keeping(kept, same, recipe.watch, resume, allow_changes)
         with Log.open(kept, tensorboard=recipe.watch.tensorboard, enabled=world.leads) as log:
-            history = trainer.run(log, keeping, scorer(recipe), show_progress=show_progress)
+            history = trainer.run(log, keeping, held_out(recipe), show_progress=show_progress)
         world.wait()
         if not history.stopped:
             _save(trainer, recipe, history)

@@ -27,7 +27,8 @@ function piece({ text, match }, code) {
   return match ? el("mark", {}, shown) : shown;
 }
 
-function breakable(text) {
+/** Text that may break at its signs, not only at its blanks: code, paths. */
+export function breakable(text) {
   const pieces = text.split(BREAKS).flatMap((token) => [token, el("wbr")]);
   return /[\s\p{L}\p{N}]$/u.test(text) ? pieces.slice(0, -1) : pieces;
 }

@@ -1,10 +1,22 @@
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udever.pairs.mining.split import choose, position, split_pairs
+from udever.errors import DataError
 from udever.pairs.schema import Pair
+from udever.pairs.split import (
+    HELD_OUT,
+    LEFT_OUT,
+    TRAIN,
+    choose,
+    choose_sized,
+    divide,
+    position,
+    split_pairs,
+    split_table,
+)
 
 NAMES = st.sampled_from([f"folder/file_{number}.py" for number in range(12)])
 ROWS = st.lists(
@@ -133,3 +145,83 @@ def test_a_heading_spelled_otherwise_in_another_file_is_held_out_too():
     spellings = sides(found, lambda pair: pair.anchor.strip("#*: ").lower())
     assert not spellings["train"] & spellings["held_out"]
     assert skipped == {"row: text that is held out, exactly or nearly": len(pairs) - len(found)}
+
+
+@given(st.lists(SPELLED, min_size=2, max_size=30), st.integers(0, 5), st.sampled_from(["text", "source", "positive"]))
+def test_a_table_is_divided_so_that_no_text_and_no_unit_is_on_both_sides(pairs, seed, by):
+    try:
+        division = divide(pairs, 0.3, seed, by)
+    except DataError:
+        return
+    kept = [(pair, side) for pair, side in zip(pairs, division.sides, strict=True) if side != LEFT_OUT]
+    assert {HELD_OUT} <= {side for _, side in kept}
+    assert len(pairs) - len(kept) == sum(division.skipped.values())
+    for key in ("anchor", "positive"):
+        # Words carry their text's number, so that the last word but one tells whose spelling this is.
+        both = [
+            {"".join(filter(str.isdigit, getattr(pair, key).split()[-2])) for pair, side in kept if side == wanted}
+            for wanted in (TRAIN, HELD_OUT)
+        ]
+        assert not both[0] & both[1]
+    if by == "text":
+        assert not division.skipped
+    if by == "source":
+        assert not {p.source for p, side in kept if side == TRAIN} & {p.source for p, s in kept if s == HELD_OUT}
+
+
+@given(st.lists(SPELLED, min_size=2, max_size=20), st.randoms())
+def test_the_order_of_a_tables_rows_does_not_matter(pairs, choice):
+    def held(rows):
+        try:
+            return {
+                pair for pair, side in zip(rows, divide(rows, 0.3, 0, "text").sides, strict=True) if side == HELD_OUT
+            }
+        except DataError:
+            return None
+
+    shuffled = list(pairs)
+    choice.shuffle(shuffled)
+    assert held(pairs) == held(shuffled)
+
+
+def numbered(count, **changes):
+    return [Pair(f"what is {long_text(i)}", f"it is {long_text(1000 + i)}", **changes) for i in range(count)]
+
+
+def test_about_the_share_asked_for_is_held_out_and_new_rows_move_no_other():
+    pairs = numbered(400)
+    division = divide(pairs, 0.1, 0, "text")
+    assert 20 < division.num_held_out < 60
+    more = divide(pairs + numbered(420)[400:], 0.1, 0, "text")
+    assert more.sides[:400].tolist() == division.sides.tolist()
+    assert divide(pairs, 0.1, 1, "text").sides.tolist() != division.sides.tolist()
+
+
+def test_a_unit_that_is_most_of_the_rows_is_not_held_out():
+    sizes = {"large": 900} | {f"small {i}": 2 for i in range(50)}
+    for seed in range(20):
+        chosen = choose_sized(sizes, 0.1, seed)
+        assert chosen and "large" not in chosen
+    assert choose_sized({"a": 5, "b": 9}, 0.1, 0) == {"a"}
+
+
+def test_classes_do_not_join_the_rows_that_share_them():
+    pairs = [Pair(long_text(i), f"class {i % 2}", kind="classification", label=str(i % 2)) for i in range(60)]
+    assert 1 <= divide(pairs, 0.2, 0, "text").num_held_out < 30
+
+
+@pytest.mark.parametrize(("by", "says"), [("text", "near-equal texts join all"), ("source", "have the same source")])
+def test_a_table_of_one_unit_is_refused(by, says):
+    pairs = [Pair(long_text(i), "one answer to everything", source="a") for i in range(5)]
+    with pytest.raises(DataError, match=says):
+        divide(pairs, 0.2, 0, by)
+
+
+def test_rows_that_say_their_split_keep_it_and_leaks_leave_training():
+    held = [Pair(long_text(1007), long_text(50), split="held_out")]
+    held.append(Pair(f"WHAT is {long_text(3)}", "b", split="held_out"))
+    pairs = [*numbered(6), *held]
+    skipped: Counter[str] = Counter()
+    found = split_table(pairs, 0.3, 0, skipped, "text")
+    assert [pair.split for pair in found].count("held_out") == 2
+    assert skipped == {"row: text that is held out, exactly or nearly": 1}

@@ -1,0 +1,118 @@
+"""`gather`: pairs from tables of a person's own and from files to mine, divided into train and held out."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from udever.errors import DataError, RecipeError
+from udever.files import format_of
+from udever.nearest import suggestion
+from udever.pairs.files import meant_columns, read_batches, size_in_memory, without_empty
+from udever.pairs.mining import KINDS, Mined, mine
+from udever.pairs.rows import Rows
+from udever.pairs.schema import Pair
+from udever.pairs.settings import BY_FILE, BY_TEXT, UNIT
+from udever.pairs.split import split_table
+
+MAX_TABLE_BYTES = 4_000_000_000
+"""Of a table that is held in memory whole; `udever train` reads larger ones from the disk."""
+_UNITS = (BY_TEXT, BY_FILE, "anchor", "positive", "group", "label")
+
+
+@dataclass(frozen=True)
+class Gathering:
+    """What is gathered, and how it is divided.
+
+    `kinds`, `exclude`, `language`, `held_out` and `seed` are those of `mine`. For tables of pairs, `columns` names
+    their columns for those of pairs (none: what they mean is guessed), `skip_empty` leaves out rows without a side,
+    and `held_out_by` says what stays together when the share `held_out` of the rows is held out: "text", "file", or a
+    column of pairs.
+    """
+
+    kinds: Collection[str] = KINDS
+    exclude: Sequence[str] = ()
+    language: str | None = None
+    held_out: float = 0.1
+    held_out_by: str = BY_TEXT
+    columns: Mapping[str, str] = field(default_factory=dict)
+    skip_empty: bool = False
+    seed: int = 0
+
+    @property
+    def unit(self) -> str:
+        """The column of pairs by which rows of tables are held out, or "text"."""
+        return UNIT if self.held_out_by == BY_FILE else self.held_out_by
+
+
+def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_progress: bool = True) -> Mined:
+    """Return the rows of the tables among `paths` and what `mine` finds in the other files and folders.
+
+    A table is a file, named itself, of a format that can hold pairs. Its rows that say which of them are held out keep
+    that; those that repeat another row or a held-out text are left out and counted. Raises as `mine` and
+    `read_batches` do.
+    """
+    tables = [path for path in map(Path, paths) if is_table_of_pairs(path)]
+    others = [path for path in map(Path, paths) if path not in tables]
+    mining = partial(
+        mine,
+        kinds=settings.kinds,
+        exclude=settings.exclude,
+        held_out=settings.held_out,
+        seed=settings.seed,
+        language=settings.language,
+        show_progress=show_progress,
+    )
+    if not tables:
+        return mining(others)
+    _check(settings)
+    skipped: Counter[str] = Counter()
+    rows = [pair for path in tables for pair in _read(path, settings, skipped)]
+    distinct = list({(pair.anchor.strip(), pair.positive.strip()): pair for pair in reversed(rows)}.values())[::-1]
+    if len(distinct) < len(rows):
+        skipped["row: duplicate"] += len(rows) - len(distinct)
+    pairs = split_table(distinct, settings.held_out, settings.seed, skipped, settings.unit)
+    num_files, corpus = len(tables), []
+    if others:
+        mined = mining(others)
+        skipped.update(mined.skipped)
+        num_files += mined.num_files
+        corpus = mined.corpus
+        pairs = split_table([*pairs, *mined.pairs], settings.held_out, settings.seed, skipped, settings.unit)
+    return Mined(pairs, dict(sorted(skipped.items())), num_files, corpus)
+
+
+def _check(settings: Gathering) -> None:
+    if not 0 <= settings.held_out < 1:
+        raise RecipeError(f"held_out is {settings.held_out}; expected a share from 0 to below 1, such as 0.1")
+    if settings.held_out_by not in _UNITS:
+        hint = suggestion(settings.held_out_by, _UNITS, "expected one of")
+        raise RecipeError(f"held_out_by is {settings.held_out_by!r}; {hint}")
+
+
+def is_table_of_pairs(path: Path) -> bool:
+    """Whether `path` is a file whose format can hold pairs."""
+    form = format_of(path)
+    return form is not None and form.kind != "txt" and path.is_file()
+
+
+def told_columns(path: Path, columns: Mapping[str, str]) -> str:
+    """Which columns of a table are its pairs, in words."""
+    found = {"anchor": "anchor", "positive": "positive", **meant_columns(path, columns)}
+    return f"{path}: {found['anchor']} -> {found['positive']}"
+
+
+def _read(path: Path, settings: Gathering, skipped: Counter[str]) -> list[Pair]:
+    if size_in_memory(path) > MAX_TABLE_BYTES:
+        raise DataError(
+            f"{path} holds more than {MAX_TABLE_BYTES / 1e9:.0f} GB once read, too much to be held in memory; name it "
+            f"in a recipe for udever train"
+        )
+    rows = Rows(read_batches(path, meant_columns(path, settings.columns), keep_empty=settings.skip_empty))
+    filled = without_empty(rows)
+    if not len(filled):
+        raise DataError(f"{path} holds no pairs; expected at least one row")
+    if len(filled) < len(rows):
+        skipped["row: no anchor or positive"] += len(rows) - len(filled)
+    return [pair if pair.source else replace(pair, source=path.name) for pair in filled]

@@ -1,0 +1,178 @@
+"""Divide rows into train and held out so that nothing held out was seen in training.
+
+Units go to one side as a whole: a hash of the seed and a unit's name decides, so a new unit never moves another. The
+unit of mined rows is the file; of a table it is what the person names, or all rows that equal or near-equal texts join.
+Rows of one group (translations of one message) can be in units on both sides; then a hash of the group says on which
+side the group stays, and its rows on the other side are left out, as is every row of train that repeats a held-out
+text: the same in any spelling, or nearly the same (`udever.text.grouping`).
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+
+import numpy as np
+from numpy.typing import NDArray
+
+from udever.errors import DataError
+from udever.pairs.rows import Rows
+from udever.pairs.schema import Pair
+from udever.pairs.settings import BY_TEXT
+from udever.text.grouping import Held, groups_of
+
+TRAIN, HELD_OUT, LEFT_OUT = range(3)
+_SAME_GROUP = "row: same group on the other side of the split"
+_REPEATS = "row: text that is held out, exactly or nearly"
+_MOST = 1.5
+"""Units that would make the held-out rows more than this many times the share asked for stay in train."""
+
+
+def position(name: str, seed: int) -> float:
+    """Return where `name` falls in [0, 1), evenly, by a hash with `seed`."""
+    digest = blake2b(f"{seed}\0{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64
+
+
+def choose(names: Collection[str], share: float, seed: int) -> set[str]:
+    """Return the names that are held out, about `share` of them; of several, one at least and not all.
+
+    The choice for one name depends on the others only where a side would stay empty.
+    """
+    ranked = sorted(set(names), key=lambda name: (position(name, seed), name))
+    chosen = sum(position(name, seed) < share for name in ranked)
+    if share > 0 and len(ranked) > 1:
+        chosen = min(max(chosen, 1), len(ranked) - 1)
+    elif len(ranked) == 1:
+        chosen = 0  # a single file: all of it is for training
+    return set(ranked[:chosen])
+
+
+def choose_sized(sizes: Mapping[str, int], share: float, seed: int) -> set[str]:
+    """As `choose` for units of very different sizes: about `share` of all rows, and no unit that is far more."""
+    most = max(1.0, _MOST * share * sum(sizes.values()))
+    ranked = sorted(sizes, key=lambda name: (position(name, seed), name))
+    chosen: set[str] = set()
+    num_rows = 0
+    for name in ranked:
+        is_wanted = position(name, seed) < share or not chosen
+        if is_wanted and num_rows + sizes[name] <= most and len(chosen) + 1 < len(ranked):
+            chosen.add(name)
+            num_rows += sizes[name]
+    return chosen or {min(ranked, key=lambda name: (sizes[name], name))}
+
+
+def compared(pair: Pair) -> tuple[str, ...]:
+    """The texts of a row that must be new where it is held out; the positives of a class stand for it on both sides."""
+    texts = (pair.anchor,) if pair.kind == "classification" else (pair.anchor, pair.positive)
+    return tuple(text for text in texts if text and text.strip())
+
+
+def split_pairs(pairs: Sequence[Pair], held_out: float, seed: int, skipped: Counter[str]) -> list[Pair]:
+    """Return mined `pairs` with their split set by file, less the rows that would be on both sides.
+
+    Those are counted in `skipped`. `held_out` is the share of files held out, in [0, 1). With one file
+    everything is train; with more, each side has one at least. No file, group or text is on both
+    sides, nor two texts that are near-equal.
+    """
+    if held_out == 0:
+        return [replace(pair, split="train") for pair in pairs]
+    names = [pair.source or "" for pair in pairs]
+    return _apply(pairs, _settle(pairs, names, choose(set(names), held_out, seed), held_out, seed), skipped)
+
+
+def split_table(pairs: Sequence[Pair], held_out: float, seed: int, skipped: Counter[str], by: str) -> list[Pair]:
+    """As `split_pairs` for a person's own rows, `held_out` the share of rows and `by` as in `divide`.
+
+    Rows that already say which of them are held out keep that.
+    """
+    if any(pair.split == "held_out" for pair in pairs):
+        return _apply(pairs, _settle(pairs, [pair.split for pair in pairs], {"held_out"}, held_out, seed), skipped)
+    return _apply(pairs, divide(pairs, held_out, seed, by), skipped) if held_out else list(pairs)
+
+
+@dataclass(frozen=True)
+class Division:
+    """The side of each row (TRAIN, HELD_OUT or LEFT_OUT), and how many rows were left out by reason."""
+
+    sides: NDArray[np.int8]
+    skipped: Mapping[str, int]
+
+    @property
+    def num_held_out(self) -> int:
+        """Rows held out."""
+        return int((self.sides == HELD_OUT).sum())
+
+
+def divide(pairs: Sequence[Pair] | Rows, share: float, seed: int, by: str) -> Division:
+    """Hold out about `share` of the rows, in (0, 1); the same for the same rows in any order.
+
+    `by` is "text" (rows that equal or near-equal texts join stay together) or the name of a column of `Pair` whose
+    value they share; a row without a value is one of its own. Raises DataError where that makes a single unit.
+    """
+    names = _joined(pairs) if by == BY_TEXT else [str(getattr(pair, by) or f"anchor {pair.anchor}") for pair in pairs]
+    sizes = Counter(names)
+    if len(sizes) < 2:
+        what = "equal and near-equal texts join all of them" if by == BY_TEXT else f"all of them have the same {by}"
+        raise DataError(f"nothing can be held out of {len(names):,} rows by {by}, since {what}")
+    return _settle(pairs, names, choose_sized(sizes, share, seed), share, seed)
+
+
+def _joined(pairs: Sequence[Pair] | Rows) -> list[str]:
+    """For each row the name of all rows that its texts and its group join, whatever order they are in."""
+    texts: list[str] = []
+    names: list[str] = []
+    rows: list[int] = []
+    for row, pair in enumerate(pairs):
+        for text in compared(pair):
+            texts.append(text)
+            names.append(f"row {row}")
+            rows.append(row)
+        if pair.group is not None and pair.anchor:
+            texts.append(pair.anchor)
+            names.append(f"group {pair.group}")
+            rows.append(row)
+    units = groups_of(texts, names).tolist()
+    called: dict[int, str] = {}
+    for unit, text in zip(units, texts, strict=True):
+        called[unit] = min(text, called.get(unit, text))
+    unit_of = dict(zip(rows, units, strict=True))
+    return [called[unit_of[row]] if row in unit_of else "" for row in range(len(pairs))]
+
+
+def _settle(pairs: Sequence[Pair] | Rows, names: Sequence[str], held: set[str], share: float, seed: int) -> Division:
+    """Hold out the units `held`, and leave out what would then be on both sides."""
+    sides = np.array([HELD_OUT if name in held else TRAIN for name in names], np.int8)
+    groups = [pair.group for pair in pairs]
+    found: dict[str, set[int]] = {}
+    for group, side in zip(groups, sides.tolist(), strict=True):
+        if group is not None:
+            found.setdefault(group, set()).add(side)
+    straddling = {group for group, both in found.items() if len(both) == 2}
+    held_groups = choose(straddling, share, seed)
+    for row, group in enumerate(groups):
+        if group in straddling and (sides[row] == HELD_OUT) != (group in held_groups):
+            sides[row] = LEFT_OUT
+    counts = {_SAME_GROUP: int((sides == LEFT_OUT).sum())}
+    repeated = list(_repeating(pairs, sides))
+    sides[repeated] = LEFT_OUT
+    counts[_REPEATS] = len(repeated)
+    return Division(sides, {reason: count for reason, count in counts.items() if count})
+
+
+def _repeating(pairs: Sequence[Pair] | Rows, sides: NDArray[np.int8]) -> Iterator[int]:
+    """The rows of train that repeat a held-out text."""
+    held = Held(text for pair, side in zip(pairs, sides, strict=True) if side == HELD_OUT for text in compared(pair))
+    train = [(row, text) for row, pair in enumerate(pairs) if sides[row] == TRAIN for text in compared(pair)]
+    yield from dict.fromkeys(
+        row for (row, _), found in zip(train, held.matches(text for _, text in train), strict=True) if found
+    )
+
+
+def _apply(pairs: Sequence[Pair], division: Division, skipped: Counter[str]) -> list[Pair]:
+    skipped.update(division.skipped)
+    return [
+        replace(pair, split="held_out" if side == HELD_OUT else "train")
+        for pair, side in zip(pairs, division.sides.tolist(), strict=True)
+        if side != LEFT_OUT
+    ]

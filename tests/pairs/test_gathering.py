@@ -1,0 +1,96 @@
+"""`gather`: tables of a person's own beside what is mined, and what their columns mean."""
+
+import csv
+import json
+
+import pytest
+
+from udever.errors import DataError, RecipeError
+from udever.pairs.columns import guess_columns
+from udever.pairs.files import write_pairs
+from udever.pairs.gathering import Gathering, gather, told_columns
+from udever.pairs.schema import Pair
+
+
+def texts(number):
+    return f"how q{number} r{number} s{number}", f"so a{number} b{number} c{number}"
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Sixty questions with their answers, as a spreadsheet writes them."""
+    path = tmp_path / "qa.csv"
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([("Question", "Answer"), *map(texts, range(60)), texts(0)])
+    return path
+
+
+def test_a_table_is_read_and_divided(table):
+    found = gather([table], Gathering(held_out=0.2), show_progress=False)
+    assert (len(found.pairs), found.num_files, found.skipped) == (60, 1, {"row: duplicate": 1})
+    assert {pair.source for pair in found.pairs} == {"qa.csv"}
+    held = [pair for pair in found.pairs if pair.split == "held_out"]
+    assert 4 <= len(held) <= 18
+    assert gather([table], Gathering(held_out=0.2), show_progress=False) == found
+    assert told_columns(table, {}) == f"{table}: Question -> Answer"
+
+
+def test_tables_and_files_to_mine_go_together(table, tmp_path):
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for number in range(100, 104):
+        question, answer = texts(number)
+        (folder / f"{number}.md").write_text(f"# {question}\n\n{answer}, and some more words to make a section.\n")
+    found = gather([table, folder], Gathering(held_out=0.2), show_progress=False)
+    assert found.num_files == 5
+    assert {"qa.csv", "100.md"} <= {str(pair.source).rpartition("/")[2] for pair in found.pairs}
+    assert {pair.split for pair in found.pairs} == {"train", "held_out"}
+
+
+def test_rows_without_a_side_are_refused_or_left_out_and_counted(tmp_path):
+    path = tmp_path / "gaps.jsonl"
+    rows = [dict(zip(("question", "answer"), texts(n), strict=True)) for n in range(8)] + [
+        {"question": "x", "answer": ""}
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match=r"'positive' is empty in 1 of 9 rows \(row 8\).*--skip-empty"):
+        gather([path], show_progress=False)
+    found = gather([path], Gathering(skip_empty=True), show_progress=False)
+    assert len(found.pairs) == 8 and found.skipped == {"row: no anchor or positive": 1}
+
+
+def test_rows_that_say_their_split_keep_it(tmp_path):
+    pairs = [Pair(*texts(n), split="held_out" if n < 5 else "train") for n in range(20)]
+    write_pairs(pairs, tmp_path / "pairs.parquet")
+    found = gather([tmp_path / "pairs.parquet"], Gathering(held_out=0.5), show_progress=False)
+    assert [pair.split for pair in found.pairs] == [pair.split for pair in pairs]
+
+
+def test_what_cannot_be_gathered_is_said(table, tmp_path):
+    with pytest.raises(DataError, match=r"no column 'Qestion' .*did you mean anchor = \"Question\""):
+        gather([table], Gathering(columns={"anchor": "Qestion", "positive": "Answer"}), show_progress=False)
+    with pytest.raises(RecipeError, match="held_out_by is 'txt'; did you mean 'text'"):
+        gather([table], Gathering(held_out_by="txt"), show_progress=False)
+    with pytest.raises(RecipeError, match=r"held_out is 1\.5; expected a share"):
+        gather([table], Gathering(held_out=1.5), show_progress=False)
+    other = tmp_path / "other.csv"
+    other.write_text("a;b\n1;2\n")
+    with pytest.raises(DataError, match="separated by semicolons"):
+        gather([other], show_progress=False)
+
+
+@pytest.mark.parametrize(
+    ("columns", "meant"),
+    [
+        (["anchor", "positive", "x"], {}),
+        (["id", "Question", "answer"], {"anchor": "Question", "positive": "answer"}),
+        (["text", "title"], {"anchor": "title", "positive": "text"}),
+        (["left", "right"], {"anchor": "left", "positive": "right"}),
+        (["left", "middle", "right"], None),
+        (["anchor", "label"], None),
+        ([], None),
+    ],
+)
+def test_what_columns_mean_is_guessed_where_it_is_plain(columns, meant):
+    assert guess_columns(columns) == meant
