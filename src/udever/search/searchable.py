@@ -49,6 +49,13 @@ class Hit:
     parent: str | None = None
     language: str | None = None
 
+    @property
+    def place(self) -> str:
+        """Where it is, for people: a file's path with its lines, or the source and the row."""
+        if self.first_line is not None or not self.source or self.id.startswith(self.source):
+            return self.id
+        return f"{self.source}, row {self.id}"
+
 
 class Searchable(ABC):
     """Texts with vectors, to be searched by meaning, by words, or by both. All methods may be called in threads."""
