@@ -1,6 +1,6 @@
 """Scores of a model as this harness finds them, beside those that were published for it: a table in Markdown.
 
-    udever eval MODEL --name sentence-transformers/all-MiniLM-L6-v2 --dtype float32 --data DATA/eval \\
+    udever eval -m MODEL --name sentence-transformers/all-MiniLM-L6-v2 --dtype float32 --data DATA/eval \\
         --overrides bench/evaluate_overrides.json -o RESULTS
     python bench/agreement.py RESULTS PUBLISHED.json --data DATA/eval [--all]
 

@@ -133,7 +133,7 @@ class Jobs:
         """What has to be alike: bytes; of an index, whose files are named at random, its content and an audit."""
         names = sorted(path.name for path in place.iterdir())
         if kind != "index":
-            moving = {"train": ("log.jsonl", "training.svg"), "adapt": ("report.html", "results.json")}
+            moving = {"train": ("log.jsonl", "training.svg"), "adapt": ("report.html", "held_out_asymmetric.json")}
             return names, digest(place, moving.get(kind, ()))
         from udever.search.audit import audit
         from udever.search.lance import LanceStore

@@ -24,7 +24,20 @@ WIDE, NARROW = (1280, 800), (390, 844)
 @contextmanager
 def served(model: str, index: str) -> Iterator[str]:
     """The address of a server of `model` over `index`."""
-    command = [sys.executable, "-m", "udever", "serve", model, "--index", index, "--port", "0", "--name", "seedling"]
+    command = [
+        sys.executable,
+        "-m",
+        "udever",
+        "serve",
+        "-m",
+        model,
+        "--index",
+        index,
+        "--port",
+        "0",
+        "--name",
+        "seedling",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = next((line for line in process.stdout if " on http://" in line), "")

@@ -179,11 +179,11 @@ def measure_search(options: argparse.Namespace, folder: Path, say: Callable[[str
 class HashEmbedder:
     """A model of no weight, so that what is timed is the index."""
 
-    name, fingerprint, num_dimensions = "hash", "hash", 64
+    name, fingerprint, dimensions = "hash", "hash", 64
 
-    def encode_document(self, texts: list[str], *, dimensions: int | None = None) -> NDArray[np.float32]:
+    def encode_document(self, texts: list[str], *, truncate_dim: int | None = None) -> NDArray[np.float32]:
         """A vector for each text from the hashes of its words."""
-        vectors = np.full((len(texts), dimensions or self.num_dimensions), 1e-3, dtype=np.float32)
+        vectors = np.full((len(texts), truncate_dim or self.dimensions), 1e-3, dtype=np.float32)
         for vector, text in zip(vectors, texts, strict=True):
             for word in text.split():
                 vector[hashlib.blake2b(word.encode(), digest_size=2).digest()[0] % len(vector)] += 1

@@ -95,7 +95,11 @@ def ours(model: Path, threads: int) -> tuple[list[str], str, int]:
     """The command that starts our server."""
     port = free_port()
     options = ["--name", NAME, "--port", str(port), "--dtype", "float32", "--device", "cpu", "--threads", str(threads)]
-    return [sys.executable, "-m", "udever", "serve", str(model), *options, "--truncate", "end"], "/v1/embeddings", port
+    return (
+        [sys.executable, "-m", "udever", "serve", "-m", str(model), *options, "--truncate", "end"],
+        "/v1/embeddings",
+        port,
+    )
 
 
 def peer(python: str, model: Path) -> tuple[list[str], str, int]:

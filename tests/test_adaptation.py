@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from udever.cli import app, main
+from udever.evaluation.results import paired_intervals, read_scores
+from udever.evaluation.tasks import find_tasks
 
 VERBS = ["copy", "parse", "split", "read", "sort", "hash", "open", "join", "close", "merge", "fetch", "store"]
 NOUNS = ["tree", "date", "line", "key", "file", "socket", "path", "table"]
@@ -50,14 +52,20 @@ def run(capsys, monkeypatch, *arguments):
 
 def test_adapt_writes_model_table_report_and_answers(adapted):
     output, printed = adapted
-    results = json.loads((output / "results.json").read_text())
-    assert {"bm25", "before", "after", "after_minus_before"} <= set(results)
-    for row in ("bm25", "before", "after"):
-        assert set(results[row]) == {"mrr@10", "ndcg@10", "recall@10", "num_queries"}
-    interval = results["after_minus_before"]
-    assert interval["low"] <= interval["difference"] <= interval["high"]
-    assert "merge two tables" in printed
-    assert "merge two tables" in (output / "report.html").read_text()
+    (task,) = find_tasks(output / "held_out")
+    assert len(task.read("pairs", "corpus")["id"]) == len(NOUNS) * len(VERBS)  # trained functions are searched too
+    assert 0 < len(task.read("pairs", "queries")["id"]) < len(NOUNS) * len(VERBS) / 2
+    found = {model.name: model for model in read_scores([output / "results"])}
+    assert set(found) == {
+        "baseline/bm25", "local/base", "local/adapted", "local/base + words", "local/adapted + words"
+    }  # fmt: skip
+    assert all(0 <= model.scores[0].value <= 1 for model in found.values())
+    paired_intervals(found["local/adapted"], found["local/base"])
+    for row in ("words", "base", "adapted", "base + words", "adapted + words"):
+        assert f" {row} " in printed
+    report = (output / "report.html").read_text()
+    assert "merge two tables" in printed and "merge two tables" in report
+    assert "Questions that got better" in report
     assert (output / "pairs.parquet").is_file()
     assert not [path for path in output.parent.iterdir() if path.name.endswith(".tmp")]
 
@@ -68,7 +76,7 @@ def test_the_model_loads_with_its_recipe_and_says_no_temporary_path(adapted):
 
     output, _ = adapted
     embedder = Embedder.load(output / "model")
-    assert embedder.encode_query(["merge the table"]).shape == (1, embedder.num_dimensions)
+    assert embedder.encode_query(["merge the table"]).shape == (1, embedder.dimensions)
     recipe = Recipe.read(output / "model" / "recipe.toml")
     assert recipe.model.base == "fresh"
     assert recipe.output.folder == str(output / "model")
@@ -91,9 +99,9 @@ def test_a_csv_of_questions_and_answers_is_enough(adapted, tmp_path, capsys, mon
     code, out, err = run(capsys, monkeypatch, *arguments, "--skip-empty")
     assert code == 0, err
     assert "qa.csv: question -> answer" in out
-    results = json.loads((tmp_path / "runs/qa/results.json").read_text())
-    assert {"bm25", "before", "after"} <= set(results)
-    assert results["details"]["skipped"]["row: no anchor or positive"] == 1
+    (task,) = find_tasks(tmp_path / "runs/qa/held_out")
+    assert len(task.read("pairs", "corpus")["id"]) == len(VERBS) * len(NOUNS)
+    assert "row: no anchor or positive" in (tmp_path / "runs/qa/report.html").read_text()
     assert (tmp_path / "runs/qa/model/model.safetensors").is_file()
     code, out, _ = run(capsys, monkeypatch, "pairs", "qa.csv", "-o", "pairs.parquet", "--skip-empty")
     assert code == 0 and "96 pairs from 1 files" in out
@@ -104,7 +112,7 @@ def test_embed_and_search(adapted, tmp_path, capsys, monkeypatch):
     texts = tmp_path / "texts.jsonl"
     texts.write_text("".join(json.dumps({"id": f"n{i}", "text": f"{v} it"}) + "\n" for i, v in enumerate(VERBS)))
     vectors = tmp_path / "vectors.parquet"
-    code, _, err = run(capsys, monkeypatch, "embed", output / "model", texts, "-o", vectors)
+    code, _, err = run(capsys, monkeypatch, "embed", texts, "-m", output / "model", "-o", vectors)
     assert code == 0, err
     code, out, _ = run(capsys, monkeypatch, "search", "hash it", vectors, "-m", output / "model", "--json", "-k", "3")
     hits = [json.loads(line) for line in out.splitlines()]
@@ -125,7 +133,7 @@ def test_train_from_a_recipe_and_another_models_vectors_are_refused(adapted, tmp
     assert "2 steps" in out
     texts = tmp_path / "texts.txt"
     texts.write_text("one line\nanother line\n")
-    assert run(capsys, monkeypatch, "embed", output / "model", texts, "-o", tmp_path / "v.parquet")[0] == 0
+    assert run(capsys, monkeypatch, "embed", texts, "-m", output / "model", "-o", tmp_path / "v.parquet")[0] == 0
     code, _, err = run(capsys, monkeypatch, "search", "line", tmp_path / "v.parquet", "-m", model)
     assert code == 2
     assert "fingerprint" in err
@@ -148,8 +156,8 @@ def one_line_error(code, err):
         ["adapt", "nothing", "-o", "full"],
         ["train", "none.toml"],
         ["train", "bad.toml"],
-        ["embed", "nothing", "texts.txt", "-o", "v.parquet"],
-        ["embed", "./no/such/model", "texts.txt", "-o", "v.parquet"],
+        ["embed", "texts.txt", "-m", "nothing", "-o", "v.parquet"],
+        ["embed", "texts.txt", "-m", "./no/such/model", "-o", "v.parquet"],
         ["search", "query", "texts.txt", "-m", "nothing"],
         ["plan", "bad.toml"],
     ],

@@ -11,6 +11,7 @@ import pytest
 
 from udever.adaptation import AdaptSettings, adapt, run_folder
 from udever.errors import ModelError, OutputError
+from udever.evaluation.results import read_scores
 from udever.training.grad_cache import Stepper
 from udever.training.recipe import TrainingSettings
 
@@ -37,7 +38,8 @@ def run(project, output, base, **options):
 
 
 def weights(output):
-    return (output / "model" / "model.safetensors").read_bytes(), (output / "results.json").read_bytes()
+    scores = {model.name: model.scores for model in read_scores([output / "results"])}
+    return (output / "model" / "model.safetensors").read_bytes(), scores
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ def test_a_model_with_roles_loads_through_our_module(known_as, changes, embedder
     same(embedder.encode(texts, allow_empty=True), theirs.encode(texts))
     same(embedder.encode_query(texts, allow_empty=True), theirs.encode_query(texts))
     same(embedder.encode_document(texts, allow_empty=True), theirs.encode_document(texts))
-    assert theirs.get_embedding_dimension() == embedder.num_dimensions
+    assert theirs.get_embedding_dimension() == embedder.dimensions
     theirs.save(str(tmp_path / "again"))
     same(
         load_theirs(tmp_path / "again", trust_remote_code=True).encode_query(texts),
@@ -188,7 +188,7 @@ def test_truncated_dimensions_of_theirs(normalize, decoders, tmp_path):
     path = tmp_path / "out" / "config_sentence_transformers.json"
     path.write_text(path.read_text().replace("{", '{"truncate_dim": 9,', 1))
     ours, theirs = load(tmp_path / "out"), load_theirs(tmp_path / "out", truncate_dim=9)
-    assert ours.num_dimensions == 9
+    assert ours.dimensions == 9
     cut = theirs.encode(TEXTS)
     same(ours.encode(TEXTS, allow_empty=True), cut / np.linalg.norm(cut, axis=1, keepdims=True) if normalize else cut)
 

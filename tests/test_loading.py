@@ -7,6 +7,7 @@ import shutil
 import socket
 import time
 from collections import Counter
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -101,17 +102,9 @@ def test_every_file_of_a_saved_model_has_the_mode_of_a_new_file(embedders, tmp_p
     assert set(modes.values()) == {"0o644"}, modes
 
 
-class Frame:
-    columns = ("question", "answer")
-
-    def __iter__(self):
-        return iter(self.columns)
-
-
 @pytest.mark.parametrize(
     ("texts", "message"),
     [
-        (Frame(), "one column"),
         ({"a": "b"}, "values"),
         ({"a", "b"}, "order"),
         (b"hello", "UTF-8"),
@@ -124,11 +117,37 @@ def test_what_is_no_list_of_texts_is_refused_by_what_to_pass(texts, message, emb
         embedders("bloom").encode(texts)
 
 
-@pytest.mark.parametrize("texts", [("a", "b"), np.array(["a", "b"]), np.array(["a", "b"], dtype=object)])
+@pytest.mark.parametrize(("package", "table"), [("pandas", "DataFrame"), ("polars", "DataFrame"), ("pyarrow", "table")])
+def test_a_table_is_refused_by_name(package, table, embedders):
+    made = getattr(import_module(package), table)({"text": ["a"]})
+    with pytest.raises(TextError, match=f"{type(made).__name__}, a table; pass one column"):
+        embedders("bloom").encode(made)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ("a", "b"),
+        np.array(["a", "b"]),
+        np.array(["a", "b"], dtype=object),
+        {1: "a", 2: "b"}.values(),
+    ],
+    ids=lambda texts: type(texts).__name__,
+)
 def test_every_sequence_of_texts_is_taken(texts, embedders):
     embedder = embedders("bloom")
     np.testing.assert_array_equal(embedder.encode(texts), embedder.encode(["a", "b"]))
     np.testing.assert_array_equal(embedder.encode(text for text in texts), embedder.encode(["a", "b"]))
+
+
+@pytest.mark.parametrize(
+    ("package", "column"), [("pandas", "Series"), ("polars", "Series"), ("pyarrow", "array"), ("pyarrow", "chunked")]
+)
+def test_a_column_of_a_table_is_taken(package, column, embedders):
+    module = import_module(package)
+    texts = module.chunked_array([["a"], ["b"]]) if column == "chunked" else getattr(module, column)(["a", "b"])
+    embedder = embedders("bloom")
+    np.testing.assert_array_equal(embedder.encode(texts), embedder.encode(["a", "b"]))
 
 
 @pytest.fixture

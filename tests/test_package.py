@@ -1,6 +1,6 @@
 import subprocess
 import sys
-from inspect import signature
+from inspect import Parameter, signature
 
 import pytest
 
@@ -30,14 +30,23 @@ def test_the_public_names_are_these_and_resolve():
 
 
 def test_no_public_signature_takes_any_keyword():
-    """Completion and type checkers know every option."""
-    from typing import get_args, get_type_hints
-
+    """help() and completion show every option, and type checkers know it."""
+    functions = [getattr(udever, name) for name in udever.__all__ if name not in ("errors", "TruncationWarning")]
     embedder = udever.Embedder
-    for function in (embedder.load, embedder.encode, embedder.encode_query, embedder.encode_document):
-        options = next(p for p in signature(function).parameters.values() if p.kind is p.VAR_KEYWORD)
-        (known,) = get_args(get_type_hints(function)[options.name])
-        assert "normalize" in get_type_hints(known)
+    methods = [getattr(embedder, name) for name in vars(embedder) if not name.startswith("_")]
+    for function in [*functions, *filter(callable, methods)]:
+        kinds = {p.kind for p in signature(function).parameters.values()}
+        assert not kinds & {Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL}, function
+
+
+@pytest.mark.parametrize("method", ["encode", "encode_query", "encode_document"])
+def test_type_checkers_know_the_options_that_help_shows(method):
+    from typing import get_args, get_overloads, get_type_hints
+
+    function = getattr(udever.Embedder, method)
+    shown = signature(function).parameters.keys() - {"self", "texts", "convert_to_tensor"}
+    hints = [get_type_hints(overload) for overload in get_overloads(function)]
+    assert [shown] * 2 == [get_type_hints(get_args(of["options"])[0]).keys() for of in hints]
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error():

@@ -104,7 +104,7 @@ def test_a_plain_install_encodes_and_searches_a_file(installed, tmp_path):
     udever = installed.python.with_name("udever")
     assert run([udever, "--version"]).split() == ["udever", installed.metadata.version]
     assert run([udever, "--version"]) == run([installed.python, "-m", "udever", "--version"])
-    run([udever, "embed", "seedling", "texts.txt", "-o", "vectors"], cwd=tmp_path)
+    run([udever, "embed", "texts.txt", "-m", "seedling", "-o", "vectors"], cwd=tmp_path)
     found = run([udever, "search", "duplicate a directory", "vectors", "-m", "seedling", "-k", "1"], cwd=tmp_path)
     assert "copy a folder" in found
     assert "bread" not in found

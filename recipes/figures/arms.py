@@ -1,7 +1,7 @@
 """Nine small models that differ in the language or the kind of their pairs alone, for the figures that compare those.
 
     python recipes/figures/arms.py -o runs/arms
-    udever eval runs/arms/* -o runs/results
+    for arm in runs/arms/*; do udever eval -m $arm -o runs/results; done
     udever report runs/results -o runs/report
 
 Each is the seedling, finetuned for a few seconds on pairs from texts.jsonl: forty short statements in six languages,

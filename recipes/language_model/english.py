@@ -128,8 +128,8 @@ def _udever(*arguments: str) -> None:
 
 def _evaluate(model: str, name: str, tasks: Path, results: Path) -> None:
     """The tasks of the headline, and code search of the suite inside the package."""
-    _udever("eval", model, "--name", name, "--data", str(tasks), "-o", str(results))
-    _udever("eval", model, "--name", name, "--suite", "universal", "--tasks", CODE, "-o", str(results))
+    _udever("eval", "-m", model, "--name", name, "--data", str(tasks), "-o", str(results))
+    _udever("eval", "-m", model, "--name", name, "--suite", "universal", "--task", CODE, "-o", str(results))
 
 
 CODE = "universal_code_search"

@@ -1,8 +1,9 @@
 """Step 9: the goals of the seedling from results of `udever eval`, beside other models: Markdown and JSON.
 
-    udever eval CANDIDATE UNTRAINED bm25 char-tfidf -o RESULTS                      # the suite of the package
-    udever eval CANDIDATE UNTRAINED --data DATA/eval -o RESULTS \\
-        --tasks tatoeba,stsb_multi,xquad_r,sts12,sts13,sts14,sts15,sts16,sickr,banking77,amazon_counterfactual
+    udever eval -m CANDIDATE -m UNTRAINED -m bm25 -m char-tfidf -o RESULTS           # the suite of the package
+    for task in tatoeba stsb_multi xquad_r sts12 sts13 sts14 sts15 sts16 sickr banking77 amazon_counterfactual; do
+        udever eval -m CANDIDATE -m UNTRAINED --data DATA/eval --task $task -o RESULTS
+    done
     python benchmark.py RESULTS... [--published PUBLISHED.json] [--output goals.json]
 
 `--untrained FOLDER` writes the same architecture with random weights instead. Published scores are those of mteb's

@@ -7,6 +7,7 @@ import torch
 from common import WORK
 
 from udever import Embedder
+from udever.loading import Loaded
 from udever.model.bloom import Bloom, BloomBlock, init_weights
 from udever.model.contract import Contract, Role
 
@@ -66,7 +67,7 @@ def embedder(model: Bloom) -> Embedder:
 
     path = str(WORK / "tokenizer" / "tokenizer.json")
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=path, eos_token="</s>", pad_token="<pad>")
-    return Embedder(model.eval(), tokenizer, contract(), name="seedling")
+    return Embedder(Loaded(model.eval(), tokenizer, contract()), name="seedling")
 
 
 def export(model: Bloom, folder: Path, notes: str = "") -> None:

@@ -1,13 +1,13 @@
 """The main job: from a person's own files to an embedder for them, with the table that shows what it is worth.
 
-Mine pairs or read tables of them, write a recipe, train by it, score what was held out before and after beside BM25,
-and write everything into one folder:
+Mine pairs or read tables of them, write a recipe, train by it, score the held-out questions over all that the files
+hold, before and after, with BM25 and beside it, and write everything into one folder:
 
     pairs.parquet   every pair, with its split
     model/          the embedder (`Embedder.load`), with its recipe
     held_out/       the held-out pairs as tasks, for `udever eval --data`
-    results.json    the table
-    report.html     the same to look at
+    results/        the scores of every row of the table, as `udever eval` writes them
+    report.html     the table, and what lies behind it
 
 The folder appears whole at the end. Until then the run lives in a folder of its own beside it, with the pairs, what
 was asked for, the log, the checkpoints and the model; a run that was stopped goes on there.
@@ -15,7 +15,6 @@ was asked for, the log, the checkpoints and the model; a run that was stopped go
 
 import json
 import shutil
-import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
@@ -26,11 +25,15 @@ from rich.console import Console
 
 from udever.embedder import Embedder
 from udever.errors import DataError, OutputError, UdeverError
-from udever.evaluation import Comparison, score_bm25, score_embedder, write_held_out
-from udever.evaluation.tasks import FolderTask
+from udever.evaluation import Comparison, as_mteb, read_questions, score_held_out, write_held_out
+from udever.evaluation.comparison import ADAPTED, ADAPTED_WORDS, BASE, BASE_WORDS, WORDS
+from udever.evaluation.fused import FusedSearch
+from udever.evaluation.lexical import lexical_model
+from udever.evaluation.models_under_test import ModelUnderTest
 from udever.pairs.files import read_pairs, write_pairs
 from udever.pairs.gathering import Gathering, gather, is_table_of_pairs, told_columns
 from udever.pairs.mining import KINDS, STANDARD_LIBRARY_EXCLUDE, Mined
+from udever.pairs.mining.pieces import read_pieces, write_pieces
 from udever.pairs.schema import Pair
 from udever.pairs.settings import DataSettings
 from udever.report.adaptation import Extras, write_adaptation_report
@@ -39,7 +42,6 @@ from udever.storage import atomic_file, atomic_folder, check_replaceable, remove
 from udever.training import (
     FRESH,
     SEEDLING,
-    History,
     ModelSettings,
     OutputSettings,
     Recipe,
@@ -58,7 +60,8 @@ _SUITED = {
 }
 
 
-_ASKED, _PAIRS, _MODEL = "adapt.json", "pairs.parquet", "model"
+_ASKED, _PAIRS, _CORPUS, _MODEL = "adapt.json", "pairs.parquet", "corpus.parquet", "model"
+_HELD_OUT, _RESULTS = "held_out", "results"
 _CHECKPOINT_EVERY = 100
 
 
@@ -164,27 +167,28 @@ def adapt(
             raise
         if history.stopped:
             return None
-        embedder, results = _score(recipe, mined, settings, history)
+        embedder, results = _score(recipe, mined, settings, kept)
         results.show(console)
         extras = Extras(
             losses=[(step.number, step.loss) for step in history.steps],
             counts={"training pairs": len(train_pairs), "held-out pairs": len(held_out), **mined.skipped},
-            examples=_answer(embedder, settings.questions, mined.pairs, console),
+            examples=_answer(embedder, settings.questions, mined, console),
             settings={
                 f"{section}.{key}": value
                 for section, values in recipe.model_dump(include={"model", "training"}).items()
                 for key, value in values.items()
             },
         )
-        _write(output, recipe, mined, settings, results, extras)
+        _write(output, recipe, mined, results, extras)
         _clear(kept)
-    console.print(f"written: {output}/model, results.json, report.html, pairs.parquet, held_out")
+    console.print(f"written: {output}/model, report.html, results, pairs.parquet, held_out")
     return results
 
 
 def _begin(asked: dict[str, Any], mined: Mined, kept: Path) -> None:
     """Write what was mined, and what for."""
     write_pairs(mined.pairs, kept / _PAIRS)
+    write_pieces(mined.corpus, kept / _CORPUS)
     content = {"asked": asked, "skipped": mined.skipped, "num_files": mined.num_files}
     with atomic_file(kept / _ASKED) as temporary:
         temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
@@ -195,7 +199,8 @@ def _begun(asked: dict[str, Any], kept: Path) -> Mined:
     try:
         content = json.loads((kept / _ASKED).read_text(encoding="utf-8"))
         changed = differences(content["asked"], asked)
-        mined = Mined(read_pairs(kept / _PAIRS), content["skipped"], content["num_files"])
+        pairs, corpus = read_pairs(kept / _PAIRS), read_pieces(kept / _CORPUS)
+        mined = Mined(pairs, content["skipped"], content["num_files"], corpus)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(f"{kept} cannot be gone on with: {error}; begin anew with --restart") from error
     if changed:
@@ -207,7 +212,9 @@ def _clear(kept: Path) -> None:
     """Remove what a run wrote into its folder, and the folder where nothing else lies in it."""
     forget(kept)
     remove_output(kept / _MODEL, "model")
-    for name in (_ASKED, _PAIRS):
+    for name in (_HELD_OUT, _RESULTS):
+        shutil.rmtree(kept / name, ignore_errors=True)
+    for name in (_ASKED, _PAIRS, _CORPUS):
         (kept / name).unlink(missing_ok=True)
     with suppress(OSError):
         kept.rmdir()
@@ -224,63 +231,59 @@ def _split(mined: Mined) -> tuple[list[Pair], list[Pair]]:
     return train_pairs, held_out
 
 
-def _score(recipe: Recipe, mined: Mined, settings: AdaptSettings, history: History) -> tuple[Embedder, Comparison]:
-    """The embedder that was written, and the table of the held-out pairs: BM25, the base, the embedder."""
+def _score(recipe: Recipe, mined: Mined, settings: AdaptSettings, kept: Path) -> tuple[Embedder, Comparison]:
+    """The embedder that was written, and the table of the held-out questions over everything that was mined."""
     embedder = Embedder.load(recipe.output.folder, dtype="float32")
-    with tempfile.TemporaryDirectory() as scratch:
-        tasks = _held_out_tasks(mined, settings, Path(scratch))
-        rows = {
-            "bm25": score_bm25(tasks),
-            "before": score_embedder(open_recipe(recipe)[0], tasks, show_progress=True),
-            "after": score_embedder(embedder, tasks, show_progress=True),
-        }
-    details = {
-        "base": recipe.model.base,
-        "fingerprint": embedder.fingerprint,
-        "num_files": mined.num_files,
-        "skipped": mined.skipped,
-        "num_steps": len(history.steps),
-        "num_trainable": history.num_trainable,
-        "num_truncated": history.num_truncated,
+    shutil.rmtree(kept / _HELD_OUT, ignore_errors=True)
+    train_pairs, held_out = _split(mined)
+    tasks = write_held_out(
+        held_out,
+        kept / _HELD_OUT,
+        others=[*train_pairs, *(Pair(piece.source, piece.text) for piece in mined.corpus)],
+        max_queries=settings.max_queries,
+        seed=settings.seed,
+    )
+    models = {BASE: as_mteb(open_recipe(recipe)[0], name=BASE), ADAPTED: as_mteb(embedder, name=ADAPTED)}
+    systems = {
+        WORDS: lexical_model("bm25", WORDS),
+        **models,
+        BASE_WORDS: FusedSearch(BASE_WORDS, models[BASE]),
+        ADAPTED_WORDS: FusedSearch(ADAPTED_WORDS, models[ADAPTED]),
     }
-    return embedder, Comparison(rows, details=details)
+    tested = [ModelUnderTest(name, None, lambda system=system: system) for name, system in systems.items()]
+    scores = score_held_out(tested, tasks, kept / _RESULTS, show_progress=True)
+    return embedder, Comparison(scores, read_questions(tasks))
 
 
-def _held_out_tasks(mined: Mined, settings: AdaptSettings, folder: Path) -> list[FolderTask]:
-    return write_held_out(_split(mined)[1], folder, max_queries=settings.max_queries, seed=settings.seed)
-
-
-def _write(
-    output: Path, recipe: Recipe, mined: Mined, settings: AdaptSettings, results: Comparison, extras: Extras
-) -> None:
+def _write(output: Path, recipe: Recipe, mined: Mined, results: Comparison, extras: Extras) -> None:
     """The whole output at once; the recipe in it names the files as they lie there."""
     update = {
         "data": DataSettings(pairs=[str(output / _PAIRS)]),
         "watch": WatchSettings(),
         "output": OutputSettings(folder=str(output / _MODEL)),
     }
+    kept = Path(recipe.output.folder).parent
     with atomic_folder(output, "adapted") as folder:
         write_pairs(mined.pairs, folder / _PAIRS)
-        shutil.move(recipe.output.folder, folder / _MODEL)
+        for name in (_MODEL, _HELD_OUT, _RESULTS):
+            shutil.move(kept / name, folder / name)
         (folder / _MODEL / RECIPE_FILE).write_text(recipe.model_copy(update=update).to_toml(), encoding="utf-8")
-        results.write(folder / "results.json")
-        _held_out_tasks(mined, settings, folder / "held_out")
         write_adaptation_report(folder / "report.html", results, extras)
 
 
 def _answer(
-    embedder: Embedder, questions: Sequence[str], pairs: Sequence[Pair], console: Console
+    embedder: Embedder, questions: Sequence[str], mined: Mined, console: Console
 ) -> list[tuple[str, list[tuple[float, str, str]]]]:
-    """For each question the three nearest of all mined texts; print them."""
+    """For each question the three nearest of all texts that were mined; print them."""
     if not questions:
         return []
-    distinct = {pair.positive: pair for pair in pairs}
-    documents = list(distinct)
-    vectors = embedder.encode_document(documents, show_progress=True)
+    sources = {pair.positive: pair.source for pair in mined.pairs} | {p.text: p.source for p in mined.corpus}
+    documents = list(sources)
+    vectors = embedder.encode_document(documents, show_progress_bar=True)
     scores, indices = top_k(embedder.encode_query(questions), vectors, 3)
     answers = []
     for question, row, hits in zip(questions, scores, indices, strict=True):
-        found = [(float(s), distinct[documents[i]].source or "", documents[i]) for s, i in zip(row, hits, strict=True)]
+        found = [(float(s), sources[documents[i]] or "", documents[i]) for s, i in zip(row, hits, strict=True)]
         console.print(f"\n[bold]{question}?[/bold]")
         for score, source, text in found:
             console.print(f"  {score:.2f}  {source}: {_first_line(text)}", markup=False, highlight=False)

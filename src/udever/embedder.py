@@ -5,25 +5,26 @@ tokens become vectors, with gradients or without.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypedDict, Unpack, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypedDict, Unpack, get_args, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from udever import loading
+from udever import habits, loading, saving
 from udever.errors import ContractError, TextError
-from udever.loading import pick_how
-from udever.model import adapters, artefact, export
+from udever.loading import Loaded, pick_how
+from udever.model import artefact
 from udever.model.attention import attention_over
-from udever.model.backbone import Backbone, vocab_size, width
+from udever.model.backbone import AttentionKind, vocab_size, width
 from udever.model.contract import Contract, RoleName
-from udever.model.gguf import GGUFSource
 from udever.model.lengths import separate
 from udever.model.packing import pack, plan_batches
-from udever.model.pooling import pool, unit, unusable
+from udever.model.pooling import Pooling, pool, unit, unusable
+from udever.model.similarity import cosines
 from udever.model.tokens import (
     TextTokenizer,
     Tokenized,
@@ -33,11 +34,12 @@ from udever.model.tokens import (
     tokenizer_digest,
 )
 from udever.model.weights import digest_tensors
+from udever.nearest import suggestion, told
 from udever.progress import progress_bar
 from udever.storage import atomic_folder
 
-Output = Literal["numpy", "torch"]
-Texts = str | Sequence[str]
+Texts = str | Iterable[str]
+"""A text, or texts in an order: a list, tuple or generator, an array or column of numpy, pandas, polars or pyarrow."""
 
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
 
@@ -47,13 +49,33 @@ class TruncationWarning(UserWarning):
 
 
 class EncodeOptions(TypedDict, total=False):
-    """The keywords of `Embedder.encode` and its siblings."""
+    """What `encode_query` and `encode_document` take besides texts and `convert_to_tensor`, for type checkers."""
 
     prompt: str | None
     instruction: str | None
+    truncate_dim: int | None
+    batch_size: int | None
+    batch_tokens: int | None
+    normalize_embeddings: bool | None
+    allow_empty: bool
+    show_progress_bar: bool
+
+
+class SymmetricOptions(EncodeOptions, total=False):
+    """What `encode` takes."""
+
+    prompt_name: RoleName | None
+
+
+@dataclass(frozen=True)
+class _Options:
+    prompt: str | None
+    instruction: str | None
     dimensions: int | None
+    batch_size: int | None
     batch_tokens: int | None
     normalize: bool | None
+    as_tensor: bool
     allow_empty: bool
     show_progress: bool
 
@@ -64,25 +86,40 @@ class Embedder:
     Not made directly: see `Embedder.load`. `last_truncation` tells, item by item, what the last call cut.
     """
 
-    def __init__(
-        self,
-        backbone: Backbone,
-        hf_tokenizer: Any,
-        contract: Contract,
-        *,
-        name: str,
-    ) -> None:
-        self.backbone = backbone
-        self.contract = contract
-        self.tokenizer = TextTokenizer(hf_tokenizer, contract)
+    @told({}, habits.LOAD_IT)
+    def __init__(self, loaded: Loaded, *, name: str = "") -> None:
+        if not isinstance(loaded, Loaded):
+            raise TypeError(f"an embedder is loaded: write Embedder.load({str(loaded)!r})")
+        self.backbone = loaded.backbone
+        self.contract = loaded.contract
+        self.tokenizer = TextTokenizer(loaded.tokenizer, loaded.contract)
         self.name = name
         self.last_truncation: Truncation | None = None
-        self._weights_digest: str | None = None
-        self._base_weights: str | None = None
+        self._weights_digest = self._base_weights = loaded.weights
         self._tokenizer_digest: str | None = None
-        self._source: GGUFSource | None = None
+        self._source = loaded.source
+
+    def __repr__(self) -> str:
+        family = self.backbone.config.get_text_config().model_type
+        head = self.fingerprint[:8] if self._weights_digest is not None else "none since its weights were changed"
+        return (
+            f"Embedder({self.name!r}: {family}, {self.dimensions} dimensions, texts of at most {self.max_length} "
+            f"tokens, {self.precision} on {self.device}, fingerprint {head})"
+        )
+
+    if not TYPE_CHECKING:  # a type checker would take any name for one that exists
+
+        def __getattr__(self, name: str) -> NoReturn:
+            answer = "" if name.startswith("_") else f"; {habits.attribute(name, dir(self))}"
+            raise AttributeError(f"Embedder has no attribute {name!r}{answer}")
+
+        def __setattr__(self, name: str, value: object) -> None:
+            if name in habits.SET_AT_LOADING:
+                raise AttributeError(f"{name} cannot be set; {habits.SET_AT_LOADING[name]}")
+            super().__setattr__(name, value)
 
     @classmethod
+    @told(habits.LOAD)
     def load(
         cls,
         name_or_folder: str | Path,
@@ -93,15 +130,21 @@ class Embedder:
         allow_pickle: bool = False,
         trust_remote_code: bool = False,
         verify: bool = True,
-        **contract_changes: Unpack[loading.ContractChanges],
+        known_as: str | None = None,
+        pooling: Pooling | None = None,
+        attention: AttentionKind | None = None,
+        max_length: int | None = None,
+        normalize: bool | None = None,
+        dimensions: int | None = None,
+        instruction: str | None = None,
     ) -> Self:
         """Load a folder, a hub model or "seedling", the bundled one, and test that it does what its contract says.
 
         A folder this project saved brings its contract; so does a sentence-transformers folder; published
         checkpoints without either are known by name (`known_as="izhx/udever-bloom-560m"` for a copy in a
         folder); any other decoder gets last-token pooling at its end-of-text token, causal, 512 tokens.
-        `contract_changes` replace single entries: `pooling=`, `attention=`, `max_length=`, `normalize=`,
-        `dimensions=`, `instruction=`. The files of a saved folder are compared with the digests it was saved with,
+        `pooling`, `attention`, `max_length`, `normalize`, `dimensions` and `instruction` replace single entries of the
+        contract. The files of a saved folder are compared with the digests it was saved with,
         and its reference vectors computed again; `verify=False` leaves both out.
 
         Raises ModelError where the folder or model cannot be used, ContractError where it does not give
@@ -115,18 +158,30 @@ class Embedder:
             trust_remote_code=trust_remote_code,
             verify=verify,
         )
-        loaded = loading.load(str(name_or_folder), how, contract_changes)
-        embedder = cls(loaded.backbone, loaded.tokenizer, loaded.contract, name=str(name_or_folder))
-        embedder._weights_digest = embedder._base_weights = loaded.weights
-        embedder._source = loaded.source
+        changes = {
+            "pooling": pooling,
+            "attention": attention,
+            "max_length": max_length,
+            "normalize": normalize,
+            "dimensions": dimensions,
+            "instruction": instruction,
+        }
+        given = {name: value for name, value in changes.items() if value is not None}
+        loaded = loading.load(str(name_or_folder), how, given, known_as)
+        embedder = cls(loaded, name=str(name_or_folder))
         if verify and loaded.saved is not None and loaded.contract == loaded.saved.contract:
             _check_saved(embedder, loaded.saved)
         return embedder
 
     @property
-    def num_dimensions(self) -> int:
+    def dimensions(self) -> int:
         """Length of a vector."""
         return self.contract.dimensions or width(self.backbone)
+
+    @property
+    def max_length(self) -> int:
+        """Most tokens of a text, markers included; what is longer is cut at its end."""
+        return self.contract.max_length
 
     @property
     def device(self) -> torch.device:
@@ -156,55 +211,140 @@ class Embedder:
 
     @overload
     def encode_query(
-        self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Unpack[EncodeOptions]
+        self, texts: Texts, *, convert_to_tensor: Literal[False] = ..., **options: Unpack[EncodeOptions]
     ) -> np.ndarray: ...
     @overload
-    def encode_query(self, texts: Texts, *, output: Literal["torch"], **options: Unpack[EncodeOptions]) -> Tensor: ...
     def encode_query(
-        self, texts: Texts, *, output: Output = "numpy", **options: Unpack[EncodeOptions]
-    ) -> np.ndarray | Tensor:
-        """Vectors of queries; `options` as in `encode`. `instruction=` tells the model what to look for."""
-        return self._encode(texts, "query", output, options)
-
-    @overload
-    def encode_document(
-        self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Unpack[EncodeOptions]
-    ) -> np.ndarray: ...
-    @overload
-    def encode_document(
-        self, texts: Texts, *, output: Literal["torch"], **options: Unpack[EncodeOptions]
+        self, texts: Texts, *, convert_to_tensor: Literal[True], **options: Unpack[EncodeOptions]
     ) -> Tensor: ...
-    def encode_document(
-        self, texts: Texts, *, output: Output = "numpy", **options: Unpack[EncodeOptions]
+    @told(habits.ENCODE_SIDE)
+    def encode_query(
+        self,
+        texts: Texts,
+        *,
+        prompt: str | None = None,
+        instruction: str | None = None,
+        truncate_dim: int | None = None,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        normalize_embeddings: bool | None = None,
+        convert_to_tensor: bool = False,
+        allow_empty: bool = False,
+        show_progress_bar: bool = False,
     ) -> np.ndarray | Tensor:
-        """Vectors of documents; `options` as in `encode`."""
-        return self._encode(texts, "document", output, options)
+        """Vectors of queries; options as in `encode`. `instruction` tells the model what to look for."""
+        options = _Options(
+            prompt,
+            instruction,
+            truncate_dim,
+            batch_size,
+            batch_tokens,
+            normalize_embeddings,
+            convert_to_tensor,
+            allow_empty,
+            show_progress_bar,
+        )
+        return self._encode(texts, "query", options)
+
+    @overload
+    def encode_document(
+        self, texts: Texts, *, convert_to_tensor: Literal[False] = ..., **options: Unpack[EncodeOptions]
+    ) -> np.ndarray: ...
+    @overload
+    def encode_document(
+        self, texts: Texts, *, convert_to_tensor: Literal[True], **options: Unpack[EncodeOptions]
+    ) -> Tensor: ...
+    @told(habits.ENCODE_SIDE)
+    def encode_document(
+        self,
+        texts: Texts,
+        *,
+        prompt: str | None = None,
+        instruction: str | None = None,
+        truncate_dim: int | None = None,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        normalize_embeddings: bool | None = None,
+        convert_to_tensor: bool = False,
+        allow_empty: bool = False,
+        show_progress_bar: bool = False,
+    ) -> np.ndarray | Tensor:
+        """Vectors of documents; options as in `encode`."""
+        options = _Options(
+            prompt,
+            instruction,
+            truncate_dim,
+            batch_size,
+            batch_tokens,
+            normalize_embeddings,
+            convert_to_tensor,
+            allow_empty,
+            show_progress_bar,
+        )
+        return self._encode(texts, "document", options)
 
     @overload
     def encode(
-        self, texts: Texts, *, output: Literal["numpy"] = ..., **options: Unpack[EncodeOptions]
+        self, texts: Texts, *, convert_to_tensor: Literal[False] = ..., **options: Unpack[SymmetricOptions]
     ) -> np.ndarray: ...
     @overload
-    def encode(self, texts: Texts, *, output: Literal["torch"], **options: Unpack[EncodeOptions]) -> Tensor: ...
     def encode(
-        self, texts: Texts, *, output: Output = "numpy", **options: Unpack[EncodeOptions]
+        self, texts: Texts, *, convert_to_tensor: Literal[True], **options: Unpack[SymmetricOptions]
+    ) -> Tensor: ...
+    @told(habits.ENCODE)
+    def encode(
+        self,
+        texts: Texts,
+        *,
+        prompt_name: RoleName | None = None,
+        prompt: str | None = None,
+        instruction: str | None = None,
+        truncate_dim: int | None = None,
+        batch_size: int | None = None,
+        batch_tokens: int | None = None,
+        normalize_embeddings: bool | None = None,
+        convert_to_tensor: bool = False,
+        allow_empty: bool = False,
+        show_progress_bar: bool = False,
     ) -> np.ndarray | Tensor:
         """Vectors for symmetric tasks, where both sides are alike: float32 [texts, dimensions], in input order.
 
-        One string gives one vector. Options: `prompt` replaces the role's prompt, `instruction` is written
-        into the contract's template as the prompt; `dimensions` keeps the first ones and scales to length
-        1 again; `batch_tokens` is the most tokens in one forward pass; `normalize=False` leaves the length;
-        `show_progress`. Raises TextError naming the row for what is no text, holds nothing but white space (unless
-        `allow_empty`) or gives no finite vector.
+        One string gives one vector. The names are sentence-transformers' where it has one: `prompt_name="query"` and
+        "document" do what `encode_query` and `encode_document` do; `prompt` replaces the role's prompt, `instruction`
+        is written into the contract's template as the prompt; `truncate_dim` keeps the first dimensions and scales to
+        length 1 again; `batch_tokens` and `batch_size` are the most tokens and texts in one forward pass;
+        `normalize_embeddings=False` leaves the length. Raises TextError naming the row for what is no text, holds
+        nothing but white space (unless `allow_empty`) or gives no finite vector.
         Warns once (TruncationWarning) where texts were cut; `last_truncation` says which.
         """
-        return self._encode(texts, "symmetric", output, options)
+        role: RoleName = "symmetric" if prompt_name is None else prompt_name
+        if role not in get_args(RoleName):
+            hint = suggestion(str(role), get_args(RoleName))
+            raise TextError(f"prompt_name is {role!r}; {hint} (any other prompt is written out: prompt='...')")
+        options = _Options(
+            prompt,
+            instruction,
+            truncate_dim,
+            batch_size,
+            batch_tokens,
+            normalize_embeddings,
+            convert_to_tensor,
+            allow_empty,
+            show_progress_bar,
+        )
+        return self._encode(texts, role, options)
 
-    def similarity(self, a: np.ndarray | Tensor, b: np.ndarray | Tensor) -> np.ndarray | Tensor:
-        """Cosine of every row of `a` with every row of `b`: [a, b], of the kind of `a`."""
-        left, right = (unit(torch.atleast_2d(torch.as_tensor(x)).float()) for x in (a, b))
-        product = left @ right.to(left.device).T
-        return product if isinstance(a, Tensor) else product.cpu().numpy()
+    @overload
+    def similarity(self, a: Tensor, b: Any) -> Tensor: ...
+    @overload
+    def similarity(self, a: np.ndarray | Sequence[Any], b: Any) -> np.ndarray: ...
+    def similarity(self, a: Any, b: Any) -> np.ndarray | Tensor:
+        """Cosine of every row of `a` with every row of `b`: [a, b], of the kind of `a`.
+
+        Arrays, tensors, lists or a column of vectors; one vector counts as one row. Raises DataError for what holds no
+        vectors, and for vectors of different lengths.
+        """
+        return cosines(a, b)
 
     def tokenize(self, texts: Sequence[str], role: RoleName, prompt: str | None = None) -> Tokenized:
         """The tokens the backbone sees for each text, markers included."""
@@ -272,64 +412,34 @@ class Embedder:
         """
         with atomic_folder(folder, "model") as temporary:
             name = Path(folder).name
-            self._write(temporary, name, merged=merged, notes=notes, base=base or self.name, dtype=dtype)
+            self._write(temporary, saving.Card(name, base or self.name, notes), merged=merged, dtype=dtype)
             for name, content in (extra_files or {}).items():
                 (temporary / name).write_text(content)
 
-    def _write(
-        self, folder: Path, title: str, *, merged: bool, notes: str, base: str, dtype: torch.dtype | None = None
-    ) -> None:
-        model: Any = self.backbone
-        saved_base = None
-        shared = export.shared_markers(self.contract, self.tokenizer.hf)
-        if merged:
-            adapters.merge_lora(model)
-            export.save_weights(model, folder, dtype)
-            export.save_sentence_transformers(self.contract, shared, width(model), folder)
-        else:
-            assert self._base_weights is not None, "an adapter is of a model that was loaded"
-            saved_base = artefact.Base(name=base, weights=self._base_weights)
-            adapters.save_adapter(model, folder, base)
-        export.save_tokenizer(self.tokenizer.hf, self.contract, shared, folder)
+    def _write(self, folder: Path, card: saving.Card, *, merged: bool, dtype: torch.dtype | None = None) -> None:
+        parts = Loaded(self.backbone, self.tokenizer.hf, self.contract, weights=self._base_weights, source=self._source)
         # from here on the model is named by what was written, in the precision it was written in
-        files, self._weights_digest = loading.saved_parts(folder, None if merged else self._base_weights)
-        saved = artefact.Saved(
-            contract=self.contract,
-            fingerprint=self.fingerprint,
-            reference=artefact.encode_vectors(_reference_vectors(self)),
-            files=files,
-            base=saved_base,
+        self._weights_digest = saving.write(
+            folder, parts, card, lambda: _reference_vectors(self), merged=merged, dtype=dtype
         )
-        (folder / artefact.CONTRACT_FILE).write_text(saved.model_dump_json(indent=2) + "\n")
-        card = export.CARD.format(
-            title=title,
-            base=self._source or base,
-            family=model.config.get_text_config().model_type,
-            dimensions=self.num_dimensions,
-            fingerprint=self.fingerprint,
-            notes=notes,
-            **self.contract.model_dump(include={"pooling", "attention", "max_length", "normalize"}),
-        )
-        (folder / "README.md").write_text(card)
-        export.open_to_umask(folder)
 
-    def _encode(self, texts: Texts, role: RoleName, output: Output, options: EncodeOptions) -> np.ndarray | Tensor:
-        for name in options.keys() - EncodeOptions.__annotations__.keys():
-            raise TypeError(f"encode has no option {name!r}; expected {', '.join(EncodeOptions.__annotations__)}")
-        if output not in ("numpy", "torch"):
-            raise TextError(f"output is {output!r}; expected 'numpy' or 'torch'")
+    def _encode(self, texts: Texts, role: RoleName, options: _Options) -> np.ndarray | Tensor:
         rows = [texts] if isinstance(texts, str) else listed(texts)
-        if not options.get("allow_empty"):
+        if not options.allow_empty:
             check_not_empty(rows)
-        dimensions, batch_tokens = options.get("dimensions"), options.get("batch_tokens")
-        size = self.check_dimensions(dimensions) or width(self.backbone)
+        size = self.check_dimensions(options.dimensions) or width(self.backbone)
         out = torch.empty(len(rows), size, device=self.device)
         tokenized = self.tokenize(rows, role, self._prompt(options))
         self._report_truncation(tokenized.truncation)
-        with progress_bar("embedding", len(rows), enabled=options.get("show_progress", False)) as advance:
-            for batch, vectors in self.encode_tokenized(
-                tokenized, dimensions=dimensions, normalize=options.get("normalize"), batch_tokens=batch_tokens
-            ):
+        batches = self.encode_tokenized(
+            tokenized,
+            dimensions=options.dimensions,
+            normalize=options.normalize,
+            batch_tokens=options.batch_tokens,
+            batch_size=options.batch_size,
+        )
+        with progress_bar("embedding", len(rows), enabled=options.show_progress) as advance:
+            for batch, vectors in batches:
                 out[batch] = vectors
                 advance(len(batch))
         bad = unusable(out)
@@ -339,7 +449,7 @@ class Embedder:
                 f"load the model with dtype='float32', or check its weights"
             )
         vectors = out[0] if isinstance(texts, str) else out
-        return vectors if output == "torch" else vectors.cpu().numpy()
+        return vectors if options.as_tensor else vectors.cpu().numpy()
 
     @torch.inference_mode()
     def encode_tokenized(
@@ -349,24 +459,26 @@ class Embedder:
         dimensions: int | None = None,
         normalize: bool | None = None,
         batch_tokens: int | None = None,
+        batch_size: int | None = None,
     ) -> Iterator[tuple[list[int], Tensor]]:
         """Batch after batch, the longest texts first: which texts, and their vectors as `finish` makes them.
 
         No vector is checked. Raises TextError, naming the row, for a token the model does not have.
         """
         self.check_tokens(tokenized.ids)
+        if batch_size is not None and batch_size < 1:
+            raise TextError(f"batch_size is {batch_size}; expected at least 1")
         lengths = [len(sequence) for sequence in tokenized.ids]
-        for batch in plan_batches(lengths, self.token_budget(batch_tokens)):
+        for batch in plan_batches(lengths, self.token_budget(batch_tokens), batch_size):
             pooled = self.embed_tokens([tokenized.ids[i] for i in batch], tokenized.skip)
             yield batch, self.finish(pooled, dimensions, normalize=normalize)
 
-    def _prompt(self, options: EncodeOptions) -> str | None:
-        instruction = options.get("instruction")
-        if instruction is None:
-            return options.get("prompt")
-        if options.get("prompt") is not None:
+    def _prompt(self, options: _Options) -> str | None:
+        if options.instruction is None:
+            return options.prompt
+        if options.prompt is not None:
             raise TextError("both prompt and instruction were given; give one of them")
-        return self.instructed(instruction)
+        return self.instructed(options.instruction)
 
     def instructed(self, instruction: str) -> str:
         """The prompt that tells the model `instruction`, by the contract's template."""
@@ -403,7 +515,7 @@ class Embedder:
                 f"{cut} of {len(truncation.truncated)} texts were longer than {self.contract.max_length} tokens and "
                 f"were cut (longest {int(truncation.num_tokens.max())}); see last_truncation, or raise max_length",
                 TruncationWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
 
 
@@ -416,8 +528,9 @@ def _reference_vectors(embedder: Embedder) -> np.ndarray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TruncationWarning)
         texts = list(artefact.REFERENCE_TEXTS)
-        options = {"normalize": True, "dimensions": width(embedder.backbone)}
-        return np.concatenate([embedder.encode_query(texts, **options), embedder.encode_document(texts, **options)])
+        sides = (embedder.encode_query, embedder.encode_document)
+        whole = width(embedder.backbone)
+        return np.concatenate([encode(texts, normalize_embeddings=True, truncate_dim=whole) for encode in sides])
 
 
 def _check_saved(embedder: Embedder, saved: artefact.Saved) -> None:

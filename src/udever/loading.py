@@ -8,15 +8,15 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 
-from udever.bundled import bundled_folder
+from udever import hub
+from udever.bundled import NAMES, bundled_folder
 from udever.errors import ContractError, ModelError
 from udever.model import adapters, artefact
 from udever.model.backbone import (
-    AttentionKind,
     Backbone,
     load_backbone,
     natural_attention,
@@ -27,26 +27,13 @@ from udever.model.backbone import (
 from udever.model.contract import Contract
 from udever.model.gguf import GGUFSource, gguf_folder, read_source
 from udever.model.lengths import position_limit
-from udever.model.pooling import Pooling
 from udever.model.published import RECIPES, contract_of
 from udever.model.tokens import load_hf_tokenizer
 from udever.model.weights import digest_file, digest_weights, read_config, weight_files
-from udever.packaged import packaged_folder
+from udever.nearest import near_path, nearest, path_suggestion, suggestion
+from udever.packaged import PACKAGED, packaged_folder
 
-_HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "README.md"]
 _DECIDING = ("config.json", "tokenizer.json", "tokenizer_config.json", "adapter_config.json")
-
-
-class ContractChanges(TypedDict, total=False):
-    """Entries of a contract that can be replaced while loading; `known_as` is the published model it is a copy of."""
-
-    known_as: str
-    pooling: Pooling
-    attention: AttentionKind
-    max_length: int
-    normalize: bool
-    dimensions: int | None
-    instruction: str
 
 
 @dataclass(frozen=True)
@@ -65,16 +52,17 @@ class How:
 class Loaded:
     """What `Embedder` is made of.
 
-    `weights` is the digest of the weights and of every adapter folded into them; `saved` is what `udever.json` of the
-    model's own folder says, where there is one; `source` the GGUF file that the weights come from, if any.
+    `tokenizer` is transformers'. `weights` is the digest of the weights and of every adapter folded into them, where
+    they come from files; `saved` is what `udever.json` of the model's own folder says, where there is one; `source` the
+    GGUF file that the weights come from, if any.
     """
 
     backbone: Backbone
     tokenizer: Any
     contract: Contract
-    saved: artefact.Saved | None
-    weights: str
-    source: GGUFSource | None
+    saved: artefact.Saved | None = None
+    weights: str | None = None
+    source: GGUFSource | None = None
 
 
 @dataclass(frozen=True)
@@ -103,15 +91,15 @@ class _Model:
         return place if adapters.adapter_files(place) else None
 
 
-def load(name: str, how: How, changes: ContractChanges) -> Loaded:
-    """Load a model by name under its contract with `changes`.
+def load(name: str, how: How, changes: Mapping[str, Any], known_as: str | None = None) -> Loaded:
+    """Load a model by name under its contract with `changes`; `known_as` is the published model it is a copy of.
 
     Raises ModelError where it cannot be used, ContractError where its files are not those that were saved.
     """
     model = _find(name, how, how.revision)
     config = read_config(model.backbone, trust_remote_code=how.trust_remote_code)
     tokenizer = load_hf_tokenizer(_tokenizer_folder(model), trust_remote_code=how.trust_remote_code)
-    contract = _change(_contract(model, changes.get("known_as"), tokenizer, config), changes)
+    contract = _change(_contract(model, known_as, tokenizer, config), changes)
     _check_fits(contract, config)
     weights = _digest(model, verify=how.verify)
     backbone = load_backbone(
@@ -156,7 +144,8 @@ def _pick_device(device: str | torch.device) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise ModelError(f"device is {device!r}; expected auto, cpu, cuda or cuda:N") from error
+        hint = suggestion(str(device), ("auto", "cpu", "cuda", "cuda:0"))
+        raise ModelError(f"device is {device!r}; {hint}") from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ModelError("device is 'cuda' and this torch sees no CUDA device; use device='cpu'")
     return chosen
@@ -178,16 +167,14 @@ def resolve(name: str, revision: str | None = None, *, allow_pickle: bool = Fals
     if own is not None:
         return own
     if _looks_local(name):
-        raise ModelError(f"{name} is not a folder; expected a model folder or a hub name such as org/model")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    patterns = [*_HUB_FILES, "*.bin"] if allow_pickle else _HUB_FILES
+        otherwise = "expected a model folder or a hub name such as org/model"
+        raise ModelError(f"{name} is not a folder; {path_suggestion(name, otherwise)}")
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = (str(error).strip().splitlines() or ["unknown"])[0]
-        raise ModelError(f"{name} is no local folder and cannot be fetched from the hub: {reason}") from error
+        return hub.fetch(name, revision, allow_pickle=allow_pickle)
+    except ModelError as error:
+        near = nearest(name, [*NAMES, *PACKAGED, *RECIPES]) or near_path(name)
+        hint = f"did you mean {near!r}?" if near else f"models that need no hub: {', '.join((*NAMES, *PACKAGED))}"
+        raise ModelError(f"{error}; {hint}") from error
 
 
 def _looks_local(name: str) -> bool:
@@ -275,14 +262,9 @@ def saved_parts(folder: Path, base_weights: str | None) -> tuple[dict[str, str],
 
 
 def _change(contract: Contract, changes: Mapping[str, Any]) -> Contract:
-    """`contract` with single entries replaced; ModelError for an entry or value that does not exist."""
-    known = ContractChanges.__annotations__
-    unknown = [name for name in changes if name not in known]
-    if unknown:
-        raise ModelError(f"Embedder.load has no option {unknown[0]!r}; it can change {', '.join(known)}")
-    entries = {name: value for name, value in changes.items() if name != "known_as"}
+    """`contract` with single entries replaced; ModelError for a value that does not exist."""
     try:
-        return Contract.model_validate({**contract.model_dump(), **entries})
+        return Contract.model_validate({**contract.model_dump(), **changes})
     except ValueError as error:
         lines = [line.strip() for line in str(error).splitlines()]
         raise ModelError(f"{lines[1] if len(lines) > 1 else ''}: {lines[-2] if len(lines) > 2 else error}") from error

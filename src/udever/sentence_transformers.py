@@ -15,6 +15,7 @@ from torch import Tensor
 from udever.embedder import Embedder
 from udever.errors import ModelError, needs
 from udever.model.contract import RoleName
+from udever.saving import Card
 
 with needs("sentence-transformers", "sentence-transformers", "RoleEmbedder"):
     from sentence_transformers.base.modules import InputModule
@@ -30,7 +31,7 @@ class RoleEmbedder(InputModule):
         self.embedder = embedder
         self.model: Any = embedder.backbone
         self.tokenizer = embedder.tokenizer.hf
-        self.max_seq_length = embedder.contract.max_length
+        self.max_seq_length = embedder.max_length
 
     @classmethod
     def load(cls, model_name_or_path: str, *args: Any, **options: Any) -> Self:
@@ -58,8 +59,8 @@ class RoleEmbedder(InputModule):
 
     def get_embedding_dimension(self) -> int:
         """Length of a vector."""
-        return self.embedder.num_dimensions
+        return self.embedder.dimensions
 
     def save(self, output_path: str, *args: Any, **options: Any) -> None:
         """Write the embedder's own folder into `output_path`."""
-        self.embedder._write(Path(output_path), Path(output_path).name, merged=True, notes="", base=self.embedder.name)
+        self.embedder._write(Path(output_path), Card(Path(output_path).name, self.embedder.name), merged=True)

@@ -1,11 +1,12 @@
 """The base of every settings class, and one line for what is wrong with a value."""
 
-import difflib
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+from udever.nearest import suggestion
 
 
 class Section(BaseModel):
@@ -21,9 +22,7 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
     name = ".".join(where)
     if first["type"] == "extra_forbidden":
         known = list(section.model_fields)
-        close = difflib.get_close_matches(where[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
-        return f"unknown key {name!r}; {hint}"
+        return f"unknown key {name!r}; {suggestion(where[-1], known, 'known keys:')}"
     if first["type"] == "missing":
         return f"key {name!r} is missing; add it"
     message = first["msg"]

@@ -56,7 +56,7 @@ def alone(tmp_path):
 def test_commands_work_without_a_network_and_ask_nobody(alone, tmp_path):
     (tmp_path / "a.txt").write_text("one text\nanother text\n")
     for arguments in (
-        ("embed", "seedling", tmp_path / "a.txt", "-o", tmp_path / "vectors", "--ray", "local"),
+        ("embed", tmp_path / "a.txt", "-m", "seedling", "-o", tmp_path / "vectors", "--ray", "local"),
         ("index", tmp_path / "a.txt", "-m", "seedling", "-o", tmp_path / "index"),
     ):
         code, told, asked = alone(*arguments)

@@ -49,13 +49,13 @@ def recipe(folder, output):
 COMMANDS = {
     "classify fit": lambda f, out: ("classify", "fit", f / "in", "-m", "seedling", "-o", out),
     "report": lambda f, out: ("report", f / "in", "-o", out),
-    "plane": lambda f, out: ("plane", "seedling", "seedling", f / "in", "-o", out),
-    "merge": lambda f, out: ("merge", f / "in", f / "in", "-o", out),
+    "plane": lambda f, out: ("plane", f / "in", "--before", "seedling", "-m", "seedling", "-o", out),
+    "merge": lambda f, out: ("merge", "-m", f / "in", "-m", f / "in", "-o", out),
     "train": lambda f, out: ("train", recipe(f, out)),
     "adapt": lambda f, out: ("adapt", f / "in", "-o", out),
     "demo": lambda f, out: ("demo", "-o", out),
-    "embed": lambda f, out: ("embed", "seedling", f / "in", "-o", out),
-    "eval": lambda f, out: ("eval", "random", "--data", f / "in", "-o", out),
+    "embed": lambda f, out: ("embed", f / "in", "-m", "seedling", "-o", out),
+    "eval": lambda f, out: ("eval", "-m", "random", "--data", f / "in", "-o", out),
     "index": lambda f, out: ("index", f / "in", "-m", "seedling", "-o", out),
 }
 

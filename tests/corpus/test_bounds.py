@@ -22,7 +22,7 @@ def test_a_huge_line_and_a_gzip_bomb_fail_alone_in_bounded_memory(tmp_path):
             file.write(member)
     (corpus / "plain.jsonl").write_text('{"text": "another file"}\n')
     files = [str(path) for path in sorted(corpus.iterdir())]
-    command = [sys.executable, "-m", "udever", "embed", "seedling", *files, "--output", str(output)]
+    command = [sys.executable, "-m", "udever", "embed", *files, "-m", "seedling", "--output", str(output)]
     done = subprocess.run(
         ["bash", "-c", 'ulimit -v 4000000; exec "$@"', "bash", *command],
         capture_output=True,

@@ -26,7 +26,7 @@ def udever(monkeypatch, capsys):
 def test_embed_audit_and_go_on(udever, decoders, corpus, texts, tmp_path):
     path = corpus.jsonl(tmp_path / "a.jsonl", texts)
     out = tmp_path / "out"
-    arguments = ("embed", decoders("bloom"), path, "-o", out, "--vector-type", "float16", "--window-rows", 20)
+    arguments = ("embed", path, "-m", decoders("bloom"), "-o", out, "--vector-type", "float16", "--window-rows", 20)
     code, told, error = udever(*arguments)
     assert code == 0, error
     assert "70 rows" in told and "50 texts embedded" in told and "4 shards written" in told
@@ -35,14 +35,14 @@ def test_embed_audit_and_go_on(udever, decoders, corpus, texts, tmp_path):
     assert code == 0 and "30 embedded again" in told, error
     assert udever("audit", out, "--sample", 30)[0] == 2
     assert "0 texts embedded" in udever(*arguments)[1]
-    code, _, error = udever("embed", decoders("bloom"), path, "-o", out)
+    code, _, error = udever("embed", path, "-m", decoders("bloom"), "-o", out)
     assert code == 2 and "udever: error:" in error and "holds results with vector_type float16" in error
     path.write_text(path.read_text() + '{"id": "bad", "text": ""}\n')
     code, _, error = udever(*arguments)
     assert code == 1 and "1 rows failed" in error and "_failed.parquet" in error
     code, _, error = udever("audit", out)
     assert code == 1 and "1 rows have no result" in error and "not whole: 71 rows, 70 results, 1 failed" in error
-    assert udever("embed", decoders("bloom"), tmp_path / "none.txt", "-o", tmp_path / "x")[0] == 2
+    assert udever("embed", tmp_path / "none.txt", "-m", decoders("bloom"), "-o", tmp_path / "x")[0] == 2
     assert not (tmp_path / "x").exists()
 
 

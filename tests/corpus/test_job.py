@@ -251,7 +251,7 @@ def test_a_real_model_gives_its_own_vectors(embedders, corpus, texts, tmp_path, 
     summary = corpus.run(EmbedStep(embedder, role, 12, vector_type), path, tmp_path / "out", rows=30)
     encode = {"query": embedder.encode_query, "document": embedder.encode_document, "symmetric": embedder.encode}[role]
     with pytest.warns(UserWarning, match="were cut"):
-        expected = encode(texts, dimensions=12)
+        expected = encode(texts, truncate_dim=12)
     tables = [read(file) for file in shard_files(tmp_path / "out")]
     header = tables[0][0]
     assert (header.fingerprint, header.dimensions, header.role) == (embedder.fingerprint, 12, role)

@@ -43,19 +43,12 @@ def test_a_written_command_parses(page, command):
 
 @pytest.mark.parametrize(
     "wrong",
-    [["search", "MODEL", "vectors/", "q"], ["merge", "a", "b", "-o", "c", "--weights", "2", "--slow"], ["embd"]],
+    [["search", "MODEL", "vectors/", "q"], ["merge", "-m", "a", "-m", "b", "-o", "c", "--slow"], ["embd"]],
     ids=" ".join,
 )
 def test_a_wrong_command_does_not(wrong):
     with pytest.raises(Exception, match=r"(?i)unexpected|no such"):
         parse(wrong)
-
-
-def test_weights_are_one_word():
-    """`--weights 2 1` parses, with 1 as a model; so no model in docs is a number."""
-    for _, command in CASES:
-        name, *rest = command.arguments
-        assert not (name == "merge" and any(word.isdigit() for word in rest)), command
 
 
 def test_documented_commands_that_need_no_download_run(tmp_path, monkeypatch):

@@ -64,5 +64,5 @@ def test_a_task_is_a_folder(tmp_path, monkeypatch):
     rows = [("a cat", "a cat", 5), ("a cat", "interest rates", 0), ("a dog", "the dog", 4)]
     lines = [json.dumps({"sentence1": a, "sentence2": b, "score": score}) for a, b, score in rows]
     (folder / "en.jsonl").write_text("\n".join(lines))
-    done = CliRunner().invoke(app, ["eval", "seedling", "--data", "tasks", "-o", "results"])
+    done = CliRunner().invoke(app, ["eval", "-m", "seedling", "--data", "tasks", "-o", "results"])
     assert done.exit_code == 0 and "cosine_spearman" in done.output

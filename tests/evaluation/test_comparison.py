@@ -1,91 +1,95 @@
 import io
-import json
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from udever.errors import DataError
-from udever.evaluation import METRICS, Comparison, Scores, paired_bootstrap
+from udever.evaluation import METRICS, Comparison, Question, Scores, paired_bootstrap
 
 
-def scores(values, num_documents=50):
-    return Scores({metric: np.array(values, dtype=float) for metric in METRICS}, num_documents)
+def scores(values, num_documents=50, ranks=()):
+    per_query = {metric: np.array(values, dtype=float) for metric in METRICS}
+    return Scores(per_query, num_documents, np.array(ranks, np.int64))
 
 
 ROWS = {
-    "bm25": scores([0.5, 0.5, 0.5, 0.5]),
-    "bm25 (plain)": scores([0.25, 0.25, 0.25, 0.25]),
-    "before": scores([0, 0.1, 0, 0.1]),
-    "after": scores([1, 0.5, 1, 0.25]),
+    "words": scores([0.5, 0.5, 0.5, 0.5]),
+    "words (plain)": scores([0.25, 0.25, 0.25, 0.25]),
+    "base": scores([0, 0.1, 0, 0.1]),
+    "adapted": scores([1, 0.5, 1, 0.25]),
 }
 
 
-def test_results_json(tmp_path):
-    path = tmp_path / "run" / "results.json"
-    results = Comparison(ROWS, details={"seed": 3})
-    results.write(path)
-    stored = json.loads(path.read_text("utf-8"))
-    assert list(stored) == [*ROWS, "after_minus_before", "after_minus_bm25", "num_documents", "details"]
-    assert stored["before"] == {"mrr@10": 0.05, "ndcg@10": 0.05, "recall@10": 0.05, "num_queries": 4}
-    interval = paired_bootstrap(ROWS["after"].per_query["mrr@10"], ROWS["bm25"].per_query["mrr@10"])
-    assert stored["after_minus_bm25"] == {
-        "metric": "mrr@10",
-        "difference": 0.1875,
-        "low": interval.low,
-        "high": interval.high,
-        "confidence": 0.95,
-        "num_samples": 10_000,
-    }
-    assert (stored["num_documents"], stored["details"]) == (50, {"seed": 3})
-    assert [file.name for file in path.parent.iterdir()] == ["results.json"]
+def printed(comparison):
+    out = io.StringIO()
+    comparison.show(Console(file=out, width=80))
+    return out.getvalue()
 
 
-def test_details_json_cannot_hold_leave_no_file(tmp_path):
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        Comparison(ROWS, details={"loss": float("nan")}).write(tmp_path / "results.json")
-    assert not list(tmp_path.iterdir())
-
-
-def test_comparisons_need_both_rows():
-    assert Comparison({"before": ROWS["before"]}).intervals == {}
-    assert list(Comparison({"after": ROWS["after"], "bm25": ROWS["bm25"]}).intervals) == ["after_minus_bm25"]
+def test_differences_are_paired_and_need_both_rows():
+    found = Comparison(ROWS).differences
+    assert (
+        found == {("adapted", "base"): found["adapted", "base"]} and found["adapted", "base"].keys() == METRICS.keys()
+    )
+    interval = paired_bootstrap(ROWS["adapted"].per_query["mrr@10"], ROWS["base"].per_query["mrr@10"])
+    assert found["adapted", "base"]["recall@5"] == interval
+    assert Comparison({"base": ROWS["base"]}).differences == {}
 
 
 def test_the_table_reads_well_without_a_terminal():
-    out = io.StringIO()
-    Comparison(ROWS).show(Console(file=out, width=80))
-    lines = out.getvalue().splitlines()
-    row = next(line for line in lines if "before" in line)
-    assert [cell.strip() for cell in row.strip("│ ").split("│")] == ["before", "0.050", "0.050", "0.050"]
-    assert "4 queries, 50 documents" in lines[0]
-    assert "\x1b" not in out.getvalue()
-    assert "MRR@10, after minus before: +0.637" in out.getvalue()
+    lines = printed(Comparison(ROWS)).splitlines()
+    row = next(line for line in lines if "base" in line)
+    assert [cell.strip() for cell in row.strip("│ ").split("│")] == ["base", "0.050", "0.050", "0.050", "0.050"]
+    assert "4 questions, 50 texts searched" in lines[0]
+    assert "\x1b" not in "".join(lines)
+    assert "MRR@10, adapted minus base: +0.637" in "\n".join(lines)
 
 
 @pytest.mark.parametrize(
     ("after", "verdict"),
     [
-        ([0.9, 0.8, 0.9, 0.8], "after is better than before"),
-        ([0.0, 0.1, 0.0, 0.1], "after is worse than before"),
-        ([0.4, 0.6, 0.6, 0.4], "do not tell after and before apart"),
+        ([0.9, 0.8, 0.9, 0.8], "adapted is better"),
+        ([0.0, 0.1, 0.0, 0.1], "adapted is worse"),
+        ([0.4, 0.6, 0.6, 0.4], "these 4 questions do not tell the two apart"),
     ],
 )
 def test_the_verdict_follows_the_interval(after, verdict):
-    (sentence,) = Comparison({"before": scores([0.5] * 4), "after": scores(after)}).sentences()
+    (sentence,) = Comparison({"base": scores([0.5] * 4), "adapted": scores(after)}).sentences()
     assert verdict in sentence
 
 
+def test_parts_are_those_with_enough_questions_and_keep_the_corpus():
+    groups = ["code, python-Code"] * 31 + ["text, eng-Latn"] * 40 + ["text, deu-Latn"] * 29
+    questions = [Question(f"q{n}", group, "", "") for n, group in enumerate(groups)]
+    values = np.arange(100) / 100
+    whole = Comparison({"base": scores(values), "adapted": scores(values[::-1])}, questions)
+    parts = whole.parts()
+    assert list(parts) == ["text, eng-Latn", "code, python-Code"]
+    code = parts["code, python-Code"]
+    assert (code.num_queries, code.num_documents) == (31, 50)
+    assert code.rows["base"].means["mrr@10"] == pytest.approx(values[:31].mean())
+    assert "code, python-Code: 31 questions" in printed(whole)
+    assert Comparison({"base": scores([1.0])}, questions[:1]).parts() == {}
+
+
+def test_changes_are_the_largest_by_reciprocal_rank():
+    questions = [Question(f"q{n}", "g", "", "") for n in range(5)]
+    before, after = [1, 5, 0, 2, 3], [2, 1, 3, 2, 0]
+    rows = {"base": scores([0] * 5, ranks=before), "adapted": scores([0] * 5, ranks=after)}
+    better, worse = Comparison(rows, questions).changes()
+    assert [(c.question.text, c.before, c.after) for c in better] == [("q1", 5, 1), ("q2", 0, 3)]
+    assert [(c.question.text, c.before, c.after) for c in worse] == [("q0", 1, 2), ("q4", 3, 0)]
+    assert [len(found) for found in Comparison(rows, questions).changes(1)] == [1, 1]
+    assert Comparison(rows).changes() == ([], [])
+
+
 def test_names_with_markup_are_only_text():
-    out = io.StringIO()
-    Comparison({"[bold]x[/bold]": ROWS["after"]}).show(Console(file=out, width=80))
-    assert "[bold]x[/bold]" in out.getvalue()
+    assert "[bold]x[/bold]" in printed(Comparison({"[bold]x[/bold]": ROWS["adapted"]}))
 
 
 def test_wrong_rows():
     with pytest.raises(DataError, match="score all of them on one retrieval set"):
         Comparison({"a": scores([1.0]), "b": scores([1.0, 0.0])})
-    with pytest.raises(DataError, match="cannot be called details"):
-        Comparison({"details": scores([1.0])})
-    with pytest.raises(DataError, match="expected one of mrr@10"):
-        Comparison({"a": scores([1.0])}, metric="map")
+    with pytest.raises(DataError, match="2 questions for 1 scores"):
+        Comparison({"a": scores([1.0])}, [Question("q", "g", "", "")] * 2)

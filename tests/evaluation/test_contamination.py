@@ -147,7 +147,7 @@ def test_what_cannot_be_read_is_named(tasks, tmp_path):
 def test_the_command_prints_a_table_or_json_and_can_fail(tasks, tmp_path):
     train = str(lines(tmp_path / "train.jsonl", [{"anchor": LONG, "positive": "other"}]))
     run = CliRunner().invoke
-    shown = run(app, ["overlap", train, train, str(tasks), "--examples", "1"])
+    shown = run(app, ["overlap", train, train, str(tasks), "--num-examples", "1"])
     assert shown.exit_code == 0
     (line,) = [line for line in shown.stdout.splitlines() if line.startswith("sts") and line.endswith(" 50.0%")]
     assert line.split() == ["sts", "train", "2", "0", "1", "0", "50.0%"]
@@ -174,7 +174,7 @@ def test_a_terminal_obeys_nothing_of_names_and_texts(tasks, tmp_path):
     evil = "\x1b]0;owned\x07\x1b[2J\u202e"
     task(tasks, "evil", [{"text": evil + LONG}], "clustering", split=f"test_{evil}")
     train = str(lines(tmp_path / "train.jsonl", [{"anchor": evil + LONG, "positive": "other"}]))
-    for more in (["--examples", "1"], ["--json"]):
+    for more in (["--num-examples", "1"], ["--json"]):
         shown = CliRunner().invoke(app, ["overlap", train, str(tasks), *more])
         assert shown.exit_code == 0, shown.output
         assert "\\u001b]0;ow" in shown.stdout

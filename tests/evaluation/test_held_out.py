@@ -1,12 +1,13 @@
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from udever.errors import DataError
-from udever.evaluation import METRICS, score_bm25, score_held_out, write_held_out
+from udever.evaluation import METRICS, read_questions, score_held_out, write_held_out
+from udever.evaluation.fused import FusedSearch
+from udever.evaluation.lexical import lexical_model
+from udever.evaluation.models_under_test import ModelUnderTest
 from udever.pairs.schema import Pair
 
 WORDS = ["red", "green", "blue", "black", "white", "pink", "gold", "grey", "teal", "lime", "navy", "rust"]
@@ -16,6 +17,17 @@ PAIRS = [Pair(f"where is {word}", f"here is {word} {word}") for word in WORDS]
 @pytest.fixture(scope="module")
 def write(tmp_path_factory):
     return lambda pairs, **options: write_held_out(pairs, tmp_path_factory.mktemp("held") / "out", **options)
+
+
+@pytest.fixture
+def score(tmp_path):
+    """Scores of one model; the results stay in a folder of their own."""
+
+    def score(model, tasks):
+        tested = ModelUnderTest("it", None, lambda: model)
+        return score_held_out([tested], tasks, tmp_path / f"results-{len(list(tmp_path.iterdir()))}")["it"]
+
+    return score
 
 
 def read(task):
@@ -95,21 +107,21 @@ def test_every_pair_is_there_and_a_sample_keeps_corpus_and_answers(write, pairs,
         assert all(query not in answers[query] for query in answers)
 
 
-def test_an_embedder_that_ranks_backwards_scores_lower(write, mteb_model, bag_of_words):
+def test_an_embedder_that_ranks_backwards_scores_lower(write, score, mteb_model, bag_of_words):
     tasks = write(PAIRS)
 
     def backwards(texts, role, prompt):
         return bag_of_words(texts, "", prompt) * (-1 if role == "query" else 1)
 
-    forwards = score_held_out(mteb_model(embed=lambda texts, role, prompt: bag_of_words(texts, "", prompt)), tasks)
-    lower = score_held_out(mteb_model(embed=backwards), tasks)
+    forwards = score(mteb_model(embed=lambda texts, role, prompt: bag_of_words(texts, "", prompt)), tasks)
+    lower = score(mteb_model(embed=backwards), tasks)
     assert forwards.means["mrr@10"] > 0.9 and (forwards.num_queries, forwards.num_documents) == (12, 12)
-    assert all(lower.means[metric] < forwards.means[metric] for metric in METRICS)
+    assert all(lower.means[metric] < forwards.means[metric] for metric in ("mrr@10", "recall@1", "recall@5"))
 
 
-def test_each_kind_is_embedded_its_way_and_queries_are_pooled(write, mteb_model, bag_of_words):
+def test_each_kind_is_embedded_its_way_and_queries_are_pooled(write, score, mteb_model, bag_of_words):
     pairs = [*PAIRS[:4], Pair("ein Haus", "a house", kind="symmetric"), Pair("x y", "x", kind="symmetric")]
-    scores = score_held_out(mteb_model(), write(pairs))
+    scores = score(mteb_model(), write(pairs))
     assert [(role, len(texts)) for texts, role, _ in bag_of_words.calls] == [
         ("query", 4), ("document", 4), ("symmetric", 2), ("symmetric", 2)
     ]  # fmt: skip
@@ -117,49 +129,82 @@ def test_each_kind_is_embedded_its_way_and_queries_are_pooled(write, mteb_model,
     assert all(len(scores.per_query[metric]) == 6 for metric in METRICS)
 
 
-def test_the_query_itself_does_not_take_a_rank(write, mteb_model):
+def test_the_query_itself_does_not_take_a_rank(write, score, mteb_model):
     """`two b x` is in the corpus as an answer; found first for itself, it would halve the score of `two b`."""
     tasks = write([Pair("one a", "two b x", kind="symmetric"), Pair("two b x", "two b", kind="symmetric")])
-    assert score_held_out(mteb_model(), tasks).per_query["mrr@10"].max() == 1
-    assert score_bm25(tasks).per_query["mrr@10"].max() == 1
+    assert score(mteb_model(), tasks).per_query["mrr@10"].max() == 1
+    assert score(lexical_model("bm25", "1"), tasks).per_query["mrr@10"].max() == 1
 
 
-def test_equal_scores_go_to_the_earlier_document(write, mteb_model):
+def test_equal_scores_go_to_the_earlier_document(write, score, mteb_model):
     tasks = write([Pair("first", "one"), Pair("second", "two"), Pair("third", "three")])
     alike = mteb_model(embed=lambda texts, role, prompt: np.ones((len(texts), 4), np.float32))
-    assert sorted(score_held_out(alike, tasks).per_query["mrr@10"]) == pytest.approx([1 / 3, 1 / 2, 1])
+    assert sorted(score(alike, tasks).per_query["mrr@10"]) == pytest.approx([1 / 3, 1 / 2, 1])
 
 
 def naive(ranked, relevant):
     """One query at a time, as the definitions read."""
-    top = ranked[:10]
-    reciprocal = next((1 / rank for rank, document in enumerate(top, 1) if document in relevant), 0.0)
-    gain = sum(1 / math.log2(rank + 1) for rank, document in enumerate(top, 1) if document in relevant)
-    ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(10, len(relevant)) + 1))
-    found = len(relevant.intersection(top))
-    return {"mrr@10": reciprocal, "ndcg@10": gain / ideal, "recall@10": found / len(relevant)}
+    first = next(rank for rank, document in enumerate(ranked, 1) if document in relevant)
+    found = {f"recall@{k}": len(relevant.intersection(ranked[:k])) / len(relevant) for k in (1, 5, 20)}
+    return {"mrr@10": 1 / first if first <= 10 else 0.0, **found}, first
 
 
-def test_metrics_are_their_definitions(write, mteb_model):
+def test_metrics_are_their_definitions(write, score, mteb_model):
     rng = np.random.default_rng(3)
     places = {text: rng.normal(size=8) for text in (f"{side}{n}" for side in "qd" for n in range(30))}
     pairs = [Pair(f"q{n}", f"d{m}") for n in range(20) for m in rng.choice(30, rng.integers(1, 14), replace=False)]
     pairs += [Pair("q0", f"d{n}") for n in range(30)]
     (task,) = write(pairs)
-    scores = score_held_out(mteb_model(embed=lambda texts, *_: np.array([places[text] for text in texts])), [task])
+    scores = score(mteb_model(embed=lambda texts, *_: np.array([places[text] for text in texts])), [task])
     answers, documents, (asked, _) = read(task)
     for row, name in enumerate(sorted(asked)):
         query = places[asked[name]]
         cosines = [-(places[text] @ query) / np.linalg.norm(places[text]) for text in documents]
-        expected = naive([documents[place] for place in np.argsort(cosines)], answers[asked[name]])
+        expected, rank = naive([documents[place] for place in np.argsort(cosines)], answers[asked[name]])
+        assert expected.keys() == METRICS.keys() and scores.ranks[row] == rank
         for metric, value in expected.items():
             assert scores.per_query[metric][row] == pytest.approx(value, abs=1e-6), metric
 
 
-def test_splitting_identifiers_lifts_bm25_on_code(write):
+def test_splitting_identifiers_lifts_bm25_on_code(write, score):
     code = ["def parseHttpResponse(raw): ...", "def open_text_file(path): ...", "def sortNumberList(it): ..."]
     asked = ["parse the response", "open a file of text", "sort a list"]
-    assert score_bm25(write([Pair(*pair) for pair in zip(asked, code, strict=True)])).means["mrr@10"] == 1
+    tasks = write([Pair(*pair) for pair in zip(asked, code, strict=True)])
+    assert score(lexical_model("bm25", "1"), tasks).means["mrr@10"] == 1
+
+
+def test_questions_search_what_else_there_is(write, score):
+    pairs = [Pair("the red one", "a red thing", source="a.py", positive_language="python-Code")]
+    pairs += [Pair("blau", "blue", kind="symmetric")]
+    others = [Pair("b.py", text) for text in ("the red one, told better", "a red thing", "the blue one")]
+    tasks = write(pairs, others=others)
+    assert [read(task)[1] for task in tasks] == [["a red thing", "the red one, told better", "the blue one"], ["blue"]]
+    (first, second) = read_questions(tasks)
+    assert (first.text, first.group, first.source, first.answer) == (
+        "the red one", "code, python-Code", "a.py", "a red thing"
+    )  # fmt: skip
+    assert second.group == "symmetric, ?"
+    assert score(lexical_model("bm25", "1"), tasks).ranks.tolist() == [3, 0]
+
+
+def test_a_question_with_several_answers_is_told_with_one_of_them(write):
+    (question,) = read_questions(write([Pair("q", "d1"), Pair("q", "d2")]))
+    assert question.answer in ("d1", "d2")
+
+
+def test_joined_with_words_a_system_finds_what_only_one_of_them_finds(write, score, mteb_model):
+    pairs = [Pair(f"where is {word}", f"{word} is here") for word in WORDS]
+    blind = mteb_model(embed=lambda texts, role, prompt: np.ones((len(texts), 4), np.float32))
+    tasks = write(pairs)
+    alone, joined = score(blind, tasks), score(FusedSearch("both", blind), tasks)
+    assert joined.means["mrr@10"] > alone.means["mrr@10"]
+    assert joined.num_documents == alone.num_documents == len(WORDS)
+
+
+def test_a_model_that_cannot_be_scored_is_named(write, score, mteb_model):
+    broken = mteb_model(embed=lambda texts, role, prompt: np.full((len(texts), 4), np.nan, np.float32))
+    with pytest.raises(DataError, match=r"it cannot be scored on held_out_asymmetric: .*not finite"):
+        score(broken, write(PAIRS))
 
 
 def test_other_positives_and_a_corpus_are_searched_too(write):

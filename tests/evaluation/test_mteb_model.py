@@ -181,7 +181,7 @@ def test_an_embedder_in_its_roles(embedders, encode):
         np.testing.assert_allclose(encode(model, words, prompt_type=kind), own(words), atol=1e-6)
     prompted = as_mteb(embedder, prompts={"STS": "Same? "}, dimensions=8)
     found = encode(prompted, words)
-    np.testing.assert_allclose(found, embedder.encode(words, prompt="Same? ", dimensions=8), atol=1e-6)
+    np.testing.assert_allclose(found, embedder.encode(words, prompt="Same? ", truncate_dim=8), atol=1e-6)
 
 
 def test_the_revision_follows_all_that_changes_a_vector(embedders, decoders):

@@ -185,9 +185,9 @@ def test_a_benchmark_is_its_tasks(tmp_path):
     ("sources", "complaint"),
     [
         ({"mteb": ("STS1",)}, r"no task or benchmark 'STS1'; did you mean 'STS1\d'"),
-        ({"suite": "univers"}, "no suite 'univers'; expected universal"),
-        ({"tasks": "st"}, "no task 'st'; did you mean 'sts'"),
-        ({"tasks": "12345"}, "no task '12345'; there are"),
+        ({"suite": "univers"}, "no suite 'univers'; did you mean 'universal'"),
+        ({"tasks": ("st",)}, "no task 'st'; did you mean 'sts'"),
+        ({"tasks": ("12345",)}, "no task '12345'; there are"),
     ],
 )
 def test_unknown_names(sources, complaint, tasks, tmp_path):
@@ -239,14 +239,15 @@ def test_the_command(tasks, tmp_path, tiny, monkeypatch):
     def call(*arguments):
         return CliRunner().invoke(app, ["eval", *arguments, "-o", str(tmp_path / "out")], catch_exceptions=False)
 
-    found = call("random", "bm25", "--data", str(tasks), "--tasks", "retrieval,sts")
+    two = ("--task", "retrieval", "--task", "sts")
+    found = call("-m", "random", "-m", "bm25", "--data", str(tasks), *two)
     assert found.exit_code == 0, found.output
     assert "ndcg_at_10" in found.output and "sts: left out" in found.output
-    assert "2 were there" in call("random", "--data", str(tasks), "--tasks", "retrieval,sts").output
+    assert "2 were there" in call("-m", "random", "--data", str(tasks), *two).output
     tiny.write(tasks / "sts", "sts", {"en": [{"sentence1": "a", "sentence2": "b", "score": None}]})
-    found = call("random", "--data", str(tasks), "--tasks", "sts,bitext")
+    found = call("-m", "random", "--data", str(tasks), "--task", "sts", "--task", "bitext")
     assert found.exit_code == 1 and "sts: FAILED" in found.output and "row 0: score is missing" in found.output
     prompts = tmp_path / "prompts.json"
     prompts.write_text('{"STS": 3}')
     with pytest.raises(RecipeError, match="the prompt of 'STS' is 3"):
-        call("random", "--data", str(tasks), "--prompts", str(prompts))
+        call("-m", "random", "--data", str(tasks), "--prompts", str(prompts))

@@ -30,6 +30,14 @@ def test_every_text_is_in_one_batch_and_no_batch_is_over_its_budget(lengths, bud
     assert ordered == sorted(lengths, reverse=True)
 
 
+@given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120), st.integers(1, 5))
+def test_no_batch_has_more_texts_than_it_may(lengths, budget, batch_size):
+    batches = plan_batches(lengths, budget, batch_size)
+    assert sorted(index for batch in batches for index in batch) == list(range(len(lengths)))
+    assert all(1 <= len(batch) <= batch_size for batch in batches)
+    assert plan_batches(lengths, budget, 41) == plan_batches(lengths, budget)
+
+
 @pytest.mark.parametrize("sequences", [[], [[]], [[1], []]])
 def test_an_empty_text_cannot_be_packed(sequences):
     with pytest.raises(AssertionError):

@@ -101,9 +101,9 @@ def expected(embedder, pairs, options, corpus=None):
         known = answers(pair, side)
         good = [d for d, name in enumerate(candidates) if judge[d] <= limit and name not in known]
         lists = []
-        if options.search != "bm25":
+        if options.mode != "words":
             lists.append(sorted(good, key=lambda d: (-judge[d], d)))
-        if options.search != "model":
+        if options.mode != "meaning":
             lists.append(sorted((d for d in good if words[d] > 0), key=lambda d: (-words[d], d)))
         merged = dict.fromkeys(d for row in zip_longest(*(found[options.skip_top :] for found in lists)) for d in row)
         merged.pop(None, None)
@@ -132,9 +132,9 @@ def small_blocks(monkeypatch):
         (Options(num_negatives=3, max_share=1.0), True),
         (Options(margin=0.02, max_share=1.0, scores=True), True),
         (Options(skip_top=2, scores=True), True),
-        (Options(search="both", num_negatives=6, scores=True), True),
-        (Options(search="bm25", scores=True), True),
-        (Options(search="bm25", max_share=0.8, scores=True), False),
+        (Options(mode="both", num_negatives=6, scores=True), True),
+        (Options(mode="words", scores=True), True),
+        (Options(mode="words", max_share=0.8, scores=True), False),
         (Options(instruction="find it"), True),
     ],
 )
@@ -209,7 +209,7 @@ def test_what_cannot_be_is_refused_in_one_line(embedder, tmp_path):
         (DataError, "holds no pairs of split 'train'", {"pairs": "none.parquet"}),
         (DataError, "c.jsonl is not a file", {"corpus": tmp_path / "c.jsonl"}),
         (DataError, "no column 'text'", {"corpus": tmp_path / "p.parquet"}),
-        (RecipeError, "search is 'model' without a model", {"model": None}),
+        (RecipeError, "searching by meaning takes a model", {"model": None}),
         (RecipeError, "sample_from is 2", {"sample_from": 2}),
         (RecipeError, "num_negatives 0", {"num_negatives": 0}),
         (RecipeError, "max_share is 1.5", {"max_share": 1.5}),
@@ -239,7 +239,7 @@ def test_no_negative_repeats_a_held_out_text_or_nearly_the_rows_own_positive(tmp
         for place, (number, form, is_held) in enumerate(rows)
     ]
     write_pairs(pairs, folder / "in.parquet")
-    mine_negatives(None, folder / "in.parquet", folder / "out.parquet", Options(3, search="bm25", max_share=1.0))
+    mine_negatives(None, folder / "in.parquet", folder / "out.parquet", Options(3, mode="words", max_share=1.0))
     found = read_pairs(folder / "out.parquet")
     held = {number for number, _, is_held in rows if is_held}
     assert [pair.positive for pair in found] == [pair.positive for pair in pairs]
@@ -253,14 +253,14 @@ def test_negatives_are_found_beside_held_out_rows(tmp_path):
     pairs = [Pair(f"common query {i}", long_text(i % 8, FORMS[i // 8])) for i in range(32)]
     pairs += [Pair(f"held {i}", long_text(i), split="held_out") for i in range(3)]
     write_pairs(pairs, tmp_path / "in.parquet")
-    mine_negatives(None, tmp_path / "in.parquet", tmp_path / "out.parquet", Options(3, search="bm25", max_share=1.0))
+    mine_negatives(None, tmp_path / "in.parquet", tmp_path / "out.parquet", Options(3, mode="words", max_share=1.0))
     assert any(pair.negatives for pair in read_pairs(tmp_path / "out.parquet", split="train"))
 
 
 def test_a_csv_with_other_names_and_gaps(tmp_path):
     rows = ["question,answer", *(f"find the {a} of {b},{b} has {a} here" for a in WORDS[:4] for b in WORDS[4:8]), "x,"]
     (tmp_path / "qa.csv").write_text("\n".join(rows))
-    given = Options(num_negatives=2, search="bm25", max_share=1.0)
+    given = Options(num_negatives=2, mode="words", max_share=1.0)
     with pytest.raises(DataError, match=r"'positive' is empty in 1 of 17 rows \(row 16\)"):
         mine_negatives(None, tmp_path / "qa.csv", tmp_path / "hard.parquet", given)
     found = mine_negatives(None, tmp_path / "qa.csv", tmp_path / "hard.parquet", replace(given, skip_empty=True))

@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from udever.evaluation import METRICS, Comparison, Scores
+from udever.evaluation import METRICS, Comparison, Question, Scores
 from udever.report.adaptation import Extras, intervals_of, loss_figure, score_figure, write_adaptation_report
 
 EVIL = "<script>alert('x')</script>&\"'"
@@ -13,10 +13,11 @@ EVIL = "<script>alert('x')</script>&\"'"
 
 def scores(seed):
     rng = np.random.default_rng(seed)
-    return Scores({metric: rng.random(30) for metric in METRICS}, 50)
+    return Scores({metric: rng.random(60) for metric in METRICS}, 50, rng.integers(0, 9, 60))
 
 
-COMPARISON = Comparison({"bm25": scores(0), EVIL: scores(1), "before": scores(2), "after": scores(3)})
+QUESTIONS = [Question(f"asked {EVIL}", f"{n % 2} {EVIL}", f"a.py {EVIL}", f"answer {EVIL}") for n in range(60)]
+COMPARISON = Comparison({"words": scores(0), EVIL: scores(1), "base": scores(2), "adapted": scores(3)}, QUESTIONS)
 EXTRAS = Extras(
     losses=[(step, 5 / (step + 1)) for step in range(100)],
     counts={"functions mined": 12_345, EVIL: 1},
@@ -66,9 +67,15 @@ def test_pictures_have_names_and_ids_are_unique(tmp_path):
 
 
 def test_sections_without_content_are_left_out(tmp_path):
-    write_adaptation_report(tmp_path / "report.html", Comparison({"after": scores(0)}))
+    write_adaptation_report(tmp_path / "report.html", Comparison({"adapted": scores(0)}))
     ids = [value for _, name, value in parse(tmp_path / "report.html").attributes if name == "id"]
-    assert "scores" in ids and not {"loss", "examples", "counts", "settings"} & set(ids)
+    assert "scores" in ids and not {"loss", "changes", "examples", "counts", "settings"} & set(ids)
+
+
+def test_parts_differences_and_changed_ranks_are_shown(tmp_path):
+    write_adaptation_report(tmp_path / "report.html", COMPARISON, EXTRAS)
+    ids = {value for _, name, value in parse(tmp_path / "report.html").attributes if name == "id"}
+    assert {"differences-table", "parts-table", "better-table", "worse-table"} <= ids
 
 
 def test_marks_lie_where_the_means_are(make_results):
@@ -78,7 +85,7 @@ def test_marks_lie_where_the_means_are(make_results):
     comparison = Comparison({name: Scores(values, 9) for name, values in rows.items()})
     figure = score_figure(comparison, intervals_of(comparison))
     placed = make_results.placed(figure, r"dot-(\d+)")
-    for panel in range(3):
+    for panel in range(len(METRICS)):
         across = [placed[str(3 * panel + row)][0] for row in range(3)]
         assert make_results.is_affine([0, 0.25, 0.5], across)
     assert "half 0.500, 95% interval 0.3" in figure.description

@@ -61,7 +61,8 @@ def test_results_that_are_none_are_an_error_of_one_line(tmp_path):
 def test_plane_from_the_command_line(tmp_path, decoders):
     texts = {"eng-Latn": ["one", "two", "three"], "fra-Latn": ["un", "deux", "trois"]}
     pq.write_table(pa.table(texts), tmp_path / "texts.parquet")
-    done = run("plane", decoders("bloom"), decoders("llama"), tmp_path / "texts.parquet", "-o", tmp_path / "out")
+    models = ("--before", decoders("bloom"), "-m", decoders("llama"))
+    done = run("plane", tmp_path / "texts.parquet", *models, "-o", tmp_path / "out")
     assert done.exit_code == 0 and "3 texts in eng-Latn, fra-Latn" in done.output
     assert "nearest neighbour of a text is its translation for" in done.output
     assert len((tmp_path / "out" / "plane.csv").read_text("utf-8").splitlines()) == 1 + 2 * 6

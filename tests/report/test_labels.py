@@ -110,7 +110,7 @@ def test_the_languages_are_known_where_every_row_names_one(make_results, languag
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [
-        ("l.toml", "[m]\nkinds = 'both'", "did you mean kind"),
+        ("l.toml", "[m]\nkinds = 'both'", "did you mean 'kind'"),
         ("l.toml", "[m]\nkind = 'all'", "symmetric, asymmetric, both"),
         ("l.toml", "[m]\nsize = 'large'", "560m"),
         ("l.toml", "[m]\nsize = 0", "560m"),

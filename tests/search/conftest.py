@@ -15,7 +15,7 @@ from udever.errors import TextError
 class FakeEmbedder:
     """Bags of words hashed into unit vectors: texts that share words are near one another."""
 
-    num_dimensions = 64
+    dimensions = 64
     precision = "float32"
 
     def __init__(self, fingerprint="abc123", name="fake"):
@@ -32,7 +32,7 @@ class FakeEmbedder:
             raise TextError("row 0 gives a vector that is not finite")
         self.seen += texts
         words = [text.lower().split() for text in texts]
-        vectors = np.full((len(texts), dimensions or self.num_dimensions), 1e-3, dtype=np.float32)
+        vectors = np.full((len(texts), dimensions or self.dimensions), 1e-3, dtype=np.float32)
         for vector, here in zip(vectors, words, strict=True):
             for word in here:
                 vector[int(hashlib.md5(word.encode()).hexdigest(), 16) % len(vector)] += 1
@@ -41,14 +41,14 @@ class FakeEmbedder:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         return vectors[0] if single else vectors
 
-    def encode_query(self, texts, *, dimensions=None, **_):
-        return self._encode("query", texts, dimensions)
+    def encode_query(self, texts, *, truncate_dim=None, **_):
+        return self._encode("query", texts, truncate_dim)
 
-    def encode_document(self, texts, *, dimensions=None, **_):
-        return self._encode("document", texts, dimensions)
+    def encode_document(self, texts, *, truncate_dim=None, **_):
+        return self._encode("document", texts, truncate_dim)
 
-    def encode(self, texts, *, dimensions=None, **_):
-        return self._encode("symmetric", texts, dimensions)
+    def encode(self, texts, *, truncate_dim=None, **_):
+        return self._encode("symmetric", texts, truncate_dim)
 
 
 @pytest.fixture

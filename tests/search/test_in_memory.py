@@ -16,7 +16,7 @@ TEXTS = ["how to parse json", "open a file", "sort a list of numbers", "the weat
 def store(embedder, path, texts, *, role="document", dimensions=64):
     encode = embedder.encode_document if role == "document" else embedder.encode
     count = len(texts)
-    vectors = encode(texts, dimensions=dimensions) if texts else np.empty((0, dimensions), np.float32)
+    vectors = encode(texts, truncate_dim=dimensions) if texts else np.empty((0, dimensions), np.float32)
     rows = EmbeddingTable(
         ids=[f"{path.stem}{row}" for row in range(count)],
         texts=texts,

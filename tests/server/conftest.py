@@ -34,7 +34,7 @@ def make_index(embedder):
         Hit(0.0, name, text, name.split(":")[0], 1, 1 + text.count("\n"), kind=kind, language=language)
         for name, (text, language, kind) in TEXTS.items()
     ]
-    header = Header(embedder.fingerprint, embedder.num_dimensions, "document")
+    header = Header(embedder.fingerprint, embedder.dimensions, "document")
     return InMemory("three texts", header, hits, vectors)
 
 

@@ -108,7 +108,7 @@ def small(tmp_path_factory):
     tmp_path = tmp_path_factory.mktemp("small")
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "a.py").write_text("def add(a, b):\n    return a + b\n")
-    command = "udever index src -m seedling -o index >/dev/null && exec udever serve seedling --index index --port 0"
+    command = "udever index src -m seedling -o index >/dev/null && exec udever serve -m seedling --index index --port 0"
     command = command.replace("udever ", f"{sys.executable} -m udever ")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "2"}
     with subprocess.Popen(

@@ -31,7 +31,7 @@ def test_openai_options(official, server):
     floats = official.embeddings.create(model="tiny", input=TEXTS[0], encoding_format="float", user="someone")
     np.testing.assert_allclose(floats.data[0].embedding, embedder.encode(TEXTS[0]), atol=1e-5)
     small = official.embeddings.create(model="tiny", input=TEXTS, dimensions=8)
-    np.testing.assert_allclose([row.embedding for row in small.data], embedder.encode(TEXTS, dimensions=8), atol=1e-5)
+    np.testing.assert_allclose([row.embedding for row in small.data], embedder.encode(TEXTS, truncate_dim=8), atol=1e-5)
     query = official.embeddings.create(
         model="tiny", input=TEXTS[0], extra_body={"input_type": "query", "instruction": "Find code"}
     )
@@ -98,7 +98,7 @@ def test_langchain(server):
         np.testing.assert_allclose(plain.embed_documents(TEXTS), embedder.encode(TEXTS), atol=1e-5)
         np.testing.assert_allclose(plain.embed_query(TEXTS[0]), embedder.encode(TEXTS[0]), atol=1e-5)
         small = OpenAIEmbeddings(**options, http_client=http, dimensions=8)
-        np.testing.assert_allclose(small.embed_query(TEXTS[0]), embedder.encode(TEXTS[0], dimensions=8), atol=1e-5)
+        np.testing.assert_allclose(small.embed_query(TEXTS[0]), embedder.encode(TEXTS[0], truncate_dim=8), atol=1e-5)
         as_query = {"model_kwargs": {"extra_body": {"input_type": "query"}}}
         queries = OpenAIEmbeddings(**options, http_client=http, **as_query)
         np.testing.assert_allclose(queries.embed_query(TEXTS[0]), embedder.encode_query(TEXTS[0]), atol=1e-5)

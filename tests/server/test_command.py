@@ -138,7 +138,7 @@ def test_a_filter(tmp_path, embedders, serve):
 )
 def test_what_does_not_fit_is_said_in_one_line(options, says, decoders, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, ["serve", str(decoders("bloom")), "--dtype", "float32", *options])
+    result = CliRunner().invoke(app, ["serve", "-m", str(decoders("bloom")), "--dtype", "float32", *options])
     assert result.exit_code == 1
     assert says in str(result.exception)
     assert "\n" not in str(result.exception)
@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_said_in_one_line(options, says, decoders, monkeypa
 def test_a_taken_port(decoders):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        result = CliRunner().invoke(app, ["serve", str(decoders("bloom")), "--dtype", "float32", "--port", port])
+        result = CliRunner().invoke(app, ["serve", "-m", str(decoders("bloom")), "--dtype", "float32", "--port", port])
     assert "cannot listen" in str(result.exception)
 
 

@@ -140,7 +140,18 @@ def process(decoders, tmp_path):
     keys = tmp_path / "keys"
     keys.write_text("# who may\nfirst-key-123  # a comment\n\nsecond-key-456\n")
     keys.chmod(0o600)
-    command = [sys.executable, "-m", "udever", "serve", str(decoders("bloom")), "--port", "0", "--keys", str(keys)]
+    command = [
+        sys.executable,
+        "-m",
+        "udever",
+        "serve",
+        "-m",
+        str(decoders("bloom")),
+        "--port",
+        "0",
+        "--keys",
+        str(keys),
+    ]
     command += ["--name", "tiny", "--dtype", "float32", "--device", "cpu", "--batch-tokens", "64"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         line = running.stdout.readline()

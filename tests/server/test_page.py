@@ -50,7 +50,7 @@ class Rows(InMemory):
 
 def make_index(embedder):
     vectors = embedder.encode_document([hit.text[:400] for hit in HITS])
-    return Rows("rows", Header(embedder.fingerprint, embedder.num_dimensions, "document"), HITS, vectors)
+    return Rows("rows", Header(embedder.fingerprint, embedder.dimensions, "document"), HITS, vectors)
 
 
 def points(limit):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from udever.classify.examples import Kind
 from udever.errors import ContractError, DataError
+from udever.nearest import path_suggestion
 from udever.storage import atomic_folder
 
 FORMAT = 1
@@ -135,7 +136,8 @@ class Filter:
 
         folder = Path(folder)
         if not (folder / SETTINGS).is_file():
-            raise DataError(f"{folder} holds no {SETTINGS}; give a folder written by udever classify fit")
+            otherwise = "give a folder written by udever classify fit"
+            raise DataError(f"{folder} holds no {SETTINGS}; {path_suggestion(folder, otherwise)}")
         try:
             told = json.loads((folder / SETTINGS).read_text())
             tensors = load_file(folder / HEAD)

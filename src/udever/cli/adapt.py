@@ -30,7 +30,7 @@ _BASE = "Backbone: folder, hub name, 'seedling' (bundled), or 'fresh' (random we
 def adapt(
     paths: Paths,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for model, table and report.")],
-    base: Annotated[str, typer.Option(help=_BASE)] = "seedling",
+    base: Annotated[str, typer.Option("--base", "-m", help=_BASE)] = "seedling",
     kind: Kinds = None,
     exclude: Exclude = None,
     language: Language = None,
@@ -85,7 +85,7 @@ def _ended(results: object, how: str) -> None:
 @app.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the result.")] = Path("runs/demo"),
-    base: Annotated[str, typer.Option(help=_BASE)] = "seedling",
+    base: Annotated[str, typer.Option("--base", "-m", help=_BASE)] = "seedling",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw a stopped run away and begin anew.")] = False,
 ) -> None:

@@ -12,14 +12,16 @@ from typing import Annotated, Any
 
 import typer
 
+from udever.cli.usage import Group
 from udever.errors import OutputError, UdeverError
+from udever.nearest import path_suggestion
 from udever.terminal import printable
 
 app = typer.Typer(
     name="udever",
     help="Turn any decoder-only language model into a universal embedder, and put it to use.",
+    cls=Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -41,6 +43,14 @@ class RoleOption(StrEnum):
     symmetric = "symmetric"
 
 
+class SearchMode(StrEnum):
+    """What a search compares."""
+
+    meaning = "meaning"
+    words = "words"
+    both = "both"
+
+
 class TuningOption(StrEnum):
     """What training moves."""
 
@@ -50,11 +60,24 @@ class TuningOption(StrEnum):
     lora = "lora"
 
 
+MODEL = "Model: a folder, a .gguf file, a hub name, or seedling (bundled)"
 Paths = Annotated[list[Path], typer.Argument(help="Files or folders.", show_default=False)]
 Kinds = Annotated[list[Kind] | None, typer.Option("--kind", help="What to mine; all kinds if left out.")]
 Exclude = Annotated[list[str] | None, typer.Option(help="Leave out paths matching this .gitignore pattern.")]
+
+
+def _language(name: str | None) -> str | None:
+    from udever.source.languages import named_language
+
+    return None if name is None else named_language(name)
+
+
 Language = Annotated[
-    str | None, typer.Option(help="Language of docstrings and documents as mteb writes it, such as eng-Latn.")
+    str | None,
+    typer.Option(
+        callback=_language,
+        help="Language of docstrings, and of documents whose path names none: eng-Latn as mteb writes it, or en.",
+    ),
 ]
 HeldOut = Annotated[float, typer.Option(help="Share of files, of a table of its rows, kept for scoring.")]
 HeldOutBy = Annotated[str, typer.Option(help="Rows of a table that stay together: text, file, or a column of pairs.")]
@@ -64,7 +87,8 @@ SkipEmpty = Annotated[bool, typer.Option("--skip-empty", help="Leave out rows of
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Model = Annotated[str, typer.Argument(help="Model folder or hub name.", show_default=False)]
+Model = Annotated[str, typer.Option("--model", "-m", help=f"{MODEL}.", show_default=False)]
+Models = Annotated[list[str], typer.Option("--model", "-m", help=f"{MODEL}; once for each.", show_default=False)]
 
 
 def named_columns(anchor: str | None, positive: str | None) -> dict[str, str]:
@@ -132,7 +156,9 @@ def main() -> None:
     except OSError as error:
         if error.filename is None:
             raise
-        _fail(OutputError(f"{error.filename}: {error.strerror}; check the path, its permissions and free space"))
+        otherwise = "check the path, its permissions and free space"
+        hint = path_suggestion(error.filename, otherwise) if isinstance(error, FileNotFoundError) else otherwise
+        _fail(OutputError(f"{error.filename}: {error.strerror}; {hint}"))
     except KeyboardInterrupt:
         sys.exit(130)
 

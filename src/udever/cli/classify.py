@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from udever.cli.app import Device, Dtype, Seed, app, console, quiet_transformers
+from udever.cli.app import Device, Dtype, Model, Seed, app, console, quiet_transformers
 from udever.cli.corpus import (
     BatchTokens,
     Column,
@@ -45,7 +45,7 @@ def _records(inputs: list[str], split: str | None, wanted: list[str]) -> Iterato
 @classify.command()
 def fit(
     examples: Annotated[list[str], typer.Argument(help="Labelled texts: files as for `embed`.", show_default=False)],
-    model: Annotated[str, typer.Option("--model", "-m", help="Model folder or hub name.")],
+    model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the filter and its report.")],
     column: Column = "text",
     label_column: Annotated[str, typer.Option(help="Column with the label, or a list of labels.")] = "label",
@@ -74,7 +74,7 @@ def fit(
     read = read_examples(_records(examples, split, wanted), fields, separator)
     quiet_transformers()
     embedder = Embedder.load(model, dtype=dtype, device=device)
-    embeddings = embedder.encode(read.texts, dimensions=dimensions, show_progress=True)
+    embeddings = embedder.encode(read.texts, truncate_dim=dimensions, show_progress_bar=True)
     made, told = run(embeddings, read, fingerprint=embedder.fingerprint, model=settled(model), settings=settings)
     made.save(output, {"report.json": told.json(), "report.md": told.markdown()})
     console().print(told.markdown(), highlight=False, markup=False)

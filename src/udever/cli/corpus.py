@@ -79,8 +79,8 @@ def report(output: Path, summary: "Summary", what: str) -> None:
 
 @app.command()
 def embed(
-    model: Model,
     inputs: Inputs,
+    model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write; an unfinished one is gone on with.")],
     role: Annotated[RoleOption, typer.Option(help="Side the texts are on.")] = RoleOption.document,
     column: Column = "text",

@@ -6,15 +6,17 @@ from typing import Annotated
 
 import typer
 
-from udever.cli.app import Device, Dtype, app, console
+from udever.cli.app import MODEL, Device, Dtype, app, console
 
 
 @app.command("eval")
 def evaluate(
-    models: Annotated[
+    model: Annotated[
         list[str],
-        typer.Argument(
-            help="Model folders or hub names; st:NAME for sentence-transformers; bm25, char-tfidf, random.",
+        typer.Option(
+            "--model",
+            "-m",
+            help=f"{MODEL}; st:NAME for sentence-transformers; bm25, char-tfidf, random. Once for each.",
             show_default=False,
         ),
     ],
@@ -22,9 +24,9 @@ def evaluate(
     suite: Annotated[str | None, typer.Option(help="Tasks inside the package: universal.")] = None,
     data: Annotated[list[Path] | None, typer.Option(help="Folder with task.json, or of such folders.")] = None,
     mteb: Annotated[list[str] | None, typer.Option(help="Public task or benchmark by name.")] = None,
-    tasks: Annotated[str | None, typer.Option(help="Only these, by name, with commas between.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="Only this task, by name; once for each.")] = None,
     overrides: Annotated[Path | None, typer.Option(help="JSON: {task folder: {key of task.json: value}}.")] = None,
-    endpoint: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible server; MODEL is its name.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible server; -m is its name.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Send its key over plain http too.")] = False,
     key_variable: Annotated[str, typer.Option(help="Environment variable with the server's key.")] = "OPENAI_API_KEY",
     batch_texts: Annotated[int, typer.Option(min=1, help="Most texts in one request to the server.")] = 128,
@@ -45,8 +47,8 @@ def evaluate(
 
     _quiet_mteb()
     outcomes = run(
-        models,
-        Sources(suite=suite, data=tuple(data or ()), mteb=tuple(mteb or ()), tasks=tasks, overrides=overrides),
+        model,
+        Sources(suite, tuple(data or ()), tuple(mteb or ()), tasks=tuple(task or ()), overrides=overrides),
         results=output,
         options=ModelOptions(
             dtype=dtype,

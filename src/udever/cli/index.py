@@ -1,12 +1,12 @@
 """`udever index`, `search`, `index-tune` and `mcp`: a folder, searched."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from udever.cli.app import Device, Dtype, app, complain, console, quiet_transformers
+from udever.cli.app import MODEL, Device, Dtype, Language, SearchMode, app, complain, console, quiet_transformers
+from udever.cli.usage import check_no_model
 from udever.terminal import printable
 
 if TYPE_CHECKING:
@@ -23,16 +23,8 @@ Place = Annotated[
     ),
 ]
 ModelOption = Annotated[
-    str | None, typer.Option("--model", "-m", help="Model folder or hub name; the one the index remembers if left out.")
+    str | None, typer.Option("--model", "-m", help=f"{MODEL}; the one the index remembers if left out.")
 ]
-
-
-class SearchMode(StrEnum):
-    """What a search compares."""
-
-    meaning = "meaning"
-    words = "words"
-    both = "both"
 
 
 def _load(name: str, dtype: str, device: str) -> "Embedder":
@@ -69,13 +61,13 @@ def index(
     output: Annotated[
         str | None,
         typer.Option(
-            "--output", "--uri", "-o", help="Folder, object-store URI or postgresql://…#name; else PATH/.udever/index."
+            "--output", "-o", help="Folder, object-store URI or postgresql://…#name; else PATH/.udever/index."
         ),
     ] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(help="Leave out paths matching this .gitignore pattern; !PATTERN takes back.")
     ] = None,
-    language: Annotated[str | None, typer.Option(help="Language of documents whose path names none.")] = None,
+    language: Language = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Drop what is there and embed everything.")] = False,
     dtype: Dtype = "auto",
     device: Device = "auto",
@@ -86,6 +78,8 @@ def index(
     from udever.search.update import Settings, update_index
 
     given = paths or [Path()]
+    for path in given:
+        check_no_model(path)
     place = place_for(given, output)
     store = open_store(place)
     if output is None:
@@ -136,6 +130,7 @@ def search(
     from udever.search.filters import Filters
     from udever.search.index import Index, open_searchable
 
+    check_no_model(place or "")
     found = open_searchable(place)
     is_index = isinstance(found, Index)
     compared: Any = mode or (SearchMode.both if is_index else SearchMode.meaning)
@@ -200,7 +195,7 @@ def index_tune(
     if queries is not None:
         embedder = _load_for(found, model, dtype, device)
         found.check(embedder)
-        embeddings = embedder.encode_query(read_queries(queries), dimensions=found.manifest.dimensions)
+        embeddings = embedder.encode_query(read_queries(queries), truncate_dim=found.manifest.dimensions)
     out = console()
 
     def say(line: str) -> None:
@@ -224,7 +219,7 @@ def index_tune(
 def mcp(
     place: Place = None,
     model: ModelOption = None,
-    base: Annotated[
+    root: Annotated[
         Path | None, typer.Option(help="Folder the index's paths start from, where that is not the one it lies in.")
     ] = None,
     dtype: Dtype = "auto",
@@ -234,7 +229,7 @@ def mcp(
     from udever.search.index import Index
     from udever.search.mcp import make_server
 
-    found = Index.open(place, base=base)
+    found = Index.open(place, base=root)
     server = make_server(found, lambda: _load_for(found, model, dtype, device))
     complain(f"udever: serving {found.store.uri}")  # standard output is the protocol's
     server.run("stdio")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from udever.cli.app import app, console, quiet_transformers
+from udever.cli.app import Models, app, console, quiet_transformers
 
 
 class MethodOption(StrEnum):
@@ -18,7 +18,7 @@ class MethodOption(StrEnum):
 
 @app.command()
 def merge(
-    models: Annotated[list[str], typer.Argument(help="Model folders or hub names.", show_default=False)],
+    model: Models,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     method: Annotated[MethodOption, typer.Option(help="Straight mean, or along the arc.")] = MethodOption.linear,
     weights: Annotated[str | None, typer.Option(help="A number for each model: 2,1. All alike if left out.")] = None,
@@ -27,8 +27,8 @@ def merge(
     from udever.merge import merge_models
 
     quiet_transformers()
-    merged = merge_models(models, output, method=method.value, weights=_numbers(weights))
-    console().print(f"{output}: {len(models)} models, fingerprint {merged.fingerprint}")
+    merged = merge_models(model, output, method=method.value, weights=_numbers(weights))
+    console().print(f"{output}: {len(model)} models, fingerprint {merged.fingerprint}")
 
 
 def _numbers(text: str | None) -> list[float] | None:

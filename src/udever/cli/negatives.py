@@ -1,16 +1,17 @@
 """`udever negatives`: hard negatives for training pairs."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from udever.cli.app import (
+    MODEL,
     Anchor,
     Device,
     Dtype,
     Positive,
+    SearchMode,
     Seed,
     SkipEmpty,
     app,
@@ -20,23 +21,15 @@ from udever.cli.app import (
 )
 
 
-class SearchOption(StrEnum):
-    """What finds candidates."""
-
-    model = "model"
-    bm25 = "bm25"
-    both = "both"
-
-
 @app.command()
 def negatives(
-    model: Annotated[
-        str, typer.Argument(help="Model folder or hub name; bm25 for no model at all.", show_default=False)
-    ],
     pairs: Annotated[Path, typer.Argument(help="Table of pairs: CSV, TSV, JSONL or Parquet.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
     num_negatives: Annotated[int, typer.Option("--num-negatives", "-n", min=1, help="Negatives per row.")] = 4,
-    search: Annotated[SearchOption, typer.Option(help="What finds candidates.")] = SearchOption.model,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help=f"{MODEL}; none by words.", show_default=False)
+    ] = None,
+    mode: Annotated[SearchMode, typer.Option(help="What finds candidates.")] = SearchMode.meaning,
     anchor: Anchor = None,
     positive: Positive = None,
     skip_empty: SkipEmpty = False,
@@ -56,10 +49,9 @@ def negatives(
     from udever.embedder import Embedder
     from udever.pairs.negatives import Options, mine_negatives
 
-    words_only = model == "bm25"
     options = Options(
         num_negatives=num_negatives,
-        search="bm25" if words_only else search.value,
+        mode=mode.value,
         corpus=corpus,
         column=column,
         max_share=max_share,
@@ -73,7 +65,7 @@ def negatives(
         seed=seed,
     )
     quiet_transformers()
-    embedder = None if words_only else Embedder.load(model, dtype=dtype, device=device)
+    embedder = None if model is None or mode == "words" else Embedder.load(model, dtype=dtype, device=device)
     found = mine_negatives(embedder, pairs, output, options, show_progress=True)
     console().print(
         f"{output}: {found.num_rows:,} pairs, {found.num_train:,} of split train; {found.num_full:,} with "

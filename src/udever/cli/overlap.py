@@ -17,7 +17,7 @@ def overlap(
     min_chars: Annotated[
         int, typer.Option(help="Leave out shorter texts, which agree by chance; East Asian signs count twice.")
     ] = 25,
-    examples: Annotated[int, typer.Option(min=0, help="How many duplicates to show for each task.")] = 0,
+    num_examples: Annotated[int, typer.Option(min=0, help="How many duplicates to show for each task.")] = 0,
     fail_above: Annotated[
         float | None, typer.Option(min=0, max=1, help="Exit with 1 where a test split shares more than this.")
     ] = None,
@@ -26,7 +26,9 @@ def overlap(
     """Report the texts of evaluation tasks that occur, exactly or nearly, in training pairs."""
     from udever.evaluation.contamination import overlap as run
 
-    found = run(train, eval_folder, threshold=threshold, min_chars=min_chars, num_examples=examples, show_progress=True)
+    found = run(
+        train, eval_folder, threshold=threshold, min_chars=min_chars, num_examples=num_examples, show_progress=True
+    )
     if json:
         import json as encoder
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from udever.cli.app import Device, Dtype, Seed, app, console, quiet_transformers
+from udever.cli.app import Device, Dtype, Model, Seed, app, console, quiet_transformers
 
 
 class MethodOption(StrEnum):
@@ -54,11 +54,11 @@ def report(
 
 @app.command()
 def plane(
-    before: Annotated[str, typer.Argument(help="Model folder or hub name.", show_default=False)],
-    after: Annotated[str, typer.Argument(help="The same model finetuned.", show_default=False)],
     texts: Annotated[
         Path, typer.Argument(help="Parquet or JSONL with a column per language (eng-Latn).", show_default=False)
     ],
+    model: Model,
+    before: Annotated[str, typer.Option(help="The same model before finetuning.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the figure and its number.")],
     language: Annotated[
         list[str] | None, typer.Option(help="Column to take; or what sentence1 and sentence2 are.")
@@ -74,13 +74,13 @@ def plane(
     from udever.report import make_plane, read_parallel, write_plane
     from udever.storage import check_replaceable
 
-    check_replaceable(output, "plane", [before, after, texts])
+    check_replaceable(output, "plane", [before, model, texts])
     quiet_transformers()
     parallel = read_parallel(texts, language or (), limit=limit, seed=seed)
     flat = [text for name in parallel.languages for text in parallel.texts[name]]
     sides = [
-        (name, Embedder.load(name, dtype=dtype, device=device).encode(flat, show_progress=True))
-        for name in (before, after)
+        (name, Embedder.load(name, dtype=dtype, device=device).encode(flat, show_progress_bar=True))
+        for name in (before, model)
     ]
     found = make_plane(parallel, sides[0], sides[1], method=method.value, seed=seed)
     write_plane(found, output, num_repeated=parallel.num_repeated)

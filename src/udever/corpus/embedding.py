@@ -51,7 +51,7 @@ class EmbedStep:
     @property
     def num_dimensions(self) -> int:
         """Length of a vector."""
-        return self.dimensions or self.embedder.num_dimensions
+        return self.dimensions or self.embedder.dimensions
 
     @property
     def columns(self) -> np.dtype:

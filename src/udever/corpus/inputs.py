@@ -10,6 +10,7 @@ from pathlib import Path
 
 from udever.errors import DataError, FileRefused
 from udever.files import READ, Format, format_of, open_regular, printable, text_format
+from udever.nearest import path_suggestion
 
 _JOBS = ("job.json", "_job.json", ".job.json")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -127,9 +128,8 @@ def _one(given: str, split: str | None, alone: bool, skipped: Counter[str]) -> l
         return _glob(given, skipped)
     if _HUB_NAME.fullmatch(given) and not path.parent.is_dir() and format_of(path) is None:
         return [Source(given, given, None, True, split, is_hub=True)]
-    raise DataError(
-        f"{printable(given)} does not exist; give a file, folder, glob, saved dataset or a hub dataset (org/name)"
-    )
+    otherwise = "give a file, folder, glob, saved dataset or a hub dataset (org/name)"
+    raise DataError(f"{printable(given)} does not exist; {path_suggestion(given, otherwise)}")
 
 
 def _fixed_parts(pattern: str) -> list[str]:

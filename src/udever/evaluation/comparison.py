@@ -1,36 +1,49 @@
-"""Systems compared on held-out pairs: the table that is printed, and `results.json`."""
+"""Systems compared on held-out pairs: the table that is printed, and what it says of parts and single questions."""
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from udever.errors import DataError
-from udever.evaluation.held_out import METRICS, Scores
+from udever.evaluation.held_out import METRICS, Question, Scores
 from udever.evaluation.statistics import Interval, paired_bootstrap
-from udever.storage import atomic_file
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-METRIC_NAMES = {"mrr@10": "MRR@10", "ndcg@10": "nDCG@10", "recall@10": "Recall@10"}
-COMPARISONS = {"after_minus_before": ("after", "before"), "after_minus_bm25": ("after", "bm25")}
-_RESERVED = {*COMPARISONS, "num_documents", "details"}
+METRIC_NAMES = {"mrr@10": "MRR@10", "recall@1": "Recall@1", "recall@5": "Recall@5", "recall@20": "Recall@20"}
+WORDS, BASE, ADAPTED = "words", "base", "adapted"
+BASE_WORDS, ADAPTED_WORDS = "base + words", "adapted + words"
+COMPARISONS = ((ADAPTED, BASE), (ADAPTED_WORDS, BASE_WORDS), (ADAPTED_WORDS, WORDS))
+"""What is compared, question by question, where both are there."""
+
+MIN_PART = 30
+"""Questions below which a part of them is not shown by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A question whose first right answer moved; ranks are 0 where none was found."""
+
+    question: Question
+    before: int
+    after: int
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Scores of several systems on one retrieval set, in the order they are shown.
 
-    The rows `bm25`, `before` and `after` are compared where they are there; any other name is only shown.
-    `metric` is the one whose differences get an interval. `details` is anything JSON can hold.
+    Rows of the names in COMPARISONS are compared; any other name is only shown. `questions` are those of the
+    scores, in their order, where parts and single questions are to be told.
     """
 
     rows: Mapping[str, Scores]
-    metric: str = "mrr@10"
-    details: Mapping[str, Any] = field(default_factory=dict)
+    questions: Sequence[Question] = ()
     num_samples: int = 10_000
     seed: int = 0
     confidence: float = 0.95
@@ -40,10 +53,8 @@ class Comparison:
         sizes = {name: (scores.num_queries, scores.num_documents) for name, scores in self.rows.items()}
         if len(set(sizes.values())) != 1:
             raise DataError(f"rows have (queries, documents) {sizes}; score all of them on one retrieval set")
-        if taken := _RESERVED & self.rows.keys():
-            raise DataError(f"a row cannot be called {', '.join(sorted(taken))}; choose another name")
-        if self.metric not in METRICS:
-            raise DataError(f"metric is {self.metric!r}; expected one of {', '.join(METRICS)}")
+        if self.questions and len(self.questions) != self.num_queries:
+            raise DataError(f"{len(self.questions)} questions for {self.num_queries} scores; give those of the scores")
 
     @property
     def num_documents(self) -> int:
@@ -56,19 +67,22 @@ class Comparison:
         return next(iter(self.rows.values())).num_queries
 
     @cached_property
-    def intervals(self) -> dict[str, Interval]:
-        """The difference in `metric` for every comparison whose two rows are there."""
+    def differences(self) -> dict[tuple[str, str], dict[str, Interval]]:
+        """Each metric's difference, for every two of COMPARISONS that are there."""
         return {
-            name: paired_bootstrap(
-                self.rows[a].per_query[self.metric],
-                self.rows[b].per_query[self.metric],
-                num_samples=self.num_samples,
-                seed=self.seed,
-                confidence=self.confidence,
-            )
-            for name, (a, b) in COMPARISONS.items()
+            (a, b): {metric: self._difference(a, b, metric) for metric in METRICS}
+            for a, b in COMPARISONS
             if a in self.rows and b in self.rows
         }
+
+    def _difference(self, a: str, b: str, metric: str) -> Interval:
+        return paired_bootstrap(
+            self.rows[a].per_query[metric],
+            self.rows[b].per_query[metric],
+            num_samples=self.num_samples,
+            seed=self.seed,
+            confidence=self.confidence,
+        )
 
     @property
     def best(self) -> dict[str, float]:
@@ -76,43 +90,69 @@ class Comparison:
         means = [scores.means for scores in self.rows.values()]
         return {metric: max(row[metric] for row in means) for metric in METRICS}
 
+    def parts(self) -> dict[str, "Comparison"]:
+        """The same for each group of at least MIN_PART questions, largest first; {} where that is all of them."""
+        members: dict[str, list[int]] = {}
+        for row, question in enumerate(self.questions):
+            members.setdefault(question.group, []).append(row)
+        if len(members) < 2:
+            return {}
+        largest = sorted(members.items(), key=lambda item: (-len(item[1]), item[0]))
+        return {name: self._part(np.array(rows)) for name, rows in largest if len(rows) >= MIN_PART}
+
+    def _part(self, rows: NDArray[np.int64]) -> "Comparison":
+        def of(scores: Scores) -> Scores:
+            per_query = {metric: values[rows] for metric, values in scores.per_query.items()}
+            return Scores(per_query, scores.num_documents, scores.ranks[rows] if len(scores.ranks) else scores.ranks)
+
+        parts = {name: of(scores) for name, scores in self.rows.items()}
+        return replace(self, rows=parts, questions=[self.questions[row] for row in rows])
+
+    def changes(self, most: int = 10) -> tuple[list[Change], list[Change]]:
+        """The questions that gained most by adapting, and those that lost most, by 1 / rank."""
+        if not self.questions or not {BASE, ADAPTED} <= self.rows.keys():
+            return [], []
+        before, after = self.rows[BASE].ranks, self.rows[ADAPTED].ranks
+        gain = _reciprocal(after) - _reciprocal(before)
+        order = np.argsort(-gain, kind="stable")
+
+        def told(places: NDArray[np.int64]) -> list[Change]:
+            return [Change(self.questions[at], int(before[at]), int(after[at])) for at in places]
+
+        return told(order[gain[order] > 0][:most]), told(order[::-1][gain[order[::-1]] < 0][:most])
+
     def sentences(self) -> list[str]:
         """Each comparison in words."""
-        return [self._sentence(name, interval) for name, interval in self.intervals.items()]
+        return [self._sentence(a, b, found["mrr@10"]) for (a, b), found in self.differences.items()]
 
-    def _sentence(self, name: str, interval: Interval) -> str:
-        a, b = COMPARISONS[name]
+    def _sentence(self, a: str, b: str, interval: Interval) -> str:
         if interval.low > 0:
-            verdict = f"{a} is better than {b}, by more than chance explains."
+            verdict = f"{a} is better, by more than chance explains."
         elif interval.high < 0:
-            verdict = f"{a} is worse than {b}, by more than chance explains."
+            verdict = f"{a} is worse, by more than chance explains."
         else:
-            verdict = f"the interval holds 0, so these queries do not tell {a} and {b} apart."
+            verdict = f"the interval holds 0, so these {self.num_queries:,} questions do not tell the two apart."
         return (
-            f"{METRIC_NAMES[self.metric]}, {a} minus {b}: {interval.difference:+.3f}, "
+            f"{METRIC_NAMES['mrr@10']}, {a} minus {b}: {interval.difference:+.3f}, "
             f"{interval.confidence:.0%} interval {interval.low:+.3f} to {interval.high:+.3f}: {verdict}"
         )
 
-    def to_dict(self) -> dict[str, Any]:
-        """What `results.json` holds."""
-        rows = {name: {**scores.means, "num_queries": scores.num_queries} for name, scores in self.rows.items()}
-        intervals = {name: {"metric": self.metric, **asdict(interval)} for name, interval in self.intervals.items()}
-        return {**rows, **intervals, "num_documents": self.num_documents, "details": dict(self.details)}
-
-    def write(self, path: str | Path) -> None:
-        """Write `results.json`, whole or not at all."""
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-        with atomic_file(path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
-
     def show(self, console: "Console") -> None:
-        """Print the table and the comparisons in words."""
+        """Print the table, the comparisons in words, and the parts."""
+        from rich.text import Text
+
+        console.print(self._table(f"{self.num_queries:,} questions, {self.num_documents:,} texts searched"))
+        for sentence in self.sentences():
+            console.print(Text(sentence))
+        for name, part in self.parts().items():
+            console.print(part._table(f"{name}: {part.num_queries:,} questions"))
+
+    def _table(self, title: str) -> object:
         from rich.table import Table
         from rich.text import Text
 
-        title = f"Retrieval: {self.num_queries:,} queries, {self.num_documents:,} documents"
-        table = Table(title=title, title_justify="left")
-        table.add_column("system", overflow="fold")
+        table = Table(title=Text(title), title_justify="left")
+        table.add_column("search by", overflow="fold")
         for metric in METRICS:
             table.add_column(METRIC_NAMES[metric], justify="right", no_wrap=True)
         for name, scores in self.rows.items():
@@ -121,6 +161,8 @@ class Comparison:
                 for metric, value in scores.means.items()
             ]
             table.add_row(Text(name), *cells)
-        console.print(table)
-        for sentence in self.sentences():
-            console.print(Text(sentence))
+        return table
+
+
+def _reciprocal(ranks: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.where(ranks > 0, 1 / np.maximum(ranks, 1), 0.0)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from udever.errors import DataError, RecipeError
 from udever.evaluation.tasks import find_tasks, is_table, read_rows
 from udever.files import READ, pairs_format
+from udever.nearest import path_suggestion
 from udever.progress import progress_bar
 from udever.text.minhash import MinHashIndex
 
@@ -261,7 +262,7 @@ def train_files(paths: Sequence[str | Path]) -> list[Path]:
                 raise DataError(f"{path} holds no table of pairs; give {READ}")
             found += inside
         elif not path.exists():
-            raise DataError(f"{path} does not exist; give training pairs, {READ}")
+            raise DataError(f"{path} does not exist; {path_suggestion(path, f'give training pairs, {READ}')}")
         else:
             pairs_format(path)
             found.append(path)

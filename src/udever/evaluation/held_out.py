@@ -8,7 +8,7 @@ import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,23 +16,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udever.errors import DataError
+from udever.evaluation.models_under_test import ModelUnderTest
+from udever.evaluation.plan import folder_jobs
+from udever.evaluation.results import read_items
+from udever.evaluation.run import run
 from udever.evaluation.tasks import SPEC_FILE, FolderTask, find_tasks
 from udever.pairs.schema import KINDS, Kind, Pair
-from udever.progress import progress_bar
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
 
-METRICS = {"mrr@10": "mrr_at_10", "ndcg@10": "ndcg_at_10", "recall@10": "recall_at_10"}
+METRICS = {"mrr@10": "mrr_at_10", "recall@1": "recall_at_1", "recall@5": "recall_at_5", "recall@20": "recall_at_20"}
 """What is reported of held-out pairs -> mteb's name of it."""
+
+_MAIN = METRICS["mrr@10"]
+_FIRST = "mrr_at_1000"
+"""1 / rank of the first right answer: what ranks are read from."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Each metric for each query, in the order of tasks and query ids."""
+    """Each metric for each query, in the order of tasks and query ids.
+
+    `ranks` are those of the first right answer, 0 where none was found among a thousand.
+    """
 
     per_query: Mapping[str, NDArray[np.float64]]
     num_documents: int
+    ranks: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def num_queries(self) -> int:
@@ -43,6 +54,16 @@ class Scores:
     def means(self) -> dict[str, float]:
         """Each metric, averaged over all queries."""
         return {metric: float(self.per_query[metric].mean()) for metric in METRICS}
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A held-out query as a reader may want to see it: `group` is its kind and the language of its answers."""
+
+    text: str
+    group: str
+    source: str
+    answer: str
 
 
 def write_held_out(
@@ -82,49 +103,67 @@ def write_held_out(
             continue
         positives = [pair.positive for pair in [*some, *beside[kind]]]
         documents = list(dict.fromkeys([*positives, *corpus]))
-        _write_task(Path(folder) / f"held_out_{kind}", kind, documents, relevant)
+        asked = {pair.anchor: pair for pair in reversed(some)}
+        _write_task(Path(folder) / f"held_out_{kind}", documents, relevant, asked)
     return find_tasks(Path(folder))
 
 
-def score_held_out(model: Any, tasks: Sequence[FolderTask], *, show_progress: bool = False) -> Scores:
-    """Score an mteb model (`as_mteb`, `lexical_model`) on tasks that `write_held_out` wrote."""
-    from udever.evaluation.mteb_task import as_mteb_task
-    from udever.evaluation.run import say_progress, score_task
+def read_questions(tasks: Sequence[FolderTask]) -> list[Question]:
+    """The queries of tasks that `write_held_out` wrote, in the order of `Scores`."""
+    questions: list[Question] = []
+    for task in tasks:
+        corpus, queries, qrels = (task.read("pairs", part) for part in ("corpus", "queries", "qrels"))
+        texts = dict(zip(corpus["id"], corpus["text"], strict=True))
+        answers = dict(zip(reversed(qrels["query_id"]), reversed(qrels["corpus_id"]), strict=True))
+        columns = (queries[name] for name in ("id", "text", "group", "source"))
+        rows = sorted(zip(*columns, strict=True))
+        questions += [Question(text, group, source, texts[answers[name]]) for name, text, group, source in rows]
+    return questions
 
-    parts: list[Mapping[str, NDArray[np.float64]]] = []
-    with progress_bar(model.mteb_model_meta.name, len(tasks), enabled=show_progress) as advance:
-        for task in tasks:
-            advance(0, task.name)
-            say_progress(model, task.name, advance)
-            _, collector = score_task(model, as_mteb_task(task))
-            parts.append({ours: collector.per_query(task.only_split, "pairs", name) for ours, name in METRICS.items()})
-            advance()
+
+def score_held_out(
+    models: Sequence[ModelUnderTest], tasks: Sequence[FolderTask], results: Path, *, show_progress: bool = False
+) -> dict[str, Scores]:
+    """Score models on tasks that `write_held_out` wrote; what is in the folder of results already is kept.
+
+    Raises DataError where one of them cannot be scored.
+    """
+    outcomes = run(models, folder_jobs(tasks), results, show_progress=show_progress)
+    for tested, outcome in zip(models, outcomes, strict=True):
+        for task, reason in outcome.failed.items():
+            raise DataError(f"{tested.name} cannot be scored on {task}: {reason}")
+    folders = {tested.name: outcome.folder for tested, outcome in zip(models, outcomes, strict=True)}
+    return {name: _read(folder, tasks) for name, folder in folders.items() if folder is not None}
+
+
+def _read(folder: Path, tasks: Sequence[FolderTask]) -> Scores:
+    wanted = {metric: "" if metric == _MAIN else metric for metric in (*METRICS.values(), _FIRST)}
+    found = {
+        metric: np.concatenate([read_items(folder, task.name, kept)[task.only_split, "pairs"].values for task in tasks])
+        for metric, kept in wanted.items()
+    }
     num_documents = sum(len(task.read("pairs", "corpus")["id"]) for task in tasks)
-    return Scores({metric: np.concatenate([part[metric] for part in parts]) for metric in METRICS}, num_documents)
-
-
-def score_bm25(tasks: Sequence[FolderTask]) -> Scores:
-    """Score BM25 as every table shows it."""
-    from udever.evaluation.lexical import lexical_model
-
-    return score_held_out(lexical_model("bm25", "held-out"), tasks)
-
-
-def score_embedder(embedder: "Embedder", tasks: Sequence[FolderTask], *, show_progress: bool = False) -> Scores:
-    """Score an embedder by exact search."""
-    from udever.evaluation.mteb_model import as_mteb
-
-    # A revision names results on disk; here are none, and a fingerprint reads all weights.
-    return score_held_out(as_mteb(embedder, revision="held-out"), tasks, show_progress=show_progress)
+    reciprocal = found[_FIRST]
+    ranks = np.zeros(len(reciprocal), np.int64)
+    ranks[reciprocal > 0] = np.rint(1 / reciprocal[reciprocal > 0])
+    return Scores({ours: found[theirs] for ours, theirs in METRICS.items()}, num_documents, ranks)
 
 
 def score_pairs(
     embedder: "Embedder | None", pairs: Sequence[Pair], others: Sequence[Pair] = (), corpus: Sequence[str] = ()
 ) -> Scores:
     """Score an embedder, or BM25 for None, on pairs as `write_held_out` has them, leaving no files."""
+    from udever.evaluation.lexical import lexical_model
+    from udever.evaluation.mteb_model import as_mteb
+
+    def load() -> Any:
+        # A revision names results on disk; here are none, and a fingerprint reads all weights.
+        return lexical_model("bm25", "1") if embedder is None else as_mteb(embedder, revision="1")
+
+    tested = ModelUnderTest("it", None, load)
     with tempfile.TemporaryDirectory() as scratch:
-        tasks = write_held_out(pairs, scratch, others=others, corpus=corpus)
-        return score_bm25(tasks) if embedder is None else score_embedder(embedder, tasks)
+        tasks = write_held_out(pairs, Path(scratch) / "tasks", others=others, corpus=corpus)
+        return score_held_out([tested], tasks, Path(scratch) / "results")[tested.name]
 
 
 def _shared_names(pair: Pair) -> Iterator[str]:
@@ -153,7 +192,17 @@ def _relevant(pairs: Sequence[Pair], others: Sequence[Pair]) -> dict[str, set[st
     return {query: answers for query, answers in answered.items() if answers}
 
 
-def _write_task(folder: Path, kind: Kind, documents: Sequence[str], relevant: Mapping[str, set[str]]) -> None:
+def _group(pair: Pair) -> str:
+    """What a table of parts puts a query under: what is looked for and its language."""
+    language = pair.positive_language or "?"
+    if pair.kind != "asymmetric":
+        return f"{pair.kind}, {language}"
+    return f"code, {language}" if language.endswith("-Code") else f"text, {language}"
+
+
+def _write_task(
+    folder: Path, documents: Sequence[str], relevant: Mapping[str, set[str]], asked: Mapping[str, Pair]
+) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -163,11 +212,17 @@ def _write_task(folder: Path, kind: Kind, documents: Sequence[str], relevant: Ma
     qrels = [(query, answer) for query, answers in relevant.items() for answer in sorted(answers)]
     tables = {
         "corpus": {"id": [ids[text] for text in documents], "text": documents},
-        "queries": {"id": [ids[text] for text in relevant], "text": list(relevant)},
+        "queries": {
+            "id": [ids[text] for text in relevant],
+            "text": list(relevant),
+            "group": [_group(asked[text]) for text in relevant],
+            "source": [asked[text].source or "" for text in relevant],
+        },
         "qrels": {"query_id": [ids[a] for a, _ in qrels], "corpus_id": [ids[b] for _, b in qrels]},
     }
-    spec = {"name": folder.name, "type": "retrieval", "languages": ["mul"], "main_score": METRICS["mrr@10"]}
-    spec |= {"symmetric": kind == "symmetric", "ignore_identical_ids": True}
+    symmetric = next(iter(asked.values())).kind == "symmetric"
+    spec = {"name": folder.name, "type": "retrieval", "languages": ["mul"], "main_score": _MAIN}
+    spec |= {"metrics": [*METRICS.values(), _FIRST][1:], "symmetric": symmetric, "ignore_identical_ids": True}
     folder.mkdir(parents=True)
     (folder / SPEC_FILE).write_text(json.dumps(spec, indent=1), encoding="utf-8")
     for part, columns in tables.items():

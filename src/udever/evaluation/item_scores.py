@@ -67,13 +67,23 @@ class Collector:
         return self._own_scores(scores, qrels, results, *args, hf_split=hf_split, hf_subset=hf_subset)
 
     def items(self, split: str, scores: Mapping[str, Mapping[str, Any]]) -> list[Items]:
-        """The items of every subset of a split whose statistic is its main score; `scores` by subset."""
+        """The items of every subset of a split whose statistic is its main score; `scores` by subset.
+
+        Of a search also those of the other metrics that its folder asks for.
+        """
         found = [self._of(split, subset, entry) for subset, entry in scores.items()]
-        return [
+        main = [
             items
             for items in found
             if items is not None and abs(statistic(items) - scores[items.subset]["main_score"]) < _AGREE
         ]
+        more = [
+            Items(split, subset, "mean", self.per_query(split, subset, metric), metric=metric)
+            for subset in scores
+            for metric in getattr(self._task.metadata, "metrics", ())
+            if (split, subset) in self._per_query
+        ]
+        return main + more
 
     def _of(self, split: str, subset: str, scores: Mapping[str, Any]) -> Items | None:
         metric = self._task.metadata.main_score

@@ -15,6 +15,7 @@ from udever.bundled import bundled_folder
 from udever.errors import DataError, ModelError, needs
 from udever.evaluation.endpoint import Endpoint, EndpointOptions
 from udever.evaluation.lexical import NAMES
+from udever.nearest import nearest, path_suggestion
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
@@ -78,8 +79,12 @@ def model_under_test(
     ours = not model.startswith("st:")
     where = model.removeprefix("st:")
     folder = bundled_folder(where) or Path(where)
+    near = nearest(model, NAMES)
+    if near is not None and "/" not in model and not folder.is_dir():
+        raise ModelError(f"there is no model {model!r}; did you mean {near!r}?")
     if where.startswith((".", "/", "~")) and not folder.is_dir():
-        raise ModelError(f"{where} is not a folder; expected a model folder, a hub name, or one of {', '.join(NAMES)}")
+        otherwise = f"expected a model folder, a hub name, or one of {', '.join(NAMES)}"
+        raise ModelError(f"{where} is not a folder; {path_suggestion(where, otherwise)}")
     name = options.name or (folder.resolve().name if folder.is_dir() else where)
     key = _key(["ours" if ours else "st", name, asdict(options), _content(folder), _machine()])
     load = _load_ours if ours else _load_sentence_transformers

@@ -182,7 +182,7 @@ def as_mteb(
         name=name or embedder.name,
         revision=revision or revision_of(embedder.fingerprint, dtype, options),
         num_parameters=sum(parameter.numel() for parameter in parameters),
-        dimensions=dimensions or embedder.num_dimensions,
+        dimensions=dimensions or embedder.dimensions,
         max_tokens=embedder.contract.max_length,
         framework="PyTorch",
         use_instructions=instructions or bool(prompts),
@@ -194,7 +194,7 @@ def as_mteb(
             # counted in `model.num_truncated` instead: a task makes hundreds of calls
             warnings.filterwarnings("ignore", message=".*longer than .* tokens and were cut")
             found = encode[role](
-                texts, prompt=prompt, dimensions=dimensions, batch_tokens=batch_tokens, allow_empty=True
+                texts, prompt=prompt, truncate_dim=dimensions, batch_tokens=batch_tokens, allow_empty=True
             )
         if embedder.last_truncation is not None:
             model.num_truncated += int(embedder.last_truncation.truncated.sum())

@@ -56,6 +56,7 @@ def as_mteb_task(task: FolderTask) -> Any:
                 "main_score": task.main_score,
                 "prompt": task.spec.prompt,
                 "symmetric": task.spec.symmetric,
+                "metrics": task.spec.metrics,
             }
         )
     except ValueError as error:
@@ -75,9 +76,10 @@ def _metadata_class() -> Any:
     from mteb.abstasks.task_metadata import TaskMetadata
 
     class FolderMetadata(TaskMetadata):
-        """mteb's, and whether both sides of a search are embedded alike."""
+        """mteb's, whether both sides of a search are embedded alike, and metrics whose values are kept one by one."""
 
         symmetric: bool = False
+        metrics: tuple[str, ...] = ()
 
     return FolderMetadata
 

@@ -1,6 +1,5 @@
 """`evaluate`: from models and tasks, as a person names them, to scores."""
 
-import difflib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from udever.evaluation.models_under_test import ModelOptions, model_under_test
 from udever.evaluation.mteb_meta import require_mteb
 from udever.evaluation.run import Job, Known, Outcome, mteb_version, run
 from udever.evaluation.tasks import FolderTask, find_tasks
+from udever.nearest import nearest, path_suggestion, suggestion
 from udever.storage import check_folder
 
 if TYPE_CHECKING:
@@ -23,14 +23,14 @@ SUITES = Path(__file__).parent / "suite"
 
 @dataclass(frozen=True)
 class Sources:
-    """Where tasks come from. `tasks` keeps those named, with commas between; `overrides` is a JSON file of
+    """Where tasks come from. `tasks` keeps those named; `overrides` is a JSON file of
     {task folder: {key of task.json: value}}.
     """
 
     suite: str | None = None
     data: tuple[Path, ...] = ()
     mteb: tuple[str, ...] = ()
-    tasks: str | None = None
+    tasks: tuple[str, ...] = ()
     overrides: Path | None = None
 
 
@@ -120,28 +120,25 @@ def read_prompts(path: Path | None) -> dict[str, str]:
 def _suite(name: str) -> Path:
     """The folder of a suite; its tasks lie in it directly, "universal" being the only one."""
     if name != "universal":
-        raise RecipeError(f"there is no suite {name!r}; expected universal")
+        raise RecipeError(f"there is no suite {name!r}; {suggestion(name, ['universal'])}")
     return SUITES
 
 
-def _chosen(jobs: list[Job], tasks: str | None) -> list[Job]:
-    if tasks is None:
-        return jobs
-    wanted = [name.strip() for name in tasks.split(",") if name.strip()]
+def _chosen(jobs: list[Job], wanted: Sequence[str]) -> list[Job]:
     known = {job.name: job for job in jobs}
     for name in wanted:
         if name not in known:
-            near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-            raise RecipeError(f"there is no task {name!r}; {hint}")
-    return [known[name] for name in dict.fromkeys(wanted)]
+            raise RecipeError(f"there is no task {name!r}; {suggestion(name, known, 'there are')}")
+    return [known[name] for name in dict.fromkeys(wanted)] if wanted else jobs
 
 
 def _read_object(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RecipeError(f"{path} cannot be read as JSON: {str(error).splitlines()[0]}") from error
+        reason = str(error).splitlines()[0]
+        hint = path_suggestion(path, "give a JSON object")
+        raise RecipeError(f"{path} cannot be read as JSON: {reason}; {hint}") from error
     if not isinstance(content, dict):
         raise RecipeError(f"{path} is not a JSON object")
     return content
@@ -212,6 +209,6 @@ def _unknown(name: str) -> str:
 
     tasks = mteb.get_tasks(exclude_superseded=False, exclude_aggregate=False)
     known = [*(task.metadata.name for task in tasks), *(benchmark.name for benchmark in mteb.get_benchmarks())]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(name, known)
+    hint = f"; did you mean {near!r}?" if near else ""
     return f"mteb {mteb.__version__} has no task or benchmark {name!r}{hint}"

@@ -19,6 +19,7 @@ import numpy as np
 
 from udever.errors import DataError
 from udever.evaluation.statistics import Interval, Items, interval, paired_interval
+from udever.nearest import path_suggestion
 from udever.storage import atomic_file
 
 META_FILE = "model_meta.json"
@@ -97,7 +98,8 @@ def write_model(folder: Path, meta: Mapping[str, Any]) -> None:
 
 def write_task(folder: Path, record: TaskRecord, *, seed: int = 0) -> None:
     """Write the items, then the scores with their intervals. Raises DataError for a main score that is no number."""
-    bounds = {(items.split, items.subset): interval(items, seed=seed) for items in record.items}
+    main = [items for items in record.items if not items.metric]
+    bounds = {(items.split, items.subset): interval(items, seed=seed) for items in main}
     scores = {
         split: [_with_bounds(record, split, score, bounds.get((split, score["hf_subset"]))) for score in entries]
         for split, entries in record.scores.items()
@@ -142,15 +144,17 @@ def read_scores(folders: Sequence[Path]) -> list[ModelScores]:
     for folder in folders:
         metas = sorted(Path(folder).rglob(META_FILE))
         if not metas:
-            raise DataError(f"{folder} holds no {META_FILE}; expected a results folder written by `udever eval`")
+            otherwise = "expected a results folder written by `udever eval`"
+            raise DataError(f"{folder} holds no {META_FILE}; {path_suggestion(folder, otherwise)}")
         for path in metas:
             model = _read_model(path)
             found.setdefault((model.name, model.revision), model)
     return list(found.values())
 
 
-def read_items(folder: Path, task: str) -> dict[tuple[str, str], Items]:
-    """The items of a task by split and subset; empty where none were kept."""
+def read_items(folder: Path, task: str, metric: str = "") -> dict[tuple[str, str], Items]:
+    """The items of a task's main score, or of another `metric`, by split and subset; empty where none were kept."""
+    import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
     path = folder / f"{task}.items.parquet"
@@ -158,6 +162,8 @@ def read_items(folder: Path, task: str) -> dict[tuple[str, str], Items]:
         return {}
     try:
         table = pq.read_table(path)
+        if "metric" in table.column_names:
+            table = table.filter(pc.equal(table["metric"], metric))
         keys = [table[name].to_pylist() for name in ("split", "subset", "statistic")]
         values = table["value"].to_numpy().astype(np.float64)
         gold = table["gold"].to_numpy(zero_copy_only=False).astype(np.float64)
@@ -167,7 +173,9 @@ def read_items(folder: Path, task: str) -> dict[tuple[str, str], Items]:
     for row, key in enumerate(zip(*keys, strict=True)):
         groups.setdefault(key, []).append(row)
     return {
-        (split, subset): Items(split, subset, statistic, values[rows], None if statistic == "mean" else gold[rows])
+        (split, subset): Items(
+            split, subset, statistic, values[rows], None if statistic == "mean" else gold[rows], metric
+        )
         for (split, subset, statistic), rows in groups.items()
     }
 
@@ -232,7 +240,7 @@ def _write_items(path: Path, items: Sequence[Items]) -> None:
     gold = [np.full(len(part.values), np.nan) if part.gold is None else part.gold for part in items]
     table = pa.table(
         {
-            **{name: repeated(name) for name in ("split", "subset", "statistic")},
+            **{name: repeated(name) for name in ("split", "subset", "statistic", "metric")},
             "value": np.concatenate([part.values for part in items]),
             "gold": np.concatenate(gold),
         }

@@ -40,6 +40,7 @@ class Items:
 
     "mean": `values` are averaged. "spearman": `values` are the model's similarities, `gold` the people's.
     "average_precision" and "accuracy" (the best over all thresholds): `values` are similarities, `gold` is 0 or 1.
+    `metric` is "" for the main score.
     """
 
     split: str
@@ -47,6 +48,7 @@ class Items:
     statistic: Statistic
     values: Floats
     gold: Floats | None = None
+    metric: str = ""
 
 
 def statistic(items: Items) -> float:

@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from udever.errors import DataError
 from udever.evaluation.subset_languages import languages_of, mteb_language
 from udever.files import format_of, pairs_format, text_format
+from udever.nearest import path_suggestion
 from udever.records import Broken, read_file
 from udever.settings import Section, explain
 
@@ -70,6 +71,7 @@ class TaskSpec(Section):
     titles: bool = True
     symmetric: bool = False
     ignore_identical_ids: bool = False
+    metrics: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _name_is_a_file_name(self) -> Self:
@@ -183,7 +185,8 @@ def find_tasks(folder: Path, overrides: Mapping[str, Mapping[str, Any]] | None =
     Raises DataError where there is none, where two share a name, and where an override names no task.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder; expected one with {SPEC_FILE}, or a folder of such folders")
+        otherwise = f"expected one with {SPEC_FILE}, or a folder of such folders"
+        raise DataError(f"{folder} is not a folder; {path_suggestion(folder, otherwise)}")
     places = [folder] if (folder / SPEC_FILE).is_file() else sorted(p.parent for p in folder.glob(f"*/{SPEC_FILE}"))
     if not places:
         raise DataError(f"{folder} has no {SPEC_FILE}, nor has any folder in it; see docs/evaluation.md for the layout")

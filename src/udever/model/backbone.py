@@ -17,6 +17,7 @@ from udever.model.llama import FAMILIES, LlamaShaped
 from udever.model.packing import Packed, pack
 from udever.model.products import use_fused_products
 from udever.model.weights import check_weights, first_line, load_bloom, load_transformers
+from udever.nearest import suggestion
 
 AttentionKind = Literal["causal", "bidirectional"]
 
@@ -61,7 +62,7 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if device.type == "cuda" or _cpu_multiplies_bfloat16() else torch.float32
     chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
-        raise ModelError(f"dtype is {dtype!r}; expected auto, float32 or bfloat16")
+        raise ModelError(f"dtype is {dtype!r}; {suggestion(str(dtype), ('auto', 'float32', 'bfloat16'))}")
     if chosen is torch.float16 and device.type == "cpu":
         raise ModelError("dtype is float16 on a CPU, where it is slow and overflows; use bfloat16 or float32")
     return chosen

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from udever.errors import ModelError, OutputError
+from udever.nearest import path_suggestion
 from udever.storage import atomic_folder, cache_folder
 
 SOURCE_FILE = "gguf.json"
@@ -76,7 +77,7 @@ def converted_folder(sha256: str) -> Path:
 
 def _check_magic(path: Path) -> None:
     if not path.is_file():
-        raise ModelError(f"{path} does not exist; give the path of a GGUF file")
+        raise ModelError(f"{path} does not exist; {path_suggestion(path, 'give the path of a GGUF file')}")
     with path.open("rb") as handle:
         head = handle.read(8)
     if head[:4] != _MAGIC:

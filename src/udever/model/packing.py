@@ -52,8 +52,8 @@ def pack(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu")
     return Packed(torch.tensor(flat, dtype=torch.int64, device=device), lengths)
 
 
-def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
-    """Share out texts into batches of at most `batch_tokens` tokens; return their indices.
+def plan_batches(lengths: Sequence[int], batch_tokens: int, batch_size: int | None = None) -> list[list[int]]:
+    """Share out texts into batches of at most `batch_tokens` tokens and `batch_size` texts; return their indices.
 
     Longest first, so that each batch holds texts of near-equal length and the largest batch comes first
     (out of memory shows at once, not after hours). A text longer than the budget gets a batch alone.
@@ -62,7 +62,7 @@ def plan_batches(lengths: Sequence[int], batch_tokens: int) -> list[list[int]]:
     batches: list[list[int]] = []
     room = 0
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if lengths[index] > room:
+        if lengths[index] > room or len(batches[-1]) == batch_size:
             batches.append([])
             room = max(batch_tokens, lengths[index])
         batches[-1].append(index)

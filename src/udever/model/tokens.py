@@ -233,6 +233,8 @@ def listed(texts: Any) -> list[Any]:
         raise TextError(f"texts is {kind}, a table; pass one column of it, such as list(table['text'])")
     if getattr(texts, "ndim", 1) != 1:
         raise TextError(f"texts is {kind} of {texts.ndim} dimensions; expected one: a list of strings")
+    if hasattr(texts, "to_pylist"):
+        return texts.to_pylist()  # pyarrow's own items are no strings
     if not hasattr(texts, "__iter__"):
         raise TextError(f"texts is {kind}; expected a string or a list of strings")
     return list(texts)

@@ -3,7 +3,6 @@
 What is wrong is named with its file and row. A row is looked at in Python only to name it.
 """
 
-import difflib
 import json
 import math
 import re
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from udever.errors import DataError
+from udever.nearest import nearest, suggestion
 from udever.pairs.schema import KINDS, SPLITS, Pair
 
 pc: Any = pyarrow.compute  # its functions are made at run time: type checkers see none
@@ -49,8 +49,7 @@ def check_mapping(columns: Mapping[str, str]) -> None:
     """Raise ValueError for a key of `columns` that is no column of pairs."""
     for name in columns:
         if not is_column(name):
-            close = difflib.get_close_matches(name, [*COLUMNS, "negative"], n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]!r}?" if close else f"known columns: {', '.join(COLUMNS)}"
+            hint = suggestion(name, [*COLUMNS, "negative"], "known columns:")
             raise ValueError(f"columns names {name!r}, which pairs do not have; {hint}")
 
 
@@ -63,10 +62,10 @@ def choose_columns(
     """
     chosen = {name: name for name in available if others and is_column(name)} | dict(mapping)
     needed = [chosen.get(name, name) for name in dict.fromkeys((*_REQUIRED, *mapping))]
-    missing = [repr(name) for name in dict.fromkeys(needed) if name not in available]
+    missing = [name for name in dict.fromkeys(needed) if name not in available]
     if missing:
         raise DataError(
-            f"{where} has no column {', '.join(missing)} (it has {', '.join(available)}); "
+            f"{where} has no column {', '.join(map(repr, missing))} (it has {', '.join(available)}); "
             f"expected {', '.join(dict.fromkeys(needed))}{_hint(available, mapping)}"
         )
     return chosen
@@ -75,12 +74,8 @@ def choose_columns(
 def _hint(available: list[str], mapping: Mapping[str, str]) -> str:
     if len(available) == 1 and ";" in available[0]:
         return "; its header is separated by semicolons: save it with commas, or with tabs as .tsv"
-    close = {
-        name: difflib.get_close_matches(there, available, n=1, cutoff=0.6)
-        for name, there in mapping.items()
-        if there not in available
-    }
-    found = [f"{name} = {json.dumps(near[0], ensure_ascii=False)}" for name, near in close.items() if near]
+    close = {name: nearest(there, available) for name, there in mapping.items() if there not in available}
+    found = [f"{name} = {json.dumps(near, ensure_ascii=False)}" for name, near in close.items() if near]
     if found:
         return f"; did you mean {', '.join(found)}?"
     guessed = {} if mapping else guess_columns(available) or {}

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from udever.errors import DataError
 from udever.files import Format, open_regular, pairs_format
+from udever.nearest import path_suggestion
 from udever.pairs.columns import (
     NUMBERED,
     Blanks,
@@ -67,7 +68,8 @@ def read_batches(
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path} is not a file; give a Parquet, JSONL, CSV or TSV file")
+        hint = path_suggestion(path, "give a Parquet, JSONL, CSV or TSV file")
+        raise DataError(f"{path} is not a file; {hint}")
     form = pairs_format(path)
     read = _parquet_batches if form.kind == "parquet" else _record_batches
     first = 0

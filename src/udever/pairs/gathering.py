@@ -1,6 +1,5 @@
 """`gather`: pairs from tables of a person's own and from files to mine, divided into train and held out."""
 
-import difflib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from udever.errors import DataError, RecipeError
 from udever.files import format_of
+from udever.nearest import suggestion
 from udever.pairs.files import meant_columns, read_batches, size_in_memory, without_empty
 from udever.pairs.mining import KINDS, Mined, mine
 from udever.pairs.rows import Rows
@@ -73,21 +73,21 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
     if len(distinct) < len(rows):
         skipped["row: duplicate"] += len(rows) - len(distinct)
     pairs = split_table(distinct, settings.held_out, settings.seed, skipped, settings.unit)
-    num_files = len(tables)
+    num_files, corpus = len(tables), []
     if others:
         mined = mining(others)
         skipped.update(mined.skipped)
         num_files += mined.num_files
+        corpus = mined.corpus
         pairs = split_table([*pairs, *mined.pairs], settings.held_out, settings.seed, skipped, settings.unit)
-    return Mined(pairs, dict(sorted(skipped.items())), num_files)
+    return Mined(pairs, dict(sorted(skipped.items())), num_files, corpus)
 
 
 def _check(settings: Gathering) -> None:
     if not 0 <= settings.held_out < 1:
         raise RecipeError(f"held_out is {settings.held_out}; expected a share from 0 to below 1, such as 0.1")
     if settings.held_out_by not in _UNITS:
-        close = difflib.get_close_matches(settings.held_out_by, _UNITS, n=1, cutoff=0.5)
-        hint = f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(_UNITS)}"
+        hint = suggestion(settings.held_out_by, _UNITS, "expected one of")
         raise RecipeError(f"held_out_by is {settings.held_out_by!r}; {hint}")
 
 

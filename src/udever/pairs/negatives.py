@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from udever.embedder import Embedder
 from udever.errors import DataError, RecipeError
+from udever.nearest import path_suggestion
 from udever.pairs.candidates import (
     Documents,
     Found,
@@ -41,7 +42,7 @@ from udever.search.bm25 import Bm25
 from udever.storage import atomic_file
 from udever.text.grouping import Held
 
-Search = Literal["model", "bm25", "both"]
+Mode = Literal["meaning", "words", "both"]
 
 _SPARE = 32
 """How many more candidates BM25 gives than are wanted, since the model turns some down."""
@@ -52,7 +53,7 @@ class Options:
     """How hard negatives are chosen.
 
     Of the corpus (the positives of the pairs, or column `column` of the file `corpus`) the best are taken by
-    `search`, less the known positives, what scores above `max_share` of the positive's score or above it less
+    `mode`, less the known positives, what scores above `max_share` of the positive's score or above it less
     `margin`, and the first `skip_top` of the rest: the first `num_negatives`, or as many drawn at random from the
     first `sample_from`. BM25 finds, and the model judges; without a model BM25 does both. `scores` writes the
     judge's scores of positive and negatives. `columns` names the columns of the table for those of pairs, and
@@ -60,7 +61,7 @@ class Options:
     """
 
     num_negatives: int = 4
-    search: Search = "model"
+    mode: Mode = "meaning"
     corpus: Path | None = None
     column: str = "text"
     max_share: float = 0.95
@@ -144,8 +145,8 @@ def mine_negatives(
     same for the same files, model, options and seed. Without `embedder` the search is by BM25 alone. Raises
     DataError for files that cannot be read or give no candidate.
     """
-    if embedder is None and options.search != "bm25":
-        raise RecipeError(f"search is {options.search!r} without a model; give a model, or search by bm25")
+    if embedder is None and options.mode != "words":
+        raise RecipeError(f"searching by {options.mode} takes a model; give one (-m MODEL), or search by words")
     rows = _open_pairs(pairs, options)
     corpus = None
     if options.corpus is not None:
@@ -183,13 +184,15 @@ def mine_negatives(
 
 def _open_pairs(path: Path, options: Options) -> Rows:
     if not path.is_file():
-        raise DataError(f"{path} is not a file; give a table of pairs: CSV, TSV, JSONL or Parquet")
+        hint = path_suggestion(path, "give a table of pairs: CSV, TSV, JSONL or Parquet")
+        raise DataError(f"{path} is not a file; {hint}")
     return _open(path, meant_columns(path, options.columns), skip_empty=options.skip_empty)
 
 
 def _open(path: Path, mapping: dict[str, str], *, others: bool = True, skip_empty: bool = False) -> Rows:
     if not path.is_file():
-        raise DataError(f"{path} is not a file; give a CSV, TSV, JSONL or Parquet file")
+        hint = path_suggestion(path, "give a CSV, TSV, JSONL or Parquet file")
+        raise DataError(f"{path} is not a file; {hint}")
     key = f"{digest_files([path])} {sorted(mapping.items())} {others} {skip_empty}"
     rows = hold(lambda: read_batches(path, mapping, others=others, keep_empty=skip_empty), key, size_in_memory(path))
     rows = without_empty(rows) if skip_empty else rows
@@ -221,7 +224,7 @@ class _Work:
         documents, known = self._prepare(rows, corpus)
         vectors = self._vectors(documents, scratch)
         index = None
-        if self.options.search != "model":
+        if self.options.mode != "meaning":
             index = Bm25(self.texts.documents(documents.origins))
         with progress_bar("searching", len(self.side.rows), enabled=self.show_progress) as advance:
             for start, end in windows(len(self.side.rows)):
@@ -272,11 +275,11 @@ class _Work:
     def _encoders(self) -> tuple[Callable[[list[str]], Vectors], Callable[[list[str]], Vectors]]:
         embedder = self.embedder
         assert embedder is not None
-        options: dict[str, Any] = {"instruction": self.options.instruction, "normalize": True}
+        options: dict[str, Any] = {"instruction": self.options.instruction, "normalize_embeddings": True}
         if self.side.symmetric:
             both = partial(embedder.encode, **options)
             return both, both
-        return partial(embedder.encode_query, **options), partial(embedder.encode_document, normalize=True)
+        return partial(embedder.encode_query, **options), partial(embedder.encode_document, normalize_embeddings=True)
 
     def _vectors(self, documents: Documents, scratch: Path) -> Vectors | None:
         """The vectors of all documents, in a file of their own."""
@@ -295,7 +298,7 @@ class _Work:
                 vectors = encode(self.texts.documents(documents.origins[start:end]))
                 file.write(vectors.astype(np.float32, copy=False).tobytes())
                 advance(end - start)
-        return np.memmap(path, np.float32, "r", shape=(count, self.embedder.num_dimensions))
+        return np.memmap(path, np.float32, "r", shape=(count, self.embedder.dimensions))
 
     def _find(
         self,
@@ -318,7 +321,7 @@ class _Work:
         encode, _ = self._encoders()
         queries = encode(distinct)[[places[text] for text in anchors]]
         found: list[Found] = []
-        if self.options.search != "bm25":
+        if self.options.mode != "words":
             found.append(by_vectors(queries, vectors, documents, known, start, limit, depth))
         if index is not None:
             words = by_words(index, anchors, documents, known, start, None, depth + _SPARE)

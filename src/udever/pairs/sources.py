@@ -13,6 +13,7 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from udever.errors import DataError
+from udever.nearest import path_suggestion
 from udever.pairs.columns import are_blank, column_type
 from udever.pairs.files import read_batches, size_in_memory
 from udever.pairs.hub import hub_batches, load_hub
@@ -131,7 +132,8 @@ def find_files(settings: DatasetSettings) -> list[Path]:
             if not paths:
                 raise DataError(f"dataset {settings.name!r}: no file matches {given}; check the pattern")
         if not paths[0].is_file():
-            raise DataError(f"dataset {settings.name!r}: {given} is not a file; give a Parquet or JSONL file")
+            hint = path_suggestion(given, "give a CSV, TSV, JSONL or Parquet file")
+            raise DataError(f"dataset {settings.name!r}: {given} is not a file; {hint}")
         found += paths
     return found
 

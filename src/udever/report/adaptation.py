@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from udever.evaluation.comparison import METRIC_NAMES, Comparison
+from udever.evaluation.comparison import ADAPTED, BASE, METRIC_NAMES, MIN_PART, Change, Comparison
 from udever.evaluation.held_out import METRICS
 from udever.evaluation.statistics import Interval, paired_bootstrap
 from udever.report.figure import Cell, Data, Figure, Section, Table
@@ -19,11 +19,13 @@ Hits = Sequence[tuple[float, str | None, str]]
 
 _MAX_POINTS = 600
 _NOTE = (
-    "Higher is better; the best of each column is bold, below each score its interval. MRR@10 is 1 / rank of the first "
-    "right answer among ten, nDCG@10 rewards all right answers the more the higher they stand, Recall@10 is the share "
-    "of right answers among the ten. bm25 compares words alone. Systems answered the same questions, so the difference "
-    "between two is surer than their intervals suggest: the sentences compare question by question."
+    "Higher is better; the best of each column is bold, below each score its interval. Every row searched the same "
+    "texts: all functions, classes and sections of the files. MRR@10 is 1 / rank of the first right answer among ten, "
+    "Recall@5 the share of right answers among the first five. words is BM25; + words joins both as a search does. All "
+    "rows answered the same questions, so the difference between two is surer than their intervals suggest: the second "
+    "table compares question by question."
 )
+_MAX_CHARS = 200
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ def write_adaptation_report(
     """Write the page to `path`, whole or not at all; everything given is escaped."""
     extras = extras or Extras()
     sections = [_scores(comparison)]
+    changes = _changes(comparison)
+    sections += [changes] if changes is not None else []
     loss = loss_figure(extras.losses)
     if loss is not None:
         sections.append(Section("loss", "Training loss", figures=[loss]))
@@ -58,7 +62,7 @@ def write_adaptation_report(
     ):
         if values:
             sections.append(Section(name, heading, tables=[_facts(name, heading, values)]))
-    about = f"{comparison.num_queries:,} questions nobody trained on, searching {comparison.num_documents:,} documents."
+    about = f"{comparison.num_queries:,} questions nobody trained on, searching all {comparison.num_documents:,} texts."
     write_page(path, title, about, sections)
 
 
@@ -89,7 +93,77 @@ def _scores(comparison: Comparison) -> Section:
     ]
     figure = score_figure(comparison, intervals)
     table = Table("scores", "Scores", ["System", *METRIC_NAMES.values()], rows, figure.data, _NOTE)
-    return Section("scores", "Scores", comparison.sentences(), [figure], [table])
+    tables = [table, *([_differences(comparison)] if comparison.differences else []), *_parts(comparison)]
+    return Section("scores", "Scores", comparison.sentences(), [figure], tables)
+
+
+def _differences(comparison: Comparison) -> Table:
+    rows, values = [], []
+    for (a, b), found in comparison.differences.items():
+        rows.append([Cell(f"{a} minus {b}", number=False), *map(_signed, found.values())])
+        values += [(a, b, METRIC_NAMES[metric], i.difference, i.low, i.high) for metric, i in found.items()]
+    data = Data(("system", "minus", "metric", "difference", "low", "high"), values)
+    note = "Bold where the interval does not hold 0: chance does not explain the difference."
+    return Table("differences", "Differences", ["systems", *METRIC_NAMES.values()], rows, data, note)
+
+
+def _signed(found: Interval) -> Cell:
+    return Cell(f"{found.difference:+.3f}", f"{found.low:+.3f} to {found.high:+.3f}", found.low > 0 or found.high < 0)
+
+
+def _parts(comparison: Comparison) -> list[Table]:
+    """MRR@10 by kind and language, one row each; none where there is one part only."""
+    parts = comparison.parts()
+    if not parts:
+        return []
+    rows, values = [], []
+    for name, part in parts.items():
+        means = {row: scores.means["mrr@10"] for row, scores in part.rows.items()}
+        gain = part.differences.get((ADAPTED, BASE))
+        cells = [Cell(f"{mean:.3f}", best=mean == max(means.values())) for mean in means.values()]
+        cells += [_signed(gain["mrr@10"])] if gain else []
+        rows.append([Cell(name, f"{part.num_queries:,} questions", number=False), *cells])
+        values += [(name, part.num_queries, row, mean) for row, mean in means.items()]
+    header = ["kind and language", *comparison.rows]
+    header += [f"{ADAPTED} minus {BASE}"] if (ADAPTED, BASE) in comparison.differences else []
+    data = Data(("part", "num_questions", "system", "mrr@10"), values)
+    note = f"MRR@10 of each kind and language with at least {MIN_PART} questions, over the same texts."
+    return [Table("parts", "By kind and language", header, rows, data, note)]
+
+
+def _changes(comparison: Comparison) -> Section | None:
+    """The questions that adapting helped most, and those it harmed most; None where no rank moved."""
+    better, worse = comparison.changes()
+    if not better and not worse:
+        return None
+    tables = [_moved("better", "Questions that got better", better), _moved("worse", "Questions that got worse", worse)]
+    return Section("changes", "What adapting changed", tables=[table for table in tables if table.rows])
+
+
+def _moved(name: str, title: str, changes: Sequence[Change]) -> Table:
+    rows = [
+        [
+            Cell(_cut(change.question.text), change.question.source, number=False),
+            Cell(_rank(change.before)),
+            Cell(_rank(change.after)),
+            Cell(_cut(change.question.answer), number=False, code=True),
+        ]
+        for change in changes
+    ]
+    data = Data(
+        ("question", "source", "rank_before", "rank_after", "answer"),
+        [(c.question.text, c.question.source, c.before, c.after, c.question.answer) for c in changes],
+    )
+    note = "Ranks of the first right answer among all texts, by meaning alone."
+    return Table(name, title, ["question", "rank before", "rank after", "right answer"], rows, data, note)
+
+
+def _rank(rank: int) -> str:
+    return f"{rank:,}" if rank else "over 1,000"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_CHARS else text[: _MAX_CHARS - 1] + "…"
 
 
 def _range(interval: Interval) -> str:

@@ -1,7 +1,6 @@
 """What is known of how each model was made, so that runs can be compared: from its recipe, and from the person."""
 
 import csv
-import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udever.errors import DataError
+from udever.nearest import path_suggestion, suggestion
 
 if TYPE_CHECKING:
     from udever.evaluation.results import ModelScores
@@ -110,7 +110,8 @@ def read_labels(path: str | Path) -> dict[str, Label]:
     try:
         rows = _read_toml(path) if path.suffix == ".toml" else _read_csv(path)
     except (OSError, UnicodeDecodeError, csv.Error, tomllib.TOMLDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}; give labels as TOML or CSV") from error
+        hint = path_suggestion(path, "give labels as TOML or CSV")
+        raise DataError(f"{path} cannot be read: {error}; {hint}") from error
     labels: dict[str, Label] = {}
     for where, model, values in rows:
         if model in labels:
@@ -147,13 +148,11 @@ def _read_csv(path: Path) -> list[tuple[str, str, Mapping[str, Any]]]:
 def _checked(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     for key, value in values.items():
         if key not in FIELDS:
-            close = difflib.get_close_matches(key, FIELDS, n=1, cutoff=0.5)
-            hint = f"did you mean {close[0]}?" if close else f"known keys: {', '.join(FIELDS)}"
-            raise DataError(f"{where}: unknown key {key!r}; {hint}")
+            raise DataError(f"{where}: unknown key {key!r}; {suggestion(key, FIELDS, 'known keys:')}")
         if key != "size" and not isinstance(value, str):
             raise DataError(f"{where}: {key} is {value!r}; expected a text")
     if values.get("kind") not in (None, *KINDS):
-        raise DataError(f"{where}: kind is {values['kind']!r}; expected one of {', '.join(KINDS)}")
+        raise DataError(f"{where}: kind is {values['kind']!r}; {suggestion(str(values['kind']), KINDS)}")
     checked = dict(values)
     if "size" in checked:
         checked["size"] = _size(checked["size"], where)
@@ -179,17 +178,12 @@ def apply_labels(models: "Sequence[ModelScores]", labels: Mapping[str, Label]) -
         matching = [index for index, known in enumerate(names) if key in known]
         if not matching:
             known = sorted({name for group in names for name in group[:2]})
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-            raise DataError(f"labels name {key!r}, no model of these results; " + _hint(close, known))
+            raise DataError(f"labels name {key!r}, no model of these results; {suggestion(key, known, 'models:')}")
         if len(matching) > 1:
             raise DataError(f"labels name {key!r}, which is {len(matching)} revisions; write name@revision")
         given = {name: getattr(label, name) for name in FIELDS if getattr(label, name) is not None}
         found[matching[0]] = replace(found[matching[0]], **given)
     return found
-
-
-def _hint(close: list[str], known: list[str]) -> str:
-    return f"did you mean {close[0]!r}?" if close else f"models: {', '.join(known)}"
 
 
 def _names(model: "ModelScores") -> Iterator[str]:

@@ -12,6 +12,7 @@ import numpy as np
 from udever.errors import DataError
 from udever.evaluation.tasks import read_columns
 from udever.files import READ
+from udever.nearest import path_suggestion
 
 _LANGUAGE = re.compile(r"[a-z]{3}-[A-Z][a-z]{3}|[a-z+#]+-Code")
 
@@ -42,7 +43,7 @@ def read_parallel(
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path} is not a file; give {READ}")
+        raise DataError(f"{path} is not a file; {path_suggestion(path, f'give {READ}')}")
     table = read_columns(path)
     names = list(table)
     if {"sentence1", "sentence2"} <= set(names) and not set(languages) & set(names):

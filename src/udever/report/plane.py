@@ -160,8 +160,8 @@ def section(plane: Plane | None) -> Section:
     """The section of the report."""
     if plane is None:
         reason = (
-            "It needs a model before and after finetuning: run `udever plane BEFORE AFTER TEXTS -o FOLDER` and give "
-            "FOLDER with --plane."
+            "It needs a model before and after finetuning: run "
+            "`udever plane TEXTS --before BEFORE -m AFTER -o FOLDER` and give FOLDER with --plane."
         )
         return Section(ID, TITLE, missing=reason)
     return Section(ID, TITLE, [plane.sentence()], [draw(plane)])

@@ -52,7 +52,7 @@ def make_runs(models: "Sequence[ModelScores]", labels: Mapping[str, Label] | Non
     Raises DataError where there is none, one has no scores or a score twice, or labels do not fit.
     """
     if not models:
-        raise DataError("there are no results to report; run `udever eval MODEL` first")
+        raise DataError("there are no results to report; run `udever eval -m MODEL` first")
     known = apply_labels(models, labels or {})
     names = _distinct(models, known)
     return [Run(name, label, model, _by_key(model)) for name, label, model in zip(names, known, models, strict=True)]

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from udever.errors import DataError
+from udever.nearest import path_suggestion
 
 _ROOTS_BYTES = {
     "aka": 701_554, "arb": 74_854_900_600, "asm": 291_522_098, "bam": 391_747, "ben": 18_606_823_104,
@@ -70,7 +71,8 @@ def read_shares(path: str | Path) -> Shares:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} cannot be read as CSV: {error}; give columns language,percent") from error
+        hint = path_suggestion(path, "give columns language,percent")
+        raise DataError(f"{path} cannot be read as CSV: {error}; {hint}") from error
     if not rows or not {"language", "percent"} <= rows[0].keys():
         raise DataError(
             f"{path} has no rows with columns language,percent; give one language a row, such as eng-Latn,30"

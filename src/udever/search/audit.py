@@ -107,7 +107,7 @@ def _check_sample(
     stored = {ids[row]: embeddings[row] for row in rows}
     found = store.take(list(stored))
     result.num_sampled = len(found)
-    made = embedder.encode_document([chunk.chunk.passage for chunk in found], dimensions=index.manifest.dimensions)
+    made = embedder.encode_document([chunk.chunk.passage for chunk in found], truncate_dim=index.manifest.dimensions)
     farthest = _FARTHEST.get(index.manifest.precision, _FARTHEST["other"])
     for chunk, vector in zip(found, made, strict=True):
         if not np.linalg.norm(stored[chunk.id] - vector) <= farthest:

@@ -36,7 +36,7 @@ def new_manifest(store: Store, paths: Sequence[Path], model: str, embedder: "Emb
         model=full_name(model),
         fingerprint=embedder.fingerprint,
         precision=embedder.precision,
-        dimensions=embedder.num_dimensions,
+        dimensions=embedder.dimensions,
         # An index inside its own folder can be moved together with it.
         base=Path(os.path.relpath(base, folder)).as_posix() if folder is not None and inside else str(base),
         roots=tuple(sorted({path.relative_to(base).as_posix() for path in paths})),

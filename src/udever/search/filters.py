@@ -5,10 +5,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from udever.errors import DataError
+from udever.nearest import suggestion
 from udever.source.chunks import KINDS
 from udever.source.gitignore import Patterns
 from udever.source.globs import check_pattern
-from udever.source.languages import known, mteb_language
+from udever.source.languages import known, mteb_language, near_language
 
 MAX_PATTERNS = 64
 """Path patterns of one search."""
@@ -35,7 +36,7 @@ class Filters:
         """Raise DataError for a kind that does not exist."""
         unknown = [kind for kind in self.kinds if kind not in KINDS]
         if unknown:
-            raise DataError(f"kind is {unknown[0]!r}; expected one of {', '.join(KINDS)}")
+            raise DataError(f"kind is {unknown[0]!r}; {suggestion(unknown[0], KINDS, 'expected one of')}")
 
 
 def full_language(name: str) -> str:
@@ -73,7 +74,9 @@ def _passes(path: str, patterns: Patterns, *, otherwise: bool) -> bool:
 
 def no_language(wanted: str, languages: Mapping[str, int]) -> str:
     """What to say of a language that no text has."""
-    return f"no file has the language {wanted}; there are {_listed(sorted(languages, key=lambda n: -languages[n]))}"
+    near = near_language(wanted, languages)
+    there = f"there are {_listed(sorted(languages, key=lambda n: -languages[n]))}"
+    return f"no file has the language {wanted}; {there if near is None else f'did you mean {near}?'}"
 
 
 def no_path(patterns: Iterable[str], paths: Iterable[str]) -> str:

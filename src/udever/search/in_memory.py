@@ -231,7 +231,7 @@ class EmbeddingsFiles(Searchable):
     def _encode(self, embedder: "Embedder", query: str, instruction: str | None) -> NDArray[np.float32]:
         # Only documents carry the document prompt: against anything else the query prompt is on both sides.
         encode = embedder.encode_query if self.header.role == "document" else embedder.encode
-        return encode([query], instruction=instruction, dimensions=self.dimensions)[0]
+        return encode([query], instruction=instruction, truncate_dim=self.dimensions)[0]
 
     def _nearest(self, embedding: NDArray[np.float32], top_k: int, within: NDArray[np.intp] | None) -> list[Hit]:
         if self._held is not None or within is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udever.errors import DataError, FileRefused
+from udever.nearest import path_suggestion
 from udever.search.coverage import base_of, check_embedder
 from udever.search.filters import Filters, full_language, matching_paths
 from udever.search.in_memory import Columns, EmbeddingsFiles
@@ -241,7 +242,8 @@ def open_searchable(place: str | None, columns: Columns | None = None) -> Search
     if embeddings_at(place):
         return EmbeddingsFiles(place, columns)
     if not Path(place).exists():
-        raise DataError(f"{place} does not exist; give an index, or a folder of udever embed")
+        otherwise = "give an index, or a folder of udever embed"
+        raise DataError(f"{place} does not exist; {path_suggestion(place, otherwise)}")
     if (Path(place) / "_job.json").is_file():
         raise DataError(f"{place} holds no embeddings; give an index, or a folder of udever embed")
     return Index.open(place)

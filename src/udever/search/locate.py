@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from udever.errors import DataError, OutputError
+from udever.nearest import path_suggestion
 from udever.search.embeddings_file import embeddings_files
 from udever.search.store import Store
 from udever.storage import check_folder, clean, is_output, write_marker
@@ -78,7 +79,8 @@ def find_index(place: str | None) -> str:
         folder = Path.cwd()
         found = nearest_index(folder)
     if found is None:
-        raise DataError(f"no index in {folder}; make one with: udever index {place or '.'} -m MODEL")
+        otherwise = f"make one with: udever index {place or '.'} -m MODEL"
+        raise DataError(f"no index in {folder}; {path_suggestion(folder, otherwise)}")
     return str(found)
 
 

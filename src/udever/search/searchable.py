@@ -31,7 +31,9 @@ MAX_WORDS = 1024
 ALL = Filters()
 """The filters that everything passes."""
 
-_FUSED_DEPTH = 50
+FUSED_DEPTH = 50
+"""How many of the best by meaning and by words are joined."""
+
 _Name = TypeVar("_Name", bound=Hashable)
 
 
@@ -120,7 +122,7 @@ class Searchable(ABC):
         """Get ready for many questions. Blocks."""
 
     def _encode(self, embedder: "Embedder", query: str, instruction: str | None) -> NDArray[np.float32]:
-        return embedder.encode_query([query], instruction=instruction, dimensions=self.dimensions)[0]
+        return embedder.encode_query([query], instruction=instruction, truncate_dim=self.dimensions)[0]
 
     def search(
         self,
@@ -157,7 +159,7 @@ class Searchable(ABC):
         check_question(query, top_k, mode)
         filters.check_kinds()
         within = self._within(filters)
-        depth = max(_FUSED_DEPTH, 2 * top_k) if mode == "both" else top_k
+        depth = max(FUSED_DEPTH, 2 * top_k) if mode == "both" else top_k
         by_words = [] if mode == "meaning" else self._matching(words(query)[:MAX_WORDS], depth, within)
         if mode == "words":
             return by_words

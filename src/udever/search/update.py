@@ -188,7 +188,7 @@ class _Run:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # what was cut is counted and told at the end
-                vectors = embedder.encode_document(texts, dimensions=self.manifest.dimensions)
+                vectors = embedder.encode_document(texts, truncate_dim=self.manifest.dimensions)
         except TextError:
             if len(texts) == 1:
                 return [None]
@@ -274,11 +274,11 @@ def _begin(
             fresh = {
                 "fingerprint": embedder.fingerprint,
                 "precision": embedder.precision,
-                "dimensions": embedder.num_dimensions,
+                "dimensions": embedder.dimensions,
                 "tuning": None,
             }
             manifest = covering(old, base_of(old, store), paths).model_copy(update=fresh)
-        store.create(embedder.num_dimensions)
+        store.create(embedder.dimensions)
     else:
         model = _Model(settings.model or old.model, load)
         model.check(old, store.uri)

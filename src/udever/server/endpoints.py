@@ -235,7 +235,7 @@ async def model_row(service: Service) -> dict[str, Any]:
         "created": service.created,
         "owned_by": "udever",
         "fingerprint": service.embedder.fingerprint,
-        "dimensions": service.embedder.num_dimensions,
+        "dimensions": service.embedder.dimensions,
         "max_length": service.embedder.contract.max_length,
         "endpoints": offers,
         "index": {"name": index.name, "num_rows": await service.search(index.count)} if index else None,

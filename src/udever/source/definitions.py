@@ -16,7 +16,9 @@ _MIN_ROWS = {"function": 3, "class": 2}
 _MAX_DEPTH = 50
 """Classes nested deeper than any person writes are read as text, so that a hostile file costs no recursion."""
 
-_ARROWS = frozenset({"arrow_function", "function_expression", "generator_function"})
+ARROWS = frozenset({"arrow_function", "function_expression", "generator_function"})
+"""Node types of functions that are named from outside, or not at all."""
+
 _NAMES = ("name", "type", "property", "key", "left")
 
 
@@ -89,7 +91,7 @@ def _tree_definition(tree: CodeTree, node: Node) -> Definition | None:
     if not is_function and node.type not in tree.grammar.classes:
         return None
     outer = tree.outer(node)
-    if node.type in _ARROWS and outer == node:
+    if node.type in ARROWS and outer == node:
         return None  # a callback: part of the call it is handed to
     row = tree.first_row(outer)
     last = outer.end_point[0] if outer.end_point[1] else outer.end_point[0] - 1
@@ -98,7 +100,7 @@ def _tree_definition(tree: CodeTree, node: Node) -> Definition | None:
         return None
     while (above := tree.comments.get(row - 1)) is not None:
         row = above[0]
-    return Definition(row + 1, last + 1, kind, _name(node, outer))
+    return Definition(row + 1, last + 1, kind, name_of(node, outer))
 
 
 def _around(node: Node, outer: Node) -> Iterator[Node]:
@@ -111,7 +113,8 @@ def _around(node: Node, outer: Node) -> Iterator[Node]:
         here = here.parent
 
 
-def _name(node: Node, outer: Node) -> str:
+def name_of(node: Node, outer: Node) -> str:
+    """The name of a function or class, which `outer` may give it; "" where it has none."""
     for here in _around(node, outer):
         named = next((child for field in _NAMES if (child := here.child_by_field_name(field)) is not None), None)
         if here.child_by_field_name("declarator") is not None:  # C and C++: inside pointers and parameter lists

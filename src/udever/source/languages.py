@@ -1,6 +1,10 @@
 """Language codes of gettext catalogues (`de`, `pt_BR`, `zh_CN`) as mteb writes them (`deu-Latn`)."""
 
 import re
+from collections.abc import Iterable
+
+from udever.errors import RecipeError
+from udever.nearest import nearest
 
 _NAMES = {
     "af": "afr-Latn", "am": "amh-Ethi", "ar": "ara-Arab", "as": "asm-Beng", "ast": "ast-Latn",
@@ -27,6 +31,7 @@ _NAMES = {
 }  # fmt: skip
 _REGION_SCRIPTS = {("zh", "tw"): "Hant", ("zh", "hk"): "Hant", ("zh", "mo"): "Hant", ("pa", "pk"): "Arab"}
 _MODIFIER_SCRIPTS = {"latin": "Latn", "cyrillic": "Cyrl", "devanagari": "Deva", "arabic": "Arab"}
+_FULL = re.compile(r"[a-z]{3}-[A-Z][a-z]{3}|\w+-Code")
 _CODE = re.compile(r"(?P<base>[A-Za-z]{2,3})(?P<rest>(?:[_-][A-Za-z0-9]+)*)(?:\.[\w-]+)?(?:@(?P<modifier>\w+))?")
 
 
@@ -52,3 +57,24 @@ def mteb_language(code: str) -> str:
             return f"{name}-{part.title()}"
         script = _REGION_SCRIPTS.get((base, part.lower()), script)
     return f"{name}-{_MODIFIER_SCRIPTS.get((match['modifier'] or '').lower(), script)}"
+
+
+def near_language(name: str, languages: Iterable[str]) -> str | None:
+    """The language that `name` was likely meant to be, told by what stands before the script."""
+    heads = {language.partition("-")[0]: language for language in languages}
+    near = nearest(name.partition("-")[0], heads)
+    return None if near is None else heads[near]
+
+
+def named_language(name: str) -> str:
+    """A language as a person names it, as mteb writes it: `de` -> `deu-Latn`, `deu-Latn` as it is.
+
+    Raises RecipeError for what is neither, naming the nearest.
+    """
+    if _FULL.fullmatch(name):
+        return name
+    if known(name):
+        return mteb_language(name)
+    near = near_language(name, _NAMES.values())
+    hint = "expected one as mteb writes it, such as deu-Latn" if near is None else f"did you mean {near!r}?"
+    raise RecipeError(f"language is {name!r}; {hint}")

@@ -4,7 +4,7 @@ One table says what each language calls a function, a class and a comment; one r
 """
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -181,6 +181,7 @@ class CodeTree:
         self.data = text.encode()
         self.lines = self.data.split(b"\n")
         self.functions: list[Node] = []
+        self.classes: list[Node] = []
         self.comments: dict[int, tuple[int, str]] = {}
         """Last row of a comment that has its lines to itself -> its first row and its text."""
         self.verbatim: set[int] = set()
@@ -189,6 +190,8 @@ class CodeTree:
             kind = node.type
             if kind in grammar.functions:
                 self.functions.append(node)
+            elif kind in grammar.classes:
+                self.classes.append(node)
             elif kind in _COMMENTS:
                 self._add_comment(node)
             elif node.end_point[0] > node.start_point[0] and ("string" in kind or "heredoc" in kind):
@@ -235,10 +238,13 @@ class CodeTree:
                 break
         return found
 
-    def source(self, first: int, node: Node) -> str:
-        """The lines from `first` to the end of `node`, without their common indentation."""
+    def source(self, first: int, node: Node, without: Collection[int] = ()) -> str:
+        """The lines from `first` to the end of `node`, without their common indentation and the rows `without`."""
         last, column = node.end_point
-        lines = [line.decode("utf-8", "replace") for line in self.lines[first : last + 1]]
-        lines[-1] = self.lines[last][:column].decode("utf-8", "replace")
+        rows = [row for row in range(first, last + 1) if row not in without]
+        lines = [self.lines[row].decode("utf-8", "replace") for row in rows]
+        if rows[-1] == last:
+            lines[-1] = self.lines[last][:column].decode("utf-8", "replace")
         indent = lines[0][: len(lines[0]) - len(lines[0].lstrip())]
-        return dedent(lines, indent, {row - first for row in self.verbatim if first < row <= last}).rstrip()
+        kept = {place for place, row in enumerate(rows) if row in self.verbatim and row != first}
+        return dedent(lines, indent, kept).rstrip()

@@ -13,6 +13,7 @@ from stat import S_ISREG
 
 from udever.errors import DataError
 from udever.files import read_regular
+from udever.nearest import path_suggestion
 from udever.source.git import Repository, exists
 from udever.source.gitignore import Patterns
 from udever.source.globs import check_pattern
@@ -174,7 +175,7 @@ def walk(
     seen: set[Path] = set()
     for given in paths:
         if not given.exists():
-            raise DataError(f"{given} does not exist; give a file or folder that does")
+            raise DataError(f"{given} does not exist; {path_suggestion(given, 'give a file or folder that does')}")
         root = given.resolve()
         search = _Walk(root, suffixes, exclude, skipped)
         if root.is_dir():

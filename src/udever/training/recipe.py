@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from udever.errors import RecipeError
+from udever.nearest import path_suggestion
 from udever.pairs.settings import DataSettings
 from udever.settings import Section, explain, toml_lines
 from udever.training.objectives import LossSettings
@@ -112,7 +113,7 @@ class Recipe(Section):
         """
         path = Path(path)
         if not path.is_file():
-            raise RecipeError(f"{path} is not a file; give a recipe in TOML")
+            raise RecipeError(f"{path} is not a file; {path_suggestion(path, 'give a recipe in TOML')}")
         try:
             return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

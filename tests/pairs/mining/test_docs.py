@@ -1,6 +1,13 @@
 from collections import Counter
 
-from udever.pairs.mining.docs import MAX_CHARS, doc_pairs
+from udever.pairs.mining.docs import MAX_CHARS, doc_pieces
+from udever.pairs.mining.pieces import documented
+
+
+def doc_pairs(text, source, suffix, language, skipped):
+    found = doc_pieces(text, source, suffix, language, skipped)
+    return [pair for piece in found if (pair := documented(piece, language, skipped))]
+
 
 LONG = "These are more than twelve words about the thing, so that the section counts."
 

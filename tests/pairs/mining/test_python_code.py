@@ -4,20 +4,22 @@ from collections import Counter
 
 import pytest
 
-from udever.pairs.mining.code import docstring, python_pairs, without_docstring
+from udever.pairs.mining.code import docstring, without_docstrings
+from udever.pairs.mining.pieces import code_pieces, documented
 from udever.source.python_code import string_rows
 
 
 def mined(text: str, skipped: Counter[str] | None = None):
     counts = Counter() if skipped is None else skipped
-    return list(python_pairs(textwrap.dedent(text), "a.py", "eng-Latn", counts))
+    found = code_pieces(textwrap.dedent(text), "a.py", ".py", counts)
+    return [pair for piece in found if (pair := documented(piece, "eng-Latn", counts))]
 
 
 def cut_out(text: str) -> str:
     tree = ast.parse(text)
     function = next(n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef))
     lines = text.encode().split(b"\n")
-    return without_docstring(function, lines, string_rows(tree, lines))
+    return without_docstrings(function, lines, string_rows(tree, lines))
 
 
 def test_docstring_becomes_the_anchor_and_the_rest_stays_byte_for_byte():
@@ -138,7 +140,7 @@ def test_short_docstrings_and_bodies_are_counted():
 @pytest.mark.parametrize("text", ["def f(:\n", "(" * 500, "x = 1\n  y = 2\n", "\tdef f():\n        pass\n"])
 def test_a_file_that_does_not_parse_is_counted(text):
     skipped: Counter[str] = Counter()
-    assert list(python_pairs(text, "a.py", None, skipped)) == []
+    assert code_pieces(text, "a.py", ".py", skipped) == []
     assert skipped == {"file: Python that does not parse": 1}
 
 

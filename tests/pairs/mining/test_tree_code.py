@@ -3,13 +3,15 @@ from collections import Counter
 
 import pytest
 
-from udever.pairs.mining.code import comment_text, tree_pairs
+from udever.pairs.mining.code import comment_text
+from udever.pairs.mining.pieces import code_pieces, documented
 from udever.source.tree_code import GRAMMARS
 
 
 def mined(text: str, suffix: str, skipped: Counter[str] | None = None):
     counts = Counter() if skipped is None else skipped
-    return list(tree_pairs(textwrap.dedent(text).lstrip("\n"), "a" + suffix, suffix, "eng-Latn", counts))
+    found = code_pieces(textwrap.dedent(text).lstrip("\n"), "a" + suffix, suffix, counts)
+    return [pair for piece in found if (pair := documented(piece, "eng-Latn", counts))]
 
 
 JAVA = """

@@ -1,17 +1,12 @@
-"""Code: the docstring or doc comment of a function -> the function's source without it."""
+"""What documents code: the words of docstrings and doc comments, and the source without them."""
 
 import ast
 import html
-import inspect
 import re
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection
 
-from udever.pairs.schema import Pair
-from udever.source.python_code import LANGUAGE, Function, parse, string_rows
+from udever.source.python_code import Function
 from udever.source.text import cut, dedent
-from udever.source.tree_code import GRAMMARS, CodeTree
-from udever.text.words import num_words
 
 MAX_ANCHOR_CHARS = 1_000
 MIN_ANCHOR_WORDS = 3
@@ -55,73 +50,74 @@ def summary(text: str) -> str:
 MIN_BODY_LINES = 2
 
 
-def docstring(function: Function) -> ast.Expr | None:
-    """Return the statement that is the docstring of `function`, None where there is none."""
-    first = function.body[0]
+Documented = Function | ast.ClassDef
+
+
+def docstring(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> ast.Expr | None:
+    """Return the statement that is the docstring of a function or class, None where there is none."""
+    first = node.body[0]
     if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
         return first
     return None
 
 
-def without_docstring(function: Function, lines: list[bytes], verbatim: set[int]) -> str:
-    """Return the source of `function`, decorators first, without its docstring and its own indentation.
+def without_docstrings(
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef,
+    lines: list[bytes],
+    verbatim: set[int],
+    without: Collection[int] = (),
+) -> str:
+    """Return the source of a function or class, decorators first, without docstrings and its own indentation.
 
     `lines` is the whole file, as bytes because ast counts columns in UTF-8 bytes; `verbatim` the rows to
-    leave as they are (`string_rows`). Only the docstring is taken out, with its line where nothing else
-    stands on it; a body left empty becomes `...`, so the result always parses.
+    leave as they are (`string_rows`), `without` rows to leave out. Only docstrings are taken out, those of functions
+    and classes inside too, with their lines where nothing else stands on them; a body left empty becomes `...`, so
+    the result always parses where nothing is left out besides.
     """
-    doc = docstring(function)
-    assert doc is not None and doc.end_lineno and doc.end_col_offset is not None and function.end_lineno
-    start = min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)]) - 1
-    rows = {row: lines[row] for row in range(start, function.end_lineno)}
-    rows[function.end_lineno - 1] = rows[function.end_lineno - 1][: function.end_col_offset]
+    assert node.end_lineno
+    start = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)]) - 1
+    rows = {row: lines[row] for row in range(start, node.end_lineno)}
+    rows[node.end_lineno - 1] = rows[node.end_lineno - 1][: node.end_col_offset]
+    docs = [(inner, docstring(inner)) for inner in ast.walk(node) if isinstance(inner, Documented)]
+    firsts = {_take_out(rows, doc, alone=len(inner.body) == 1) for inner, doc in docs if doc is not None}
 
-    before = rows[doc.lineno - 1][: doc.col_offset]
-    behind = rows[doc.end_lineno - 1][doc.end_col_offset :]
-    if behind.lstrip().startswith(b";"):
-        behind = behind.lstrip()[1:].lstrip()
-    if len(function.body) == 1:
-        behind = b"..." + behind
-    for row in range(doc.lineno - 1, doc.end_lineno):
-        del rows[row]
-    if (before + behind).strip():
-        rows[doc.lineno - 1] = before + behind
-
-    indent = lines[function.lineno - 1][: function.col_offset].decode()
-    numbers = sorted(rows)
-    kept = {index for index, row in enumerate(numbers) if row in verbatim and row != doc.lineno - 1}
+    indent = lines[node.lineno - 1][: node.col_offset].decode()
+    numbers = sorted(rows.keys() - set(without))
+    kept = {index for index, row in enumerate(numbers) if row in verbatim and row not in firsts}
     return dedent([rows[row].decode() for row in numbers], indent, kept)
 
 
-def python_pairs(text: str, source: str, language: str | None, skipped: Counter[str]) -> Iterator[Pair]:
-    """Yield a pair for every documented function and method in `text`, in the order of the file.
+def _take_out(rows: dict[int, bytes], doc: ast.Expr, *, alone: bool) -> int:
+    """Remove a docstring from `rows`, in place; return its first row."""
+    assert doc.end_lineno and doc.end_col_offset is not None
+    first, last = doc.lineno - 1, doc.end_lineno - 1
+    before, behind = rows[first][: doc.col_offset], rows[last][doc.end_col_offset :]
+    if behind.lstrip().startswith(b";"):
+        behind = behind.lstrip()[1:].lstrip()
+    if alone:
+        behind = b"..." + behind
+    for row in range(first, last + 1):
+        del rows[row]
+    if (before + behind).strip():
+        rows[first] = before + behind
+    return first
 
-    The anchor is the docstring's summary, in `language`. Undocumented functions are no rows; what else is
-    left out is counted in `skipped`.
-    """
-    tree = parse(text)
-    if tree is None:
-        skipped["file: Python that does not parse"] += 1
-        return
-    lines = text.encode().split(b"\n")
-    functions = [node for node in ast.walk(tree) if isinstance(node, Function) and docstring(node)]
-    verbatim = string_rows(tree, lines) if functions else set()
-    for function in sorted(functions, key=lambda node: (node.lineno, node.col_offset)):
-        doc = docstring(function)
-        assert doc is not None and isinstance(doc.value, ast.Constant)
-        anchor = summary(inspect.cleandoc(str(doc.value.value)))
-        body = function.body[1:]
-        if num_words(anchor) < MIN_ANCHOR_WORDS:
-            skipped[f"row: docstring under {MIN_ANCHOR_WORDS} words"] += 1
-            continue
-        if not body or (body[-1].end_lineno or 0) - body[0].lineno + 1 < MIN_BODY_LINES:
-            skipped[f"row: function body under {MIN_BODY_LINES} lines"] += 1
-            continue
-        positive = without_docstring(function, lines, verbatim)
-        if len(positive) > MAX_FUNCTION_CHARS:
-            skipped[f"row: function over {MAX_FUNCTION_CHARS} characters"] += 1
-            continue
-        yield Pair(anchor, positive, anchor_language=language, positive_language=LANGUAGE, source=source)
+
+def class_text(node: ast.ClassDef, lines: list[bytes], verbatim: set[int]) -> str:
+    """Return the source of a class without docstrings and comments; of its functions the heads alone."""
+    without = {row for row in range(node.lineno, node.end_lineno or 0) if lines[row].lstrip().startswith(b"#")}
+    for inner in ast.walk(node):
+        if isinstance(inner, Function) and inner.end_lineno:
+            first = max(inner.body[0].lineno, _head(inner) + 1)
+            without.update(range(first - 1, inner.end_lineno))
+    return without_docstrings(node, lines, verbatim - without, without)
+
+
+def _head(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """The line on which the head of a function ends at the earliest: that of its name, or of its last argument."""
+    arguments = function.args
+    last = [a.end_lineno or 0 for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    return max(function.lineno, *last) if last else function.lineno
 
 
 MIN_LINES = 3
@@ -164,37 +160,6 @@ def comment_text(comments: list[str]) -> str:
     return summary(re.sub(r"\n{3,}", "\n\n", "\n".join(lines)))
 
 
-def _num_lines(source: str) -> int:
+def num_lines(source: str) -> int:
     """Lines that say something: not blank, not a brace or `end` alone."""
     return sum(1 for line in source.split("\n") if re.search(r"\w", line) and line.strip() != "end")
-
-
-def tree_pairs(text: str, source: str, suffix: str, language: str | None, skipped: Counter[str]) -> Iterator[Pair]:
-    """Yield a pair for every function, method and constructor with a doc comment right above it.
-
-    `suffix` chooses the grammar. The anchor is the comment's summary, in `language`; the positive is the
-    source with attributes and decorators, without the comment. What is left out is counted in `skipped`.
-    """
-    grammar = GRAMMARS[suffix]
-    file = CodeTree(text, grammar)
-    for function in file.functions:
-        node = file.outer(function)
-        row = file.first_row(node)
-        comments = [] if row is None else file.comments_above(row)
-        if row is None or not comments:
-            continue
-        anchor = comment_text(comments)
-        if num_words(anchor) < MIN_ANCHOR_WORDS:
-            skipped[f"row: doc comment under {MIN_ANCHOR_WORDS} words"] += 1
-            continue
-        if node.has_error:
-            skipped["row: function that does not parse"] += 1
-            continue
-        positive = file.source(row, node)
-        if _num_lines(positive) < MIN_LINES:
-            skipped[f"row: function under {MIN_LINES} lines"] += 1
-            continue
-        if len(positive) > MAX_FUNCTION_CHARS:
-            skipped[f"row: function over {MAX_FUNCTION_CHARS} characters"] += 1
-            continue
-        yield Pair(anchor, positive, anchor_language=language, positive_language=grammar.language, source=source)

@@ -2,14 +2,16 @@
 
 import sysconfig
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from udever.errors import DataError, RecipeError
-from udever.pairs.mining import code, docs, translations
+from udever.pairs.mining import translations
 from udever.pairs.mining.dedupe import dedupe
+from udever.pairs.mining.docs import doc_pieces
 from udever.pairs.mining.licences import folder_licence, header_licence
+from udever.pairs.mining.pieces import Piece, code_pieces, documented, searched
 from udever.pairs.schema import Pair
 from udever.pairs.split import split_pairs
 from udever.progress import progress_bar
@@ -17,6 +19,7 @@ from udever.source.pages import SPLITTERS
 from udever.source.reading import read_found
 from udever.source.tree_code import GRAMMARS
 from udever.source.walk import Found, walk
+from udever.text.grouping import Held
 
 KINDS = ("code", "docs", "translations")
 
@@ -49,33 +52,30 @@ class Mined:
 
     `pairs` are without duplicates and sorted by source, each with its split. `skipped` counts what was left
     out or cut by reason: "file: ...", "folder: ...", "row: ...", "text: ...". `num_files` is how many files
-    of a wanted type were opened.
+    of a wanted type were opened. `corpus` is all that a search of the files may find, near copies of the texts that
+    held-out rows ask for left out.
     """
 
     pairs: list[Pair]
     skipped: dict[str, int]
     num_files: int
+    corpus: list[Piece] = field(default_factory=list)
 
 
-def _rows(file: Found, language: str | None, licence: str | None, skipped: Counter[str]) -> Iterator[Pair]:
+def _read(file: Found, language: str | None, skipped: Counter[str]) -> tuple[list[Piece], list[Pair], str | None]:
+    """The pieces of a file, or the pairs of a catalogue; and the licence that it names itself."""
     suffix = file.path.suffix.lower()
     if suffix in _SUFFIXES["translations"]:
-        for pair in translations.translation_pairs(file.path, file.source, skipped):
-            yield replace(pair, licence=licence)
-        return
-    is_code = suffix in _SUFFIXES["code"]
+        return [], list(translations.translation_pairs(file.path, file.source, skipped)), None
     text = read_found(file, skipped)
     if text is None:
-        return
-    if suffix in _PYTHON:
-        rows = code.python_pairs(text, file.source, language, skipped)
-    elif is_code:
-        rows = code.tree_pairs(text, file.source, suffix, language, skipped)
+        return [], [], None
+    if suffix in _SUFFIXES["code"]:
+        pieces = code_pieces(text, file.source, suffix, skipped)
     else:
-        rows = docs.doc_pairs(text, file.source, suffix, language, skipped)
-    licence = header_licence(text) or licence
-    for pair in rows:
-        yield replace(pair, licence=licence)
+        pieces = doc_pieces(text, file.source, suffix, language, skipped)
+    found = (documented(piece, language, skipped) for piece in pieces)
+    return pieces, [pair for pair in found if pair is not None], header_licence(text)
 
 
 def _nothing(paths: Sequence[Path], kinds: Sequence[str], skipped: Counter[str]) -> DataError:
@@ -123,14 +123,25 @@ def mine(
     files = list(walk(paths, suffixes, exclude, skipped))
     licences = {root: folder_licence(root) for root in {file.root for file in files}}
     pairs: list[Pair] = []
+    pieces: list[Piece] = []
     with progress_bar("Mining", len(files), enabled=show_progress) as advance:
         for file in files:
-            pairs += _rows(file, language, licences[file.root], skipped)
+            found, rows, licence = _read(file, language, skipped)
+            pieces += found
+            pairs += [replace(pair, licence=licence or licences[file.root]) for pair in rows]
             advance(note=file.source)
     pairs = split_pairs(dedupe(pairs, skipped), held_out, seed, skipped)
     if not pairs:
         raise _nothing(paths, wanted, skipped)
-    return Mined(pairs, dict(sorted(skipped.items())), len(files))
+    return Mined(pairs, dict(sorted(skipped.items())), len(files), _corpus(pieces, pairs))
+
+
+def _corpus(pieces: Sequence[Piece], pairs: Sequence[Pair]) -> list[Piece]:
+    """The pieces that a search may find, but for near copies of held-out answers: they would be right and not count."""
+    answers = {pair.positive for pair in pairs if pair.split == "held_out" and pair.kind == "asymmetric"}
+    found = searched(pieces)
+    copies = Held(answers).repeated([piece.text for piece in found]) if answers else [False] * len(found)
+    return [piece for piece, copy in zip(found, copies, strict=True) if piece.text in answers or not copy]
 
 
 def standard_library() -> Path:

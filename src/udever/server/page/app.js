@@ -42,7 +42,7 @@ function noIndex(host) {
     empty(
       "No index is served here",
       el("p", {}, "This server embeds texts; it has nothing to search yet. Index a folder and start it again:"),
-      el("pre", { class: "code" }, `udever index path/to/folder -m MODEL\nudever serve MODEL --index path/to/folder`),
+      el("pre", { class: "code" }, `udever index path/to/folder -m MODEL\nudever serve -m MODEL --index path/to/folder`),
     ),
   );
   return true;

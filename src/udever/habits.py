@@ -1,0 +1,81 @@
+"""Names that hands know from sentence-transformers and that are others here: what to write instead."""
+
+from collections.abc import Iterable
+
+from udever.nearest import suggestion
+
+LOAD_IT = "an embedder is loaded: write Embedder.load(name, ...)"
+
+_DTYPE = "write dtype='float32' or dtype='bfloat16'"
+_HUB = "the hub's own environment variables (HF_HOME, HF_TOKEN, HF_HUB_OFFLINE) say that"
+LOAD = {
+    "truncate_dim": "write dimensions=...",
+    "max_seq_length": "write max_length=...",
+    "normalize_embeddings": "write normalize=...",
+    "model_kwargs": _DTYPE,
+    "torch_dtype": _DTYPE,
+    "prompts": "encode takes prompt=... or instruction=...",
+    "default_prompt_name": "encode takes prompt_name=...",
+    "cache_folder": _HUB,
+    "token": _HUB,
+    "local_files_only": _HUB,
+    "backend": "there is one backend, torch",
+    "model_name_or_path": "give the name first, without a keyword",
+}
+
+ENCODE = {
+    "sentences": "give the texts first, without a keyword",
+    "inputs": "give the texts first, without a keyword",
+    "dimensions": "write truncate_dim=...",
+    "convert_to_numpy": "arrays are the default; convert_to_tensor=True gives a tensor",
+    "output_value": "it gives one vector for each text",
+    "precision": "vectors are float32; Embedder.load(name, dtype=...) says what the model computes in",
+    "device": "it is chosen in Embedder.load(name, device=...)",
+    "max_length": "it is chosen in Embedder.load(name, max_length=...)",
+    "pool": "udever embed spreads a corpus over processes",
+    "chunk_size": "batch_size and batch_tokens bound one forward pass",
+}
+ENCODE_SIDE = {
+    **ENCODE,
+    "prompt_name": "the method says it: encode(texts, prompt_name=...) chooses by name, prompt='...' is written out",
+}
+
+_DIMENSIONS = "write .dimensions"
+_LOADED = "it is chosen in Embedder.load(name, device=..., dtype=...)"
+_ATTRIBUTES = {
+    "max_seq_length": "write .max_length",
+    "get_max_seq_length": "write .max_length",
+    "num_dimensions": _DIMENSIONS,
+    "get_sentence_embedding_dimension": _DIMENSIONS,
+    "get_embedding_dimension": _DIMENSIONS,
+    "truncate_dim": _DIMENSIONS,
+    "save_pretrained": "write .save(folder)",
+    "fit": "udever.train(recipe) trains, udever train from the command line",
+    "prompts": "they are .contract.query.prompt and .contract.document.prompt",
+    "similarity_pairwise": "for vectors of length 1 it is (a * b).sum(1)",
+    "start_multi_process_pool": "udever embed spreads a corpus over processes",
+    "encode_multi_process": "udever embed spreads a corpus over processes",
+    "to": _LOADED,
+    "cuda": _LOADED,
+    "cpu": _LOADED,
+    "half": _LOADED,
+    "bfloat16": _LOADED,
+    "float": _LOADED,
+    "eval": "it is in that mode",
+}
+SET_AT_LOADING = {
+    "max_seq_length": "write Embedder.load(name, max_length=...)",
+    "max_length": "write Embedder.load(name, max_length=...)",
+    "truncate_dim": "write Embedder.load(name, dimensions=...)",
+    "dimensions": "write Embedder.load(name, dimensions=...)",
+    "prompts": "encode takes prompt=... or instruction=...",
+    "default_prompt_name": "encode takes prompt_name=...",
+    "device": "write Embedder.load(name, device=...)",
+    "dtype": "write Embedder.load(name, dtype=...)",
+}
+
+
+def attribute(name: str, known: Iterable[str]) -> str:
+    """What to write instead of an attribute that an embedder does not have."""
+    public = [other for other in known if not other.startswith("_")]
+    return _ATTRIBUTES.get(name) or suggestion(name, public, "there are")

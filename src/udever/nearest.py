@@ -1,0 +1,84 @@
+"""What a mistyped name was likely meant to be: words, paths, and the keywords of a Python call."""
+
+import difflib
+import os
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from inspect import signature
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+_LIKENESS = 0.6
+_MOST_ENTRIES = 10_000
+"""Of a folder, so that a mistyped path below a huge one is told at once."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that is most like `word`, capital letters or not; None where none is near."""
+    by_lower = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=_LIKENESS)
+    return by_lower[found[0]] if found else None
+
+
+def suggestion(word: str, known: Iterable[str], otherwise: str = "expected") -> str:
+    """The end of a message about an unknown word: `did you mean 'x'?`, else `otherwise` and all known ones."""
+    names = list(known)
+    near = nearest(word, names)
+    return f"{otherwise} {', '.join(names)}" if near is None else f"did you mean {near!r}?"
+
+
+def near_path(path: str | Path) -> str | None:
+    """The path that exists and is most like one that does not, part for part; None where a part is like none."""
+    given = Path(path)
+    here = Path(given.anchor)
+    for part in given.relative_to(given.anchor).parts:
+        meant: str | None = part
+        if not (here / part).exists():
+            meant = nearest(part, _entries(here))
+        if meant is None:
+            return None
+        here /= meant
+    return None if here == given else str(here)
+
+
+def _entries(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in islice(entries, _MOST_ENTRIES)]
+    except OSError:
+        return []
+
+
+def path_suggestion(path: str | Path, otherwise: str) -> str:
+    """The end of a message about a path that does not exist: the nearest one that does, else `otherwise`."""
+    near = near_path(path)
+    return otherwise if near is None else f"did you mean {near}?"
+
+
+def told(answers: Mapping[str, str], otherwise: str | None = None) -> Callable[[F], F]:
+    """Let a function answer a keyword it does not have with the right one, as TypeError.
+
+    `answers` says what to write for names of other libraries; for any other name it is the nearest of the function's
+    own, or `otherwise` where that is given. The signature stays the function's.
+    """
+
+    def decorate(function: F) -> F:
+        parameters = signature(function).parameters.values()
+        own = [p.name for p in parameters if p.name not in ("self", "cls")]
+        taken = frozenset(own)
+        shown = function.__qualname__.removesuffix(".__init__")
+
+        @wraps(function)
+        def call(*args: Any, **keywords: Any) -> Any:
+            for name in keywords:
+                if name not in taken:
+                    answer = answers.get(name) or otherwise or suggestion(name, own)
+                    raise TypeError(f"{shown} has no option {name!r}; {answer}")
+            return function(*args, **keywords)
+
+        return cast(F, call)
+
+    return decorate

@@ -1,0 +1,72 @@
+"""From an embedder's parts to a model folder that `loading` and sentence-transformers read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from udever import loading
+from udever.model import adapters, artefact, export
+from udever.model.backbone import width
+from udever.model.tokens import tokenizer_digest
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the model card says besides the contract: title, what the model was made from, Markdown at the end."""
+
+    title: str
+    base: str
+    notes: str = ""
+
+
+def write(
+    folder: Path,
+    parts: loading.Loaded,
+    card: Card,
+    reference: Callable[[], np.ndarray],
+    *,
+    merged: bool,
+    dtype: torch.dtype | None = None,
+) -> str:
+    """Write a model into an empty `folder`; return the digest of its weights as they were written.
+
+    `merged` and `dtype` as in `Embedder.save`. `reference` gives the reference vectors, once the weights in memory are
+    those of the file.
+    """
+    model: Any = parts.backbone
+    saved_base = None
+    shared = export.shared_markers(parts.contract, parts.tokenizer)
+    if merged:
+        adapters.merge_lora(model)
+        export.save_weights(model, folder, dtype)
+        export.save_sentence_transformers(parts.contract, shared, width(model), folder)
+    else:
+        assert parts.weights is not None, "an adapter is of a model that was loaded"
+        saved_base = artefact.Base(name=card.base, weights=parts.weights)
+        adapters.save_adapter(model, folder, card.base)
+    export.save_tokenizer(parts.tokenizer, parts.contract, shared, folder)
+    files, weights = loading.saved_parts(folder, None if merged else parts.weights)
+    saved = artefact.Saved(
+        contract=parts.contract,
+        fingerprint=artefact.fingerprint(model.config, weights, tokenizer_digest(parts.tokenizer), parts.contract),
+        reference=artefact.encode_vectors(reference()),
+        files=files,
+        base=saved_base,
+    )
+    (folder / artefact.CONTRACT_FILE).write_text(saved.model_dump_json(indent=2) + "\n")
+    text = export.CARD.format(
+        title=card.title,
+        base=parts.source or card.base,
+        family=model.config.get_text_config().model_type,
+        dimensions=parts.contract.dimensions or width(model),
+        fingerprint=saved.fingerprint,
+        notes=card.notes,
+        **parts.contract.model_dump(include={"pooling", "attention", "max_length", "normalize"}),
+    )
+    (folder / "README.md").write_text(text)
+    export.open_to_umask(folder)
+    return weights

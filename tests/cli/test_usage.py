@@ -1,0 +1,131 @@
+"""One grammar for all commands; what is typed wrongly is answered in one line with what to write."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from udever.cli import app, main
+
+COMMANDS = typer.main.get_command(app).commands
+
+
+@pytest.fixture
+def udever(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["udever", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code, capsys.readouterr().err
+
+    return run
+
+
+def walk(commands, name=""):
+    for word, command in commands.items():
+        if hasattr(command, "commands"):
+            yield from walk(command.commands, f"{name}{word} ")
+        else:
+            yield f"{name}{word}", command
+
+
+EVERY = dict(walk(COMMANDS))
+
+
+def test_the_model_is_m_in_every_command_and_stands_nowhere_by_its_place():
+    short = {name: option for name, command in EVERY.items() for option in command.params if "-m" in option.opts}
+    assert short.keys() == {
+        *("adapt", "demo", "audit", "classify apply", "classify fit", "embed", "eval", "index", "index-tune", "mcp"),
+        *("merge", "negatives", "plane", "search", "serve"),
+    }
+    assert {max(option.opts, key=len) for option in short.values()} == {"--model", "--base"}
+    for name, command in EVERY.items():
+        assert not [p.name for p in command.params if p.param_type_name == "argument" and "model" in p.name], name
+
+
+def test_a_short_option_means_one_thing_everywhere():
+    meanings = {}
+    for command in EVERY.values():
+        for parameter in command.params:
+            for word in parameter.opts:
+                if len(word) == 2 and word.startswith("-"):
+                    meanings.setdefault(word, set()).add(max(parameter.opts, key=len))
+    assert meanings == {
+        "-m": {"--model", "--base"},
+        "-o": {"--output"},
+        "-k": {"--top-k"},
+        "-n": {"--num-negatives"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (
+            ["embed", "seedling", "corpus", "-o", "v"],
+            "embed takes the model as an option; write udever embed INPUTS... -m seedling -o OUTPUT",
+        ),
+        (["serve", "seedling"], "serve takes the model as an option; write udever serve -m seedling"),
+        (["eval", "seedling", "bm25"], "eval takes the model as an option; write udever eval -m seedling"),
+        (
+            ["negatives", "seedling", "p.csv", "-o", "h.parquet"],
+            "the model as an option; write udever negatives PAIRS -o OUTPUT -m seedling",
+        ),
+        (["merge", "a.gguf", "b.gguf", "-o", "c"], "the model as an option; write udever merge -m a.gguf -o OUTPUT"),
+        (["search", "seedling", "vectors", "q"], "the model as an option; write udever search QUERY INDEX -m seedling"),
+        (["index", "seedling"], "seedling is a model and stands where a path is expected; write -m seedling"),
+        (["search", "q", "seedling"], "seedling is a model and stands where a path is expected; write -m seedling"),
+        (["embed", "corpus", "-o", "v"], "embed lacks -m MODEL; write udever embed INPUTS... -m MODEL -o OUTPUT"),
+        (["embed", "-m", "seedling", "-o", "v"], "embed lacks INPUTS; write udever embed INPUTS..."),
+        (["embed", "corpus", "-m", "seedling"], "embed lacks -o OUTPUT; write udever embed"),
+        (["classify", "fit", "x.csv", "-o", "f"], "classify fit lacks -m MODEL; write udever classify fit EXAMPLES..."),
+        (["embed", "c", "--colum", "x"], "embed has no option --colum; did you mean --column?"),
+        (["serve", "--treads", "2"], "serve has no option --treads; did you mean --threads?"),
+        (["train", "r.toml", "-m", "seedling"], "train has no option -m; udever train --help lists them"),
+        (["classify", "fit", "--modle", "x"], "classify fit has no option --modle; did you mean --model?"),
+        (["embd"], "there is no command 'embd'; did you mean 'embed'?"),
+        (["serach", "x"], "there is no command 'serach'; did you mean 'search'?"),
+        (["classify", "aply"], "there is no command 'aply'; did you mean 'apply'?"),
+        (["frobnicate"], "there is no command 'frobnicate'; udever --help lists them"),
+        (["--verson"], "udever has no option --verson; did you mean --version?"),
+        (["search", "x", "--mode", "word"], "search: --mode is 'word'; did you mean 'words'?"),
+        (["search", "x", "-k", "many"], "search: --top-k: input should be a valid integer"),
+        (["search", "x", "-k", "0"], "search: --top-k: input should be greater than or equal to 1"),
+        (["search", "x", "-k"], "search: option '-k' requires an argument"),
+        (["report", "r", "-o", "x", "--labels", "lables.toml"], "did you mean labels.toml?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_is_typed_wrongly_is_answered_in_one_line(arguments, says, udever, tmp_path):
+    for name in ("a.gguf", "b.gguf", "labels.toml"):
+        (tmp_path / name).touch()
+    (tmp_path / "corpus").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    code, told = udever(*arguments)
+    assert code == 2 and told.startswith("udever: error: ") and told.count("\n") == 1
+    assert says in told
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_no_command_shows_the_help(udever):
+    done = CliRunner().invoke(app, [])
+    assert "Usage:" in done.output and "embed" in done.output
+
+
+def test_a_model_folder_by_its_place_is_known_as_one(udever, tmp_path, decoders):
+    code, told = udever("embed", str(decoders("bloom")), "x.txt", "-o", "v")
+    assert code == 2 and f"-m {decoders('bloom')} -o OUTPUT" in told
+
+
+def test_completion_is_installed_as_typer_does_it_and_knows_the_commands():
+    assert "--install-completion" in CliRunner().invoke(app, ["--help"]).output
+    variables = {"_UDEVER_COMPLETE": "complete_bash", "COMP_WORDS": "udever embed --vec", "COMP_CWORD": "2"}
+    code = "import sys; sys.argv = ['udever']; from udever.cli import main; main()"
+    environment = {**os.environ, **variables}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert done.stdout.split() == ["--vector-type"]
