@@ -116,7 +116,7 @@ class Jobs:
             data=DataSettings(pairs=[str(self.pairs)]),
             training=TrainingSettings(tuning="bitfit", batch_size=4, max_steps=4),
             output=OutputSettings(folder=str(place / "out")),
-            watch=WatchSettings(checkpoint_every=1, tensorboard=False),
+            watch=WatchSettings(checkpoint_every=1),
         )
         train(recipe, resume=True, show_progress=False)
 

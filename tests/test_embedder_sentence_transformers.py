@@ -1,9 +1,11 @@
 """What we save, sentence-transformers loads; what it saves, we load; same vectors both ways."""
 
+import re
 import warnings
 
 import numpy as np
 import pytest
+import torch
 
 from udever import Embedder
 from udever.errors import ModelError
@@ -51,6 +53,26 @@ def test_a_plain_model_of_ours_loads_in_sentence_transformers(family, pooling, e
     same(embedder.encode_query(texts, allow_empty=True), theirs.encode_query(texts))
     same(embedder.encode_document(texts, allow_empty=True), theirs.encode_document(texts))
     assert theirs.max_seq_length == 100
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_the_card_shows_how_both_libraries_give_the_same_vectors(plain, decoders, tmp_path):
+    """Saved in bfloat16, in which each of them would round in its own way."""
+    embedder = load(decoders("bloom"), **({} if plain else {"known_as": "izhx/udever-bloom-560m"}))
+    embedder.save(tmp_path / "out", dtype=torch.bfloat16)
+    theirs = load_theirs(tmp_path / "out", trust_remote_code=not plain)
+    same(load(tmp_path / "out").encode(TEXTS, allow_empty=True), theirs.encode(TEXTS))
+    rounded = load_theirs(tmp_path / "out", trust_remote_code=not plain, model_kwargs={"dtype": "bfloat16"})
+    assert (theirs.dtype, rounded.dtype) == (torch.float32, torch.bfloat16)
+    card = (tmp_path / "out" / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    names = [{}, {}]
+    for code, defined in zip(blocks, names, strict=True):
+        exec(code.replace('("path/to/this/folder"', f'("{tmp_path / "out"}"'), defined)
+    ours = load(tmp_path / "out")
+    same(ours.encode_query(["how to add two numbers"]), names[1]["queries"])
+    same(ours.encode_document(["def add(a, b): return a + b"]), names[1]["documents"])
+    assert np.allclose(names[0]["queries"], names[1]["queries"], atol=0.02)
 
 
 @pytest.mark.parametrize("changes", [{"normalize": False}, {"dimensions": 7}, {"dimensions": 7, "normalize": False}])

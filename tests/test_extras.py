@@ -103,9 +103,10 @@ def ray_job(_):
 
 
 def tensorboard(rows):
-    from udever.training.log import _tensorboard
+    from udever.training.trackers import opened
 
-    _tensorboard(rows.parent)
+    with opened(["tensorboard"], rows.parent, "run", {}):
+        pass
 
 
 def classifier(_):

@@ -56,6 +56,15 @@ def test_meaning_goes_before_language():
 
 
 @bundled
+def test_sentence_transformers_gives_its_vectors_without_a_word_about_precision():
+    from sentence_transformers import SentenceTransformer
+
+    texts = ["The weather is nice today.", "def add(a, b): return a + b"]
+    theirs = SentenceTransformer(str(FOLDER), device="cpu").encode(texts)
+    np.testing.assert_allclose(Embedder.load("seedling", dtype="float32").encode(texts), theirs, atol=1e-5)
+
+
+@bundled
 def test_hostile_texts_give_vectors():
     seedling = Embedder.load("seedling", dtype="float32")
     texts = ["", " ", "\x00", "XMLHttpRequest2JSON", "ÅÄÖ ẞ ﬀ ①", "👨‍👩‍👧‍👦", "\u202eabc", "a" * 5000, "</s>[BOQ]"]

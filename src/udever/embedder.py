@@ -8,13 +8,14 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypedDict, Unpack, get_args, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from udever import habits, loading, saving
+from udever import habits, hub, loading, saving
 from udever.errors import ContractError, TextError
 from udever.loading import Loaded, pick_how
 from udever.model import artefact
@@ -415,6 +416,17 @@ class Embedder:
             self._write(temporary, saving.Card(name, base or self.name, notes), merged=merged, dtype=dtype)
             for name, content in (extra_files or {}).items():
                 (temporary / name).write_text(content)
+
+    def push_to_hub(self, name: str, *, private: bool = True, revision: str | None = None, message: str = "") -> str:
+        """Publish the model, as `save` writes it, on the hub as `name` (org/model); return the commit's address.
+
+        `Embedder.load(name)` reads it back under the same fingerprint. A new repository is private unless told
+        otherwise; `revision` is a branch. Raises OutputError in one line where the hub refuses or is not reached.
+        """
+        with TemporaryDirectory() as scratch:
+            folder = Path(scratch) / name.rpartition("/")[2]
+            self.save(folder)
+            return hub.publish(folder, name, private=private, revision=revision, message=message)
 
     def _write(self, folder: Path, card: saving.Card, *, merged: bool, dtype: torch.dtype | None = None) -> None:
         parts = Loaded(self.backbone, self.tokenizer.hf, self.contract, weights=self._base_weights, source=self._source)

@@ -1,11 +1,15 @@
-"""The model hub: a model fetched by its name.
+"""The model hub: a model fetched by its name, and a folder published under one.
 
 Where the hub is and who asks is for huggingface_hub's own settings to say: `HF_ENDPOINT`, `HF_TOKEN`, `hf auth login`.
 """
 
 from pathlib import Path
 
-from udever.errors import ModelError
+from udever.errors import ModelError, OutputError
+from udever.model.artefact import CONTRACT_FILE
+
+FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py", "*.svg", "*.toml", "*/config.json", "README.md")
+"""What of a model's folder is published."""
 
 _FETCHED = ("*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "README.md")
 
@@ -38,3 +42,36 @@ def fetch(name: str, revision: str | None = None, *, allow_pickle: bool = False)
 
 def _refused(name: str, why: str) -> str:
     return f"{name} is no local folder and cannot be fetched from the hub: {why}"
+
+
+def publish(folder: Path, name: str, *, private: bool = True, revision: str | None = None, message: str = "") -> str:
+    """Put a model's folder on the hub as `name` (org/model) and return the address of the commit.
+
+    The repository is made where there is none, private unless told otherwise; one that is there keeps its visibility.
+    `revision` is a branch. Raises OutputError in one line for a folder that is no model of this project, a name that is
+    none, a missing token, no permission and a hub that cannot be reached.
+    """
+    from huggingface_hub import HfApi, errors
+
+    if not (folder / CONTRACT_FILE).is_file():
+        raise OutputError(f"{folder} has no {CONTRACT_FILE}; expected the folder of a model that udever saved")
+    if name.count("/") != 1:
+        raise OutputError(f"{name!r} is no name on the hub; expected org/model")
+    # the client's own error of a broken connection, of whichever HTTP library this version uses
+    transport = next(kind for kind in errors.HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
+    hub = HfApi()
+    try:
+        hub.create_repo(name, private=private, exist_ok=True)
+        if revision is not None:
+            hub.create_branch(name, branch=revision, exist_ok=True)
+        done = hub.upload_folder(
+            repo_id=name,
+            folder_path=folder,
+            revision=revision,
+            commit_message=message or f"Publish {folder.name}",
+            allow_patterns=list(FILES),
+        )
+    except (errors.HfHubHTTPError, errors.HFValidationError, errors.OfflineModeIsEnabled, transport, OSError) as error:
+        reason = (str(error).strip().splitlines() or ["unknown"])[0]
+        raise OutputError(f"cannot publish {name}: {reason}; check HF_TOKEN and the name") from error
+    return str(done.commit_url)

@@ -58,6 +58,7 @@ def write(
         base=saved_base,
     )
     (folder / artefact.CONTRACT_FILE).write_text(saved.model_dump_json(indent=2) + "\n")
+    trust = "" if export.is_plain(parts.contract, shared) else ", trust_remote_code=True"
     text = export.CARD.format(
         title=card.title,
         base=parts.source or card.base,
@@ -65,6 +66,7 @@ def write(
         dimensions=parts.contract.dimensions or width(model),
         fingerprint=saved.fingerprint,
         notes=card.notes,
+        sentence_transformers=export.SENTENCE_TRANSFORMERS.format(trust=trust) if merged else "",
         **parts.contract.model_dump(include={"pooling", "attention", "max_length", "normalize"}),
     )
     (folder / "README.md").write_text(text)

@@ -38,7 +38,7 @@ def recipe(base, tools, tmp_path):
             "model": {"base": str(base), "max_length": 16},
             "data": {"pairs": [str(tmp_path / "pairs.parquet")]},
             "training": {"tuning": "full", "batch_size": 16, "epochs": 2.0, "precision": "float32", "memory_gb": 0.01},
-            "watch": {"evaluate_every": 3, "tensorboard": True},
+            "watch": {"evaluate_every": 3, "trackers": ["tensorboard"]},
             "output": {"folder": str(tmp_path / "model")},
         }
     )

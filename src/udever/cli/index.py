@@ -180,8 +180,7 @@ def _show(hits: list["Hit"], query: str, num_lines: int, *, as_json: bool) -> No
     for hit in hits:
         joint = " > " if hit.kind == "section" else "."
         what = f"{hit.kind or ''} {joint.join(filter(None, (hit.parent, hit.name)))}"
-        where = hit.id if hit.first_line is not None else hit.source or hit.id
-        say(f"{hit.score:.3f}  {where}  {what}".rstrip(), style="bold")
+        say(f"{hit.score:.3f}  {hit.place}  {what}".rstrip(), style="bold")
         for number, line in snippet(hit, query, num_lines) if num_lines else []:
             say(f"{'' if number is None else number:>7}  {line}")
 

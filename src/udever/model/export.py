@@ -107,10 +107,14 @@ def _template(role: Role, hf_tokenizer: Any) -> dict[str, Any]:
     return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": special}
 
 
+def is_plain(contract: Contract, shared: Shared | None) -> bool:
+    """Whether sentence-transformers' own modules can say it all; it has no default for a cut of dimensions."""
+    return shared is not None and contract.attention == "causal" and contract.dimensions is None
+
+
 def save_sentence_transformers(contract: Contract, shared: Shared | None, hidden_size: int, folder: Path) -> None:
     """Write the files sentence-transformers reads: plain modules where they can say it all, else our own."""
-    # sentence-transformers has no default for its truncate_dim: a contract that cuts needs our own module
-    plain = shared is not None and contract.attention == "causal" and contract.dimensions is None
+    plain = is_plain(contract, shared)
     prompts: dict[str, str] = {**shared[1]} if shared is not None else {}
     default = "symmetric" if prompts.get("symmetric") else None
     if default is None:
@@ -134,7 +138,15 @@ def save_sentence_transformers(contract: Contract, shared: Shared | None, hidden
         folder / "modules.json",
         [{"idx": i, "name": str(i), "path": p, "type": t} for i, (p, t) in enumerate(modules)],
     )
-    write_json(folder / "sentence_bert_config.json", {"max_seq_length": contract.max_length, "do_lower_case": False})
+    write_json(
+        folder / "sentence_bert_config.json",
+        {
+            "max_seq_length": contract.max_length,
+            "do_lower_case": False,
+            # else it computes in the type of the file: in bfloat16 each library rounds in its own way
+            "model_args": {"dtype": "float32"},
+        },
+    )
     (folder / "1_Pooling").mkdir()
     mode = {"last": "lasttoken", "mean": "mean_tokens", "weighted_mean": "weightedmean_tokens"}[contract.pooling]
     write_json(
@@ -190,4 +202,18 @@ queries = embedder.encode_query(["how to add two numbers"])
 documents = embedder.encode_document(["def add(a, b): return a + b"])
 print(embedder.similarity(queries, documents))
 ```
-{notes}"""
+{sentence_transformers}{notes}"""
+
+SENTENCE_TRANSFORMERS = """
+sentence-transformers loads the folder too, in float32 unless `model_kwargs` names a `dtype`. Its vectors are those of
+`Embedder.load("path/to/this/folder", dtype="float32")`:
+
+```python
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("path/to/this/folder"{trust})
+queries = model.encode_query(["how to add two numbers"])
+documents = model.encode_document(["def add(a, b): return a + b"])
+```
+"""
+"""The part of the card about a folder of whole weights."""

@@ -1,14 +1,15 @@
-"""What a run tells while it runs: steps and scores, as lines of JSON and TensorBoard's event files."""
+"""What a run tells while it runs: steps and scores, as lines of JSON and to trackers."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from udever.errors import needs
 from udever.storage import atomic_file
+from udever.training.recipe import Recipe
+from udever.training.trackers import Tracker, opened
 
 LOG_FILE = "log.jsonl"
 MAIN_METRIC = "mrr@10"
@@ -74,9 +75,9 @@ class History:
 class Log:
     """Steps and scores so far; from `open`, also a line each in `log.jsonl`, in which a resumed run goes on."""
 
-    def __init__(self, folder: Path | None = None, writer: Any = None) -> None:
+    def __init__(self, folder: Path | None = None, trackers: Sequence[Tracker] = ()) -> None:
         self._path = None if folder is None else folder / LOG_FILE
-        self._writer = writer
+        self._trackers = trackers
         self._file: Any = None
         self.steps: list[Step] = []
         self.scores: list[tuple[int, dict[str, float]]] = []
@@ -84,19 +85,23 @@ class Log:
 
     @classmethod
     @contextmanager
-    def open(cls, folder: Path, *, tensorboard: bool, enabled: bool) -> Iterator["Log"]:
-        """A log in `folder` (made if missing); one that writes nothing where not `enabled`."""
-        writer = _tensorboard(folder) if tensorboard and enabled else None
-        if enabled:
-            folder.mkdir(parents=True, exist_ok=True)
-        log = cls(folder if enabled else None, writer)
-        try:
-            yield log
-        finally:
-            if log._file is not None:
-                log._file.close()
-            if writer is not None:
-                writer.close()
+    def open(cls, folder: Path, recipe: Recipe, *, enabled: bool) -> Iterator["Log"]:
+        """A log in `folder` (made if missing), for the recipe's trackers too; writes nothing where not `enabled`.
+
+        Raises MissingExtra for a tracker that is not installed.
+        """
+        if not enabled:
+            yield cls()
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        run = Path(recipe.output.folder).name
+        with opened(recipe.watch.trackers, folder, run, recipe.model_dump(mode="json")) as trackers:
+            log = cls(folder, trackers)
+            try:
+                yield log
+            finally:
+                if log._file is not None:
+                    log._file.close()
 
     def start(self, step: int) -> None:
         """Go on behind `step`: what an earlier run logged beyond it is done again and leaves the log."""
@@ -136,11 +141,16 @@ class Log:
         if self._file is not None:
             self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
             self._file.flush()
-        if self._writer is not None and "measure" not in line:
-            for name, value in line.get("scores", line).items():
-                if isinstance(value, int | float) and name != "step":
-                    group = "scores" if "scores" in line else "train"
-                    self._writer.add_scalar(f"{group}/{name}", value, line["step"])
+        if "measure" in line:
+            return
+        group = "scores" if "scores" in line else "train"
+        numbers = {
+            f"{group}/{name}": value
+            for name, value in line.get("scores", line).items()
+            if isinstance(value, int | float) and name != "step"
+        }
+        for tracker in self._trackers:
+            tracker.write(numbers, line["step"])
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
@@ -152,9 +162,3 @@ def _read(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             break
     return lines
-
-
-def _tensorboard(folder: Path) -> Any:
-    with needs("tensorboard", "train", "watch.tensorboard"):
-        from torch.utils.tensorboard import SummaryWriter
-    return SummaryWriter(str(folder / "tensorboard"))

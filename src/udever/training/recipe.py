@@ -11,6 +11,7 @@ from udever.nearest import path_suggestion
 from udever.pairs.settings import DataSettings
 from udever.settings import Section, explain, toml_lines
 from udever.training.objectives import LossSettings
+from udever.training.trackers import TrackerName
 
 RECIPE_FILE = "recipe.toml"
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -69,7 +70,7 @@ class WatchSettings(Section):
     `evaluate_every` 0 scores the held-out rows of the data before the first and after the last step alone,
     `evaluate_queries` 0 never. A query searches all positives of the data, a sample where there are more than
     `evaluate_candidates`, or the column `evaluate_column` of the file `evaluate_corpus`. A step's numbers always go to
-    `log.jsonl` beside the checkpoints, and with `tensorboard` to its event files too.
+    `log.jsonl` beside the checkpoints, and to the `trackers` that are named.
     """
 
     checkpoints: str | None = None
@@ -80,7 +81,7 @@ class WatchSettings(Section):
     evaluate_candidates: int = Field(default=5000, ge=1)
     evaluate_corpus: str | None = None
     evaluate_column: str = Field(default="text", min_length=1)
-    tensorboard: bool = False
+    trackers: list[TrackerName] = Field(default_factory=list)
 
 
 class OutputSettings(Section):

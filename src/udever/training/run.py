@@ -67,7 +67,7 @@ def train(
         # Watching changes no weight: other settings of it are no other run.
         same = recipe.model_dump(mode="json", exclude={"watch": True, "output": True, "training": {"memory_gb"}})
         keeping = Keeping(kept, same, recipe.watch, resume, allow_changes)
-        with Log.open(kept, tensorboard=recipe.watch.tensorboard, enabled=world.leads) as log:
+        with Log.open(kept, recipe, enabled=world.leads) as log:
             history = trainer.run(log, keeping, held_out(recipe), show_progress=show_progress)
         world.wait()
         if not history.stopped:

@@ -1,0 +1,26 @@
+"""`udever push`: a finetuned model onto the model hub."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from udever.cli.app import app, console, quiet_transformers
+
+
+@app.command()
+def push(
+    model: Annotated[Path, typer.Argument(help="Model folder.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="Where to: org/model.", show_default=False)],
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository one that everybody sees.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch, made if missing.")] = None,
+    message: Annotated[str, typer.Option(help="Of the commit.")] = "",
+) -> None:
+    """Publish a model on the hub, as HF_TOKEN or `hf auth login` says who; it is loaded and checked before."""
+    from udever.embedder import Embedder
+    from udever.hub import publish
+
+    quiet_transformers()
+    Embedder.load(model)
+    address = publish(model, name, private=not public, revision=revision, message=message)
+    console().print(f"{name}: {address}")

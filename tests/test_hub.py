@@ -1,0 +1,128 @@
+"""A model published on a hub and loaded from it: huggingface_hub's own client against a server on this machine."""
+
+import base64
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from udever import Embedder
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+class Hub(BaseHTTPRequestHandler):
+    """Repositories in memory: created, committed to as plain files, listed and read."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        hub = self.server
+        if self.headers.get("Authorization") != "Bearer hf_secret":
+            return self.answer({"error": "Invalid username or password."}, 401)
+        if self.path == "/api/repos/create":
+            wanted = json.loads(body)
+            hub.private = wanted.get("private", wanted.get("visibility") == "private")
+            return self.answer(
+                {"url": f"http://{self.headers['Host']}/someone/mine", "name": "someone/mine", "id": "1"}
+            )
+        if self.path == "/api/validate-yaml":
+            return self.answer({"errors": [], "warnings": []})
+        if "/preupload/" in self.path:
+            files = [file["path"] for file in json.loads(body)["files"]]
+            modes = [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in files]
+            return self.answer({"files": modes})
+        for line in body.splitlines():
+            entry = json.loads(line)
+            if entry["key"] == "file":
+                hub.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+            elif entry["key"] == "header":
+                hub.message = entry["value"]["summary"]
+        url = f"http://{self.headers['Host']}/someone/mine/commit/{COMMIT}"
+        return self.answer({"success": True, "commitUrl": url, "commitOid": COMMIT})
+
+    def do_GET(self):
+        path = self.path.partition("?")[0]
+        found = re.match(r"/someone/mine/resolve/[^/]+/(.+)", path)
+        if found:
+            content = self.server.files.get(found[1])
+            return self.send(content) if content is not None else self.answer({"error": "Entry not found"}, 404)
+        if "/tree/" in path:
+            rows = [
+                {"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
+                for name, content in self.server.files.items()
+            ]
+            return self.answer(rows)
+        siblings = [{"rfilename": name} for name in self.server.files]
+        return self.answer({"id": "someone/mine", "sha": COMMIT, "siblings": siblings, "tags": []})
+
+    do_HEAD = do_GET
+
+    def answer(self, content, status=200):
+        self.send(json.dumps(content).encode(), status)
+
+    def send(self, content, status=200):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def hub():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server.files, server.private, server.message = {}, None, ""
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def run(hub, home, *command, token="hf_secret"):
+    given = {"HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}", "HF_TOKEN": token, "HF_HOME": str(home)}
+    environment = {**os.environ, **given, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    return subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_what_is_published_is_loaded_back_under_its_fingerprint(hub, decoders, tmp_path):
+    embedder = Embedder.load(decoders("llama"))
+    embedder.save(tmp_path / "mine", notes="How it came about.")
+    done = run(hub, tmp_path / "home", "-m", "udever", "push", str(tmp_path / "mine"), "someone/mine")
+    assert done.returncode == 0, done.stderr
+    assert f"/commit/{COMMIT}" in done.stdout.replace("\n", "")
+    assert hub.private is True
+    assert b"How it came about." in hub.files["README.md"]
+    assert "hf_secret" not in done.stdout + done.stderr
+    code = "import udever; print(udever.Embedder.load('someone/mine').fingerprint)"
+    read = run(hub, tmp_path / "home", "-c", code)
+    assert read.returncode == 0, read.stderr
+    assert read.stdout.strip() == embedder.fingerprint
+    code = f"import udever; udever.Embedder.load({str(tmp_path / 'mine')!r}).push_to_hub('someone/mine', message='New')"
+    assert run(hub, tmp_path / "home", "-c", code).returncode == 0
+    assert hub.message == "New"
+
+
+def test_what_cannot_be_published_is_said_in_one_line(hub, decoders, tmp_path):
+    plain = run(hub, tmp_path / "home", "-m", "udever", "push", str(decoders("llama")), "someone/mine")
+    assert (plain.returncode, "udever.json" in plain.stderr) == (2, True)
+    Embedder.load(decoders("llama")).save(tmp_path / "mine")
+    for name, token, said in (("mine", "hf_secret", "org/model"), ("someone/mine", "hf_other", "HF_TOKEN")):
+        done = run(hub, tmp_path / "home", "-m", "udever", "push", str(tmp_path / "mine"), name, token=token)
+        assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+        assert token not in done.stderr
+    assert hub.files == {}
