@@ -1,4 +1,4 @@
-"""Pictures of the page: search, map and try-it box, dark and light, wide and narrow, in a Chromium of this machine.
+"""Pictures of the page, dark and light, wide and narrow: search, a hit opened, map, try-it box, by a local Chromium.
 
     udever index src docs -m MODEL -o /somewhere/index
     python bench/page.py MODEL /somewhere/index --out pictures/
@@ -70,6 +70,15 @@ def show_search(page: Any, address: str) -> None:
     page.wait_for_selector(".hit")
 
 
+def show_opened(page: Any, address: str) -> None:
+    """The answers, filters unfolded and the first hit's whole text shown."""
+    show_search(page, address)
+    if page.is_visible(".fold-out"):
+        page.click(".fold-out")
+    page.locator(".unfold").first.click()
+    page.wait_for_selector(".hit .text")
+
+
 def show_empty(page: Any, address: str) -> None:
     """The page before a question, reached by the keyboard."""
     page.goto(f"{address}/#search")
@@ -109,6 +118,7 @@ def show_tryit(page: Any, address: str) -> None:
 
 VIEWS = {
     "search": show_search,
+    "opened": show_opened,
     "empty": show_empty,
     "nohits": show_no_hits,
     "map": show_map,

@@ -65,6 +65,7 @@ def test_an_embeddings_file_is_searched_too(tree, decoders):
     write(tree / "v.parquet", Header(embedder.fingerprint, 32, "document"), [rows])
     said = run("search", "one thing", tree / "v.parquet", "-m", decoders("llama"), "--json", *FLOAT)
     assert {json.loads(line)["id"] for line in said.splitlines()} == {"1", "2"}
+    assert "x, row 2\n" in run("search", "another", tree / "v.parquet", "--mode", "words")
     with pytest.raises(RecipeError, match="-m MODEL"):
         run("search", "x", tree / "v.parquet")
     said = run("search", "another", tree / "v.parquet", "--mode", "words", "--json")

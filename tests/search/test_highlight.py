@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udever.search import Hit
-from udever.search.highlight import marked_lines, snippet
+from udever.search.highlight import marked_lines, matches, snippet
 
 
 def lines_of(text, question, num_lines=99):
@@ -23,6 +23,21 @@ def test_the_pieces_are_the_lines(text, question):
     for _, parts in lines:
         assert all(part for part, _ in parts)
         assert all(a[1] != b[1] for a, b in pairwise(parts))
+
+
+@given(st.text("ab cd\n_文件😀B", max_size=60), st.text("abcd 文件", max_size=9))
+def test_the_matches_are_the_marked_pieces(text, question):
+    pieces = [(part, match) for _, parts in lines_of(text, question) for part, match in parts]
+    found = matches(text, question)
+    assert [text[start:end] for start, end in found] == [part for part, match in pieces if match]
+    assert all(end < start for (_, end), (start, _) in pairwise(found))
+
+
+def test_stop_words_are_not_marked():
+    assert marked("the sum of the numbers", "what is the sum of numbers") == ["sum", "numbers"]
+    assert marked("to be or not", "to be") == ["to", "be"]
+    text = "\n".join(["what is the", "of the", "retry"])
+    assert snippet(hit(text), "what is the retry", 1) == [(12, "retry")]
 
 
 def test_it_shows_the_lines_with_the_words_and_their_numbers():

@@ -87,6 +87,31 @@ def test_nothing_to_search(embedder, tmp_path):
         EmbeddingsFiles(tmp_path).search(embedder, "parse", top_k=0)
 
 
+@pytest.mark.parametrize("is_held", [False, True])
+def test_equal_texts_are_one_hit(embedder, tmp_path, is_held):
+    store(embedder, tmp_path / "a.parquet", [*TEXTS[:1] * 30, TEXTS[1], TEXTS[2]])
+    store(embedder, tmp_path / "b.parquet", [TEXTS[0], TEXTS[3]])
+    files = EmbeddingsFiles(tmp_path)
+    if is_held:
+        files.prepare()
+    hits = files.search(embedder, "how to parse json", 3, mode="meaning")
+    assert len({hit.text for hit in hits}) == 3 and hits[0].id == "a0"
+    assert len(files.search(embedder, "how to parse json", 9, mode="meaning")) == 4
+    assert [hit.id for hit in files.search(None, "parse", 9, mode="words")] == ["a0"]
+    both = files.search(embedder, "parse", 9, mode="both")
+    assert len(both) == len({hit.text for hit in both}) == 4
+    within = files.search(None, "parse", 9, mode="words", filters=Filters(paths=["b.parquet"]))
+    assert [hit.id for hit in within] == ["b0"]
+    assert files.count() == 34
+
+
+def test_where_a_hit_is():
+    assert Hit(1.0, "a.py:1-2", "x", "a.py", 1, 2).place == "a.py:1-2"
+    assert Hit(1.0, "17", "x", "qa.csv").place == "qa.csv, row 17"
+    assert Hit(1.0, "qa.csv:17", "x", "qa.csv").place == "qa.csv:17"
+    assert Hit(1.0, "17", "x").place == "17"
+
+
 @pytest.fixture
 def held(embedder):
     """Four texts in memory, of two languages and kinds."""

@@ -1,11 +1,24 @@
 """The clients that people use, as they come, against a real server."""
 
 import asyncio
+import re
+from pathlib import Path
 
 import httpx
 import numpy as np
 import openai
 import pytest
+
+SERVING = Path(__file__).parents[2] / "docs" / "serving.md"
+
+
+def run_snippet(word, address, names):
+    """The Python block of docs/serving.md that has `word`, run against the server at `address`."""
+    blocks = re.findall(r"```python\n(.*?)```", SERVING.read_text("utf-8"), re.S)
+    (block,) = [block for block in blocks if word in block]
+    block = block.replace("http://localhost:8000", address).replace("my-model", "tiny")
+    exec(block.replace("(**server,", "(**server, http_client=http,"), names)  # one that the test closes
+    return names
 
 
 @pytest.fixture(scope="module")
@@ -99,9 +112,23 @@ def test_langchain(server):
         np.testing.assert_allclose(plain.embed_query(TEXTS[0]), embedder.encode(TEXTS[0]), atol=1e-5)
         small = OpenAIEmbeddings(**options, http_client=http, dimensions=8)
         np.testing.assert_allclose(small.embed_query(TEXTS[0]), embedder.encode(TEXTS[0], truncate_dim=8), atol=1e-5)
-        as_query = {"model_kwargs": {"extra_body": {"input_type": "query"}}}
-        queries = OpenAIEmbeddings(**options, http_client=http, **as_query)
-        np.testing.assert_allclose(queries.embed_query(TEXTS[0]), embedder.encode_query(TEXTS[0]), atol=1e-5)
+
+
+def test_langchain_as_the_page_has_it_needs_no_network(server, monkeypatch):
+    """Questions go as queries, documents as documents; tiktoken, which fetches its tables, is not asked."""
+    import tiktoken
+
+    def fetch(*_):
+        raise AssertionError("tiktoken would be fetched")
+
+    monkeypatch.setattr(tiktoken, "encoding_for_model", fetch)
+    monkeypatch.setattr(tiktoken, "get_encoding", fetch)
+    embedder = server[1].embedder
+    with httpx.Client() as http:
+        names = run_snippet("OpenAIEmbeddings", server[0], {"http": http})
+        expected = embedder.encode_document(["one text", "another"])
+        np.testing.assert_allclose(names["vectors"], expected, atol=1e-5)
+        np.testing.assert_allclose(names["question"], embedder.encode_query("a question"), atol=1e-5)
 
 
 def test_llama_index(server):
@@ -120,9 +147,11 @@ def test_llama_index(server):
         model = OpenAILikeEmbedding(**options, http_client=http)
         np.testing.assert_allclose(model.get_text_embedding_batch(TEXTS), expected, atol=1e-5)
         np.testing.assert_allclose(model.get_query_embedding(TEXTS[0]), expected[0], atol=1e-5)
-        as_query = {"additional_kwargs": {"extra_body": {"input_type": "query"}}}
-        query = OpenAILikeEmbedding(**options, http_client=http, **as_query)
-        np.testing.assert_allclose(query.get_query_embedding(TEXTS[0]), embedder.encode_query(TEXTS[0]), atol=1e-5)
+        names = run_snippet("OpenAILikeEmbedding", server[0], {"http": http})
+        query = names["queries"].get_query_embedding(TEXTS[0])
+        np.testing.assert_allclose(query, embedder.encode_query(TEXTS[0]), atol=1e-5)
+        document = names["documents"].get_text_embedding(TEXTS[0])
+        np.testing.assert_allclose(document, embedder.encode_document(TEXTS[0]), atol=1e-5)
 
 
 @pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank"])

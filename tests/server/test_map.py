@@ -15,7 +15,7 @@ from udever.corpus import EmbedStep, Reading, run_job
 from udever.corpus.side_columns import columns_beside
 from udever.errors import DataError, OutputError
 from udever.search.index import open_searchable
-from udever.search.points import MapPoints, kept_map, links_of, map_points, shared
+from udever.search.points import MOST_FOLDERS, MapPoints, folders_of, kept_map, links_of, map_points, shared
 from udever.search.projection import align
 from udever.server.map import PAGE, MapPage, bundle, render, write_map
 
@@ -161,6 +161,16 @@ def test_an_index(tmp_path, decoders, embedders):
     found = open_searchable(str(tmp_path / "tree"))
     found.check(embedders("bloom"))
     assert set(kept_map(found)(10).columns) == {"language", "kind", "source", "lines"}
+
+
+def test_folders_to_colour_by():
+    assert folders_of([]) == folders_of(["a.py", "b.py"]) == folders_of(["src/a.py", "src/b.py"]) == []
+    assert folders_of(["src/x/a.py", "src/y/b.py", "src/c.py"]) == ["src/x", "src/y", "src"]
+    assert folders_of(["a.py", "src/b.py"]) == [".", "src"]
+    deep = [f"src/{top}/{inner}/x.py" for top in "ab" for inner in range(MOST_FOLDERS)]
+    assert set(folders_of(deep)) == {"src/a", "src/b"}
+    wide = [f"{number}/x.py" for number in range(MOST_FOLDERS + 1)]
+    assert len(set(folders_of(wide))) == MOST_FOLDERS + 1
 
 
 @given(st.lists(st.sampled_from(["", "a", "b", "c"]), max_size=12))

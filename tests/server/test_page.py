@@ -1,5 +1,6 @@
 """The page at `/` in a real browser, over a real server with a tiny model and an index of a few rows."""
 
+import re
 from dataclasses import replace
 
 import httpx
@@ -10,7 +11,7 @@ from udever.errors import DataError
 from udever.search import Hit
 from udever.search.embeddings_file import Header
 from udever.search.in_memory import InMemory
-from udever.search.points import MapPoints
+from udever.search.points import MapPoints, folders_of
 
 EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)> & "quoted" \'</li>'
 RTL = "مجموع رقمين \u202egnorts\u202c שלום"
@@ -178,6 +179,99 @@ def test_hostile_texts_are_only_text(open_page, address):
     page.wait_for_selector("text=no file has the language")
 
 
+def test_an_opened_hit_keeps_its_numbers_and_marks(open_page, address):
+    page = open_page(f"{address}/#search?q=the+sub+of+a&path=src/old/**", ready=".hit")
+    seen = page.locator(".hit .snippet .line-number").all_inner_texts()
+    page.click(".unfold")
+    assert page.locator(".hit .text .line-number").all_inner_texts() == seen == ["4", "5"]
+    assert page.locator(".hit .text .line-text").all_inner_texts() == ["def sub(a, b):", "    return a - b"]
+    assert page.locator(".hit .text mark").all_inner_texts() == ["sub"]
+    page.click(".unfold")
+    assert page.locator(".hit .snippet").count() == 1
+    page.fill("input[placeholder^='*.py']", "docs/long.md")
+    page.fill("#question", "last")
+    page.wait_for_selector(".hit:has-text('docs/long.md') mark")
+    page.click(".unfold")
+    assert page.locator(".text .line-number").count() == 0  # these are not the file's own lines
+
+
+def test_a_score_has_its_name_and_stands_beside_the_best(open_page, address):
+    page = open_page(f"{address}/#search?q=sum&mode=meaning", ready=".hit")
+    assert all(re.fullmatch(r"cosine\s-?[01]\.\d\d\s*", said) for said in page.locator(".score").all_inner_texts())
+    share = "(bars) => bars.map((bar) => parseInt(bar.style.getPropertyValue('--share')))"
+    shares = page.locator(".bar").evaluate_all(share)
+    assert shares[0] == 100 and shares == sorted(shares, reverse=True)
+    assert "1 is the same direction" in page.inner_text(".measure")
+    page.get_by_role("radio", name="Words", exact=True).check()
+    page.wait_for_selector(".score >> text=BM25")
+
+
+def test_code_breaks_between_words(open_page, address):
+    page = open_page(f"{address}/#search?q=sum", ready=".hit")
+    said = page.evaluate(
+        """async (base) => {
+          const { linesOf } = await import(base + "/page/lines.js");
+          const broken = (text) => {
+            const [line] = linesOf([{ line: 1, parts: [{ text, match: false }] }], true);
+            return line.querySelector(".line-text").innerHTML.split("<wbr>");
+          };
+          return ["    self.read_file(pathName, 3.14)", "x == 'one.two'", "größeTeil"].map(broken);
+        }""",
+        address,
+    )
+    assert said == [
+        ["    self.", "read_", "file(", "path", "Name, 3.14)", ""],
+        ["x == 'one.", "two'", ""],
+        ["größe", "Teil"],
+    ]
+
+
+FINGER = """() => [...document.querySelectorAll("main button, main input, main select, .top a, .top button")]
+  .filter((node) => node.checkVisibility() && !node.closest(".stage-frame") && node.type !== "radio")
+  .map((node) => {
+    node.scrollIntoView({ block: "center" });
+    const box = node.getBoundingClientRect(), x = box.left + box.width / 2, y = box.top + box.height / 2;
+    const hit = (dy) => {
+      const at = document.elementFromPoint(x, y + dy);
+      return node.contains(at) || (at?.tagName === "LABEL" && at.contains(node));
+    };
+    return hit(-19) && hit(19) ? null : node.outerHTML.slice(0, 90);
+  }).filter(Boolean)"""
+
+
+def test_on_a_phone_filters_fold_away_and_fingers_fit(open_page, address):
+    page = open_page(f"{address}/#search?q=numbers&kind=text", ready=".hit", viewport={"width": 390, "height": 844})
+    assert not page.is_visible("input[placeholder^='*.py']")
+    assert page.inner_text(".fold-out").split() == ["Filters", "(1)"]
+    page.click(".fold-out")
+    page.fill("input[placeholder^='*.py']", "docs/ar.md")
+    num_hits(page, 1)
+    assert page.inner_text(".fold-out").split() == ["Filters", "(2)"]
+    assert page.evaluate(FINGER) == []
+    page.click("#to-map")
+    page.wait_for_selector("canvas.points")
+    assert page.evaluate(FINGER) == []
+    page.click("#to-try")
+    page.wait_for_selector(".matrix table")
+    assert page.evaluate(FINGER) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_map_of_one_language_is_coloured_by_folder(open_page, serve):
+    def prepare(service):
+        sources = [hit.source for hit in HITS]
+        columns = {"language": ["python-Code"] * 8, "kind": ["function"] * 8, "source": sources}
+        xy = np.arange(16, dtype=np.float32).reshape(8, 2)
+        folders = {"folder": folders_of(sources)}
+        service.points = lambda limit: MapPoints(xy, [f"row-{row}" for row in range(8)], columns | folders)
+
+    with serve(prepare=prepare) as (address, _):
+        page = open_page(f"{address}/#map", ready="canvas.points")
+        assert page.inner_text(".legend h2") == "Folder"
+        entries = page.locator(".legend-list .name").all_inner_texts()
+        assert {"src", "docs"} <= set(entries)
+
+
 def test_a_key_is_asked_for_and_kept_in_the_tab(open_page, serve):
     with serve(keys=["a-good-key-1"]) as (address, _):
         page = open_page(f"{address}/", ready="dialog[open]", allowed=["401"])
@@ -247,7 +341,8 @@ def test_the_map(open_page, address):
     page.wait_for_selector(".tip >> text=def add(a, b):")
     page.mouse.click(x, y)
     page.wait_for_selector(".details .text >> text=return a + b")
-    assert "src/add.py:1-2" in page.inner_text(".details h2")
+    assert "src/add.py:1–2" in page.inner_text(".details h2")
+    assert page.locator(".details .line-number").all_inner_texts() == ["1", "2"]
     page.mouse.wheel(0, -300)
     drawn(page)
     assert len(points_on_canvas(page)) < 8  # the others are out of sight

@@ -186,14 +186,16 @@ def test_search_filters_and_marks(client):
     answer = post(client, "/v1/search", query="the sum of numbers", top_k=2, include_text=True).json()
     assert len(answer["data"]) == 2
     assert answer["data"][0]["score"] >= answer["data"][1]["score"]
+    said = [hit["text"][start:end] for hit in answer["data"] for start, end in hit["matches"]]
+    assert said and set(said) <= {"sum", "numbers"}
     english = post(client, "/v1/search", query="the sum of numbers", languages=["eng-Latn"]).json()["data"]
     assert [hit["id"] for hit in english] == ["b.md:1-1"]
     (line,) = english[0]["snippet"]
-    assert [part["text"] for part in line["parts"] if part["match"]] == ["the", "sum", "of", "numbers"]
+    assert [part["text"] for part in line["parts"] if part["match"]] == ["sum", "numbers"]
     assert "".join(part["text"] for part in line["parts"]) == "What is the sum of two numbers?"
     assert line["line"] == english[0]["first_line"] == 1
     assert (english[0]["source"], english[0]["kind"]) == ("b.md", "section")
-    assert "text" not in english[0]
+    assert "text" not in english[0] and "matches" not in english[0]
     words = post(client, "/v1/search", query="sum", mode="words").json()
     assert words["usage"]["total_tokens"] == 0
     assert post(client, "/v1/search", query="sum", top_k=0).status_code == 422
@@ -206,6 +208,9 @@ def test_search_filters_and_marks(client):
 def test_texts_and_map(client):
     found = post(client, "/v1/texts", ids=["c.md:1-1", "gone"]).json()["data"]
     assert [(row["id"], row["text"]) for row in found] == [("c.md:1-1", "Was ist die Summe zweier Zahlen?")]
+    assert found[0]["matches"] == []
+    (marked,) = post(client, "/v1/texts", ids=["c.md:1-1"], query="die Summe").json()["data"]
+    assert [marked["text"][start:end] for start, end in marked["matches"]] == ["Summe"]
     points = client.get("/v1/map", params={"limit": 3}).json()
     assert points["num_points"] == 3
     x = np.frombuffer(base64.b64decode(points["x"]), dtype="<f4")

@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -60,6 +61,9 @@ def test_the_plan_says_what_the_run_then_does(recipe, tmp_path):
     text = "\n".join(planned.lines())
     assert "6 steps of 16 pairs; full moves 36,352 of 36,352 parameters" in text
     assert "16.7% of the anchors" in text
+    quiet, busy = (replace(planned, others_share=share).lines()[4] for share in (0.05, 0.48))
+    assert quiet.endswith("on this machine")
+    assert busy.endswith("which was busy: other processes took 48% of its processors; alone it is faster")
 
 
 def test_more_memory_means_fewer_second_runs(recipe):

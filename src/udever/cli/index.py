@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from udever.cli.app import MODEL, Device, Dtype, Language, SearchMode, app, complain, console, quiet_transformers
+from udever.cli.app import (
+    MODEL,
+    Device,
+    Dtype,
+    Language,
+    SearchMode,
+    Threads,
+    app,
+    complain,
+    console,
+    quiet_transformers,
+)
 from udever.cli.usage import check_no_model
 from udever.terminal import printable
 
@@ -71,6 +82,7 @@ def index(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Drop what is there and embed everything.")] = False,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    _threads: Threads = None,
 ) -> None:
     """Index folders for search; run again, it embeds only what changed."""
     from udever.search.locate import open_store, place_for
@@ -124,6 +136,7 @@ def search(
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    _threads: Threads = None,
 ) -> None:
     """Search an index by meaning and words; or an embeddings file (then -m names the model)."""
     from udever.errors import RecipeError
@@ -167,8 +180,7 @@ def _show(hits: list["Hit"], query: str, num_lines: int, *, as_json: bool) -> No
     for hit in hits:
         joint = " > " if hit.kind == "section" else "."
         what = f"{hit.kind or ''} {joint.join(filter(None, (hit.parent, hit.name)))}"
-        where = hit.id if hit.first_line is not None else hit.source or hit.id
-        say(f"{hit.score:.3f}  {where}  {what}".rstrip(), style="bold")
+        say(f"{hit.score:.3f}  {hit.place}  {what}".rstrip(), style="bold")
         for number, line in snippet(hit, query, num_lines) if num_lines else []:
             say(f"{'' if number is None else number:>7}  {line}")
 
@@ -183,6 +195,7 @@ def index_tune(
     model: ModelOption = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    _threads: Threads = None,
 ) -> None:
     """Choose by measurement how an index is searched: dimensions, type, effort."""
     from udever.search.index import Index, describe
@@ -224,6 +237,7 @@ def mcp(
     ] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    _threads: Threads = None,
 ) -> None:
     """Serve an index to coding assistants: the Model Context Protocol over standard input and output."""
     from udever.search.index import Index

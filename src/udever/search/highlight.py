@@ -4,10 +4,14 @@ import re
 from collections.abc import Iterator
 
 from udever.search.searchable import Hit
+from udever.text.stop_words import telling
 from udever.text.words import words
 
 Part = tuple[str, bool]
 """A piece of a line, and whether it is one of the question's words."""
+
+Span = tuple[int, int]
+"""Where a stretch of a text begins and ends, in characters."""
 
 _MOST = 500
 """Characters of a line that are shown."""
@@ -18,10 +22,11 @@ _RUN = re.compile(r"\w+")
 def snippet(hit: Hit, query: str, num_lines: int) -> list[tuple[int | None, str]]:
     """At most `num_lines` lines of the hit with their numbers: the stretch that says most of the query's words.
 
-    Where the hit's text is not the file's own lines (HTML without its tags), the numbers are None.
+    Stop words do not count. Where the hit's text is not the file's own lines (HTML without its tags), the numbers
+    are None.
     """
     lines = hit.text.split("\n")
-    wanted = set(words(query))
+    wanted = telling(words(query))
     said = [wanted.intersection(words(line)) for line in lines]
     starts = range(max(1, len(lines) - num_lines + 1))
     start = max(starts, key=lambda first: (len(set().union(*said[first : first + num_lines])), -first))
@@ -33,21 +38,45 @@ def snippet(hit: Hit, query: str, num_lines: int) -> list[tuple[int | None, str]
 
 def marked_lines(hit: Hit, question: str, num_lines: int) -> list[tuple[int | None, list[Part]]]:
     """At most `num_lines` lines with their numbers, each as its pieces in order; of a long line the beginning."""
-    wanted = frozenset(words(question))
+    wanted = frozenset(telling(words(question)))
     return [(number, list(_parts(line[:_MOST], wanted))) for number, line in snippet(hit, question, num_lines)]
 
 
-def _parts(line: str, wanted: frozenset[str]) -> Iterator[Part]:
-    marked = [False] * len(line)
-    for match in _RUN.finditer(line):
-        start, end = match.span()
-        if words(match.group())[:1] == [match.group().casefold()]:  # a word between blanks: whole or not at all
-            marked[start:end] = [not wanted.isdisjoint(words(match.group()))] * (end - start)
-        else:
-            for place in range(start, end):
-                marked[place] = line[place].casefold() in wanted
-    begin = 0
-    for place in range(1, len(line) + 1):
-        if place == len(line) or marked[place] != marked[begin]:
-            yield line[begin:place], marked[begin]
+def matches(text: str, question: str) -> list[Span]:
+    """Where `text` has the question's words, in order and apart from one another; stop words are none."""
+    return list(_spans(text, frozenset(telling(words(question)))))
+
+
+def _spans(text: str, wanted: frozenset[str]) -> Iterator[Span]:
+    known: dict[str, bool | None] = {}  # a word between blanks matches whole or not at all; None: by its characters
+    for match in _RUN.finditer(text):
+        run = match.group()
+        if run not in known:
+            said = words(run)
+            known[run] = not wanted.isdisjoint(said) if said[:1] == [run.casefold()] else None
+        if known[run]:
+            yield match.span()
+        elif known[run] is None:
+            yield from _by_character(run, match.start(), wanted)
+
+
+def _by_character(run: str, start: int, wanted: frozenset[str]) -> Iterator[Span]:
+    begin = None
+    for place, character in enumerate(f"{run}\n", start):
+        is_wanted = character.casefold() in wanted
+        if is_wanted and begin is None:
             begin = place
+        elif not is_wanted and begin is not None:
+            yield begin, place
+            begin = None
+
+
+def _parts(line: str, wanted: frozenset[str]) -> Iterator[Part]:
+    done = 0
+    for start, end in _spans(line, wanted):
+        if start > done:
+            yield line[done:start], False
+        yield line[start:end], True
+        done = end
+    if done < len(line):
+        yield line[done:], False

@@ -25,6 +25,7 @@ from udever.search.embeddings_file import (
 from udever.search.exact import rank, top_k_blocks
 from udever.search.exact import top_k as exact_top_k
 from udever.search.filters import Filters, full_language, matching_paths
+from udever.search.fusion import WORDS_WEIGHT, read_words_weight
 from udever.search.points import Vectors, evenly
 from udever.search.searchable import Hit, Searchable
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from udever.embedder import Embedder
 
 _LOCK = threading.RLock()
+_BLOCK_ROWS = 16_384
+_DEEPER = 4
 _log = logging.getLogger(__name__)
 
 Columns = Callable[[Path, Sequence[str]], Mapping[str, list[str]]]
@@ -39,13 +42,20 @@ Columns = Callable[[Path, Sequence[str]], Mapping[str, list[str]]]
 
 
 class InMemory(Searchable):
-    """Texts with their `embeddings` [texts, dimensions]; each hit's score is set by a search, the rest is given."""
+    """Texts with their `embeddings` [texts, dimensions]; each hit's score is set by a search, the rest is given.
+
+    Of rows of equal text the first alone is found, of those that pass the filters.
+    """
 
     def __init__(self, name: str, header: Header, hits: Sequence[Hit], embeddings: NDArray[np.float32]) -> None:
         assert len(hits) == len(embeddings)
         self._name, self.header, self._hits, self._embeddings = name, header, hits, embeddings
         self._row_of = {hit.id: row for row, hit in enumerate(hits)}
+        seen: dict[str, int] = {}
+        self._first_alike = np.array([seen.setdefault(hit.text, row) for row, hit in enumerate(hits)], dtype=np.intp)
+        self._distinct = None if len(seen) == len(hits) else np.unique(self._first_alike)
         self._bm25: Bm25 | None = None
+        self._words_weight = WORDS_WEIGHT
 
     @property
     def name(self) -> str:
@@ -62,8 +72,14 @@ class InMemory(Searchable):
         return len(self._hits)
 
     def check(self, embedder: "Embedder") -> None:
-        """Raise ContractError for another model."""
+        """Raise ContractError for another model; take its word on what words weigh."""
         check_header(self._name, self.header, embedder)
+        self._words_weight = read_words_weight(embedder.name)
+
+    @property
+    def words_weight(self) -> float:
+        """As the model says that was checked."""
+        return self._words_weight
 
     def texts(self, ids: Sequence[str]) -> Mapping[str, Hit]:
         """Whole texts by id."""
@@ -91,7 +107,7 @@ class InMemory(Searchable):
         return {hit.source for hit in self._hits if hit.source}
 
     def _within(self, filters: Filters) -> NDArray[np.intp] | None:
-        """The rows that pass; None for all."""
+        """The rows that pass, one of each text; None for all."""
         wanted: dict[str, set[str]] = {}
         if filters.languages:
             wanted["language"] = set(map(full_language, filters.languages))
@@ -106,26 +122,36 @@ class InMemory(Searchable):
         if not wanted:
             return None
         passes = [all(getattr(hit, name) in values for name, values in wanted.items()) for hit in self._hits]
-        return np.flatnonzero(passes)
+        rows = np.flatnonzero(passes)
+        return rows[np.sort(np.unique(self._first_alike[rows], return_index=True)[1])]
+
+    def _num_within(self, within: NDArray[np.intp] | None) -> int:
+        return self.count() if within is None else len(within)
 
     def _nearest(self, embedding: NDArray[np.float32], top_k: int, within: NDArray[np.intp] | None) -> list[Hit]:
-        corpus = self._embeddings if within is None else self._embeddings[within]
-        scores, rows = exact_top_k(embedding[None], corpus, top_k)
-        return self._scored(scores[0], rows[0] if within is None else within[rows[0]])
+        chosen = self._distinct if within is None else within
+        if chosen is None:
+            scores, rows = exact_top_k(embedding[None], self._embeddings, top_k)
+            return self._scored(scores[0], rows[0])
+        starts = range(0, len(chosen), _BLOCK_ROWS)
+        blocks = (self._embeddings[chosen[start : start + _BLOCK_ROWS]] for start in starts)  # no copy of all
+        scores, rows = top_k_blocks(embedding[None], blocks, top_k)
+        return self._scored(scores[0], chosen[rows[0]])
 
     def _matching(self, said: Sequence[str], top_k: int, within: NDArray[np.intp] | None) -> list[Hit]:
         if not said or not self._hits:
             return []
         with _LOCK:
             self._bm25 = self._bm25 or Bm25([hit.text for hit in self._hits])
+        chosen = self._distinct if within is None else within
         all_scores = self._bm25.scores_of(said)
-        scores = all_scores if within is None else all_scores[within]
+        scores = all_scores if chosen is None else all_scores[chosen]
         if not len(scores):
             return []
         best, rows = rank(scores[None], top_k)
         said_any = best[0] > 0
         rows = rows[0][said_any]
-        return self._scored(best[0][said_any], rows if within is None else within[rows])
+        return self._scored(best[0][said_any], rows if chosen is None else chosen[rows])
 
     def _scored(self, scores: NDArray[np.float32], rows: NDArray[np.integer]) -> list[Hit]:
         return [replace(self._hits[row], score=float(score)) for score, row in zip(scores, rows.tolist(), strict=True)]
@@ -134,7 +160,8 @@ class InMemory(Searchable):
 class EmbeddingsFiles(Searchable):
     """An embeddings file or a folder of them. By meaning alone they are read block by block and never held.
 
-    Words and filters need them in memory, as does `prepare`. `columns` gives the map what stands beside the texts.
+    Words and filters need them in memory, as does `prepare`. Of rows of equal text one is found. `columns` gives the
+    map what stands beside the texts.
     Raises DataError where there are none, ContractError where different models made them.
     """
 
@@ -145,6 +172,7 @@ class EmbeddingsFiles(Searchable):
             raise DataError(f"{path} holds no embeddings files; make one with udever embed")
         self.header = _agreed_header(self._files)
         self._held: InMemory | None = None
+        self._words_weight = WORDS_WEIGHT
 
     @property
     def name(self) -> str:
@@ -161,8 +189,14 @@ class EmbeddingsFiles(Searchable):
         return sum(len(read_ids(file)) for file in self._files) if self._held is None else self._held.count()
 
     def check(self, embedder: "Embedder") -> None:
-        """Raise ContractError for another model."""
+        """Raise ContractError for another model; take its word on what words weigh."""
         check_header(self.name, self.header, embedder)
+        self._words_weight = read_words_weight(embedder.name)
+
+    @property
+    def words_weight(self) -> float:
+        """As the model says that was checked."""
+        return self._words_weight
 
     def prepare(self) -> None:
         """Read all of them."""
@@ -225,6 +259,9 @@ class EmbeddingsFiles(Searchable):
     def _within(self, filters: Filters) -> NDArray[np.intp] | None:
         return None if filters == Filters() else self._all()._within(filters)
 
+    def _num_within(self, within: NDArray[np.intp] | None) -> int:
+        return self._all()._num_within(within)
+
     def _matching(self, said: Sequence[str], top_k: int, within: NDArray[np.intp] | None) -> list[Hit]:
         return self._all()._matching(said, top_k, within)
 
@@ -236,6 +273,17 @@ class EmbeddingsFiles(Searchable):
     def _nearest(self, embedding: NDArray[np.float32], top_k: int, within: NDArray[np.intp] | None) -> list[Hit]:
         if self._held is not None or within is not None:
             return self._all()._nearest(embedding, top_k, within)
+        depth = top_k
+        while True:
+            hits = self._read_nearest(embedding, depth)
+            distinct: dict[str, Hit] = {}
+            for hit in hits:
+                distinct.setdefault(hit.text, hit)
+            if len(distinct) >= top_k or len(hits) < depth:
+                return list(distinct.values())[:top_k]
+            depth *= _DEEPER
+
+    def _read_nearest(self, embedding: NDArray[np.float32], top_k: int) -> list[Hit]:
         starts = [0]
 
         def blocks() -> Iterator[NDArray[np.float32]]:

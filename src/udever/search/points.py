@@ -20,6 +20,9 @@ COLOURS = ("language", "kind", "label")
 GROUP = "group"
 """The column that is equal for texts joined by lines unless another is named."""
 
+MOST_FOLDERS = 24
+"""Folders that a map tells apart, unless there are more at the first place where there are two."""
+
 _KEPT_S = 60.0
 """How old a map may be before it is drawn again."""
 
@@ -108,10 +111,11 @@ def map_points(after: Vectors, before: Vectors | None = None, method: Method = "
     if not after.ids:
         raise DataError(f"{after.name} holds no rows; there is nothing to draw")
     xy = project(after.embeddings, method=method)
+    folders = folders_of(after.columns.get("source", []))
     return MapPoints(
         xy,
         after.ids,
-        after.columns,
+        after.columns | ({"folder": folders} if folders else {}),
         links=links_of(after.groups),
         before=None if before is None else align(project(before.embeddings, method=method), xy),
         models=[] if before is None else _names(before, after),
@@ -122,6 +126,20 @@ def _names(before: Vectors, after: Vectors) -> list[str]:
     if before.name != after.name:
         return [before.name, after.name]
     return [f"{side.name} ({side.fingerprint[:8]})" for side in (before, after)]
+
+
+def folders_of(sources: Sequence[str]) -> list[str]:
+    """The folder that each path lies in, cut as deep as leaves at most `MOST_FOLDERS` of them; [] for a single one."""
+    split = [source.split("/")[:-1] for source in sources]
+    best: list[str] = []
+    for depth in range(1, 1 + max(map(len, split), default=0)):
+        folders = ["/".join(parts[:depth]) or "." for parts in split]
+        num = len(set(folders))
+        if num > MOST_FOLDERS and best:
+            break
+        if num > 1:
+            best = folders
+    return best
 
 
 def links_of(groups: Sequence[str]) -> NDArray[np.int32]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from udever.model.contract import RoleName
 from udever.search.filters import Filters
-from udever.search.highlight import marked_lines
+from udever.search.highlight import marked_lines, matches
 from udever.search.searchable import Hit, Searchable
 from udever.server import replies, wire
 from udever.server.encoding import dumps, embeddings, packed_map, usage
@@ -106,8 +106,12 @@ async def search(service: Service, request: wire.SearchRequest) -> bytes:
 async def texts(service: Service, request: wire.TextsRequest) -> bytes:
     """Whole texts of the index."""
     found = await service.search(_index(service).texts, request.ids)
-    rows = [_hit(found[name]) | {"id": name, "text": found[name].text} for name in request.ids if name in found]
-    return dumps({"data": rows})
+
+    def write() -> bytes:
+        hits = [(name, found[name]) for name in request.ids if name in found]
+        return dumps({"data": [_hit(hit) | _whole(hit, request.query) | {"id": name} for name, hit in hits]})
+
+    return await service.compute(write)
 
 
 async def tokens(service: Service, request: wire.TokensRequest) -> bytes:
@@ -295,5 +299,9 @@ def _rows(hits: Sequence[Hit], request: wire.SearchRequest) -> list[dict[str, An
             for line, parts in marked_lines(hit, request.query, request.snippet_lines)
         ]
         row = _hit(hit) | {"score": float(hit.score), "snippet": snippet}
-        rows.append(row | {"text": hit.text} if request.include_text else row)
+        rows.append(row | _whole(hit, request.query) if request.include_text else row)
     return rows
+
+
+def _whole(hit: Hit, query: str) -> dict[str, Any]:
+    return {"text": hit.text, "matches": matches(hit.text, query)}

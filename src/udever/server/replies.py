@@ -64,7 +64,10 @@ class SnippetLine(BaseModel):
 
 
 class TextRow(BaseModel):
-    """A text of the index. Lines count from 1; what the index does not know is null."""
+    """A text of the index. Lines count from 1; what the index does not know is null.
+
+    `matches` are the beginnings and ends of the question's words in `text`, in characters (code points).
+    """
 
     id: str
     source: str | None
@@ -75,6 +78,7 @@ class TextRow(BaseModel):
     parent: str | None
     language: str | None
     text: str | None = None
+    matches: list[tuple[int, int]] | None = None
 
 
 class SearchRow(TextRow):

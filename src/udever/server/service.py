@@ -231,7 +231,8 @@ class Service:
             row = first + int(cut[0])
             raise unprocessable(
                 f"{part.param}[{row}] has at least {tokenized.truncation.num_tokens[cut[0]]} tokens, the model takes "
-                f"{self.embedder.contract.max_length}; shorten it, or send truncate = 'end'",
+                f"{self.embedder.contract.max_length}; shorten it, send truncate = 'end', or start the server with "
+                "--truncate end",
                 f"{part.param}[{row}]",
                 "context_length_exceeded",
             )

@@ -133,6 +133,7 @@ class TextsRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     ids: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(min_length=1, max_length=256)]
+    query: Annotated[str, Field(max_length=MAX_QUERY, description="The question whose words are marked.")] = ""
 
 
 class TokensRequest(Body):

@@ -1,5 +1,6 @@
 import { call, currentKey, setKey } from "./api.js";
 import { el, empty, icon, put } from "./dom.js";
+import { placeOf } from "./lines.js";
 import { MapView } from "./mapview.js";
 import { decodePoints } from "./points.js";
 import { SearchView } from "./search.js";
@@ -80,24 +81,25 @@ async function makeMap() {
 function source(points) {
   const texts = new Map();
   let hovered = 0;
-  const textOf = async (row, passing) => {
-    if (texts.has(row)) return texts.get(row);
+  const textOf = async (row, passing, question = "") => {
+    const key = `${row} ${question}`;
+    if (texts.has(key)) return texts.get(key);
     if (passing) {
       const mine = (hovered += 1);
       await new Promise((done) => setTimeout(done, HOVER_MS));
       if (mine !== hovered) return null; // the pointer has gone on
     }
-    const { data } = await call("v1/texts", { ids: [points.ids[row]] });
+    const { data } = await call("v1/texts", { ids: [points.ids[row]], query: question });
     if (!data.length) throw new Error("This text has left the index since the map was drawn.");
     if (texts.size > KEPT_TEXTS) texts.clear();
-    texts.set(row, { text: data[0].text, more: "" });
-    return texts.get(row);
+    texts.set(key, { text: data[0].text, matches: data[0].matches, more: "" });
+    return texts.get(key);
   };
   const find = async (question, signal) => {
     const answer = await call("v1/search", { query: question, top_k: HITS_ON_MAP, snippet_lines: 1 }, signal);
     const hits = answer.data.map((hit) => ({
       id: hit.id,
-      where: hit.source ?? hit.id,
+      where: placeOf(hit).join(""),
       text: hit.snippet.map(({ parts }) => parts.map(({ text }) => text).join("")).join(" "),
     }));
     return { hits, note: "" };

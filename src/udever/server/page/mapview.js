@@ -1,22 +1,26 @@
 import { count, counted, el, icon, put, segmented } from "./dom.js";
 import { Legend } from "./legend.js";
+import { breakable, firstLine, linesOf, placeOf, SHOWN_CHARACTERS, wholeLines } from "./lines.js";
 import { Plane } from "./plane.js";
 import { rowsByHit, valueOf } from "./points.js";
 
-const COLOURS_BY = ["language", "kind", "label"];
+const COLOURS_BY = ["language", "label", "folder", "kind"];
 const NOT_COLOURS = new Set(["lines"]);
+const NEARLY_ALL = 0.9;
 const TIP_CHARACTERS = 180;
 const LISTED = 50;
 
 /**
  * The map with all around it. `source` gives texts and finds them:
- * textOf(row) -> {text, more} or a promise of it; find(question, signal) -> {hits: [{id or row, text, where}], note};
+ * textOf(row, passing, question) -> {text, more, matches} or a promise of it, `matches` the question's words in it;
+ * find(question, signal) -> {hits: [{id or row, text, where}], note};
  * hint is what the search box says; facts are lines about the map.
  */
 export class MapView {
   constructor(host, points, source) {
     this.points = points;
     this.source = source;
+    this.lit = "";
     this.rowOf = rowsByHit(points);
     this.stage = el("div", { class: "stage" });
     this.tip = el("div", { class: "tip", hidden: true });
@@ -38,7 +42,7 @@ export class MapView {
       hover: (row, x, y) => this.hover(row, x, y),
       open: (row) => this.open(row),
     });
-    this.legend.colourBy(this.columns()[0] ?? null);
+    this.legend.colourBy(this.firstColumn());
     this.say();
     this.open(-1);
   }
@@ -51,6 +55,19 @@ export class MapView {
     });
     const rank = (name) => (COLOURS_BY.includes(name) ? COLOURS_BY.indexOf(name) : COLOURS_BY.length);
     return worth.map(([name]) => name).sort((a, b) => rank(a) - rank(b));
+  }
+
+  /** The first column that tells rows apart: in a project of one language the folder, or the kind. */
+  firstColumn() {
+    const { columns, num } = this.points;
+    const tells = (name) => {
+      const { names, codes } = columns.get(name);
+      const counts = new Int32Array(names.length);
+      for (const code of codes) counts[code] += 1;
+      return Math.max(...counts) < NEARLY_ALL * num;
+    };
+    const worth = this.columns();
+    return worth.find(tells) ?? worth[0] ?? null;
   }
 
   finder() {
@@ -89,7 +106,7 @@ export class MapView {
           el(
             "select",
             { onchange: (event) => this.legend.colourBy(event.target.value) },
-            columns.map((name) => el("option", { value: name }, name)),
+            columns.map((name) => el("option", { value: name, selected: name === this.firstColumn() }, name)),
           ),
         ),
       links.length > 0 &&
@@ -133,8 +150,13 @@ export class MapView {
   }
 
   where(row) {
-    const parts = [valueOf(this.points, "source", row), valueOf(this.points, "lines", row)].filter(Boolean);
-    return parts.join(":") || this.points.ids[row];
+    return placeOf({ id: this.points.ids[row], source: valueOf(this.points, "source", row), ...this.linesAt(row) }).join("");
+  }
+
+  /** The lines of its file that a row is, null where it is none. */
+  linesAt(row) {
+    const [first_line, last_line] = valueOf(this.points, "lines", row).split("-").map(Number);
+    return last_line ? { first_line, last_line } : { first_line: null, last_line: null };
   }
 
   hover(row, x, y) {
@@ -181,22 +203,25 @@ export class MapView {
     const facts = columns.map((name) => valueOf(this.points, name, row)).filter(Boolean);
     put(
       this.details,
-      el("header", {}, el("h2", {}, el("bdi", {}, this.where(row))), close),
+      el("header", {}, el("h2", {}, el("bdi", {}, breakable(this.where(row)))), close),
       el("p", { class: "chips" }, facts.map((fact) => el("bdi", { class: "chip" }, fact))),
       body,
       this.group(row),
     );
     try {
-      const found = await this.source.textOf(row, false);
+      const found = await this.source.textOf(row, false, this.lit);
       if (this.opened !== row) return;
-      const code = valueOf(this.points, "language", row).endsWith("-Code");
-      body.replaceWith(
-        el("div", { class: code ? "text code" : "text", dir: code ? "ltr" : "auto", tabindex: "0" }, found.text),
-        found.more ? el("p", { class: "quiet" }, found.more) : "",
-      );
+      body.replaceWith(this.whole(row, found), found.more ? el("p", { class: "quiet" }, found.more) : "");
     } catch (error) {
       body.textContent = error.message;
     }
+  }
+
+  whole(row, { text, matches }) {
+    const code = valueOf(this.points, "language", row).endsWith("-Code");
+    const first = firstLine({ text, ...this.linesAt(row) });
+    const lines = linesOf(wholeLines(text.slice(0, SHOWN_CHARACTERS), matches, first), code);
+    return el("div", { class: code ? "text code" : "text", tabindex: "0" }, lines);
   }
 
   group(row) {
@@ -231,6 +256,7 @@ export class MapView {
     const known = hits
       .map((hit) => ({ ...hit, row: hit.row ?? this.rowOf.get(hit.id) ?? -1 }))
       .filter((hit) => hit.row >= 0);
+    this.lit = question;
     this.plane.setLit(known.map((hit) => hit.row));
     this.hits.hidden = !question;
     if (!question) {
@@ -254,7 +280,7 @@ export class MapView {
             el(
               "button",
               { type: "button", onclick: () => this.open(hit.row) },
-              el("bdi", { class: "where" }, hit.where || this.where(hit.row)),
+              el("bdi", { class: "where" }, breakable(hit.where || this.where(hit.row))),
               el("span", { class: "line", dir: "auto" }, hit.text.slice(0, TIP_CHARACTERS)),
             ),
           ),

@@ -1,12 +1,11 @@
 import { call } from "./api.js";
-import { count, counted, el, empty, icon, put, segmented, settled } from "./dom.js";
+import { counted, el, empty, icon, put, segmented, settled } from "./dom.js";
+import { hitNode, SCORES } from "./hits.js";
 
 const KINDS = ["function", "class", "code", "section", "text"];
 const STEP = 20;
 const MOST = 200;
 const QUIET_MS = 300;
-const SHOWN_CHARACTERS = 20000;
-const SCORES = { both: "sum of reciprocal ranks", meaning: "cosine", words: "BM25 score" };
 
 /** The search: a question, what the hits may be, and the hits. `onMap(question)` lights them up on the map. */
 export class SearchView {
@@ -67,15 +66,33 @@ export class SearchView {
       "form",
       { class: "search-form", role: "search", onsubmit: submit },
       el("div", { class: "question-row" }, icon("search"), this.question, el("kbd", { "aria-hidden": "true" }, "/")),
-      el(
-        "div",
-        { class: "filters" },
-        this.modes,
-        el("label", { class: "field" }, el("span", {}, "Language"), this.language, this.languages),
-        el("label", { class: "field" }, el("span", {}, "Path"), this.path),
-        el("div", { class: "toggles", role: "group", "aria-label": "Kind" }, this.kindButtons),
-      ),
+      el("div", { class: "filters" }, this.modes, this.foldButton(), this.narrowing()),
     );
+  }
+
+  /** What narrows a search; on small screens it is folded away. */
+  narrowing() {
+    this.fold = el(
+      "div",
+      { class: "fold", id: "narrowing" },
+      el("label", { class: "field" }, el("span", {}, "Language"), this.language, this.languages),
+      el("label", { class: "field" }, el("span", {}, "Path"), this.path),
+      el("div", { class: "toggles", role: "group", "aria-label": "Kind" }, this.kindButtons),
+    );
+    return this.fold;
+  }
+
+  foldButton() {
+    const turn = () => this.foldOut.setAttribute("aria-expanded", String(this.fold.classList.toggle("open")));
+    this.foldCount = el("span", {});
+    this.foldOut = el(
+      "button",
+      { type: "button", class: "button fold-out", "aria-expanded": "false", "aria-controls": "narrowing", onclick: turn },
+      "Filters",
+      this.foldCount,
+      icon("more"),
+    );
+    return this.foldOut;
   }
 
   mapButton() {
@@ -149,6 +166,8 @@ export class SearchView {
     this.asked?.abort();
     this.write();
     const request = this.request;
+    const narrowed = numFilters(request);
+    this.foldCount.textContent = narrowed ? ` (${narrowed})` : "";
     this.host.classList.toggle("fresh", !request.query);
     if (!request.query) {
       this.status.textContent = "";
@@ -187,7 +206,7 @@ export class SearchView {
 
   show(answer, request) {
     const hits = answer.data;
-    const filtered = request.languages.length + request.paths.length + request.kinds.length > 0;
+    const filtered = numFilters(request) > 0;
     this.toMap.hidden = !hits.length || !this.model.endpoints.includes("map");
     this.status.textContent = hits.length
       ? `${counted(hits.length, "hit")} of ${counted(this.model.index.num_rows, "text")} · ${answer.took_ms.toFixed(0)} ms`
@@ -205,10 +224,13 @@ export class SearchView {
         this.languages.append(el("option", { value: hit.language }));
       }
     }
+    const scoreOf = (hit) => ({ score: hit.score, best: hits[0].score, mode: request.mode });
+    const only = { kind: (kind) => this.onlyKind(kind), language: (language) => this.onlyLanguage(language) };
     const more = hits.length === request.top_k && request.top_k < MOST;
     put(
       this.results,
-      el("ol", { class: "hits" }, hits.map((hit, place) => this.hit(hit, place + 1, request.mode))),
+      el("p", { class: "measure quiet small" }, `${SCORES[request.mode].says}; the bar is the share of the best hit's.`),
+      el("ol", { class: "hits" }, hits.map((hit, place) => hitNode(hit, place + 1, scoreOf(hit), only))),
       more && el("button", { type: "button", class: "button more", onclick: () => this.more() }, "More hits"),
     );
   }
@@ -218,40 +240,6 @@ export class SearchView {
     this.top_k = Math.min(MOST, this.top_k + STEP);
     await this.search();
     this.results.querySelectorAll(".hit")[before]?.focus();
-  }
-
-  hit(hit, rank, mode) {
-    const code = hit.language?.endsWith("-Code") || hit.kind === "code";
-    const name = [hit.parent, hit.name].filter(Boolean).join(hit.kind === "section" ? " › " : ".");
-    const lines = hit.first_line === null ? "" : `:${hit.first_line}–${hit.last_line}`;
-    const body = el("div", { class: "hit-body" }, snippet(hit, code));
-    const node = el("li", { class: "hit", tabindex: "-1" });
-    const open = () => {
-      const expanded = button.getAttribute("aria-expanded") === "true";
-      button.setAttribute("aria-expanded", String(!expanded));
-      put(body, expanded ? snippet(hit, code) : whole(hit, code));
-    };
-    const button = el("button", { type: "button", class: "icon-button unfold", "aria-label": "Whole text", title: "Whole text", "aria-expanded": "false", onclick: open }, icon("more"));
-    node.open = open;
-    node.append(
-      el(
-        "header",
-        {},
-        el("span", { class: "rank quiet number" }, rank),
-        el("bdi", { class: "where" }, hit.source ?? hit.id, el("span", { class: "quiet" }, lines)),
-        el("span", { class: "score quiet number", title: SCORES[mode] }, hit.score.toFixed(3)),
-        button,
-      ),
-      el(
-        "p",
-        { class: "chips" },
-        name && el("bdi", { class: "title" }, name),
-        hit.kind && el("button", { type: "button", class: "chip", title: "Only this kind", onclick: () => this.onlyKind(hit.kind) }, hit.kind),
-        hit.language && el("button", { type: "button", class: "chip", title: "Only this language", onclick: () => this.onlyLanguage(hit.language) }, hit.language),
-      ),
-      body,
-    );
-    return node;
   }
 
   onlyKind(kind) {
@@ -297,27 +285,6 @@ export class SearchView {
   }
 }
 
-/** The lines that answer, the question's words marked. */
-function snippet(hit, code) {
-  return el(
-    "div",
-    { class: code ? "snippet code" : "snippet" },
-    hit.snippet.map(({ line, parts }) =>
-      el(
-        "div",
-        { class: "line" },
-        line !== null && el("span", { class: "line-number quiet", "aria-hidden": "true" }, line),
-        el("span", { class: "line-text", dir: code ? "ltr" : "auto" }, parts.map(({ text, match }) => (match ? el("mark", {}, text) : text))),
-      ),
-    ),
-  );
-}
-
-function whole(hit, code) {
-  const text = hit.text.slice(0, SHOWN_CHARACTERS);
-  const left = hit.text.length - text.length;
-  return [
-    el("div", { class: code ? "text code" : "text", dir: code ? "ltr" : "auto" }, text),
-    left > 0 && el("p", { class: "quiet" }, `and ${count(left)} characters more`),
-  ];
+function numFilters({ languages, paths, kinds }) {
+  return languages.length + paths.length + kinds.length;
 }
