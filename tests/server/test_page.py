@@ -204,6 +204,8 @@ def test_a_score_has_its_name_and_stands_beside_the_best(open_page, address):
     assert "1 is the same direction" in page.inner_text(".measure")
     page.get_by_role("radio", name="Words", exact=True).check()
     page.wait_for_selector(".score >> text=BM25")
+    page.get_by_role("radio", name="Both", exact=True).check()
+    page.wait_for_selector(".score:has-text('both') >> text=100 %")
 
 
 def test_code_breaks_between_words(open_page, address):
@@ -226,7 +228,7 @@ def test_code_breaks_between_words(open_page, address):
     ]
 
 
-FINGER = """() => [...document.querySelectorAll("main button, main input, main select, .top a, .top button")]
+FINGER = """() => [...document.querySelectorAll("main button, main input, main select, main textarea, .top a, .top button")]
   .filter((node) => node.checkVisibility() && !node.closest(".stage-frame") && node.type !== "radio")
   .map((node) => {
     node.scrollIntoView({ block: "center" });

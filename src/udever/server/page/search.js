@@ -35,7 +35,7 @@ export class SearchView {
       type: "search",
       id: "question",
       class: "question",
-      placeholder: "Ask in your own words, in any language",
+      placeholder: "In your own words, any language",
       "aria-label": "Question",
       "aria-keyshortcuts": "/",
       autocomplete: "off",
@@ -229,7 +229,7 @@ export class SearchView {
     const more = hits.length === request.top_k && request.top_k < MOST;
     put(
       this.results,
-      el("p", { class: "measure quiet small" }, `${SCORES[request.mode].says}; the bar is the share of the best hit's.`),
+      el("p", { class: "measure quiet small" }, SCORES[request.mode].says),
       el("ol", { class: "hits" }, hits.map((hit, place) => hitNode(hit, place + 1, scoreOf(hit), only))),
       more && el("button", { type: "button", class: "button more", onclick: () => this.more() }, "More hits"),
     );
