@@ -2,8 +2,8 @@ import pytest
 
 from udever.errors import ContractError, DataError, RecipeError
 from udever.search.filters import Filters, full_language, matching_paths
+from udever.search.fusion import WORDS_WEIGHT, fuse
 from udever.search.index import MAX_READ_LINES, Index
-from udever.search.searchable import fuse
 
 TREE = {
     "src/net/http.py": "def send(url):\n    return open_socket(url)\n",
@@ -25,22 +25,13 @@ def sources(hits):
     return {hit.source for hit in hits}
 
 
-def test_fusion_is_the_sum_of_reciprocal_ranks():
-    fused = fuse([["a", "b", "c"], ["c", "a", "d"]])
-    assert list(fused) == ["a", "c", "b", "d"]
-    assert fused["a"] == pytest.approx(1 / 61 + 1 / 62)
-    assert fused["c"] == pytest.approx(1 / 63 + 1 / 61)
-    assert fused["b"] == pytest.approx(1 / 62)
-    assert fused["d"] == pytest.approx(1 / 63)
-    assert list(fuse([["x"], ["y"]])) == ["x", "y"]
-    assert fuse([[], []]) == fuse([]) == {}
-
-
 def test_both_is_the_fusion_of_meaning_and_words(found, embedder):
     query = "send url open_socket"
-    rankings = [[hit.id for hit in found.search(embedder, query, 50, mode=mode)] for mode in ("meaning", "words")]
+    rankings = [
+        [(hit.id, hit.score) for hit in found.search(embedder, query, 50, mode=mode)] for mode in ("meaning", "words")
+    ]
     hits = found.search(embedder, query, 4)
-    expected = fuse(rankings)
+    expected = fuse(*rankings, found.count(), WORDS_WEIGHT)
     assert [(hit.id, hit.score) for hit in hits] == [
         (name, pytest.approx(expected[name])) for name in list(expected)[:4]
     ]

@@ -3,9 +3,11 @@
 import json
 import re
 import warnings
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from huggingface_hub import ModelCard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -59,6 +61,9 @@ def test_the_plan_says_what_the_run_then_does(recipe, tmp_path):
     text = "\n".join(planned.lines())
     assert "6 steps of 16 pairs; full moves 36,352 of 36,352 parameters" in text
     assert "16.7% of the anchors" in text
+    quiet, busy = (replace(planned, others_share=share).lines()[4] for share in (0.05, 0.48))
+    assert quiet.endswith("on this machine")
+    assert busy.endswith("which was busy: other processes took 48% of its processors; alone it is faster")
 
 
 def test_more_memory_means_fewer_second_runs(recipe):
@@ -83,6 +88,9 @@ def test_held_out_rows_are_scored_before_after_and_beside_bm25_and_never_trained
     assert [line["step"] for line in lines] == [0, 0, 1, 2, 3, 3, 4, 5, 6, 6]
     assert lines[0]["measure"]["bm25"] == measure.bm25
     card = (tmp_path / "model" / "README.md").read_text()
+    [found] = ModelCard.load(tmp_path / "model" / "README.md").data.eval_results[:1]
+    assert (found.metric_type, found.dataset_type) == ("mrr_at_10", "held-out")
+    assert found.metric_value == round(history.scores[-1][1]["mrr@10"], 4)
     assert "24 queries, not trained on, each searching 64 candidates" in card
     rows = [line.split(" | ")[0] for line in card.splitlines() if line.startswith(("| BM25", "| before", "| after"))]
     assert rows == ["| BM25", "| before training", "| after step 3", "| after step 6, the end"]

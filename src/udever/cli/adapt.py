@@ -16,6 +16,7 @@ from udever.cli.app import (
     Positive,
     Seed,
     SkipEmpty,
+    Threads,
     TuningOption,
     app,
     console,
@@ -48,6 +49,7 @@ def adapt(
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw a stopped run away and begin anew.")] = False,
+    _threads: Threads = None,
 ) -> None:
     """Take pairs from your own files or a table of them, finetune an embedder, and show what it is worth."""
     from udever.adaptation import AdaptSettings, default_training
@@ -88,6 +90,7 @@ def demo(
     base: Annotated[str, typer.Option("--base", "-m", help=_BASE)] = "seedling",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw a stopped run away and begin anew.")] = False,
+    _threads: Threads = None,
 ) -> None:
     """Run `adapt` on Python's own standard library: docstring -> function."""
     from udever.adaptation import DEMO

@@ -15,6 +15,7 @@ import typer
 from udever.cli.usage import Group
 from udever.errors import OutputError, UdeverError
 from udever.nearest import path_suggestion
+from udever.processors import use_threads, wait_gently
 from udever.terminal import printable
 
 app = typer.Typer(
@@ -87,6 +88,18 @@ SkipEmpty = Annotated[bool, typer.Option("--skip-empty", help="Leave out rows of
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+def _use_threads(count: int | None) -> int | None:
+    if count is not None:
+        use_threads(count)
+    return count
+
+
+Threads = Annotated[
+    int | None,
+    typer.Option("--threads", min=1, callback=_use_threads, help="Threads that compute; all processors if left out."),
+]
 Model = Annotated[str, typer.Option("--model", "-m", help=f"{MODEL}.", show_default=False)]
 Models = Annotated[list[str], typer.Option("--model", "-m", help=f"{MODEL}; once for each.", show_default=False)]
 
@@ -149,6 +162,7 @@ def _options(
 def main() -> None:
     """Entry point of `udever`."""
     warnings.showwarning = _show_warning
+    wait_gently()
     try:
         app()
     except UdeverError as error:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from udever.cli.app import Device, Dtype, Model, Seed, app, console, quiet_transformers
+from udever.cli.app import Device, Dtype, Model, Seed, Threads, app, console, quiet_transformers
 from udever.cli.corpus import (
     BatchTokens,
     Column,
@@ -14,7 +14,6 @@ from udever.cli.corpus import (
     Inputs,
     RayAddress,
     Split,
-    Threads,
     WindowRows,
     Workers,
     load_step,
@@ -60,6 +59,7 @@ def fit(
     seed: Seed = 0,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    _threads: Threads = None,
 ) -> None:
     """Fit a filter on labelled texts and report how good it is on texts it has not seen."""
     from udever.classify import Fields, Settings, read_examples
@@ -105,7 +105,7 @@ def apply(
     window_rows: WindowRows = 8192,
     ray: RayAddress = None,
     workers: Workers = 1,
-    threads: Threads = 1,
+    threads: Threads = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
@@ -119,5 +119,5 @@ def apply(
     check_place(output, reading.choice, [*inputs, folder])
     load = partial(load_label_step, folder.absolute(), model and settled(model), dtype, device, batch_tokens)
     step = load()
-    runner = runner_for(load, ray, workers, threads, gpus=step.inner.num_gpus)
+    runner = runner_for(load, ray, workers, threads or 1, gpus=step.inner.num_gpus)
     report(output, run_job(step, reading, output, runner=runner), "labelled")

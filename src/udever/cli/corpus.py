@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from udever.cli.app import Device, Dtype, Model, RoleOption, Seed, app, complain, console, quiet_transformers
+from udever.cli.app import Device, Dtype, Model, RoleOption, Seed, Threads, app, complain, console, quiet_transformers
 
 if TYPE_CHECKING:
     from udever.corpus import EmbedStep, Summary
@@ -35,7 +35,6 @@ WindowRows = Annotated[int, typer.Option(help="Rows of a shard, sorted by length
 BatchTokens = Annotated[int | None, typer.Option(help="Most tokens in one forward pass.")]
 RayAddress = Annotated[str | None, typer.Option("--ray", help="Run on Ray: 'local', 'auto' or an address.")]
 Workers = Annotated[int, typer.Option(help="Ray actors, each with a model.")]
-Threads = Annotated[int, typer.Option(help="Threads of each Ray actor.")]
 
 
 def settled(model: str) -> str:
@@ -94,7 +93,7 @@ def embed(
     window_rows: WindowRows = 8192,
     ray: RayAddress = None,
     workers: Workers = 1,
-    threads: Threads = 1,
+    threads: Threads = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:
@@ -117,7 +116,7 @@ def embed(
     check_place(output, reading.choice, inputs)
     load = partial(load_step, settled(model), dtype, device, options)
     step = load()
-    runner = runner_for(load, ray, workers, threads, gpus=step.num_gpus)
+    runner = runner_for(load, ray, workers, threads or 1, gpus=step.num_gpus)
     report(output, run_job(step, reading, output, runner=runner), "embedded")
 
 
@@ -133,6 +132,7 @@ def audit(
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
+    _threads: Threads = None,
 ) -> None:
     """Prove that an output or an index is whole, as it was written, and fits its input; exit code 1 where not."""
     from udever.errors import RecipeError

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from udever.cli.app import MODEL, Device, Dtype, app, console
+from udever.cli.app import MODEL, Device, Dtype, Threads, app, console
 
 
 @app.command("eval")
@@ -37,6 +37,7 @@ def evaluate(
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens in one forward pass.")] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    _threads: Threads = None,
 ) -> None:
     """Score models on tasks; without --data, --mteb or --suite on the universal suite. What is scored is kept."""
     from udever.evaluation.endpoint import EndpointOptions

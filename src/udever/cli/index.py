@@ -5,7 +5,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from udever.cli.app import MODEL, Device, Dtype, Language, SearchMode, app, complain, console, quiet_transformers
+from udever.cli.app import (
+    MODEL,
+    Device,
+    Dtype,
+    Language,
+    SearchMode,
+    Threads,
+    app,
+    complain,
+    console,
+    quiet_transformers,
+)
 from udever.cli.usage import check_no_model
 from udever.terminal import printable
 
@@ -71,6 +82,7 @@ def index(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Drop what is there and embed everything.")] = False,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    _threads: Threads = None,
 ) -> None:
     """Index folders for search; run again, it embeds only what changed."""
     from udever.search.locate import open_store, place_for
@@ -124,6 +136,7 @@ def search(
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    _threads: Threads = None,
 ) -> None:
     """Search an index by meaning and words; or an embeddings file (then -m names the model)."""
     from udever.errors import RecipeError
@@ -182,6 +195,7 @@ def index_tune(
     model: ModelOption = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    _threads: Threads = None,
 ) -> None:
     """Choose by measurement how an index is searched: dimensions, type, effort."""
     from udever.search.index import Index, describe
@@ -223,6 +237,7 @@ def mcp(
     ] = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    _threads: Threads = None,
 ) -> None:
     """Serve an index to coding assistants: the Model Context Protocol over standard input and output."""
     from udever.search.index import Index

@@ -14,6 +14,7 @@ from udever.cli.app import (
     SearchMode,
     Seed,
     SkipEmpty,
+    Threads,
     app,
     console,
     named_columns,
@@ -44,6 +45,7 @@ def negatives(
     seed: Seed = 0,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    _threads: Threads = None,
 ) -> None:
     """Find hard negatives for training pairs: texts that look like the positive and are none."""
     from udever.embedder import Embedder

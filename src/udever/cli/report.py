@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from udever.cli.app import Device, Dtype, Model, Seed, app, console, quiet_transformers
+from udever.cli.app import Device, Dtype, Model, Seed, Threads, app, console, quiet_transformers
 
 
 class MethodOption(StrEnum):
@@ -68,6 +68,7 @@ def plane(
     seed: Seed = 0,
     dtype: Dtype = "auto",
     device: Device = "auto",
+    _threads: Threads = None,
 ) -> None:
     """Show how close translations are before and after finetuning: a figure and a number."""
     from udever.embedder import Embedder

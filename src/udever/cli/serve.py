@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from udever.cli.app import Device, Dtype, Model, app, console, quiet_transformers
+from udever.cli.app import Device, Dtype, Model, Threads, app, console, quiet_transformers
 
 
 @app.command()
@@ -31,7 +31,7 @@ def serve(
     request_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of one request.")] = None,
     body_bytes: Annotated[int | None, typer.Option(min=1024, help="Largest request body.")] = None,
     timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds until a request is given up.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the forward pass.")] = None,
+    threads: Threads = None,
     dtype: Dtype = "auto",
     device: Device = "auto",
 ) -> None:

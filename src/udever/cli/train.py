@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from udever.cli.app import app, console, quiet_transformers
+from udever.cli.app import Threads, app, console, quiet_transformers
 
 RecipeFile = Annotated[Path, typer.Argument(help="Recipe in TOML.", show_default=False)]
 
@@ -18,6 +18,7 @@ def train(
     allow_changes: Annotated[
         bool, typer.Option("--allow-changes", help="Resume though the recipe or the data changed.")
     ] = False,
+    _threads: Threads = None,
 ) -> None:
     """Finetune a backbone into an embedder as a recipe says; start it with torchrun to use many processes."""
     from udever.training import Recipe
@@ -39,7 +40,7 @@ def train(
 
 
 @app.command()
-def plan(recipe: RecipeFile) -> None:
+def plan(recipe: RecipeFile, _threads: Threads = None) -> None:
     """Say what a recipe will do and take, before it runs: tokens, duplicates, memory, time."""
     from udever.training import Recipe
     from udever.training import plan as make

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from udever.errors import ContractError, DataError
+from udever.search.fusion import read_words_weight
 from udever.search.manifest import Manifest
 from udever.search.store import Store
 from udever.source.walk import Found, walk
@@ -40,6 +41,7 @@ def new_manifest(store: Store, paths: Sequence[Path], model: str, embedder: "Emb
         # An index inside its own folder can be moved together with it.
         base=Path(os.path.relpath(base, folder)).as_posix() if folder is not None and inside else str(base),
         roots=tuple(sorted({path.relative_to(base).as_posix() for path in paths})),
+        words_weight=read_words_weight(model),
     )
 
 

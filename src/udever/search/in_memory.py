@@ -25,6 +25,7 @@ from udever.search.embeddings_file import (
 from udever.search.exact import rank, top_k_blocks
 from udever.search.exact import top_k as exact_top_k
 from udever.search.filters import Filters, full_language, matching_paths
+from udever.search.fusion import WORDS_WEIGHT, read_words_weight
 from udever.search.points import Vectors, evenly
 from udever.search.searchable import Hit, Searchable
 
@@ -54,6 +55,7 @@ class InMemory(Searchable):
         self._first_alike = np.array([seen.setdefault(hit.text, row) for row, hit in enumerate(hits)], dtype=np.intp)
         self._distinct = None if len(seen) == len(hits) else np.unique(self._first_alike)
         self._bm25: Bm25 | None = None
+        self._words_weight = WORDS_WEIGHT
 
     @property
     def name(self) -> str:
@@ -70,8 +72,14 @@ class InMemory(Searchable):
         return len(self._hits)
 
     def check(self, embedder: "Embedder") -> None:
-        """Raise ContractError for another model."""
+        """Raise ContractError for another model; take its word on what words weigh."""
         check_header(self._name, self.header, embedder)
+        self._words_weight = read_words_weight(embedder.name)
+
+    @property
+    def words_weight(self) -> float:
+        """As the model says that was checked."""
+        return self._words_weight
 
     def texts(self, ids: Sequence[str]) -> Mapping[str, Hit]:
         """Whole texts by id."""
@@ -117,6 +125,10 @@ class InMemory(Searchable):
         rows = np.flatnonzero(passes)
         return rows[np.sort(np.unique(self._first_alike[rows], return_index=True)[1])]
 
+    def _num_within(self, within: NDArray[np.intp] | None) -> int:
+        chosen = self._distinct if within is None else within
+        return self.count() if chosen is None else len(chosen)
+
     def _nearest(self, embedding: NDArray[np.float32], top_k: int, within: NDArray[np.intp] | None) -> list[Hit]:
         chosen = self._distinct if within is None else within
         if chosen is None:
@@ -161,6 +173,7 @@ class EmbeddingsFiles(Searchable):
             raise DataError(f"{path} holds no embeddings files; make one with udever embed")
         self.header = _agreed_header(self._files)
         self._held: InMemory | None = None
+        self._words_weight = WORDS_WEIGHT
 
     @property
     def name(self) -> str:
@@ -177,8 +190,14 @@ class EmbeddingsFiles(Searchable):
         return sum(len(read_ids(file)) for file in self._files) if self._held is None else self._held.count()
 
     def check(self, embedder: "Embedder") -> None:
-        """Raise ContractError for another model."""
+        """Raise ContractError for another model; take its word on what words weigh."""
         check_header(self.name, self.header, embedder)
+        self._words_weight = read_words_weight(embedder.name)
+
+    @property
+    def words_weight(self) -> float:
+        """As the model says that was checked."""
+        return self._words_weight
 
     def prepare(self) -> None:
         """Read all of them."""
@@ -240,6 +259,9 @@ class EmbeddingsFiles(Searchable):
 
     def _within(self, filters: Filters) -> NDArray[np.intp] | None:
         return None if filters == Filters() else self._all()._within(filters)
+
+    def _num_within(self, within: NDArray[np.intp] | None) -> int:
+        return self._all()._num_within(within)
 
     def _matching(self, said: Sequence[str], top_k: int, within: NDArray[np.intp] | None) -> list[Hit]:
         return self._all()._matching(said, top_k, within)

@@ -114,6 +114,11 @@ class Index(Searchable):
         """The width of its vectors."""
         return self.manifest.dimensions
 
+    @property
+    def words_weight(self) -> float:
+        """As its model said when it was made."""
+        return self.manifest.words_weight
+
     def count(self) -> int:
         """How many chunks there are."""
         return self.store.count()
@@ -163,6 +168,9 @@ class Index(Searchable):
             kinds=tuple(filters.kinds) or None,
             files=tuple(map(file_id, paths)) if filters.paths else None,
         )
+
+    def _num_within(self, within: Where) -> int:
+        return self.store.count(None if within.is_open else within)
 
     def _nearest(self, embedding: NDArray[np.float32], top_k: int, within: Where) -> list[Hit]:
         tuning = self.manifest.tuning or Tuning(dimensions=self.dimensions)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from udever.errors import DataError
+from udever.search.fusion import WORDS_WEIGHT
 
 FORMAT = 2
 """Version of the layout in the store; another cannot be read."""
@@ -43,7 +44,8 @@ class Manifest(BaseModel):
 
     `precision` is the type that the model computed in; it is searched with the same.
     `base` is the folder that paths in the index start from, seen from the index's own folder where that lies
-    inside it, else absolute; `roots` are the files and folders below it that are covered.
+    inside it, else absolute; `roots` are the files and folders below it that are covered. `words_weight` is what words
+    weigh in a search by both (`fusion.fuse`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,6 +61,7 @@ class Manifest(BaseModel):
     exclude: tuple[str, ...] = ()
     language: str | None = None
     tuning: Tuning | None = None
+    words_weight: float = WORDS_WEIGHT
 
 
 def parse_manifest(text: str, uri: str) -> Manifest:

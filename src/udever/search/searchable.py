@@ -1,15 +1,16 @@
 """Whatever can be searched: an index, embeddings files, a corpus in memory. All callers know this class alone."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from udever.errors import DataError
 from udever.search.filters import Filters, full_language, matching_paths, no_language, no_path
+from udever.search.fusion import DEPTH, WORDS_DEPTH, WORDS_WEIGHT, fuse
 from udever.text.words import words
 
 if TYPE_CHECKING:
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 Mode = Literal["meaning", "words", "both"]
 MODES: tuple[str, ...] = get_args(Mode)
 
-RRF_CONSTANT = 60
-"""Reciprocal rank fusion as Cormack, Clarke and Buettcher give it (SIGIR 2009)."""
-
 MAX_QUERY = 8192
 """Characters of a question."""
 
@@ -30,11 +28,6 @@ MAX_WORDS = 1024
 
 ALL = Filters()
 """The filters that everything passes."""
-
-FUSED_DEPTH = 50
-"""How many of the best by meaning and by words are joined."""
-
-_Name = TypeVar("_Name", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +57,6 @@ class Hit:
         return f"{self.source}, row {self.id}"
 
 
-def fuse(rankings: Sequence[Sequence[_Name]]) -> dict[_Name, float]:
-    """Reciprocal rank fusion: for each name the sum over `rankings` of 1 / (60 + its rank from 1), best first.
-
-    Equal sums are in the order of the first ranking that names them.
-    """
-    scores: dict[_Name, float] = {}
-    for ranking in rankings:
-        for rank, name in enumerate(ranking, start=1):
-            scores[name] = scores.get(name, 0.0) + 1 / (RRF_CONSTANT + rank)
-    return dict(sorted(scores.items(), key=lambda item: -item[1]))
-
-
 class Searchable(ABC):
     """Texts with vectors, to be searched by meaning, by words, or by both. All methods may be called in threads."""
 
@@ -88,6 +69,11 @@ class Searchable(ABC):
     @abstractmethod
     def dimensions(self) -> int:
         """The width of its vectors."""
+
+    @property
+    def words_weight(self) -> float:
+        """What words weigh in a search by both, as `fusion.fuse` takes it."""
+        return WORDS_WEIGHT
 
     @abstractmethod
     def count(self) -> int:
@@ -118,6 +104,10 @@ class Searchable(ABC):
         """The filters as `_nearest` and `_matching` take them. Raises DataError for those that it cannot have."""
 
     @abstractmethod
+    def _num_within(self, within: Any) -> int:
+        """How many texts pass."""
+
+    @abstractmethod
     def _nearest(self, embedding: NDArray[np.float32], top_k: int, within: Any) -> list[Hit]:
         """The texts with the highest inner product, best first."""
 
@@ -144,7 +134,7 @@ class Searchable(ABC):
         """The `top_k` best texts for `query`, best first; fewer only where fewer pass the filters.
 
         By "words" no embedder is needed, and texts without any of the words are no hits. Scores are cosines by
-        "meaning", BM25 by "words", sums of reciprocal ranks by "both". Raises ContractError for another model.
+        "meaning", BM25 by "words", by "both" from 0 to 1 (`fusion.fuse`). Raises ContractError for another model.
         """
         if mode == "words":
             return self.find(query, None, top_k, mode=mode, filters=filters)
@@ -166,18 +156,21 @@ class Searchable(ABC):
         check_question(query, top_k, mode)
         filters.check_kinds()
         within = self._within(filters)
-        depth = max(FUSED_DEPTH, 2 * top_k) if mode == "both" else top_k
-        by_words = [] if mode == "meaning" else self._matching(words(query)[:MAX_WORDS], depth, within)
+        is_both = mode == "both"
+        by_words: list[Hit] = []
+        if mode != "meaning":
+            by_words = self._matching(words(query)[:MAX_WORDS], WORDS_DEPTH if is_both else top_k, within)
         if mode == "words":
             return by_words
         assert embedding is not None, "searching by meaning needs the query's embedding"
-        by_meaning = self._nearest(embedding, depth, within)
+        by_meaning = self._nearest(embedding, max(DEPTH, top_k) if is_both else top_k, within)
         if mode == "meaning":
             return by_meaning
         # Pieces of one long line share their id.
-        rankings = [[(hit.id, hit.text) for hit in hits] for hits in (by_meaning, by_words)]
+        rankings = [[((hit.id, hit.text), hit.score) for hit in hits] for hits in (by_meaning, by_words)]
         hit_of = {(hit.id, hit.text): hit for hit in (*by_meaning, *by_words)}
-        return [replace(hit_of[name], score=score) for name, score in list(fuse(rankings).items())[:top_k]]
+        fused = fuse(*rankings, self._num_within(within), self.words_weight)
+        return [replace(hit_of[name], score=score) for name, score in list(fused.items())[:top_k]]
 
     def notes(self, query: str, mode: Mode, filters: Filters) -> list[str]:
         """What someone should know who searched so: filters that nothing passes, words that were not looked up."""

@@ -73,7 +73,8 @@ def _draw(panel: _Panel, last: int) -> str:
     if panel.level is not None:
         y = up(panel.level)
         parts.append(f'<path d="M{_LEFT} {y:.1f}H{_RIGHT}" stroke="#b35900" stroke-dasharray="6 4"/>')
-        parts.append(_label(_LEFT + 6, y, f"BM25 {panel.level:.3f}", "#8f4700"))
+        starts_above = panel.points[0][1] > panel.level
+        parts.append(_label(_LEFT + 6, y + (16 if starts_above else -6), f"BM25 {panel.level:.3f}", "#8f4700"))
     parts.append(_curve(panel, across, up))
     return "".join(parts)
 
@@ -88,16 +89,16 @@ def _curve(panel: _Panel, across: Callable[[int], float], up: Callable[[float], 
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="#0b5fa5"/>' for x, y in places)
     x, y = places[-1]
+    is_below = panel.level is not None and shown[-1][1] < panel.level  # away from the line it is compared with
     return (
         f'<polyline points="{line}" fill="none" stroke="#0b5fa5" stroke-width="1.5"/>'
         + (dots if len(places) <= _MOST_DOTS else "")
-        + _label(x - 6, y, f"{shown[-1][1]:.3f}", "#0b5fa5", anchor="end")
+        + _label(x - 6, y + (16 if is_below else -6), f"{shown[-1][1]:.3f}", "#0b5fa5", anchor="end")
     )
 
 
 def _label(x: float, y: float, text: str, colour: str, anchor: str = "start") -> str:
-    """A text above a line, or below it where there is no room."""
-    y = y - 6 if y - 18 > _TOP - 10 else y + 16
+    """A text that a line behind it does not cross out."""
     halo = 'paint-order="stroke" stroke="white" stroke-width="3"'
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" {halo}>{escape(text)}</text>'
 

@@ -9,14 +9,19 @@ import torch
 
 from udever.model.packing import plan_batches
 from udever.pairs.mixture import DatasetSummary
+from udever.processors import OthersLoad
 from udever.progress import duration
 from udever.training.batches import batch_texts, tokenize
+from udever.training.grad_cache import Outcome
 from udever.training.loop import Trainer, pick_tuning
 from udever.training.memory import bytes_per_token
 from udever.training.recipe import Recipe
 from udever.training.run import open_recipe
 
 _SAMPLE_BATCHES = 5
+_BUSY = 0.1
+"""The share of the processors from which on others are told."""
+_TIMED, _TIMED_S = 3, 10.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,8 @@ class Plan:
     optimizer_bytes: int
     activations_bytes: float
     seconds_per_step: float
+    others_share: float | None = None
+    """What other processes took of the processors while this was found out; None where the system does not tell."""
 
     @property
     def peak_bytes(self) -> float:
@@ -67,7 +74,7 @@ class Plan:
             f"{self.peak_bytes / 1e9:.2f} GB at the peak: weights {self.weights_bytes / 1e9:.2f}, gradients and "
             f"optimiser {self.optimizer_bytes / 1e9:.2f}, activations {self.activations_bytes / 1e9:.2f} "
             f"({self.bytes_per_token / 1e3:,.0f} KB a token)",
-            f"{self.seconds_per_step:.2f} s a step, {duration(self.seconds)} in all, on this machine",
+            f"{self.seconds_per_step:.2f} s a step, {duration(self.seconds)} in all, on this machine{self._busy()}",
         ]
         for d in self.datasets:
             pairs = "a stream" if d.num_pairs is None else f"{d.num_pairs:,} pairs"
@@ -82,12 +89,18 @@ class Plan:
             out.append(f"  {d.name}: {pairs}, {d.share:.1%} of the batches of {d.batch_size:,}{repeated}{left}")
         return out
 
+    def _busy(self) -> str:
+        if self.others_share is None or self.others_share < _BUSY:
+            return ""
+        return f", which was busy: other processes took {self.others_share:.0%} of its processors; alone it is faster"
+
 
 def plan(recipe: Recipe) -> Plan:
-    """Open everything a run would open, measure memory, time one whole step without moving a weight.
+    """Open everything a run would open, measure memory, time whole steps without moving a weight.
 
     Raises what the run itself would raise at its start.
     """
+    others = OthersLoad()
     embedder, mixture = open_recipe(recipe)
     model: Any = embedder.backbone
     num_parameters = sum(p.numel() for p in model.parameters())
@@ -97,9 +110,7 @@ def plan(recipe: Recipe) -> Plan:
     batches = [batch_texts(mixture.batch(i)) for i in range(min(_SAMPLE_BATCHES, trainer.num_steps))]
     tokens = [tokenize(embedder, texts.texts) for texts in batches]
     sides = [len(t.anchors) + len(t.positives) + len(t.ids.own_ids) for t in batches]
-    started = time.perf_counter()
-    outcome = trainer.stepper.accumulate(mixture.batch(0))
-    seconds = time.perf_counter() - started
+    outcome, seconds = _time(trainer)
     per_token = bytes_per_token(embedder, recipe.training, mixture)
     in_step = mean(sum(t.lengths) for t in tokens)
     micro = plan_batches(tokens[0].lengths, budget.batch_tokens)
@@ -125,6 +136,19 @@ def plan(recipe: Recipe) -> Plan:
         optimizer_bytes=3 * sum(p.numel() * p.element_size() for p in trainable),
         activations_bytes=max(kept, min(in_step, budget.batch_tokens)) * per_token * 1.3,
         seconds_per_step=seconds,
+        others_share=others.share(),
     )
     torch.manual_seed(recipe.training.seed)
     return result
+
+
+def _time(trainer: Trainer) -> tuple[Outcome, float]:
+    """What the first batch gives, and the seconds of its fastest step: the first one warms the memory up."""
+    found: list[float] = []
+    while True:
+        trainer.optimizer.zero_grad(set_to_none=True)
+        started = time.perf_counter()
+        outcome = trainer.stepper.accumulate(trainer.mixture.batch(0))
+        found.append(time.perf_counter() - started)
+        if len(found) == _TIMED or sum(found) > _TIMED_S:
+            return outcome, min(found)

@@ -1,13 +1,11 @@
 import { count, el, icon, put } from "./dom.js";
 import { breakable, firstLine, linesOf, placeOf, SHOWN_CHARACTERS, wholeLines } from "./lines.js";
 
-const BAR = "the bar is the share of the best hit's";
-
-/** What a score is, by how was searched: its name, the number that is shown, what to hold it against. */
+/** What a score is, by how was searched. */
 export const SCORES = {
-  both: { name: "both", shown: (score, share) => `${Math.round(100 * share)} %`, says: "Rankings by meaning and by words joined: share of the best hit's score." },
-  meaning: { name: "cosine", shown: (score) => score.toFixed(2), says: `Cosine of question and text: 1 is the same direction; ${BAR}.` },
-  words: { name: "BM25", shown: (score) => score.toFixed(1), says: `BM25: more and rarer words of the question score higher; ${BAR}.` },
+  both: { name: "both", digits: 2, says: "Cosine and words together: 1 is the same direction with the best words" },
+  meaning: { name: "cosine", digits: 2, says: "Cosine of question and text: 1 is the same direction" },
+  words: { name: "BM25", digits: 1, says: "BM25: more and rarer words of the question score higher" },
 };
 
 /**
@@ -51,11 +49,11 @@ export function hitNode(hit, rank, scored, only) {
 }
 
 function score({ score: value, best, mode }) {
-  const { name, shown } = SCORES[mode];
+  const { name, digits } = SCORES[mode];
   const bar = el("span", { class: "bar", "aria-hidden": "true" });
   const share = best > 0 ? Math.max(0, value / best) : 0;
   bar.style.setProperty("--share", `${Math.round(100 * share)}%`);
-  return el("span", { class: "score quiet number" }, el("span", { class: "score-name" }, name), ` ${shown(value, share)}`, bar);
+  return el("span", { class: "score quiet number" }, el("span", { class: "score-name" }, name), ` ${value.toFixed(digits)}`, bar);
 }
 
 /** The lines that answer, the question's words marked. */

@@ -229,7 +229,7 @@ export class SearchView {
     const more = hits.length === request.top_k && request.top_k < MOST;
     put(
       this.results,
-      el("p", { class: "measure quiet small" }, SCORES[request.mode].says),
+      el("p", { class: "measure quiet small" }, `${SCORES[request.mode].says}; the bar is the share of the best hit's.`),
       el("ol", { class: "hits" }, hits.map((hit, place) => hitNode(hit, place + 1, scoreOf(hit), only))),
       more && el("button", { type: "button", class: "button more", onclick: () => this.more() }, "More hits"),
     );

@@ -1,0 +1,67 @@
+"""The processors of this machine: how many threads compute on them, how those wait, and what others take meanwhile."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+SPINS = 2000
+"""How often a thread of GNU OpenMP looks again before it sleeps: longer than Python takes between two products. Its own
+default is 300,000."""
+_BLOCK_MS = 0  # LLVM's and Intel's OpenMP count milliseconds; their default is 200
+_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+_THREADS = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
+_STAT = Path("/proc/stat")
+_IDLE = slice(3, 5)  # idle, and idle while the disk is read
+
+
+def wait_gently() -> None:
+    """Let threads that wait for one another sleep soon, for this process and those it starts.
+
+    By default they spin for a millisecond and more after every product, and beside another busy process each product
+    then waits for the thread that has no processor. What the environment says already stays. Without effect on a torch
+    that is loaded.
+    """
+    if not any(os.environ.get(name) for name in _WAITING):
+        os.environ["GOMP_SPINCOUNT"] = str(SPINS)
+        os.environ["KMP_BLOCKTIME"] = str(_BLOCK_MS)
+
+
+def use_threads(count: int) -> None:
+    """Compute with `count` threads, here and in the processes that are started from here."""
+    for name in _THREADS:
+        os.environ[name] = str(count)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
+
+
+class OthersLoad:
+    """What other processes take of the processors this one may use, from when it is made."""
+
+    def __init__(self, stat: Path = _STAT) -> None:
+        self._stat = stat
+        self._began = self._read()
+
+    def share(self) -> float | None:
+        """Their share of all the time there was, 0 to 1; None where the system does not tell, or too little passed."""
+        now = self._read()
+        if self._began is None or now is None:
+            return None
+        busy, total, own = (after - before for after, before in zip(now, self._began, strict=True))
+        if total < 0.2:
+            return None
+        return min(1.0, max(0.0, (busy - own) / total))
+
+    def _read(self) -> tuple[float, float, float] | None:
+        """Seconds that these processors worked, that they had, and that this process worked."""
+        try:
+            tick = os.sysconf("SC_CLK_TCK")
+            mine = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+            lines = [line.split() for line in self._stat.read_text().splitlines() if line.startswith("cpu")]
+            times = [[int(value) for value in line[1:9]] for line in lines if line[0] in mine]
+        except (OSError, ValueError, AttributeError):
+            return None
+        if not times:
+            return None
+        total = sum(map(sum, times)) / tick
+        return total - sum(sum(line[_IDLE]) for line in times) / tick, total, time.process_time()

@@ -1,0 +1,85 @@
+"""Threads wait for one another in a way that other processes can live beside, and what others take is told."""
+
+import os
+import sys
+import time
+
+import pytest
+import torch
+import typer
+
+from udever import processors
+from udever.cli import app, main
+from udever.processors import OthersLoad, use_threads, wait_gently
+
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+@pytest.fixture
+def environment(monkeypatch):
+    """What this process has been told, put back afterwards."""
+    for name in (*WAITING, "OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")  # remembered, so that it is put back
+        monkeypatch.delenv(name)
+    return monkeypatch
+
+
+def test_commands_wait_gently_unless_the_environment_says_otherwise(environment):
+    environment.setattr(sys, "argv", ["udever", "--version"])
+    with pytest.raises(SystemExit):
+        main()
+    assert os.environ["GOMP_SPINCOUNT"] == str(processors.SPINS)
+    environment.delenv("GOMP_SPINCOUNT")
+    environment.delenv("KMP_BLOCKTIME")
+    environment.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    wait_gently()
+    assert "GOMP_SPINCOUNT" not in os.environ
+
+
+def test_threads_are_those_asked_for_here_and_in_what_is_started(environment):
+    before = torch.get_num_threads()
+    try:
+        use_threads(before + 1)
+        assert torch.get_num_threads() == before + 1
+        assert os.environ["OMP_NUM_THREADS"] == os.environ["RAYON_NUM_THREADS"] == str(before + 1)
+    finally:
+        torch.set_num_threads(before)
+
+
+def commands(group, path=()):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), {option for parameter in command.params for option in parameter.opts}
+
+
+def test_every_command_that_computes_takes_the_number_of_threads():
+    found = dict(commands(typer.main.get_command(app)))
+    with_model = {name for name, options in found.items() if {"--device", "--resume"} & options}
+    assert {"train", "adapt", "demo", "index", "search", "embed", "eval", "serve", "negatives"} <= with_model
+    assert {name for name, options in found.items() if "--threads" in options} == with_model | {"plan"}
+
+
+def stat(path, busy, idle):
+    """A /proc/stat in which every processor has been at work so long, in hundredths of a second."""
+    numbers = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
+    lines = [f"cpu{number} {busy} 0 0 {idle} 0 0 0 0 0 0" for number in numbers]
+    path.write_text("\n".join(["cpu 0 0 0 0", *lines, "cpu999 9999999 0 0 0 0 0 0", "intr 1 2"]))
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux says which processors are ours")
+def test_what_other_processes_take_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sysconf", lambda name: 100)
+    monkeypatch.setattr(time, "process_time", lambda: own[0])
+    own = [5.0]
+    stat(tmp_path / "stat", 1000, 1000)
+    load = OthersLoad(tmp_path / "stat")
+    assert load.share() is None  # no time has passed
+    count = len(os.sched_getaffinity(0))
+    stat(tmp_path / "stat", 1000 + 600, 1000 + 400)
+    own[0] += 1.0 * count
+    assert load.share() == pytest.approx(0.5)
+    own[0] += 100
+    assert load.share() == 0
+    assert OthersLoad(tmp_path / "none").share() is None
