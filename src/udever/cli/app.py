@@ -34,6 +34,11 @@ class Kind(StrEnum):
     code = "code"
     docs = "docs"
     translations = "translations"
+    names = "names"
+    comments = "comments"
+    mentions = "mentions"
+    tests = "tests"
+    messages = "messages"
 
 
 class RoleOption(StrEnum):
