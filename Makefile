@@ -11,8 +11,8 @@ test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: install
-	$(BIN)/ruff check src tests bench dev recipes
-	$(BIN)/ruff format --check src tests bench dev
+	$(BIN)/ruff check src tests bench dev recipes docs/jobs
+	$(BIN)/ruff format --check src tests bench dev docs/jobs
 	$(BIN)/basedpyright --level error src bench
 	$(BIN)/lint-imports
 	$(BIN)/deptry src

@@ -47,7 +47,7 @@ def measure(name: str, threads: int | None, rounds: int) -> dict[str, float]:
         seconds.append(time.perf_counter() - start_s)
     num_tokens = sum(map(len, embedder.tokenize(documents, "document").ids))
     return {
-        "dimensions": embedder.num_dimensions,
+        "dimensions": embedder.dimensions,
         "first_s": first_s,
         "texts_per_s": len(documents) / statistics.median(seconds),
         "tokens_per_s": num_tokens / statistics.median(seconds),

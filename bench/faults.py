@@ -183,6 +183,7 @@ def kills(number: int, kinds: list[str], seed: int, seconds: float) -> bool:
     rng = np.random.default_rng(seed)
     counts: Counter[str] = Counter()
     bad: Counter[str] = Counter()
+    told = 0
     with tempfile.TemporaryDirectory() as folder:
         room = Path(folder)
         jobs = Jobs(room)
@@ -214,6 +215,9 @@ def kills(number: int, kinds: list[str], seed: int, seconds: float) -> bool:
                 shutil.copytree(place, kept, dirs_exist_ok=True)
                 print(f"{kind}: {error}; see {kept}", flush=True)
             shutil.rmtree(place)
+            if counts.total() // 100 > told:
+                told = counts.total() // 100
+                print(f"{counts.total()} kills, {bad.total()} with a trace, {dict(counts)}", flush=True)
     for kind in kinds:
         print(f"{kind}: {counts[kind]} kills, {bad[kind]} with a trace", flush=True)
     return not bad

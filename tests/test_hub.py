@@ -102,7 +102,7 @@ def run(hub, home, *command, token="hf_secret"):
 def test_what_is_published_is_loaded_back_under_its_fingerprint(hub, decoders, tmp_path):
     embedder = Embedder.load(decoders("llama"))
     embedder.save(tmp_path / "mine", notes="How it came about.")
-    done = run(hub, tmp_path / "home", "-m", "udever", "push", str(tmp_path / "mine"), "someone/mine")
+    done = run(hub, tmp_path / "home", "-m", "udever", "push", "someone/mine", "-m", str(tmp_path / "mine"))
     assert done.returncode == 0, done.stderr
     assert f"/commit/{COMMIT}" in done.stdout.replace("\n", "")
     assert hub.private is True
@@ -118,11 +118,11 @@ def test_what_is_published_is_loaded_back_under_its_fingerprint(hub, decoders, t
 
 
 def test_what_cannot_be_published_is_said_in_one_line(hub, decoders, tmp_path):
-    plain = run(hub, tmp_path / "home", "-m", "udever", "push", str(decoders("llama")), "someone/mine")
+    plain = run(hub, tmp_path / "home", "-m", "udever", "push", "someone/mine", "-m", str(decoders("llama")))
     assert (plain.returncode, "udever.json" in plain.stderr) == (2, True)
     Embedder.load(decoders("llama")).save(tmp_path / "mine")
     for name, token, said in (("mine", "hf_secret", "org/model"), ("someone/mine", "hf_other", "HF_TOKEN")):
-        done = run(hub, tmp_path / "home", "-m", "udever", "push", str(tmp_path / "mine"), name, token=token)
+        done = run(hub, tmp_path / "home", "-m", "udever", "push", name, "-m", str(tmp_path / "mine"), token=token)
         assert (done.returncode, said in done.stderr) == (2, True), done.stderr
         assert token not in done.stderr
     assert hub.files == {}

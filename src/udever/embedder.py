@@ -403,17 +403,18 @@ class Embedder:
         base: str | None = None,
         extra_files: Mapping[str, str] | None = None,
         dtype: torch.dtype | None = None,
+        results: Sequence[saving.Result] = (),
     ) -> None:
         """Write a folder that `Embedder.load` and sentence-transformers read; replace a model that is there.
 
         `merged` folds LoRA into the weights and writes all of them; otherwise only what training moved is
-        written and `base` names the backbone it belongs to. `notes` is Markdown put into the model card,
-        `extra_files` are texts by file name. `dtype` is the precision of merged weights (default: as they are);
-        those in memory are rounded to it too. Raises OutputError where the folder holds something else.
+        written and `base` names the backbone it belongs to. `notes` is Markdown and `results` are scores, both for
+        the model card, `extra_files` are texts by file name. `dtype` is the precision of merged weights (default: as
+        they are); those in memory are rounded to it too. Raises OutputError where the folder holds something else.
         """
         with atomic_folder(folder, "model") as temporary:
             name = Path(folder).name
-            self._write(temporary, saving.Card(name, base or self.name, notes), merged=merged, dtype=dtype)
+            self._write(temporary, saving.Card(name, base or self.name, notes, results), merged=merged, dtype=dtype)
             for name, content in (extra_files or {}).items():
                 (temporary / name).write_text(content)
 

@@ -328,6 +328,12 @@ def _parquet_records(path: Path, wanted: list[str] | None, root: Path | None) ->
         raise DataError(f"{printable(path)} cannot be read as Parquet: {reason}; check the file") from error
 
 
+def column_names(path: Path, root: Path | None = None) -> list[str]:
+    """The columns of a Parquet file."""
+    with open_regular(path, root=root) as opened:
+        return list(pq.read_schema(opened).names)
+
+
 def batch_rows(metadata: Any, most: int = _BATCH_ROWS) -> int:
     """How many rows of a Parquet file are held at a time: fewer where they are large."""
     groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))

@@ -1,6 +1,6 @@
 """From an embedder's parts to a model folder that `loading` and sentence-transformers read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,45 @@ from udever.model.tokens import tokenizer_digest
 
 
 @dataclass(frozen=True)
+class Result:
+    """A score for the model card: what was searched, the metric as hubs write it (`mrr_at_10`), its value."""
+
+    dataset: str
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
 class Card:
-    """What the model card says besides the contract: title, what the model was made from, Markdown at the end."""
+    """What the model card says besides the contract: title, what the model was made from, Markdown, scores."""
 
     title: str
     base: str
     notes: str = ""
+    results: Sequence["Result"] = ()
+
+    def header(self) -> str:
+        """The YAML on top, which model hubs read; the results as their `model-index`."""
+        from huggingface_hub import EvalResult, ModelCardData
+
+        found = [
+            EvalResult(
+                task_type="retrieval",
+                dataset_type="held-out",
+                dataset_name=result.dataset,
+                metric_type=result.metric,
+                metric_value=round(result.value, 4),
+            )
+            for result in self.results
+        ]
+        data = ModelCardData(
+            library_name="sentence-transformers",
+            pipeline_tag="sentence-similarity",
+            tags=["embeddings", "udever"],
+            model_name=self.title,
+            eval_results=found or None,
+        )
+        return data.to_yaml()
 
 
 def write(
@@ -60,6 +93,7 @@ def write(
     (folder / artefact.CONTRACT_FILE).write_text(saved.model_dump_json(indent=2) + "\n")
     trust = "" if export.is_plain(parts.contract, shared) else ", trust_remote_code=True"
     text = export.CARD.format(
+        header=card.header(),
         title=card.title,
         base=parts.source or card.base,
         family=model.config.get_text_config().model_type,

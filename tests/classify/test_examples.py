@@ -36,6 +36,7 @@ def test_languages_and_groups():
     ("records", "message"),
     [
         ([{"text": "x"}], "a row 0 has no 'label'; it has text"),
+        ([{"text": "x", "lable": "y"}], "a row 0 has no 'label'; did you mean 'lable'"),
         ([{"text": "x", "label": "a"}, {"text": " ", "label": "b"}], "a row 1: 'text' is ' '; expected a text"),
         ([{"text": "x", "label": None}], "a row 0: the label is None; expected a name"),
         ([{"text": "x", "label": 0.5}], "a row 0: the label is 0.5"),

@@ -133,6 +133,27 @@ def test_a_broken_line_of_json_is_only_itself(tmp_path, line, reason):
     assert rows[1].number == 2 and rows[1].reason.startswith(reason)
 
 
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet", "dataset"])
+def test_a_mistyped_column_is_answered_with_the_nearest(tmp_path, kind):
+    rows = [{"id": "a", "title": "x", "text": "y"}]
+    path = tmp_path / f"a.{kind}"
+    if kind == "csv":
+        path.write_text("id,title,text\na,x,y\n")
+    elif kind == "jsonl":
+        jsonl(path, rows)
+    elif kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        import datasets
+
+        datasets.Dataset.from_list(rows).save_to_disk(path)
+    (source,) = find_sources([str(path)])
+    (row,) = read_rows(source, Columns("txt"))
+    assert row.reason == "no 'txt'; did you mean 'text'?"
+    (row,) = read_rows(source, Columns("body"))
+    assert row.reason == "no 'body'; the row has id, title, text"
+
+
 def test_broken_rows_of_csv_are_only_themselves(tmp_path):
     content = b'id,text\n1,good\n2,too,many\n\n3,"a"b\n4,\xff\n5,fine\n'
     (tmp_path / "a.csv").write_bytes(content)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+from huggingface_hub import ModelCard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -87,6 +88,9 @@ def test_held_out_rows_are_scored_before_after_and_beside_bm25_and_never_trained
     assert [line["step"] for line in lines] == [0, 0, 1, 2, 3, 3, 4, 5, 6, 6]
     assert lines[0]["measure"]["bm25"] == measure.bm25
     card = (tmp_path / "model" / "README.md").read_text()
+    [found] = ModelCard.load(tmp_path / "model" / "README.md").data.eval_results[:1]
+    assert (found.metric_type, found.dataset_type) == ("mrr_at_10", "held-out")
+    assert found.metric_value == round(history.scores[-1][1]["mrr@10"], 4)
     assert "24 queries, not trained on, each searching 64 candidates" in card
     rows = [line.split(" | ")[0] for line in card.splitlines() if line.startswith(("| BM25", "| before", "| after"))]
     assert rows == ["| BM25", "| before training", "| after step 3", "| after step 6, the end"]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udever.errors import DataError
+from udever.nearest import nearest
 
 Kind = Literal["one", "several"]
 """Whether every text has exactly one of the labels, or any number of them."""
@@ -92,7 +93,9 @@ def read_examples(
     for where, record in records:
         absent = [name for name in fields if name is not None and name not in record]
         if absent:
-            raise DataError(f"{where} has no {absent[0]!r}; it has {', '.join(map(str, record))[:_SHOWN]}")
+            near = nearest(absent[0], record)
+            hint = f"it has {', '.join(map(str, record))[:_SHOWN]}" if near is None else f"did you mean {near!r}?"
+            raise DataError(f"{where} has no {absent[0]!r}; {hint}")
         text, label = record[fields.text], record[fields.label]
         if not isinstance(text, str) or not text.strip():
             raise DataError(f"{where}: {fields.text!r} is {text!r:.{_SHOWN}}; expected a text")

@@ -28,13 +28,13 @@ classify = typer.Typer(help="Label texts from a handful of examples.", no_args_i
 app.add_typer(classify, name="classify")
 
 
-def _records(inputs: list[str], split: str | None, wanted: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _records(inputs: list[str], split: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
     from udever.corpus import find_sources, read_records
     from udever.corpus.rows import Broken
     from udever.errors import DataError
 
     for source in find_sources(inputs, split):
-        for number, record in read_records(source, wanted):
+        for number, record in read_records(source, None):
             where = f"{source.name} row {number}"
             if isinstance(record, Broken):
                 raise DataError(f"{where}: {record.reason}; mend it or take it out")
@@ -69,9 +69,8 @@ def fit(
 
     settings = Settings(precision, seed)
     check_replaceable(output, "filter", [*examples, model])
-    wanted = [name for name in (column, label_column, language_column, group_column) if name is not None]
     fields = Fields(column, label_column, language_column, group_column)
-    read = read_examples(_records(examples, split, wanted), fields, separator)
+    read = read_examples(_records(examples, split), fields, separator)
     quiet_transformers()
     embedder = Embedder.load(model, dtype=dtype, device=device)
     embeddings = embedder.encode(read.texts, truncate_dim=dimensions, show_progress_bar=True)

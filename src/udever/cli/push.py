@@ -10,8 +10,8 @@ from udever.cli.app import app, console, quiet_transformers
 
 @app.command()
 def push(
-    model: Annotated[Path, typer.Argument(help="Model folder.", show_default=False)],
     name: Annotated[str, typer.Argument(help="Where to: org/model.", show_default=False)],
+    model: Annotated[Path, typer.Option("--model", "-m", help="Folder of the model.", show_default=False)],
     public: Annotated[bool, typer.Option("--public", help="Make a new repository one that everybody sees.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch, made if missing.")] = None,
     message: Annotated[str, typer.Option(help="Of the commit.")] = "",

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from udever.corpus.inputs import Source
 from udever.errors import DataError, needs
-from udever.records import Broken, Record, read_file, table_records
+from udever.nearest import nearest
+from udever.records import Broken, Record, column_names, read_file, table_records
 
 _BATCH = 1024
 _SHOWN = 200
@@ -58,11 +59,13 @@ def _open_dataset(source: Source) -> Any:
         return opened
     split = source.split or (next(iter(opened)) if len(opened) == 1 else None)
     if split is None or split not in opened:
-        raise DataError(f"{source.location} has the splits {', '.join(map(str, opened))}; choose one with --split")
+        near = nearest(source.split or "", map(str, opened))
+        hint = "choose one with --split" if near is None else f"did you mean --split {near}?"
+        raise DataError(f"{source.location} has the splits {', '.join(map(str, opened))}; {hint}")
     return opened[split]
 
 
-def _dataset_records(source: Source, wanted: list[str]) -> Iterator[tuple[int, Record]]:
+def _dataset_records(source: Source, wanted: list[str] | None) -> Iterator[tuple[int, Record]]:
     tables = _open_dataset(source).with_format("arrow").iter(_BATCH)
     try:
         yield from table_records(tables, wanted)
@@ -71,7 +74,7 @@ def _dataset_records(source: Source, wanted: list[str]) -> Iterator[tuple[int, R
         raise DataError(f"the dataset {source.location} cannot be read: {reason}") from error
 
 
-def read_records(source: Source, wanted: list[str]) -> Iterator[tuple[int, Record]]:
+def read_records(source: Source, wanted: list[str] | None) -> Iterator[tuple[int, Record]]:
     """The rows of a source in order, each with its number from 0, as far as possible with the columns `wanted`.
 
     As `records.read_file`. Raises DataError where the source cannot be read on.
@@ -90,13 +93,25 @@ def _show(value: Any) -> str | None:
     return shown.encode(errors="backslashreplace").decode()
 
 
-def _why_no_text(record: dict[str, Any], column: str) -> str | None:
+def _why_no_text(record: dict[str, Any], column: str, names: list[str] | None) -> str | None:
     text = record.get(column)
     if isinstance(text, str):
         return None if text.strip() else f"{column!r} is empty"
     if column not in record:
-        return f"no {column!r}; the row has {', '.join(map(str, record))[:_SHOWN] or 'nothing'}"
+        there = [str(name) for name in record] if names is None else names
+        near = nearest(column, there)
+        shown = ", ".join(there)[:_SHOWN] or "nothing"
+        return f"no {column!r}; " + (f"the row has {shown}" if near is None else f"did you mean {near!r}?")
     return f"{column!r} is {'null' if text is None else type(text).__name__}; expected a text"
+
+
+def _schema_names(source: Source) -> list[str] | None:
+    """All columns of a table with a schema, whose records have those alone that were asked for; else None."""
+    if source.format is None:
+        return _open_dataset(source).column_names
+    if source.format.kind == "parquet":
+        return column_names(Path(source.location), None if source.root is None else Path(source.root))
+    return None
 
 
 def read_rows(source: Source, columns: Columns) -> Iterator[Row | BadRow]:
@@ -108,13 +123,16 @@ def read_rows(source: Source, columns: Columns) -> Iterator[Row | BadRow]:
     """
     with_ids: bool | None = None
     prefix = "" if source.alone else f"{source.name}:"
+    names: list[str] | None = None
     for number, record in read_records(source, list(columns)):
         if isinstance(record, Broken):
             yield BadRow(source.name, number, None, record.content, record.reason)
             continue
         with_ids = columns.id in record if with_ids is None else with_ids
         name = record.get(columns.id) if with_ids else f"{prefix}{number}"
-        reason = _why_no_text(record, columns.text)
+        if names is None and columns.text not in record:
+            names = _schema_names(source)
+        reason = _why_no_text(record, columns.text, names)
         if isinstance(name, bool) or not isinstance(name, str | int):
             reason, name = f"{columns.id!r} is {name!r:.{_SHOWN}}; expected a string or a whole number", None
         if reason is not None:

@@ -176,9 +176,7 @@ def open_to_umask(folder: Path) -> None:
 
 CARD = """\
 ---
-library_name: sentence-transformers
-pipeline_tag: sentence-similarity
-tags: [embeddings, udever]
+{header}
 ---
 # {title}
 

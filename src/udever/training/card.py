@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from udever.evaluation.comparison import METRIC_NAMES
 from udever.pairs.mixture import DatasetSummary
+from udever.saving import Result
 from udever.training.figure import FIGURE
 from udever.training.log import History
 from udever.training.recipe import RECIPE_FILE, Recipe
@@ -30,6 +31,15 @@ The resolved recipe is in `{RECIPE_FILE}`.
 {data}{_scores(history)}
 ![loss and scores]({FIGURE})
 """
+
+
+def results(history: History) -> list[Result]:
+    """The scores at the end of the run, as model hubs read them; none where no held-out rows were scored."""
+    if not history.scores or history.measure is None:
+        return []
+    dataset = f"{history.measure.num_queries} held-out queries among {history.measure.num_candidates} candidates"
+    end = history.scores[-1][1]
+    return [Result(dataset, name.replace("@", "_at_"), end[name]) for name in METRIC_NAMES if name in end]
 
 
 def _scores(history: History) -> str:

@@ -20,7 +20,7 @@ from udever.model.weights import read_config
 from udever.pairs.mixture import Mixture
 from udever.storage import check_replaceable
 from udever.training import checkpoint
-from udever.training.card import notes
+from udever.training.card import notes, results
 from udever.training.distributed import gather
 from udever.training.figure import FIGURE, draw
 from udever.training.fresh import FRESH, make_base
@@ -146,6 +146,7 @@ def _save(trainer: Trainer, recipe: Recipe, history: History) -> None:
         base=recipe.model.base,
         dtype=_saved_dtype(recipe),
         notes=notes(recipe, history, datasets),
+        results=results(history),
         extra_files={
             RECIPE_FILE: recipe.to_toml(),
             TRAINING_FILE: json.dumps(found, indent=2) + "\n",
