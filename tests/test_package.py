@@ -56,7 +56,7 @@ def test_type_checkers_know_the_options_that_help_shows(method):
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="Embeder"):
+    with pytest.raises(AttributeError, match="no attribute 'Embeder'; did you mean 'Embedder'"):
         udever.Embeder  # noqa: B018
     assert not hasattr(udever, "torch")
 
