@@ -82,9 +82,9 @@ def test_the_model_loads_with_its_recipe_and_says_no_temporary_path(adapted):
     assert recipe.output.folder == str(output / "model")
     card = (output / "model" / "README.md").read_text()
     training = json.loads((output / "model" / "training.json").read_text())
-    (dataset,) = training["datasets"]
-    assert training["tuning"] == "full" and dataset["kinds"].keys() == {"asymmetric"}
-    assert dataset["languages"].keys() == {"? -> python-Code"}
+    assert [dataset["name"] for dataset in training["datasets"]] == ["pairs", "studied"]
+    assert training["tuning"] == "full" and training["datasets"][0]["kinds"].keys() == {"asymmetric"}
+    assert training["datasets"][0]["languages"].keys() == {"? -> python-Code"}
     assert "/tmp/" not in card.replace(str(output), "")
 
 

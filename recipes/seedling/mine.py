@@ -314,7 +314,7 @@ def code() -> list[dict]:
     rows = []
     library = mine(
         [standard_library()],
-        kinds=DEMO.kinds,
+        kinds=["code"],
         exclude=DEMO.exclude,
         held_out=DEMO.held_out,
         seed=DEMO.seed,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udever.text.grouping import Held, groups_of, spelling
+from udever.text.grouping import Held, Quoted, groups_of, spelling
 
 LONG = "The quick brown fox jumps over the lazy dog while twenty ducks look on from the far bank of the river today"
 NEAR = LONG.replace("today", "tonight")
@@ -66,3 +66,13 @@ def test_many_equal_texts_take_no_quadratic_time():
     started = time.perf_counter()
     assert groups_of([LONG] * 20_000).max() == 0
     assert time.perf_counter() - started < 5
+
+
+def test_a_text_is_quoted_by_eight_words_in_a_row_or_all_of_five():
+    long = "count how many of the blue things there are in the list of things"
+    quoted = Quoted([long, "return the first blue thing", "open a file"])
+    assert quoted.quoted_in("x = 1  # Count how many of the BLUE things there!")
+    assert quoted.quoted_in("they say: return the first (blue) thing, or so")
+    assert not quoted.quoted_in("count how many of the blue things are there")
+    assert not quoted.quoted_in("return the first thing that is blue") and not quoted.quoted_in("open a file")
+    assert not Quoted([]).quoted_in(long) and not quoted.quoted_in("")

@@ -69,6 +69,7 @@ def adapt(
         columns=named_columns(anchor, positive),
         skip_empty=skip_empty,
         training=training_settings(**{**default_training(base).model_dump(), **chosen}),
+        max_seen=AdaptSettings.max_seen if epochs is None else None,
         max_length=max_length,
         questions=ask or (),
         seed=seed,

@@ -10,7 +10,8 @@ from udever.errors import DataError, RecipeError
 from udever.files import format_of
 from udever.nearest import suggestion
 from udever.pairs.files import meant_columns, read_batches, size_in_memory, without_empty
-from udever.pairs.mining import KINDS, Mined, mine
+from udever.pairs.mining import ASKED, KINDS, Mined, mine
+from udever.pairs.mining.dedupe import family
 from udever.pairs.rows import Rows
 from udever.pairs.schema import Pair
 from udever.pairs.settings import BY_FILE, BY_TEXT, UNIT
@@ -25,16 +26,17 @@ _UNITS = (BY_TEXT, BY_FILE, "anchor", "positive", "group", "label")
 class Gathering:
     """What is gathered, and how it is divided.
 
-    `kinds`, `exclude`, `language`, `held_out` and `seed` are those of `mine`. For tables of pairs, `columns` names
-    their columns for those of pairs (none: what they mean is guessed), `skip_empty` leaves out rows without a side,
-    and `held_out_by` says what stays together when the share `held_out` of the rows is held out: "text", "file", or a
-    column of pairs.
+    `kinds`, `exclude`, `language`, `seed`, and `held_out` with `development` are those of `mine`. For tables of pairs,
+    `columns` names their columns for those of pairs (none: what they mean is guessed), `skip_empty` leaves out rows
+    without a side, and `held_out_by` says what stays together when the share `held_out` of the rows is held out:
+    "text", "file", or a column of pairs.
     """
 
     kinds: Collection[str] = KINDS
     exclude: Sequence[str] = ()
     language: str | None = None
     held_out: float = 0.1
+    development: float = 0.0
     held_out_by: str = BY_TEXT
     columns: Mapping[str, str] = field(default_factory=dict)
     skip_empty: bool = False
@@ -59,7 +61,7 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
         mine,
         kinds=settings.kinds,
         exclude=settings.exclude,
-        held_out=settings.held_out,
+        held_out=(settings.held_out, settings.development),
         seed=settings.seed,
         language=settings.language,
         show_progress=show_progress,
@@ -73,14 +75,16 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
     if len(distinct) < len(rows):
         skipped["row: duplicate"] += len(rows) - len(distinct)
     pairs = split_table(distinct, settings.held_out, settings.seed, skipped, settings.unit)
-    num_files, corpus = len(tables), []
-    if others:
-        mined = mining(others)
-        skipped.update(mined.skipped)
-        num_files += mined.num_files
-        corpus = mined.corpus
-        pairs = split_table([*pairs, *mined.pairs], settings.held_out, settings.seed, skipped, settings.unit)
-    return Mined(pairs, dict(sorted(skipped.items())), num_files, corpus)
+    if not others:
+        return Mined(pairs, dict(sorted(skipped.items())), len(tables), kinds=list(map(family, pairs)))
+    mined = mining(others)
+    skipped.update(mined.skipped)
+    marked = list(zip(mined.pairs, mined.kinds, strict=True))
+    asked = [pair for pair, kind in marked if kind in ASKED]
+    pairs = split_table([*pairs, *asked], settings.held_out, settings.seed, skipped, settings.unit)
+    kinds = [*map(family, pairs), *(kind for _, kind in marked if kind not in ASKED)]
+    pairs += [pair for pair, kind in marked if kind not in ASKED]
+    return Mined(pairs, dict(sorted(skipped.items())), len(tables) + mined.num_files, mined.corpus, kinds)
 
 
 def _check(settings: Gathering) -> None:

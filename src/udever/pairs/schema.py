@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import pyarrow as pa
 
 Kind = Literal["asymmetric", "symmetric", "classification"]
-Split = Literal["train", "held_out"]
+Split = Literal["train", "development", "held_out"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SPLITS: tuple[Split, ...] = get_args(Split)
 

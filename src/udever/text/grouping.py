@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udever.text.minhash import MinHashIndex
+from udever.text.scripts import word
 
 THRESHOLD = 0.8
 """Two texts whose shingles overlap by this Jaccard similarity or more are near-equal."""
@@ -100,3 +101,38 @@ class Held:
     def number(self, text: str) -> int:
         """The number of a held text."""
         return self._place[spelling(text)]
+
+
+class Quoted:
+    """Texts that are held back, to be asked whether another quotes one of them.
+
+    A text quotes another that says eight of its words in a row, or all of its words in a row where it has five to
+    seven; shorter ones are everybody's.
+    """
+
+    _LEAST, _RUN = 5, 8
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self._runs: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+        for text in texts:
+            said = _said(text)
+            size = min(self._RUN, len(said))
+            for start in range(len(said) - size + 1) if size >= self._LEAST else ():
+                run = said[start : start + size]
+                self._runs.setdefault(run[: self._LEAST], set()).add(run)
+
+    def quoted_in(self, text: str) -> bool:
+        """Whether `text` quotes any of them."""
+        said = _said(text)
+        starts = list(zip(*(said[offset:] for offset in range(self._LEAST)), strict=False))
+        if self._runs.keys().isdisjoint(starts):
+            return False
+        return any(
+            said[place : place + len(run)] == run
+            for place, start in enumerate(starts)
+            for run in self._runs.get(start, ())
+        )
+
+
+def _said(text: str) -> tuple[str, ...]:
+    return tuple(match.group().casefold() for match in word().finditer(text))

@@ -51,6 +51,11 @@ def num_words(text: str) -> int:
     return sum(1 for _ in word().finditer(text))
 
 
+def name_parts(name: str) -> list[str]:
+    """The words that an identifier is joined from, without case: `parseHTTP_response2` is parse, http, response, 2."""
+    return [part.casefold() for part in _parts().findall(name)]
+
+
 def _words(text: str) -> Iterator[str]:
     for unspaced, run in _runs().findall(text):
         if unspaced:

@@ -2,7 +2,7 @@ import pytest
 
 from udever.errors import DataError, RecipeError
 from udever.pairs.files import read_pairs, write_pairs
-from udever.pairs.mining import mine
+from udever.pairs.mining import ASKED, mine
 
 PYTHON = '''
 def {name}(values):
@@ -38,7 +38,7 @@ def project(tmp_path):
 
 
 def test_a_project_gives_rows_of_all_kinds(project):
-    mined = mine([project], language="eng-Latn", held_out=0.25, show_progress=False)
+    mined = mine([project], kinds=ASKED, language="eng-Latn", held_out=0.25, show_progress=False)
     assert mined.num_files == len(mined.pairs) == 24
     assert mined.skipped == {"file: of a type that is not mined": 1, "row: heading under 2 words": 8}
     rows = {pair.source: pair for pair in mined.pairs}
@@ -88,7 +88,7 @@ def test_nothing_found_says_what_was_looked_for_and_skipped(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"kinds": ["code", "music"]}, RecipeError, "'music'; expected some of code, docs, translations"),
+        ({"kinds": ["code", "music"]}, RecipeError, "'music'; expected some of code, docs, translations, names"),
         ({"kinds": []}, RecipeError, "none; expected"),
         ({"held_out": 1.0}, RecipeError, "held_out is 1.0"),
         ({"held_out": float("nan")}, RecipeError, "held_out is nan"),

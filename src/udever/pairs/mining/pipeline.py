@@ -8,10 +8,12 @@ from pathlib import Path
 
 from udever.errors import DataError, RecipeError
 from udever.pairs.mining import translations
-from udever.pairs.mining.dedupe import dedupe
+from udever.pairs.mining.dedupe import dedupe, family
 from udever.pairs.mining.docs import doc_pieces
 from udever.pairs.mining.licences import folder_licence, header_licence
 from udever.pairs.mining.pieces import Piece, code_pieces, documented, searched
+from udever.pairs.mining.study import study
+from udever.pairs.mining.within import MINERS
 from udever.pairs.schema import Pair
 from udever.pairs.split import split_pairs
 from udever.progress import progress_bar
@@ -21,18 +23,32 @@ from udever.source.tree_code import GRAMMARS
 from udever.source.walk import Found, walk
 from udever.text.grouping import Held
 
-KINDS = ("code", "docs", "translations")
+ASKED = ("code", "docs", "translations")
+"""Kinds whose anchors are questions: of held-out files they are asked, and trained on nowhere."""
+
+KINDS = (*ASKED, *MINERS)
+
+MIN_TO_CHOOSE = 300
+"""Of fewer training questions none is kept to choose by: they are needed, and would decide nothing."""
 
 _PYTHON = (".py", ".pyw")
+_CODE, _PAGES = (*_PYTHON, *GRAMMARS), tuple(SPLITTERS)
 _SUFFIXES = {
-    "code": (*_PYTHON, *GRAMMARS),
-    "docs": tuple(SPLITTERS),
+    "code": _CODE,
+    "docs": _PAGES,
     "translations": (".po", ".mo"),
+    **dict.fromkeys(MINERS, _CODE),
+    "mentions": (*_CODE, *_PAGES),
 }
 _WHAT = {
     "code": "documented functions",
     "docs": "sections with a heading",
     "translations": "translated messages",
+    "names": "functions with names of several words",
+    "comments": "comments inside functions",
+    "mentions": "sentences that name a function",
+    "tests": "tests that name what they call",
+    "messages": "messages of exceptions and logs",
 }
 
 STANDARD_LIBRARY_EXCLUDE = (
@@ -53,28 +69,37 @@ class Mined:
     `pairs` are without duplicates and sorted by source, each with its split. `skipped` counts what was left
     out or cut by reason: "file: ...", "folder: ...", "row: ...", "text: ...". `num_files` is how many files
     of a wanted type were opened. `corpus` is all that a search of the files may find, near copies of the texts that
-    held-out rows ask for left out.
+    held-out rows ask for left out. `kinds` are those of the pairs, in their order.
     """
 
     pairs: list[Pair]
     skipped: dict[str, int]
     num_files: int
     corpus: list[Piece] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many pairs there are of each kind."""
+        return dict(Counter(self.kinds))
 
 
-def _read(file: Found, language: str | None, skipped: Counter[str]) -> tuple[list[Piece], list[Pair], str | None]:
-    """The pieces of a file, or the pairs of a catalogue; and the licence that it names itself."""
+def _read(
+    file: Found, wanted: Collection[str], language: str | None, skipped: Counter[str]
+) -> tuple[list[Piece], list[Pair], str | None]:
+    """The pieces of a file and the questions that they answer, or the pairs of a catalogue; and its own licence."""
     suffix = file.path.suffix.lower()
     if suffix in _SUFFIXES["translations"]:
         return [], list(translations.translation_pairs(file.path, file.source, skipped)), None
     text = read_found(file, skipped)
     if text is None:
         return [], [], None
-    if suffix in _SUFFIXES["code"]:
+    if suffix in _CODE:
         pieces = code_pieces(text, file.source, suffix, skipped)
     else:
         pieces = doc_pieces(text, file.source, suffix, language, skipped)
-    found = (documented(piece, language, skipped) for piece in pieces)
+    is_wanted = ("code" if suffix in _CODE else "docs") in wanted
+    found = [documented(piece, language, skipped) for piece in pieces] if is_wanted else []
     return pieces, [pair for pair in found if pair is not None], header_licence(text)
 
 
@@ -87,15 +112,16 @@ def _nothing(paths: Sequence[Path], kinds: Sequence[str], skipped: Counter[str])
     )
 
 
-def _check(paths: Sequence[Path], kinds: Collection[str], held_out: float) -> list[str]:
+def _check(paths: Sequence[Path], kinds: Collection[str], shares: tuple[float, float]) -> list[str]:
     if not paths:
         raise DataError("no paths given; give a file or folder at least")
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown or not kinds:
         given = ", ".join(map(repr, unknown)) or "none"
         raise RecipeError(f"kinds to mine: {given}; expected some of {', '.join(KINDS)}")
-    if not 0 <= held_out < 1:
-        raise RecipeError(f"held_out is {held_out}; expected a share from 0 to below 1, such as 0.1")
+    for share in shares:
+        if not 0 <= share < 1:
+            raise RecipeError(f"held_out is {share}; expected a share from 0 to below 1, such as 0.1")
     return [kind for kind in KINDS if kind in kinds]
 
 
@@ -104,7 +130,7 @@ def mine(
     *,
     kinds: Collection[str] = KINDS,
     exclude: Sequence[str] = (),
-    held_out: float = 0.1,
+    held_out: float | tuple[float, float] = 0.1,
     seed: int = 0,
     language: str | None = None,
     show_progress: bool = True,
@@ -112,12 +138,14 @@ def mine(
     """Return training pairs from the files under `paths`, the same for the same files, options and seed.
 
     `exclude` holds patterns as in a .gitignore, matched below each path. `held_out` is the share of files
-    kept for evaluation, in [0, 1). `language` is what prose is written in (`eng-Latn`); null where not given.
+    kept for evaluation, in [0, 1); a second one is that of the other files whose questions are kept to choose by,
+    where there are at least MIN_TO_CHOOSE. `language` is what prose is written in (`eng-Latn`); null where not given.
     Raises DataError for a missing path and where nothing is found, RecipeError for an unknown kind or a share
     out of range.
     """
     paths = [Path(path) for path in paths]
-    wanted = _check(paths, kinds, held_out)
+    shares = held_out if isinstance(held_out, tuple) else (held_out, 0.0)
+    wanted = _check(paths, kinds, shares)
     skipped: Counter[str] = Counter()
     suffixes = {suffix for kind in wanted for suffix in _SUFFIXES[kind]}
     files = list(walk(paths, suffixes, exclude, skipped))
@@ -126,19 +154,34 @@ def mine(
     pieces: list[Piece] = []
     with progress_bar("Mining", len(files), enabled=show_progress) as advance:
         for file in files:
-            found, rows, licence = _read(file, language, skipped)
+            found, rows, licence = _read(file, wanted, language, skipped)
             pieces += found
             pairs += [replace(pair, licence=licence or licences[file.root]) for pair in rows]
             advance(note=file.source)
-    pairs = split_pairs(dedupe(pairs, skipped), held_out, seed, skipped)
-    if not pairs:
+    asked = _divided(dedupe(pairs, skipped), shares, seed, skipped)
+    asked, studied = study([kind for kind in wanted if kind in MINERS], pieces, asked, skipped)
+    if not asked and not studied:
         raise _nothing(paths, wanted, skipped)
-    return Mined(pairs, dict(sorted(skipped.items())), len(files), _corpus(pieces, pairs))
+    kinds_of = [*map(family, asked), *(kind for kind, _ in studied)]
+    corpus = _corpus(pieces, asked)
+    return Mined([*asked, *(p for _, p in studied)], dict(sorted(skipped.items())), len(files), corpus, kinds_of)
+
+
+def _divided(pairs: list[Pair], shares: tuple[float, float], seed: int, skipped: Counter[str]) -> list[Pair]:
+    """Pairs with their splits: held out, then of the rest the development pairs, by the same rules."""
+    held_out, development = shares
+    found = split_pairs(pairs, held_out, seed, skipped)
+    train = [pair for pair in found if pair.split == "train"]
+    if not development or len(train) < MIN_TO_CHOOSE:
+        return found
+    again = split_pairs(train, development, seed + 1, skipped)
+    again = [replace(pair, split="development") if pair.split == "held_out" else pair for pair in again]
+    return [*again, *(pair for pair in found if pair.split == "held_out")]
 
 
 def _corpus(pieces: Sequence[Piece], pairs: Sequence[Pair]) -> list[Piece]:
     """The pieces that a search may find, but for near copies of held-out answers: they would be right and not count."""
-    answers = {pair.positive for pair in pairs if pair.split == "held_out" and pair.kind == "asymmetric"}
+    answers = {pair.positive for pair in pairs if pair.split != "train" and pair.kind == "asymmetric"}
     found = searched(pieces)
     copies = Held(answers).repeated([piece.text for piece in found]) if answers else [False] * len(found)
     return [piece for piece, copy in zip(found, copies, strict=True) if piece.text in answers or not copy]

@@ -1,0 +1,158 @@
+"""What `adapt` chooses by development questions: how far from the base to the trained weights, and what words weigh."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from udever.embedder import Embedder
+from udever.errors import ModelError
+from udever.evaluation import as_mteb, paired_bootstrap
+from udever.evaluation.mteb_model import MtebModel
+from udever.evaluation.tasks import FolderTask
+from udever.model.merging import blend
+from udever.search.bm25 import Bm25
+from udever.search.exact import rank, top_k
+from udever.search.fusion import DEPTH, WORDS_DEPTH, WORDS_WEIGHT, fuse
+
+SHARES = (0.5, 0.75)
+"""How far from the base to the trained weights the candidates between them lie."""
+
+WEIGHTS = (0.0, 0.01, 0.02, 0.035, WORDS_WEIGHT, 0.07, 0.1, 0.15, 0.25)
+"""What words may weigh."""
+
+CONFIDENCE = 0.8
+"""Of the interval that must lie above 0: nine of ten times the best candidate is then better than the base."""
+
+Floats = NDArray[np.float64]
+Ranking = list[tuple[str, float]]
+
+
+class Trial:
+    """The questions of a task that `write_held_out` wrote, to be asked of one model after another."""
+
+    def __init__(self, task: FolderTask) -> None:
+        self._corpus, self._queries, qrels = (task.read("pairs", part) for part in ("corpus", "queries", "qrels"))
+        self._roles = ("symmetric", "symmetric") if task.spec.symmetric else ("query", "document")
+        self._right: dict[str, set[str]] = {}
+        for query, document in zip(qrels["query_id"], qrels["corpus_id"], strict=True):
+            self._right.setdefault(query, set()).add(document)
+        scores = (row for block in Bm25(self._corpus["text"]).scores(self._queries["text"]) for row in block)
+        self._by_words = [self._ranking(*rank(said[None], WORDS_DEPTH), least=0.0) for said in scores]
+
+    @property
+    def num_questions(self) -> int:
+        """How many questions there are."""
+        return len(self._by_words)
+
+    def _ranking(self, scores: NDArray[np.float32], rows: NDArray[np.int64], least: float = -2.0) -> Ranking:
+        found = zip(rows[0].tolist(), scores[0].tolist(), strict=True)
+        return [(self._corpus["id"][row], score) for row, score in found if score > least]
+
+    def rankings(self, model: MtebModel) -> list[Ranking]:
+        """The nearest texts of every question."""
+        asking, answering = self._roles
+        documents = model.embed(self._corpus["text"], answering, None, "development")  # pyright: ignore[reportArgumentType]
+        questions = model.embed(self._queries["text"], asking, None, "development")  # pyright: ignore[reportArgumentType]
+        scores, rows = top_k(questions, documents, DEPTH)
+        return [self._ranking(scores[place : place + 1], rows[place : place + 1]) for place in range(len(rows))]
+
+    def by_meaning(self, rankings: list[Ranking]) -> Floats:
+        """1 / rank of the first right answer among ten to each question."""
+        return self._reciprocal([[name for name, _ in ranking] for ranking in rankings])
+
+    def joined(self, rankings: list[Ranking], words_weight: float) -> Floats:
+        """The same where words are searched besides."""
+        size = len(self._corpus["id"])
+        pairs = zip(rankings, self._by_words, strict=True)
+        return self._reciprocal([list(fuse(nearest, said, size, words_weight)) for nearest, said in pairs])
+
+    def _reciprocal(self, ranked: list[list[str]]) -> Floats:
+        found = np.zeros(len(ranked))
+        for place, (query, names) in enumerate(zip(self._queries["id"], ranked, strict=True)):
+            others = [name for name in names if name != query][:10]
+            found[place] = next((1 / at for at, name in enumerate(others, 1) if name in self._right[query]), 0.0)
+        return found
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`share` of the way from the base to the trained weights, and what words weigh beside the base and beside that.
+
+    `scores` are the MRR@10 of every share that was tried; empty where there was nothing to choose by.
+    """
+
+    share: float
+    base_weight: float
+    words_weight: float
+    scores: Mapping[float, float]
+    num_questions: int = 0
+
+    def sentence(self) -> str:
+        """The choice in words."""
+        if not self.scores:
+            return "there were too few questions to choose by: the trained weights are taken as they are"
+        tried = ", ".join(f"{share:g} {score:.3f}" for share, score in self.scores.items())
+        what = (
+            f"{self.share:g} of the way from base to trained weights"
+            if self.share
+            else "the base as it was, since nothing is better by more than chance explains"
+        )
+        return f"chosen by {self.num_questions:,} development questions: {what} (MRR@10: {tried})"
+
+
+def choose(base: Embedder, trained: Embedder, task: FolderTask | None) -> Choice:
+    """The best by the questions of a task; the base where nothing beats it beyond chance.
+
+    Without a task, the trained weights as they are. `base` is left as it was.
+    """
+    if task is None:
+        return Choice(1.0, WORDS_WEIGHT, WORDS_WEIGHT, {})
+    trial = Trial(task)
+    rankings = {share: trial.rankings(as_mteb(model, revision="1")) for share, model in candidates(base, trained)}
+    found = {share: trial.by_meaning(ranking) for share, ranking in rankings.items()}
+    best = max(found, key=lambda share: found[share].mean())
+    gain = paired_bootstrap(found[best], found[0.0], confidence=CONFIDENCE)
+    share = best if gain.low > 0 else 0.0
+    weights = {at: _weight(trial, rankings[at]) for at in {0.0, share}}
+    scores = {at: float(values.mean()) for at, values in found.items()}
+    return Choice(share, weights[0.0], weights[share], scores, trial.num_questions)
+
+
+def candidates(base: Embedder, trained: Embedder) -> Iterator[tuple[float, Embedder]]:
+    """The base, what lies between, and the trained model, each good until the next; only the ends for unlike models."""
+    yield 0.0, base
+    state: dict[str, Tensor] = base.backbone.state_dict()  # pyright: ignore[reportAttributeAccessIssue]
+    start = {name: tensor.clone() for name, tensor in state.items()}
+    try:
+        for share in SHARES:
+            move(base, trained, share)
+            yield share, base
+            _put_back(state, start)
+    except ModelError:
+        pass
+    finally:
+        _put_back(state, start)
+        base.weights_changed()
+    yield 1.0, trained
+
+
+def move(base: Embedder, trained: Embedder, share: float) -> None:
+    """Move a base in place by `share` of the way to the trained weights. Raises ModelError for unlike models."""
+    states = [embedder.backbone.state_dict() for embedder in (base, trained)]  # pyright: ignore[reportAttributeAccessIssue]
+    blend(states[0], states[1], share, "linear")
+    base.weights_changed()
+
+
+@torch.no_grad()
+def _put_back(state: Mapping[str, Tensor], start: Mapping[str, Tensor]) -> None:
+    for name, tensor in start.items():
+        state[name].copy_(tensor)
+
+
+def _weight(trial: Trial, rankings: list[Ranking]) -> float:
+    """The weight with the highest MRR@10; of equal ones the smallest."""
+    return max(WEIGHTS, key=lambda weight: trial.joined(rankings, weight).mean())

@@ -1,0 +1,162 @@
+"""Pairs from within the files, and that nothing of them tells what a held-out question says."""
+
+import textwrap
+from collections import Counter
+
+import pytest
+
+from udever.pairs.mining import mine, pipeline
+from udever.pairs.mining.pieces import Piece, code_pieces
+from udever.pairs.mining.within import MINERS, Repository
+
+PYTHON = '''
+class StreamReader:
+    """What nobody may learn."""
+
+    def read(self, size):
+        """What nobody may learn either."""
+        # refill the buffer where less is left
+        while len(self.buffer) < size:
+            self.buffer += self.fetch()
+        # TODO find out why this is slow
+        if not self.buffer:
+            raise ValueError(f"the stream {self.name} ended before {size} bytes")
+        return self.read_exactly(size)
+
+
+def copy_tree(source, target):
+    target.mkdir()
+    for entry in source:
+        copy_tree(entry, target / entry.name)
+
+
+def x(a):
+    b = a
+    return b
+'''
+GO = """
+package a
+
+// Shares the word.
+func (r *Reader) ReadHeader(n int) error {
+\t// skip blank lines in front of it
+\tfor r.blank() {
+\t\tr.skip()
+\t}
+\treturn nil
+}
+"""
+
+
+def found(kind, *pieces):
+    return [(pair.anchor, pair.positive) for pair, _ in MINERS[kind](Repository(pieces))]
+
+
+def cut(text, name="a.py"):
+    return code_pieces(textwrap.dedent(text).lstrip("\n"), name, f".{name.rpartition('.')[2]}", Counter())
+
+
+def test_names_are_taken_apart_and_masked():
+    named = dict(found("names", *cut(PYTHON)))
+    assert set(named) == {"stream reader", "read stream reader", "copy tree"}
+    assert named["copy tree"].startswith("def _(source, target):") and "copy_tree" not in named["copy tree"]
+    assert (
+        "self.read_exactly(size)" in named["read stream reader"] and "def _(self, size)" in named["read stream reader"]
+    )
+    assert dict(found("names", *cut(GO, "a.go")))["read header"].startswith("func (r *Reader) _(n int)")
+
+
+def test_comments_lead_to_the_block_below_them():
+    assert found("comments", *cut(PYTHON)) == [
+        (
+            "refill the buffer where less is left",
+            "while len(self.buffer) < size:\n    self.buffer += self.fetch()",
+        )
+    ]
+    assert found("comments", *cut(GO, "a.go")) == [
+        ("skip blank lines in front of it", "for r.blank() {\n\tr.skip()\n}\nreturn nil\n}".removesuffix("\n}"))
+    ]
+
+
+def test_messages_lead_to_who_says_them_without_the_words():
+    ((said, code),) = found("messages", *cut(PYTHON))
+    assert said == "the stream ended before bytes"
+    assert "ended before" not in code and "raise ValueError" in code
+
+
+def test_sentences_lead_to_the_one_thing_they_name():
+    page = Piece("section", "First `copy_tree` copies all that is below. A tree is not a copy.", "a.md", "Guide")
+    ((said, code),) = found("mentions", page, *cut(PYTHON))
+    assert said == "First copy tree copies all that is below." and code.startswith("def copy_tree(")
+    assert found("mentions", page, *cut(PYTHON), *cut(PYTHON, "b.py")) == []
+
+
+def test_tests_lead_to_what_they_call():
+    test = """
+    def test_copy_tree_keeps_empty_folders(tmp_path):
+        x(tmp_path)
+        copy_tree(tmp_path / "a", tmp_path / "b")
+        assert True
+    """
+    ((said, code),) = found("tests", *cut(PYTHON), *cut(test, "tests/test_a.py"))
+    assert said == "copy tree keeps empty folders" and code.startswith("def _(source, target):")
+    assert found("tests", *cut(test, "tests/test_a.py")) == []
+
+
+SECRET = "zyzzogeton"
+VERBS = ["eat", "drink", "sleep", "wake", "walk", "run", "sing", "dance"]
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Forty files whose docstrings hold a secret word, each quoted by a comment, a page, a message and a test."""
+    for number in range(40):
+        word = f"{SECRET}{number}"
+        said = f"Count {word} {' '.join(f'{verb}{number}' for verb in VERBS)}."
+        (tmp_path / f"m{number}.py").write_text(
+            f'class Holder{number}:\n    """About {word}."""\n\n    def count_all_{number}(self, values):\n'
+            f'        """{said}"""\n        total = {number}\n        for value in values:\n'
+            f"            total += value\n        return total\n"
+        )
+        (tmp_path / f"quoting{number}.py").write_text(
+            f"def quoting_{number}(a):\n    # {said}\n    b = count_all_{number}(a)\n    c = b + {number}\n"
+            f'    raise ValueError("{said}")\n'
+        )
+        (tmp_path / f"page{number}.md").write_text(
+            f"# The guide\n## Part {number}\nHere is what `count_all_{number}` does, in its own words: {said}\n"
+        )
+    return tmp_path
+
+
+def test_nothing_to_train_on_tells_what_a_held_out_docstring_says(project, monkeypatch):
+    monkeypatch.setattr(pipeline, "MIN_TO_CHOOSE", 10)
+    mined = mine([project], held_out=(0.25, 0.2), show_progress=False)
+    held = [pair for pair in mined.pairs if pair.split != "train" and SECRET in pair.anchor]
+    assert {pair.split for pair in held} == {"held_out", "development"} and len(held) > 5
+    secrets = {word.strip(".") for pair in held for word in pair.anchor.split() if word.startswith(SECRET)}
+    train = [pair for pair in mined.pairs if pair.split == "train"]
+    told = " ".join(f"{pair.anchor} {pair.positive} " for pair in train)
+    assert [secret for secret in secrets if f"{secret} " in told or f"{secret}." in told] == []
+    assert SECRET in told  # of the files that are trained on it may be told
+    assert mined.skipped["row: text that quotes a held-out question"] > 5
+    bodies = {pair.positive.replace("count_all_", "").partition("total = ")[2] for pair in held}
+    learned = {pair.positive.partition("total = ")[2] for pair in train}
+    assert bodies <= learned, "held-out bodies may be learned from"
+
+
+def test_pairs_about_one_function_share_a_group_and_kinds_are_counted(project):
+    mined = mine([project], held_out=0.25, show_progress=False)
+    assert len(mined.kinds) == len(mined.pairs) and sum(mined.counts.values()) == len(mined.pairs)
+    assert mined.counts["names"] >= 40 and mined.counts["code"] >= 30
+    groups = {}
+    for pair, kind in zip(mined.pairs, mined.kinds, strict=True):
+        if pair.split == "train" and kind in ("code", "names") and "total = " in pair.positive:
+            groups.setdefault(pair.positive.partition("total = ")[2], set()).add(pair.group)
+    assert groups and all(len(found) == 1 and None not in found for found in groups.values())
+
+
+def test_kinds_are_switched_off_one_by_one(project):
+    mined = mine([project], kinds=["code", "names"], held_out=0.25, show_progress=False)
+    assert set(mined.kinds) == {"code", "names"}
+    alone = mine([project], kinds=["names"], show_progress=False)
+    assert set(alone.kinds) == {"names"} and {pair.split for pair in alone.pairs} == {"train"}

@@ -1,0 +1,96 @@
+"""What `adapt` chooses by development questions, on embedders whose right answers are known."""
+
+import numpy as np
+import pytest
+import torch
+
+from udever.choice import SHARES, Trial, candidates, choose
+from udever.embedder import Embedder
+from udever.evaluation import write_held_out
+from udever.pairs.schema import Pair
+from udever.search.fusion import WORDS_WEIGHT
+
+WORDS = [
+    f"{first}{second}" for first in ("red", "blue", "gold", "grey") for second in ("stone", "leaf", "bird", "fish")
+]
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    pairs = [Pair(f"where is the {word}", f"def find_{word}(): return {word[::-1]}") for word in WORDS]
+    return write_held_out(pairs, tmp_path_factory.mktemp("held") / "out")[0]
+
+
+class Known:
+    """An mteb model that knows how near each question is to its own answer, and nothing else."""
+
+    def __init__(self, nearness):
+        self.nearness = nearness
+
+    def embed(self, texts, role, prompt, place):
+        rows = np.zeros((len(texts), len(WORDS) + 1), np.float32)
+        for row, text in enumerate(texts):
+            number = next(n for n, word in enumerate(WORDS) if word in text)
+            rows[row, number] = self.nearness if role == "query" else 1.0
+            rows[row, -1] = 0.5
+        return rows
+
+
+def test_questions_are_scored_by_meaning_and_with_words(task):
+    trial = Trial(task)
+    good, blind, wrong = (trial.rankings(Known(nearness)) for nearness in (1.0, 0.0, -1.0))
+    assert trial.num_questions == len(WORDS)
+    assert trial.by_meaning(good).mean() == 1
+    assert trial.by_meaning(wrong).mean() == 0
+    assert 0 < trial.by_meaning(blind).mean() < 0.5
+    assert trial.joined(good, 0.0).tolist() == trial.by_meaning(good).tolist()
+
+
+@pytest.fixture
+def two(make, tmp_path):
+    """A base and a trained model of one shape."""
+    return [Embedder.load(make.decoder("llama", tmp_path / str(seed), seed=seed), dtype="float32") for seed in (1, 2)]
+
+
+def weights(embedder):
+    return {name: tensor.clone() for name, tensor in embedder.backbone.state_dict().items()}
+
+
+def test_without_questions_the_trained_weights_are_taken(two):
+    choice = choose(*two, None)
+    assert (choice.share, choice.words_weight, choice.scores) == (1.0, WORDS_WEIGHT, {})
+    assert "too few questions" in choice.sentence()
+
+
+def test_candidates_lie_between_and_leave_the_base_as_it_was(two):
+    base, trained = two
+    start, end, fingerprint = weights(base), weights(trained), base.fingerprint
+    seen = []
+    for share, candidate in candidates(base, trained):
+        seen.append(share)
+        for name, tensor in weights(candidate).items():
+            if tensor.is_floating_point():
+                assert torch.allclose(tensor, start[name] * (1 - share) + end[name] * share, atol=1e-6)
+    assert seen == [0.0, *SHARES, 1.0]
+    assert all(torch.equal(tensor, start[name]) for name, tensor in weights(base).items())
+    assert base.fingerprint == fingerprint
+
+
+def test_of_models_that_cannot_be_blended_only_the_ends_are_tried(two, make, tmp_path):
+    other = Embedder.load(make.decoder("qwen3", tmp_path / "other"), dtype="float32")
+    assert [share for share, _ in candidates(two[0], other)] == [0.0, 1.0]
+
+
+def test_the_base_is_kept_where_nothing_is_better(two, task):
+    base, _ = two
+    choice = choose(base, base, task)
+    assert choice.share == 0 and choice.base_weight == choice.words_weight
+    assert "the base as it was" in choice.sentence() and f"{len(WORDS)} development questions" in choice.sentence()
+
+
+def test_what_is_best_is_chosen(two, task, monkeypatch):
+    _, trained = two
+    monkeypatch.setattr("udever.choice.as_mteb", lambda model, revision: Known(1.0 if model is trained else 0.0))
+    choice = choose(*two, task)
+    assert choice.share == 1.0 and choice.scores[1.0] == 1 and choice.words_weight == 0
+    assert "1 of the way from base to trained weights" in choice.sentence()
