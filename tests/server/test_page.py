@@ -204,6 +204,21 @@ def test_a_score_has_its_name_and_stands_beside_the_best(open_page, address):
     assert "1 is the same direction" in page.inner_text(".measure")
     page.get_by_role("radio", name="Words", exact=True).check()
     page.wait_for_selector(".score >> text=BM25")
+    page.get_by_role("radio", name="Both", exact=True).check()
+    page.wait_for_selector(".score >> text=both")
+
+
+def test_a_hit_without_lines_names_its_row(open_page, address):
+    page = open_page(f"{address}/#search?q=sum", ready=".hit")
+    hits = [("17", "qa.csv", None), ("qa.csv:17", "qa.csv", None), ("17", None, None), ("a.py:1-2", "a.py", 1)]
+    told = page.evaluate(
+        """async ([base, hits]) => {
+          const { placeOf } = await import(base + "/page/lines.js");
+          return hits.map(([id, source, first_line]) => placeOf({ id, source, first_line, last_line: 2 }).join(""));
+        }""",
+        [address, hits],
+    )
+    assert told == ["qa.csv, row 17", "qa.csv:17", "17", "a.py:1–2"]
 
 
 def test_code_breaks_between_words(open_page, address):
@@ -226,7 +241,7 @@ def test_code_breaks_between_words(open_page, address):
     ]
 
 
-FINGER = """() => [...document.querySelectorAll("main button, main input, main select, .top a, .top button")]
+FINGER = """() => [...document.querySelectorAll("button, input, select, textarea, .top a")]
   .filter((node) => node.checkVisibility() && !node.closest(".stage-frame") && node.type !== "radio")
   .map((node) => {
     node.scrollIntoView({ block: "center" });

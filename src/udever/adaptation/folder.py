@@ -29,6 +29,13 @@ def run_folder(output: Path) -> Path:
     return output.with_name(f"{output.name}-checkpoints")
 
 
+def check_own(kept: Path) -> None:
+    """Raise OutputError where what a run writes over in its folder lies there and no run of ours was begun in it."""
+    theirs = [name for name in (HELD_OUT, DEVELOPMENT, RESULTS, PAIRS, STUDIED, CORPUS) if (kept / name).exists()]
+    if theirs and not (kept / ASKED_FOR).is_file():
+        raise OutputError(f"{kept / theirs[0]} was not written by a run of adapt; move it, or choose another output")
+
+
 def write_gathered(mined: Mined, folder: Path) -> None:
     """Pairs that ask something, and apart from them those that are learned from alone, where there are some."""
     num_asked = sum(kind in ASKED for kind in mined.kinds)

@@ -8,7 +8,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from udever.adaptation.folder import ASKED_FOR, MODEL, begin, begun_in, clear, data_of, run_folder, write_output
+from udever.adaptation.folder import (
+    ASKED_FOR,
+    MODEL,
+    begin,
+    begun_in,
+    check_own,
+    clear,
+    data_of,
+    run_folder,
+    write_output,
+)
 from udever.adaptation.scores import answer, score
 from udever.adaptation.settings import DEFAULTS, AdaptSettings, default_training
 from udever.errors import DataError, UdeverError
@@ -46,6 +56,7 @@ def adapt(
     check_replaceable(output, "adapted", [*paths, base])
     kept = run_folder(output)
     check_begun(kept, resume=resume, restart=restart)
+    check_own(kept)
     training = (settings.training or default_training(base)).model_copy(update={"seed": settings.seed})
     asked = {**vars(settings), "paths": paths, "base": base, "kinds": sorted(settings.kinds)}
     asked = json.loads(json.dumps({**asked, "training": training.model_dump(mode="json")}, default=str))

@@ -126,7 +126,8 @@ class InMemory(Searchable):
         return rows[np.sort(np.unique(self._first_alike[rows], return_index=True)[1])]
 
     def _num_within(self, within: NDArray[np.intp] | None) -> int:
-        return self.count() if within is None else len(within)
+        chosen = self._distinct if within is None else within
+        return self.count() if chosen is None else len(chosen)
 
     def _nearest(self, embedding: NDArray[np.float32], top_k: int, within: NDArray[np.intp] | None) -> list[Hit]:
         chosen = self._distinct if within is None else within

@@ -3,7 +3,7 @@ import { breakable, firstLine, linesOf, placeOf, SHOWN_CHARACTERS, wholeLines } 
 
 /** What a score is, by how was searched. */
 export const SCORES = {
-  both: { name: "both", digits: 2, says: "Cosine and words together: 1 is the same direction with the best words" },
+  both: { name: "both", digits: 2, says: "Cosine and words together, from 0 to 1" },
   meaning: { name: "cosine", digits: 2, says: "Cosine of question and text: 1 is the same direction" },
   words: { name: "BM25", digits: 1, says: "BM25: more and rarer words of the question score higher" },
 };

@@ -6,7 +6,7 @@ import { rowsByHit, valueOf } from "./points.js";
 
 const COLOURS_BY = ["language", "label", "folder", "kind"];
 const NOT_COLOURS = new Set(["lines"]);
-const NEARLY_ALL = 0.9;
+const NEARLY_ALL = 0.8;
 const TIP_CHARACTERS = 180;
 const LISTED = 50;
 

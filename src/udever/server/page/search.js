@@ -35,7 +35,7 @@ export class SearchView {
       type: "search",
       id: "question",
       class: "question",
-      placeholder: "Ask in your own words, in any language",
+      placeholder: "In your own words, any language",
       "aria-label": "Question",
       "aria-keyshortcuts": "/",
       autocomplete: "off",
