@@ -139,6 +139,16 @@ def test_train_from_a_recipe_and_another_models_vectors_are_refused(adapted, tmp
     assert "fingerprint" in err
 
 
+def test_what_a_run_would_write_over_in_its_folder_is_refused(project, tmp_path, capsys, monkeypatch):
+    theirs = tmp_path / "out-checkpoints" / "results" / "thesis.txt"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    for more in ([], ["--resume"], ["--restart"]):
+        code, _, err = run(capsys, monkeypatch, "adapt", project, "-o", tmp_path / "out", *more)
+        assert (code, "was not written by a run of adapt" in err) == (2, True)
+    assert theirs.read_text() == "mine"
+
+
 def one_line_error(code, err):
     assert code == 2
     *before, last = err.splitlines()  # progress bars may stand above it

@@ -212,7 +212,10 @@ def test_bfloat16_stays_near(decoders, embedders):
     [
         ({"dtype": "float16"}, "float16"),
         ({"device": "nonsense"}, "device"),
-        ({"pooling": "max"}, "pooling"),
+        ({"pooling": "max"}, "pooling is 'max'; expected one of last, mean, weighted_mean"),
+        ({"pooling": "maen"}, "pooling is 'maen'; did you mean 'mean'"),
+        ({"dtype": "flaot32"}, "dtype is 'flaot32'; did you mean 'float32'"),
+        ({"device": "cdua"}, "device is 'cdua'; did you mean 'cuda'"),
         ({"max_length": 1}, "max_length"),
         ({"max_length": "many"}, "max_length"),
         ({"dimensions": 0}, "dimensions"),

@@ -60,7 +60,12 @@ def __getattr__(name: str) -> Any:
     if name == "errors":
         return import_module("udever.errors")
     if name not in _MODULES:
-        raise AttributeError(f"module 'udever' has no attribute {name!r}")
+        from udever.nearest import nearest
+
+        near = nearest(name, __all__)
+        raise AttributeError(
+            f"module 'udever' has no attribute {name!r}" + (f"; did you mean {near!r}?" if near else "")
+        )
     return getattr(import_module(_MODULES[name]), name)
 
 

@@ -152,6 +152,7 @@ def adapt(
     check_replaceable(output, "adapted", [*paths, base])
     kept = run_folder(output)
     check_begun(kept, resume=resume, restart=restart)
+    _check_own(kept)
     training = (settings.training or default_training(base)).model_copy(update={"seed": settings.seed})
     asked = {**vars(settings), "paths": paths, "base": base, "kinds": sorted(settings.kinds)}
     asked = json.loads(json.dumps({**asked, "training": training.model_dump(mode="json")}, default=str))
@@ -206,6 +207,13 @@ def adapt(
         _clear(kept)
     console.print(f"written: {output}/model, report.html, results, pairs.parquet, held_out")
     return results
+
+
+def _check_own(kept: Path) -> None:
+    """Raise OutputError where what a run writes over in its folder lies there and no run of ours was begun in it."""
+    theirs = [name for name in (_HELD_OUT, _RESULTS, _PAIRS, _STUDIED, _CORPUS) if (kept / name).exists()]
+    if theirs and not (kept / _ASKED).is_file():
+        raise OutputError(f"{kept / theirs[0]} was not written by a run of adapt; move it, or choose another output")
 
 
 def _sampled(mined: Mined, settings: AdaptSettings) -> Mined:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 
 from udever import hub
 from udever.bundled import NAMES, bundled_folder
@@ -32,6 +33,7 @@ from udever.model.tokens import load_hf_tokenizer
 from udever.model.weights import digest_file, digest_weights, read_config, weight_files
 from udever.nearest import near_path, nearest, path_suggestion, suggestion
 from udever.packaged import PACKAGED, packaged_folder
+from udever.settings import explain
 
 _DECIDING = ("config.json", "tokenizer.json", "tokenizer_config.json", "adapter_config.json")
 
@@ -265,9 +267,8 @@ def _change(contract: Contract, changes: Mapping[str, Any]) -> Contract:
     """`contract` with single entries replaced; ModelError for a value that does not exist."""
     try:
         return Contract.model_validate({**contract.model_dump(), **changes})
-    except ValueError as error:
-        lines = [line.strip() for line in str(error).splitlines()]
-        raise ModelError(f"{lines[1] if len(lines) > 1 else ''}: {lines[-2] if len(lines) > 2 else error}") from error
+    except ValidationError as error:
+        raise ModelError(explain(error, Contract)) from error
 
 
 def _check_fits(contract: Contract, config: Any) -> None:

@@ -1,5 +1,6 @@
 """The base of every settings class, and one line for what is wrong with a value."""
 
+import re
 import types
 from collections.abc import Mapping, Sequence
 from typing import Any, Union, get_args, get_origin
@@ -26,6 +27,9 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
     if first["type"] == "missing":
         return f"key {name!r} is missing; add it"
     message = first["msg"]
+    if first["type"] == "literal_error":
+        allowed = re.findall(r"'(.*?)'", message)
+        return f"{name} is {first['input']!r}; {suggestion(str(first['input']), allowed, 'expected one of')}"
     if first["type"] == "value_error":
         message = message.removeprefix("Value error, ")
         return f"{name}: {message}" if name else message

@@ -148,6 +148,7 @@ def test_in_memory_within_languages_paths_and_kinds(held, embedder):
     with pytest.raises(DataError, match="kind is 'poem'"):
         held.search(embedder, "x", filters=Filters(kinds=["poem"]))
     assert held.notes("x", "both", Filters(languages=["deu-Latn"]))[0].startswith("no file has the language deu-Latn")
+    assert held.notes("x", "both", Filters(paths=["scr/**"])) == ["no path matches 'scr/**'; did you mean 'src'?"]
     assert held.notes("x", "both", Filters(paths=["lib/"])) == ["no path matches 'lib/'; paths begin with docs/, src/"]
 
 

@@ -58,7 +58,7 @@ def test_an_index_of_a_folder(folder, embedders, decoders, serve):
         assert (refused.status_code, "poem" in refused.json()["error"]["message"]) == (422, True)
         points = client.get("/v1/map").json()
         assert points["num_points"] == points["num_rows"] == len(hits)
-        assert set(points["columns"]) == {"language", "kind", "source", "lines"}
+        assert set(points["columns"]) == {"folder", "language", "kind", "source", "lines"}
         texts = client.post("/v1/texts", json={"ids": points["ids"]}).json()["data"]
         assert {row["id"] for row in texts} == set(points["ids"])
         assert any("return a + b" in row["text"] for row in texts)

@@ -111,7 +111,7 @@ def test_what_cannot_be_drawn(vectors, tmp_path, corpus, monkeypatch):
         ((tmp_path / "gone", "-o", tmp_path / "m.html"), "gone does not exist"),
         ((tmp_path, "-o", tmp_path / "m.html"), "no index in"),
         ((vectors[0], "-o", tmp_path), "it is a folder; give a file name"),
-        ((vectors[0], "-o", tmp_path / "m.html", "--column", "colour"), "no column 'colour'"),
+        ((vectors[0], "-o", tmp_path / "m.html", "--colour", "hue"), "no column 'hue'"),
         ((vectors[0], "-o", tmp_path / "m.html", "--rows", tmp_path / "x.jsonl"), "x.jsonl does not exist"),
     ):
         made = run(*arguments)

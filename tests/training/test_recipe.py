@@ -40,6 +40,7 @@ def test_a_recipe_keeps_its_defaults_and_survives_the_round_trip(tmp_path):
     [
         (("learning_rate = 2e-4", "learning_rat = 2e-4"), "did you mean 'learning_rate'"),
         (("[training]", "[trainig]"), "did you mean 'training'"),
+        (("learning_rate = 2e-4", 'schedule = "cosin"'), "schedule is 'cosin'; did you mean 'cosine'"),
         (("learning_rate = 2e-4", 'learning_rate = "high"'), "training.learning_rate is 'high'"),
         (("learning_rate = 2e-4", "batch_size = 1"), "training.batch_size is 1"),
         (("learning_rate = 2e-4", 'tuning = "all"'), "training.tuning is 'all'"),

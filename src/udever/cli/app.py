@@ -161,7 +161,10 @@ def _options(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Turn any decoder-only language model into a universal embedder, and put it to use."""
+    """Turn any decoder-only language model into a universal embedder, and put it to use.
+
+    What is read stands by its place, -m is the model, -o what is written.
+    """
 
 
 def main() -> None:

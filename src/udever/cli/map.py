@@ -21,7 +21,7 @@ def map_(
     rows: Annotated[
         list[str] | None, typer.Option(help="Where the texts' other columns are, if the embedded files have moved.")
     ] = None,
-    column: Annotated[
+    colour: Annotated[
         list[str] | None, typer.Option(help="Column to colour by; language, kind and label if left out.")
     ] = None,
     group_column: Annotated[str, typer.Option(help="Column equal for texts that are joined by lines.")] = "group",
@@ -33,6 +33,7 @@ def map_(
     """Draw vectors as a map in one HTML file that needs no server and loads nothing."""
     from udever.corpus.side_columns import columns_beside
     from udever.errors import DataError, OutputError
+    from udever.nearest import suggestion
     from udever.search.index import open_searchable
     from udever.search.points import COLOURS, map_points, shared
     from udever.server.map import MapPage, write_map
@@ -45,19 +46,20 @@ def map_(
         out.print(line, highlight=False, markup=False)
 
     after = open_searchable(vectors).vectors(limit)
-    wanted = column or COLOURS
+    wanted = colour or COLOURS
     notes: list[str] = []
     if rows or "lines" not in after.columns:  # an index knows its own columns
         try:
             beside = columns_beside(Path(vectors), [*wanted, group_column], after.ids, rows)
             after = after.beside(beside, wanted, group_column)
         except DataError as error:
-            if rows or column:
+            if rows or colour:
                 raise
             notes.append(f"without {', '.join(wanted)} and {group_column}: {error}")
-    missing = [name for name in column or () if name not in after.columns]
+    missing = [name for name in colour or () if name not in after.columns]
     if missing:
-        raise DataError(f"the texts have no column {missing[0]!r} with values; give another --column, or --rows")
+        hint = suggestion(missing[0], after.columns, "give --rows, or another --colour:")
+        raise DataError(f"the texts have no column {missing[0]!r} with values; {hint}")
     earlier = None
     if before is not None:
         num_points = len(after.ids)

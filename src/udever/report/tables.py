@@ -6,6 +6,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from udever.errors import DataError
+from udever.nearest import suggestion
 from udever.progress import progress_bar
 from udever.report.figure import Cell, Data, Section, Table
 from udever.report.runs import (
@@ -214,8 +215,8 @@ def _pairs(runs: Sequence[Run], against: str | None, universal: Universal | None
     if against is not None:
         base = [run for run in runs if against in (run.name, run.model.name, run.model.revision)]
         if len(base) != 1:
-            names = ", ".join(run.name for run in runs)
-            raise DataError(f"--against names {against!r}, which is {len(base)} models; expected one of {names}")
+            hint = suggestion(against, [run.name for run in runs], "expected one of")
+            raise DataError(f"--against names {against!r}, which is {len(base)} models; {hint}")
         return [(run, base[0]) for run in runs if run is not base[0]]
     if len(runs) <= _ALL_PAIRS:
         return list(combinations(runs, 2))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from udever.errors import DataError
-from udever.nearest import suggestion
+from udever.nearest import nearest, suggestion
 from udever.source.chunks import KINDS
 from udever.source.gitignore import Patterns
 from udever.source.globs import check_pattern
@@ -82,7 +82,11 @@ def no_language(wanted: str, languages: Mapping[str, int]) -> str:
 def no_path(patterns: Iterable[str], paths: Iterable[str]) -> str:
     """What to say of patterns that no path matches."""
     tops = dict.fromkeys(f"{top}/" if inside else top for top, inside, _ in (p.partition("/") for p in sorted(paths)))
-    shown = ", ".join(repr(pattern) for pattern in patterns)
+    given = list(patterns)
+    shown = ", ".join(map(repr, given))
+    near = nearest(given[0].lstrip("!").partition("/")[0], [top.rstrip("/") for top in tops]) if given else None
+    if near is not None and near != given[0].lstrip("!").partition("/")[0]:
+        return f"no path matches {shown[:200]}; did you mean {near!r}?"
     return f"no path matches {shown[:200]}; paths begin with {_listed(sorted(tops, key=lambda t: not t.endswith('/')))}"
 
 

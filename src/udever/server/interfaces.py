@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError
 from udever.model.contract import RoleName
+from udever.nearest import suggestion
 
 
 class Filter(Protocol):
@@ -59,7 +60,8 @@ class Classifier:
         """`filter_` under a name. Raises DataError where it lacks a label that is to be harmless."""
         unknown = [label for label in harmless if label not in filter_.labels]
         if unknown:
-            raise DataError(f"harmless is {unknown[0]!r}; the filter's labels are {', '.join(filter_.labels)}")
+            hint = suggestion(unknown[0], filter_.labels, "the filter's labels are")
+            raise DataError(f"harmless is {unknown[0]!r}; {hint}")
         return cls(
             predict=filter_.predict,
             decide=filter_.decide,
