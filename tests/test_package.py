@@ -17,6 +17,13 @@ def test_importing_the_package_loads_no_torch():
     assert python(f"{code}; print([m for m in {heavy} if m in sys.modules], waits)") == "[] None"
 
 
+def test_loading_the_bundled_model_imports_nothing_that_it_does_not_use():
+    """Each of these took a second or more of what a first vector takes."""
+    heavy = ["torch._dynamo", "transformers.modeling_utils", "accelerate", "peft", "scipy", "sklearn", "pyarrow"]
+    code = "import sys, udever; udever.Embedder.load('seedling').encode_query('x')"
+    assert python(f"{code}; print('torch' in sys.modules, [m for m in {heavy} if m in sys.modules])") == "True []"
+
+
 def test_the_public_names_are_these_and_resolve():
     """One more name is one more promise: add it here on purpose."""
     names = (

@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 from udever.cli import app
 from udever.errors import ContractError, DataError, RecipeError
+from udever.search.index import Index, sealed
 
 TREE = {
     "src/a.py": "def parse_json(text):\n    return load(text)\n",
@@ -35,7 +36,7 @@ def tree(tmp_path, decoders, monkeypatch):
 def test_index_search_and_tune_from_the_command_line(tree, decoders, monkeypatch):
     assert "0 files changed" in run("index", *FLOAT)
     said = run("search", "parse json", "-k", "2", *FLOAT)
-    assert len([line for line in said.splitlines() if line.startswith("0.0")]) == 2
+    assert len([line for line in said.splitlines() if line.startswith("0.")]) == 2
     (tree / "docs" / "inner").mkdir()
     monkeypatch.chdir(tree / "docs" / "inner")
     lines = run("search", "send", "--mode", "words", "--path", "src/**", "--language", "go", "--json").splitlines()
@@ -49,6 +50,14 @@ def test_index_search_and_tune_from_the_command_line(tree, decoders, monkeypatch
     with pytest.raises(ContractError, match="--rebuild"):
         run("index", tree, "-m", decoders("qwen3"), *FLOAT)
     assert "4 files changed" in run("index", tree, "-m", decoders("qwen3"), "--rebuild", *FLOAT)
+
+
+def test_the_seal_says_which_model_will_be_needed(tree, monkeypatch):
+    found = sealed(None)
+    assert found is not None and found.manifest == Index.open().manifest == sealed(str(tree)).manifest
+    assert found.own_model() == Index.open().own_model()
+    (tree / ".udever" / "index" / ".seal.json").write_text("{")
+    assert sealed(None) is None and sealed(str(tree / "docs")) is None and sealed("memory://x") is None
 
 
 def test_an_embeddings_file_is_searched_too(tree, decoders):

@@ -23,7 +23,7 @@ from udever.terminal import printable
 if TYPE_CHECKING:
     from udever.embedder import Embedder
     from udever.search import Hit
-    from udever.search.index import Index
+    from udever.search.index import Index, Sealed
 
 Place = Annotated[
     str | None,
@@ -45,9 +45,16 @@ def _load(name: str, dtype: str, device: str) -> "Embedder":
     return Embedder.load(name, dtype=dtype, device=device)
 
 
+def _choice(index: "Index | Sealed | None", model: str | None, dtype: str) -> tuple[str, str] | None:
+    """The model named, else the index's own, and the precision asked for, else that of the index's vectors."""
+    if index is None:
+        return None if model is None else (model, dtype)
+    return model or index.own_model(), dtype if dtype != "auto" else index.manifest.precision
+
+
 def _load_for(index: "Index", model: str | None, dtype: str, device: str) -> "Embedder":
-    """The model named, else the index's own; in the precision asked for, else that of the index's vectors."""
-    return _load(model or index.own_model(), dtype if dtype != "auto" else index.manifest.precision, device)
+    name, precision = _choice(index, model, dtype) or ("", "")
+    return _load(name, precision, device)
 
 
 def _precision(place: str, dtype: str) -> str:
@@ -139,21 +146,28 @@ def search(
     _threads: Threads = None,
 ) -> None:
     """Search an index by meaning and words; or an embeddings file (then -m names the model)."""
+    from udever.elsewhere import Elsewhere
     from udever.errors import RecipeError
-    from udever.search.filters import Filters
-    from udever.search.index import Index, open_searchable
 
     check_no_model(place or "")
-    found = open_searchable(place)
-    is_index = isinstance(found, Index)
-    compared: Any = mode or (SearchMode.both if is_index else SearchMode.meaning)
-    filters = Filters(tuple(language or ()), tuple(path or ()), tuple(kind or ()))
-    embedder = None
-    if compared != SearchMode.words:
-        if model is None and not is_index:
-            raise RecipeError(f"{place} is an embeddings file; name the model that made it: -m MODEL")
-        embedder = _load_for(found, model, dtype, device) if is_index else _load(str(model), dtype, device)
-    hits = found.search(embedder, query, top_k, mode=str(compared), filters=filters, instruction=instruction)  # pyright: ignore[reportArgumentType]
+    with Elsewhere.begin(enabled=mode != SearchMode.words) as elsewhere:
+        from udever.search.filters import Filters
+        from udever.search.index import Index, open_searchable, sealed
+
+        if mode != SearchMode.words and (early := _choice(sealed(place), model, dtype)) is not None:
+            elsewhere.load(*early, device)
+        found = open_searchable(place)
+        is_index = isinstance(found, Index)
+        compared: Any = mode or (SearchMode.both if is_index else SearchMode.meaning)
+        filters = Filters(tuple(language or ()), tuple(path or ()), tuple(kind or ()))
+        embedder: Any = None
+        if compared != SearchMode.words:
+            chosen = _choice(found if isinstance(found, Index) else None, model, dtype)
+            if chosen is None:
+                raise RecipeError(f"{place} is an embeddings file; name the model that made it: -m MODEL")
+            elsewhere.load(*chosen, device)
+            embedder = elsewhere
+        hits = found.search(embedder, query, top_k, mode=str(compared), filters=filters, instruction=instruction)  # pyright: ignore[reportArgumentType]
     notes = found.notes(query, str(compared), filters)  # pyright: ignore[reportArgumentType]
     for note in notes:
         complain(note)

@@ -6,12 +6,12 @@ wants only closing tokens, with the last layer's queries, output projection and 
 """
 
 import math
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import BloomConfig
 
 from udever.model import products
 from udever.model.attention import Attention, Scores
@@ -32,7 +32,7 @@ def alibi_slopes(num_heads: int) -> Float[Tensor, "heads"]:
 class BloomAttention(nn.Module):
     """Queries, keys and values from one projection; attention; output projection."""
 
-    def __init__(self, config: BloomConfig) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__()
         hidden_size = config.hidden_size
         self.num_heads = config.n_head
@@ -56,7 +56,7 @@ class BloomAttention(nn.Module):
 class BloomMLP(nn.Module):
     """Two projections around GELU (its tanh form)."""
 
-    def __init__(self, config: BloomConfig) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__()
         self.dense_h_to_4h = nn.Linear(config.hidden_size, 4 * config.hidden_size)
         self.dense_4h_to_h = nn.Linear(4 * config.hidden_size, config.hidden_size)
@@ -70,7 +70,7 @@ class BloomMLP(nn.Module):
 class BloomBlock(nn.Module):
     """One layer."""
 
-    def __init__(self, config: BloomConfig) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__()
         self.input_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         self.self_attention = BloomAttention(config)
@@ -90,13 +90,19 @@ class BloomBlock(nn.Module):
         return self.mlp(normed, residual)
 
 
+def _table(rows: int, width: int) -> nn.Embedding:
+    """Embeddings; not drawn under the meta device, where nobody reads them: that would import torch's compiler."""
+    weight = torch.empty(rows, width)
+    return nn.Embedding(rows, width, _weight=weight) if weight.is_meta else nn.Embedding(rows, width)
+
+
 class Bloom(nn.Module):
     """The decoder without its language-model head. Dropout, which the published models set to 0, is left out."""
 
-    def __init__(self, config: BloomConfig) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.word_embeddings = _table(config.vocab_size, config.hidden_size)
         self.word_embeddings_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)
         self.h = nn.ModuleList(BloomBlock(config) for _ in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_epsilon)

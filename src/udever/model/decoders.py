@@ -1,10 +1,10 @@
 """Every other transformers model: packed through its attention interface, or right-padded where that is wrong."""
 
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
 
 from udever.model.attention import Attention, Scores
 from udever.model.lengths import reset_rotary
@@ -36,7 +36,11 @@ def _packed_attention(
     return attention.full(query, key, value, scores)[None], None
 
 
-AttentionInterface.register(_NAME, _packed_attention)
+@cache
+def _register() -> None:
+    from transformers import AttentionInterface  # half of the seconds that loading takes; BLOOM needs none of it
+
+    AttentionInterface.register(_NAME, _packed_attention)
 
 
 class PackedDecoder(nn.Module):
@@ -44,6 +48,7 @@ class PackedDecoder(nn.Module):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
+        _register()
         self.model = model
         self.config = model.config
 

@@ -247,17 +247,23 @@ def check_not_empty(texts: list[Any]) -> None:
         raise TextError(f"row {empty[0]} ({len(empty)} in all) is empty; drop the row, or pass allow_empty=True")
 
 
+_NO_FAMILY = {"PreTrainedTokenizerFast", "TokenizersBackend"}
+"""Classes of tokenizers that complete nothing: what their files leave out is not there."""
+
+
 def load_hf_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
     """transformers' tokenizer of a folder. Raises ModelError where there is none backed by `tokenizers`.
 
-    Where the folder holds a tokenizer.json and its settings name the special tokens, that file is used as it is and
-    parsed once; else transformers' class for the family completes what the files leave out.
+    Where the folder holds a tokenizer.json and its settings name the special tokens, or a class of no family, that file
+    is used as it is and parsed once; else transformers' class for the family completes what the files leave out.
     """
-    from transformers import AutoTokenizer, TokenizersBackend
+    from transformers import TokenizersBackend
 
     try:
         settings = _complete_settings(folder)
         if settings is None:
+            from transformers import AutoTokenizer  # it knows every family, and takes its time for that
+
             tokenizer = AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=trust_remote_code, local_files_only=True
             )
@@ -284,7 +290,8 @@ def _complete_settings(folder: Path) -> dict[str, Any] | None:
             extra = {name: _special_token(value) for name, value in named.items()}
         extra["added_tokens_decoder"] = {}  # tokenizer.json says them all; transformers would parse it for them
     known = settings.keys() | extra.keys()
-    return extra if known >= {"bos_token", "eos_token", "unk_token"} and "auto_map" not in settings else None
+    is_whole = known >= {"bos_token", "eos_token", "unk_token"} or settings.get("tokenizer_class") in _NO_FAMILY
+    return extra if is_whole and "auto_map" not in settings else None
 
 
 def _special_token(value: Any) -> Any:

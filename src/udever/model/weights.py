@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from blake3 import blake3
 from torch import Tensor
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, BloomConfig
 
 from udever.errors import ModelError
 from udever.model.bloom import Bloom
@@ -56,6 +55,12 @@ def read_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
         raw = json.loads(path.read_text(encoding="utf-8"))
         _check_config(raw, path)
         kind = raw.get("model_type")
+        if kind == "bloom" and "auto_map" not in raw:
+            from transformers import BloomConfig
+
+            return BloomConfig.from_dict(raw)
+        from transformers import CONFIG_MAPPING, AutoConfig  # takes as long as the rest of a small model
+
         if kind not in CONFIG_MAPPING or "auto_map" in raw or (kind == "mistral" and "layer_types" in raw):
             return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
         return CONFIG_MAPPING[kind].from_dict(raw)  # all that AutoConfig would do, without reading the file again
@@ -239,7 +244,7 @@ def _digest_bytes(handle: Any, count: int) -> str:
     return digest.hexdigest()
 
 
-def load_bloom(folder: Path, config: BloomConfig) -> Bloom:
+def load_bloom(folder: Path, config: Any) -> Bloom:
     """Native BLOOM with the weights in `folder`, whatever head they were saved with."""
     if config.n_layer < 1 or config.n_head < 1 or config.hidden_size % config.n_head:
         raise ModelError(
@@ -277,6 +282,8 @@ def load_transformers(
     folder: Path, config: Any, dtype: torch.dtype, allow_pickle: bool, trust_remote_code: bool
 ) -> Any:
     """transformers' own model of `config` with the weights in `folder`; an adapter beside them is left out."""
+    from transformers import AutoModel
+
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         with _without_adapter(folder) as clean:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.errors import DataError, FileRefused
+from udever.errors import DataError, FileRefused, UdeverError
 from udever.nearest import path_suggestion
 from udever.search.coverage import base_of, check_embedder
 from udever.search.filters import Filters, full_language, matching_paths
@@ -19,6 +19,7 @@ from udever.search.in_memory import Columns, EmbeddingsFiles
 from udever.search.locate import embeddings_at, find_index, is_uri, open_store
 from udever.search.manifest import Manifest, Tuning, parse_manifest
 from udever.search.points import Vectors
+from udever.search.seal import read_seal
 from udever.search.searchable import Hit, Searchable
 from udever.search.store import Found, Store, Where, digest_of, file_id
 from udever.search.trust import check_owner, own_model, readable_base
@@ -219,6 +220,32 @@ class Index(Searchable):
             raise DataError(f"lines {first_line} to {last_line} of {path}; it has {len(lines)}")
         shown = "\n".join(lines[first_line - 1 : last_line])
         return Lines(path, first_line, last_line, len(lines), shown, digest_of(data) != record.digest)
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """What the seal of an index in a folder says, before the store is opened."""
+
+    manifest: Manifest
+    uri: str
+
+    def own_model(self) -> str:
+        """As `Index.own_model`."""
+        return own_model(self.manifest.model, self.uri)
+
+
+def sealed(place: str | None) -> Sealed | None:
+    """The seal of the index that `Index.open` would open; None where there is none that can be read."""
+    try:
+        found = find_index(place)
+        if is_uri(found):
+            return None
+        if place is None:
+            check_owner(Path(found))
+        seal = read_seal(Path(found))
+        return None if seal is None or seal.manifest is None else Sealed(parse_manifest(seal.manifest, found), found)
+    except (UdeverError, ValueError, OSError):  # opening the index says what is wrong
+        return None
 
 
 def describe(tuning: Tuning) -> str:

@@ -1,7 +1,7 @@
 """Whatever can be searched: an index, embeddings files, a corpus in memory. All callers know this class alone."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -139,20 +139,23 @@ class Searchable(ABC):
         if mode == "words":
             return self.find(query, None, top_k, mode=mode, filters=filters)
         assert embedder is not None, "searching by meaning needs the model"
-        check_question(query, top_k, mode)
-        self.check(embedder)
-        return self.find(query, self._encode(embedder, query, instruction), top_k, mode=mode, filters=filters)
+
+        def embed() -> NDArray[np.float32]:
+            self.check(embedder)
+            return self._encode(embedder, query, instruction)
+
+        return self.find(query, embed, top_k, mode=mode, filters=filters)
 
     def find(
         self,
         query: str,
-        embedding: NDArray[np.float32] | None,
+        embedding: NDArray[np.float32] | Callable[[], NDArray[np.float32]] | None,
         top_k: int = 10,
         *,
         mode: Mode = "both",
         filters: Filters = ALL,
     ) -> list[Hit]:
-        """As `search`, for one who has embedded the query already; None will do by "words"."""
+        """As `search`, for one who has embedded the query already, or does when words are found; None by "words"."""
         check_question(query, top_k, mode)
         filters.check_kinds()
         within = self._within(filters)
@@ -163,7 +166,8 @@ class Searchable(ABC):
         if mode == "words":
             return by_words
         assert embedding is not None, "searching by meaning needs the query's embedding"
-        by_meaning = self._nearest(embedding, max(DEPTH, top_k) if is_both else top_k, within)
+        vector = embedding() if callable(embedding) else embedding
+        by_meaning = self._nearest(vector, max(DEPTH, top_k) if is_both else top_k, within)
         if mode == "meaning":
             return by_meaning
         # Pieces of one long line share their id.
