@@ -136,7 +136,8 @@ def read_rows(source: Source, columns: Columns) -> Iterator[Row | BadRow]:
         if with_ids is None:
             with_ids = columns.id in record
             if not with_ids and columns.id != Columns().id:
-                raise DataError(f"{source.shown} has no {columns.id!r} for ids; {_instead(columns.id, _schema_names(source) or record)}")
+                there = _schema_names(source) or record
+                raise DataError(f"{source.shown} has no {columns.id!r} for ids; {_instead(columns.id, there)}")
         name = record.get(columns.id) if with_ids else f"{prefix}{number}"
         if names is None and columns.text not in record:
             names = _schema_names(source)
