@@ -106,8 +106,8 @@ def answer(
     asked = [pair for pair, kind in zip(mined.pairs, mined.kinds, strict=True) if kind in ASKED]
     sources = {pair.positive: pair.source for pair in asked} | {piece.text: piece.source for piece in mined.corpus}
     documents = list(sources)
-    vectors = embedder.encode_document(documents, show_progress_bar=True)
-    scores, indices = top_k(embedder.encode_query(questions), vectors, 3)
+    vectors = model.embed(documents, "document", None, "files")  # most of them were embedded for the table
+    scores, indices = top_k(model.embed(questions, "query", None, "questions"), vectors, 3)
     answers = []
     for question, row, hits in zip(questions, scores, indices, strict=True):
         found = [(float(s), sources[documents[i]] or "", documents[i]) for s, i in zip(row, hits, strict=True)]
