@@ -205,6 +205,8 @@ def adapt(
         _write(output, recipe, mined, results, extras)
         _clear(kept)
     console.print(f"written: {output}/model, report.html, results, pairs.parquet, held_out")
+    if results.shortfall:
+        console.print(results.shortfall, markup=False, highlight=False)
     return results
 
 
