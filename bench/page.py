@@ -151,7 +151,8 @@ def main() -> None:
     options = parser.parse_args()
     with served(options.model, options.index) as address, chromium() as browser:
         if options.readme:
-            take(browser, address, options.readme, "search", "light", WIDE)
+            for _ in range(2):  # the first search finds everything cold
+                take(browser, address, options.readme, "search", "light", WIDE)
         if options.out:
             options.out.mkdir(parents=True, exist_ok=True)
             for view in options.views.split(","):

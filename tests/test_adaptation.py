@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from udever.cli import app, main
+from udever.errors import DataError
+from udever.evaluation.held_out import read_held_out
 from udever.evaluation.results import paired_intervals, read_scores
 from udever.evaluation.tasks import find_tasks
 
@@ -61,6 +63,10 @@ def test_adapt_writes_model_table_report_and_answers(adapted):
     }  # fmt: skip
     assert all(0 <= model.scores[0].value <= 1 for model in found.values())
     paired_intervals(found["local/adapted"], found["local/base"])
+    table = read_held_out(output / "results", [task], {"words": "baseline/bm25", "it": "adapted"})
+    assert table["it"].means["mrr@10"] == pytest.approx(found["local/adapted"].scores[0].value, abs=1e-5)
+    with pytest.raises(DataError, match="no scores of 'nobody'"):
+        read_held_out(output / "results", [task], {"it": "nobody"})
     for row in ("words", "base", "adapted", "base + words", "adapted + words"):
         assert f" {row} " in printed
     report = (output / "report.html").read_text()
@@ -137,6 +143,16 @@ def test_train_from_a_recipe_and_another_models_vectors_are_refused(adapted, tmp
     code, _, err = run(capsys, monkeypatch, "search", "line", tmp_path / "v.parquet", "-m", model)
     assert code == 2
     assert "fingerprint" in err
+
+
+def test_what_a_run_would_write_over_in_its_folder_is_refused(project, tmp_path, capsys, monkeypatch):
+    theirs = tmp_path / "out-checkpoints" / "results" / "thesis.txt"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    for more in ([], ["--resume"], ["--restart"]):
+        code, _, err = run(capsys, monkeypatch, "adapt", project, "-o", tmp_path / "out", *more)
+        assert (code, "was not written by a run of adapt" in err) == (2, True)
+    assert theirs.read_text() == "mine"
 
 
 def one_line_error(code, err):

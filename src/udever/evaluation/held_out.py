@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError
 from udever.evaluation.models_under_test import ModelUnderTest
+from udever.evaluation.mteb_meta import full_name
 from udever.evaluation.plan import folder_jobs
-from udever.evaluation.results import read_items
+from udever.evaluation.results import read_items, read_scores
 from udever.evaluation.run import run
 from udever.evaluation.tasks import SPEC_FILE, FolderTask, find_tasks
 from udever.pairs.schema import KINDS, Kind, Pair
@@ -134,6 +135,21 @@ def score_held_out(
             raise DataError(f"{tested.name} cannot be scored on {task}: {reason}")
     folders = {tested.name: outcome.folder for tested, outcome in zip(models, outcomes, strict=True)}
     return {name: _read(folder, tasks) for name, folder in folders.items() if folder is not None}
+
+
+def read_held_out(results: Path, tasks: Sequence[FolderTask], names: Mapping[str, str]) -> dict[str, Scores]:
+    """What `score_held_out` left in a folder of results: `names` are those of the models by what they are called here.
+
+    Raises DataError where one of them is not there.
+    """
+    folders = {model.name: model.folder for model in read_scores([results])}
+    found: dict[str, Scores] = {}
+    for called, name in names.items():
+        folder = folders.get(full_name(name))
+        if folder is None:
+            raise DataError(f"{results} has no scores of {name!r}; it has those of {', '.join(folders)}")
+        found[called] = _read(folder, tasks)
+    return found
 
 
 def _read(folder: Path, tasks: Sequence[FolderTask]) -> Scores:

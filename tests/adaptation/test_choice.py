@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from udever.choice import SHARES, Trial, candidates, choose
+from udever.adaptation.choice import SHARES, Trial, candidates, choose
 from udever.embedder import Embedder
 from udever.evaluation import write_held_out
 from udever.pairs.schema import Pair
@@ -90,7 +90,9 @@ def test_the_base_is_kept_where_nothing_is_better(two, task):
 
 def test_what_is_best_is_chosen(two, task, monkeypatch):
     _, trained = two
-    monkeypatch.setattr("udever.choice.as_mteb", lambda model, revision: Known(1.0 if model is trained else 0.0))
+    monkeypatch.setattr(
+        "udever.adaptation.choice.as_mteb", lambda model, revision: Known(1.0 if model is trained else 0.0)
+    )
     choice = choose(*two, task)
     assert choice.share == 1.0 and choice.scores[1.0] == 1 and choice.words_weight == 0
     assert "1 of the way from base to trained weights" in choice.sentence()

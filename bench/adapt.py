@@ -1,0 +1,165 @@
+"""What `udever adapt` is worth on projects that the seedling has not been trained on, with ablations.
+
+    python bench/adapt.py --work runs/bench-adapt                        # fetch all, adapt to each, one table
+    python bench/adapt.py --work runs/bench-adapt --only viem celery --ablations
+    python bench/adapt.py --work runs/bench-adapt --checkout mine=path/to/repository
+    python bench/adapt.py --work runs/bench-adapt --beside path/to/all-MiniLM-L6-v2
+
+Source packages of pinned versions come by `pip download` and `npm pack`. Each run is an ordinary `adapt` whose results
+folder is read; what is there is not run again. Rows of languages that no package here has (Go, Rust, PHP, Ruby) come
+from checkouts that are named. A run takes minutes; all of them with ablations take hours.
+"""
+
+import argparse
+import subprocess
+import sys
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from udever import Embedder
+from udever.adaptation import AdaptSettings, adapt
+from udever.adaptation.settings import default_training
+from udever.evaluation import Comparison, as_mteb, paired_bootstrap, read_questions, score_held_out
+from udever.evaluation.comparison import ADAPTED, ADAPTED_WORDS, BASE, BASE_WORDS, WORDS
+from udever.evaluation.fused import FusedSearch
+from udever.evaluation.held_out import read_held_out
+from udever.evaluation.models_under_test import ModelUnderTest
+from udever.evaluation.tasks import find_tasks
+from udever.pairs.mining import ASKED, KINDS
+from udever.pairs.mining.within import MINERS
+
+EXCLUDE = ("test/", "tests/", "_cjs/", "_esm/", "lib.commonjs/", "lib.esm/", "dist/", "*.min.js", "*.d.ts")
+HELD_OUT = 0.2
+SYSTEMS = {WORDS: "baseline/bm25", **{name: name for name in (BASE, ADAPTED, BASE_WORDS, ADAPTED_WORDS)}}
+BESIDE, BESIDE_WORDS = "beside", "beside + words"
+
+
+@dataclass(frozen=True)
+class Project:
+    """A package of a registry, or a folder in it; `asked` are the kinds that it is asked for."""
+
+    name: str
+    language: str
+    package: str
+    folder: str = "."
+    asked: tuple[str, ...] = ("code",)
+
+    @property
+    def is_python(self) -> bool:
+        """Whether pip fetches it."""
+        return "==" in self.package
+
+
+PROJECTS = (
+    Project("viem", "TypeScript", "viem@2.21.0"),
+    Project("ethers", "TypeScript", "ethers@6.13.2", "package/src.ts"),
+    Project("pdf-lib", "TypeScript", "pdf-lib@1.17.1", "package/src"),
+    Project("react-native-java", "Java", "react-native@0.74.0", "package/ReactAndroid"),
+    Project("react-native-cpp", "C++", "react-native@0.74.0", "package/ReactCommon"),
+    Project("jpype", "Java, C++", "JPype1==1.5.0"),
+    Project("osmium", "C++", "osmium==3.7.0"),
+    Project("celery", "Python", "celery==5.4.0"),
+    Project("scrapy", "Python", "scrapy==2.11.2"),
+    Project("celery-docs", "English", "celery==5.4.0", asked=("docs",)),
+    Project("scrapy-docs", "English", "scrapy==2.11.2", asked=("docs",)),
+)
+
+
+def fetch(project: Project, work: Path) -> Path:
+    """The folder of a project, downloaded and unpacked where it is not there."""
+    place = work / "packages" / project.package.replace("/", "_")
+    if not place.is_dir():
+        archives = place.with_name(f"{place.name}-archive")
+        archives.mkdir(parents=True, exist_ok=True)
+        name = project.package.partition("==")[0]
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", name, project.package]
+        subprocess.run(
+            pip if project.is_python else ["npm", "pack", "--silent", project.package], cwd=archives, check=True
+        )
+        with tarfile.open(next(archives.glob("*.t*gz"))) as content:
+            content.extractall(place, filter="data")
+    return place / project.folder
+
+
+def kinds_of(project: Project, studied: Sequence[str]) -> tuple[str, ...]:
+    """What is asked of a project, and what is learned from besides."""
+    return (*project.asked, *studied)
+
+
+def ablations() -> dict[str, AdaptSettings]:
+    """Each setting by name: all kinds, none, each alone, all but each; nothing chosen; other rates."""
+    every, names = AdaptSettings(), ("names",)
+    found = {
+        "all kinds": every,
+        "questions alone": replace(every, kinds=ASKED),
+        "not chosen": replace(every, development=0.0),
+    }
+    found |= {f"{kind} alone": replace(every, kinds=(*ASKED, kind)) for kind in MINERS}
+    found |= {f"without {kind}": replace(every, kinds=tuple(k for k in KINDS if k != kind)) for kind in MINERS}
+    for epochs, rate in ((3.0, 3e-4), (3.0, 1e-3), (6.0, 5e-4)):
+        training = default_training("seedling").model_copy(update={"epochs": epochs, "learning_rate": rate})
+        found[f"{epochs:g} passes at {rate:g}"] = replace(every, kinds=(*ASKED, *names), training=training)
+    return found
+
+
+def run(name: str, folder: Path, settings: AdaptSettings, work: Path, beside: str | None) -> Comparison:
+    """The table of one adaptation, run where it is not there; `beside` is a model to be asked the same questions."""
+    output = work / "runs" / name
+    if not (output / "report.html").is_file():
+        adapt([folder], output, settings, resume=True)
+    tasks = find_tasks(output / "held_out")
+    scores = read_held_out(output / "results", tasks, SYSTEMS)
+    if beside is not None:
+        model = as_mteb(Embedder.load(beside, dtype="float32"), name=BESIDE)
+        systems = {BESIDE: model, BESIDE_WORDS: FusedSearch(BESIDE_WORDS, model)}
+        tested = [ModelUnderTest(name, None, lambda system=system: system) for name, system in systems.items()]
+        scores |= score_held_out(tested, tasks, work / "beside" / name)
+    return Comparison(scores, read_questions(tasks))
+
+
+def show(title: str, found: dict[str, Comparison]) -> None:
+    """One Markdown table: MRR@10 of every system, the gain with its interval, the mean over the rows."""
+    names = list(next(iter(found.values())).rows)
+    print(f"\n{title}\n\n| | questions | texts | {' | '.join(names)} | {ADAPTED} minus {BASE} |")
+    print("|---|---|---|" + "---|" * (len(names) + 1))
+    for row, table in found.items():
+        cells = " | ".join(f"{table.rows[name].means['mrr@10']:.3f}" for name in names)
+        values = [table.rows[name].per_query["mrr@10"] for name in (ADAPTED, BASE)]
+        gain = paired_bootstrap(*values)
+        sure = f"{gain.difference:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})"
+        print(f"| {row} | {table.num_queries} | {table.num_documents} | {cells} | {sure} |")
+    means = [np.mean([table.rows[name].means["mrr@10"] for table in found.values()]) for name in names]
+    print(f"| mean | | | {' | '.join(f'{mean:.3f}' for mean in means)} | {means[2] - means[1]:+.3f} |", flush=True)
+
+
+def main() -> None:
+    """Fetch, run and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for packages, runs and results")
+    parser.add_argument("--only", nargs="*", default=[], help="projects by name")
+    parser.add_argument("--checkout", nargs="*", default=[], metavar="NAME=FOLDER", help="projects of one's own")
+    parser.add_argument("--beside", help="another model's folder or name, scored on the same questions")
+    parser.add_argument("--ablations", action="store_true", help="every setting on every project")
+    given = parser.parse_args()
+    chosen = [project for project in PROJECTS if not given.only or project.name in given.only]
+    folders = {project: fetch(project, given.work) for project in chosen}
+    for checkout in given.checkout:
+        name, _, folder = checkout.partition("=")
+        folders[Project(name, "", folder, asked=ASKED)] = Path(folder)
+    settings = ablations() if given.ablations else {"all kinds": AdaptSettings()}
+    for title, wanted in settings.items():
+        found = {}
+        for project, folder in folders.items():
+            studied = [kind for kind in wanted.kinds if kind not in ASKED]
+            asked = replace(wanted, kinds=kinds_of(project, studied), exclude=EXCLUDE, held_out=HELD_OUT)
+            name = f"{project.name}-{title.replace(' ', '-')}"
+            found[f"{project.name} ({project.language})"] = run(name, folder, asked, given.work, given.beside)
+            show(title, found)
+
+
+if __name__ == "__main__":
+    main()

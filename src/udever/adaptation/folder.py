@@ -1,0 +1,102 @@
+"""The folder that a run of `adapt` lives in until its output is written, and what is written there and then."""
+
+import json
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from udever.errors import OutputError
+from udever.evaluation import Comparison
+from udever.pairs.files import read_pairs, write_pairs
+from udever.pairs.mining import ASKED, Mined
+from udever.pairs.mining.pieces import read_pieces, write_pieces
+from udever.pairs.settings import DataSettings
+from udever.report.adaptation import Extras, write_adaptation_report
+from udever.storage import atomic_file, atomic_folder, remove_output
+from udever.training import OutputSettings, Recipe, WatchSettings
+from udever.training.checkpoint import differences
+from udever.training.recipe import RECIPE_FILE
+from udever.training.run import forget
+
+ASKED_FOR, CORPUS, MODEL = "adapt.json", "corpus.parquet", "model"
+PAIRS, STUDIED = "pairs.parquet", "studied.parquet"
+HELD_OUT, DEVELOPMENT, RESULTS = "held_out", "development", "results"
+
+
+def run_folder(output: Path) -> Path:
+    """Where a run lives until its output is written."""
+    return output.with_name(f"{output.name}-checkpoints")
+
+
+def check_own(kept: Path) -> None:
+    """Raise OutputError where what a run writes over in its folder lies there and no run of ours was begun in it."""
+    theirs = [name for name in (HELD_OUT, DEVELOPMENT, RESULTS, PAIRS, STUDIED, CORPUS) if (kept / name).exists()]
+    if theirs and not (kept / ASKED_FOR).is_file():
+        raise OutputError(f"{kept / theirs[0]} was not written by a run of adapt; move it, or choose another output")
+
+
+def write_gathered(mined: Mined, folder: Path) -> None:
+    """Pairs that ask something, and apart from them those that are learned from alone, where there are some."""
+    num_asked = sum(kind in ASKED for kind in mined.kinds)
+    write_pairs(mined.pairs[:num_asked], folder / PAIRS)
+    if mined.pairs[num_asked:]:
+        write_pairs(mined.pairs[num_asked:], folder / STUDIED)
+
+
+def data_of(mined: Mined, folder: Path) -> DataSettings:
+    """What `write_gathered` wrote into a folder, as the data of a recipe: batches of both."""
+    is_more = any(kind not in ASKED for kind in mined.kinds)
+    return DataSettings(pairs=[str(folder / name) for name in (PAIRS, *((STUDIED,) * is_more))], mixed=is_more)
+
+
+def begin(asked: dict[str, Any], mined: Mined, kept: Path) -> None:
+    """Write what was mined, and what for."""
+    write_gathered(mined, kept)
+    write_pieces(mined.corpus, kept / CORPUS)
+    content = {"asked": asked, "skipped": mined.skipped, "num_files": mined.num_files, "kinds": mined.kinds}
+    with atomic_file(kept / ASKED_FOR) as temporary:
+        temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def begun_in(asked: dict[str, Any], kept: Path) -> Mined:
+    """What the run that was begun in `kept` has mined. Raises OutputError where something else was asked for."""
+    try:
+        content = json.loads((kept / ASKED_FOR).read_text(encoding="utf-8"))
+        changed = differences(content["asked"], asked)
+        pairs = [pair for name in (PAIRS, STUDIED) if (kept / name).is_file() for pair in read_pairs(kept / name)]
+        corpus = read_pieces(kept / CORPUS)
+        mined = Mined(pairs, content["skipped"], content["num_files"], corpus, content["kinds"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise OutputError(f"{kept} cannot be gone on with: {error}; begin anew with --restart") from error
+    if changed:
+        raise OutputError(f"{kept} was begun with other options ({changed[0]}); give the same, or --restart")
+    return mined
+
+
+def clear(kept: Path) -> None:
+    """Remove what a run wrote into its folder, and the folder where nothing else lies in it."""
+    forget(kept)
+    remove_output(kept / MODEL, "model")
+    for name in (HELD_OUT, DEVELOPMENT, RESULTS):
+        shutil.rmtree(kept / name, ignore_errors=True)
+    for name in (ASKED_FOR, PAIRS, STUDIED, CORPUS):
+        (kept / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        kept.rmdir()
+
+
+def write_output(output: Path, recipe: Recipe, mined: Mined, results: Comparison, extras: Extras) -> None:
+    """The whole output at once; the recipe in it names the files as they lie there."""
+    update = {
+        "data": data_of(mined, output),
+        "watch": WatchSettings(evaluate_queries=0),  # held-out code is learned from: the rows would count as leaks
+        "output": OutputSettings(folder=str(output / MODEL)),
+    }
+    kept = Path(recipe.output.folder).parent
+    with atomic_folder(output, "adapted") as folder:
+        write_gathered(mined, folder)
+        for name in (MODEL, HELD_OUT, RESULTS):
+            shutil.move(kept / name, folder / name)
+        (folder / MODEL / RECIPE_FILE).write_text(recipe.model_copy(update=update).to_toml(), encoding="utf-8")
+        write_adaptation_report(folder / "report.html", results, extras)

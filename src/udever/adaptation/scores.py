@@ -1,0 +1,115 @@
+"""What the trained model is worth: a choice by development questions, and the table of held-out ones."""
+
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from udever.adaptation.choice import Choice, choose, move
+from udever.adaptation.folder import DEVELOPMENT, HELD_OUT, RESULTS
+from udever.adaptation.settings import AdaptSettings
+from udever.embedder import Embedder
+from udever.evaluation import Comparison, as_mteb, read_questions, score_held_out, write_held_out
+from udever.evaluation.comparison import ADAPTED, ADAPTED_WORDS, BASE, BASE_WORDS, WORDS
+from udever.evaluation.fused import FusedSearch
+from udever.evaluation.lexical import lexical_model
+from udever.evaluation.models_under_test import ModelUnderTest
+from udever.evaluation.tasks import FolderTask
+from udever.model.weights import read_config
+from udever.pairs.mining import ASKED, Mined
+from udever.pairs.schema import Pair, Split
+from udever.search import top_k
+from udever.search.fusion import write_words_weight
+from udever.training import Recipe
+from udever.training.figure import FIGURE
+from udever.training.recipe import RECIPE_FILE
+from udever.training.run import TRAINING_FILE, open_recipe
+
+_MAX_TO_CHOOSE = 4000
+"""Texts that development questions search besides their answers: several models embed them."""
+
+
+def score(
+    recipe: Recipe, mined: Mined, settings: AdaptSettings, kept: Path, console: Console
+) -> tuple[Embedder, Comparison]:
+    """The embedder that was chosen, and the table of the held-out questions over everything that was mined."""
+    base, folder = open_recipe(recipe)[0], Path(recipe.output.folder)
+    embedder = Embedder.load(folder, dtype="float32")
+    chosen_by = tasks_of(mined, "development", settings, kept / DEVELOPMENT)
+    choice = choose(base, embedder, chosen_by[0] if chosen_by else None)
+    console.print(choice.sentence(), markup=False, highlight=False)
+    if choice.share < 1:
+        embedder = _save_chosen(recipe, base, embedder, choice)
+        base = open_recipe(recipe)[0]
+    write_words_weight(folder, choice.words_weight)
+    tasks = tasks_of(mined, "held_out", settings, kept / HELD_OUT)
+    models = {BASE: as_mteb(base, name=BASE), ADAPTED: as_mteb(embedder, name=ADAPTED)}
+    systems = {
+        WORDS: lexical_model("bm25", "1"),
+        **models,
+        BASE_WORDS: FusedSearch(BASE_WORDS, models[BASE], choice.base_weight),
+        ADAPTED_WORDS: FusedSearch(ADAPTED_WORDS, models[ADAPTED], choice.words_weight),
+    }
+    tested = [ModelUnderTest(name, None, lambda system=system: system) for name, system in systems.items()]
+    scores = score_held_out(tested, tasks, kept / RESULTS, show_progress=True)
+    return embedder, Comparison(scores, read_questions(tasks))
+
+
+def _save_chosen(recipe: Recipe, base: Embedder, trained: Embedder, choice: Choice) -> Embedder:
+    """Write what lies between base and trained weights in place of the trained model, beside the same files."""
+    folder = Path(recipe.output.folder)
+    files = {name: (folder / name).read_text(encoding="utf-8") for name in (RECIPE_FILE, TRAINING_FILE, FIGURE)}
+    dtype = read_config(folder).dtype
+    if choice.share:
+        move(base, trained, choice.share)
+    base.save(
+        folder,
+        base=recipe.model.base,
+        notes=f"\n## Chosen\n\nOf what training gave: {choice.sentence()}.\n",
+        extra_files=files,
+        dtype=dtype,
+    )
+    return Embedder.load(folder, dtype="float32")
+
+
+def tasks_of(mined: Mined, split: Split, settings: AdaptSettings, folder: Path) -> list[FolderTask]:
+    """The questions of a split over everything that was mined; [] where it has none."""
+    shutil.rmtree(folder, ignore_errors=True)
+    wanted = [pair for pair in mined.pairs if pair.split == split]
+    if not wanted:
+        return []
+    asked = [pair for pair, kind in zip(mined.pairs, mined.kinds, strict=True) if kind in ASKED]
+    others = [pair for pair in asked if pair.split != split]
+    corpus = [Pair(piece.source, piece.text) for piece in mined.corpus]
+    if split == "development":
+        others, corpus = [], random.Random(settings.seed).sample(corpus, min(len(corpus), _MAX_TO_CHOOSE))
+    return write_held_out(
+        wanted, folder, others=[*others, *corpus], max_queries=settings.max_queries, seed=settings.seed
+    )
+
+
+def answer(
+    embedder: Embedder, questions: Sequence[str], mined: Mined, console: Console
+) -> list[tuple[str, list[tuple[float, str, str]]]]:
+    """For each question the three nearest of all texts that were mined; print them."""
+    if not questions:
+        return []
+    asked = [pair for pair, kind in zip(mined.pairs, mined.kinds, strict=True) if kind in ASKED]
+    sources = {pair.positive: pair.source for pair in asked} | {piece.text: piece.source for piece in mined.corpus}
+    documents = list(sources)
+    vectors = embedder.encode_document(documents, show_progress_bar=True)
+    scores, indices = top_k(embedder.encode_query(questions), vectors, 3)
+    answers = []
+    for question, row, hits in zip(questions, scores, indices, strict=True):
+        found = [(float(s), sources[documents[i]] or "", documents[i]) for s, i in zip(row, hits, strict=True)]
+        console.print(f"\n[bold]{question}?[/bold]")
+        for score, source, text in found:
+            console.print(f"  {score:.2f}  {source}: {_first_line(text)}", markup=False, highlight=False)
+        answers.append((question, found))
+    return answers
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip() and not line.startswith("@")), "")
