@@ -107,3 +107,10 @@ def test_wrong_rows():
 def test_what_outdoes_the_adapted_model_is_said(adapted, says):
     assert Comparison({**ROWS, "adapted": scores([adapted] * 4)}).shortfall == says
     assert Comparison({"words": ROWS["words"]}).shortfall is None
+
+
+def test_the_table_stands_in_a_card():
+    lines = Comparison(ROWS).to_markdown().splitlines()
+    assert "4 questions, not trained on, each searching 50 texts:" in lines
+    assert "| base | 0.050 | 0.050 | 0.050 | 0.050 |" in lines
+    assert lines[-1].startswith("* MRR@10, adapted minus base: ")

@@ -156,6 +156,19 @@ class Comparison:
         for name, part in self.parts().items():
             console.print(part._table(f"{name}: {part.num_queries:,} questions"))
 
+    def to_markdown(self) -> str:
+        """The table and the comparisons, as a part of a model's card."""
+        header = " | ".join(METRIC_NAMES[metric] for metric in METRICS)
+        rows = "".join(
+            f"| {name} | {' | '.join(f'{value:.3f}' for value in scores.means.values())} |\n"
+            for name, scores in self.rows.items()
+        )
+        return (
+            f"\n## Held-out questions\n\n{self.num_queries:,} questions, not trained on, each searching "
+            f"{self.num_documents:,} texts:\n\n| search by | {header} |\n|---|{'---|' * len(METRICS)}\n{rows}\n"
+            + "".join(f"* {sentence}\n" for sentence in self.sentences())
+        )
+
     def _table(self, title: str) -> object:
         from rich.table import Table
         from rich.text import Text
