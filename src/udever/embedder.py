@@ -6,17 +6,16 @@ tokens become vectors, with gradients or without.
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, TypedDict, Unpack, get_args, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack, get_args, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from udever import habits, hub, loading, saving
-from udever.errors import ContractError, TextError
+from udever.errors import TextError
 from udever.loading import Loaded, pick_how
 from udever.model import artefact
 from udever.model.attention import attention_over
@@ -36,6 +35,7 @@ from udever.model.tokens import (
 )
 from udever.model.weights import digest_tensors
 from udever.nearest import suggestion, told
+from udever.options import Asked, EncodeOptions, SymmetricOptions
 from udever.progress import progress_bar
 from udever.storage import atomic_folder
 
@@ -47,38 +47,6 @@ _BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
 
 class TruncationWarning(UserWarning):
     """Some texts were longer than the model's limit and were cut."""
-
-
-class EncodeOptions(TypedDict, total=False):
-    """What `encode_query` and `encode_document` take besides texts and `convert_to_tensor`, for type checkers."""
-
-    prompt: str | None
-    instruction: str | None
-    truncate_dim: int | None
-    batch_size: int | None
-    batch_tokens: int | None
-    normalize_embeddings: bool | None
-    allow_empty: bool
-    show_progress_bar: bool
-
-
-class SymmetricOptions(EncodeOptions, total=False):
-    """What `encode` takes."""
-
-    prompt_name: RoleName | None
-
-
-@dataclass(frozen=True)
-class _Options:
-    prompt: str | None
-    instruction: str | None
-    dimensions: int | None
-    batch_size: int | None
-    batch_tokens: int | None
-    normalize: bool | None
-    as_tensor: bool
-    allow_empty: bool
-    show_progress: bool
 
 
 class Embedder:
@@ -171,7 +139,8 @@ class Embedder:
         loaded = loading.load(str(name_or_folder), how, given, known_as)
         embedder = cls(loaded, name=str(name_or_folder))
         if verify and loaded.saved is not None and loaded.contract == loaded.saved.contract:
-            _check_saved(embedder, loaded.saved)
+            saving.check_vectors(embedder.name, loaded.saved, embedder.fingerprint, embedder._reference, embedder.dtype)
+            embedder.last_truncation = None
         return embedder
 
     @property
@@ -234,7 +203,7 @@ class Embedder:
         show_progress_bar: bool = False,
     ) -> np.ndarray | Tensor:
         """Vectors of queries; options as in `encode`. `instruction` tells the model what to look for."""
-        options = _Options(
+        options = Asked(
             prompt,
             instruction,
             truncate_dim,
@@ -271,7 +240,7 @@ class Embedder:
         show_progress_bar: bool = False,
     ) -> np.ndarray | Tensor:
         """Vectors of documents; options as in `encode`."""
-        options = _Options(
+        options = Asked(
             prompt,
             instruction,
             truncate_dim,
@@ -322,7 +291,7 @@ class Embedder:
         if role not in get_args(RoleName):
             hint = suggestion(str(role), get_args(RoleName))
             raise TextError(f"prompt_name is {role!r}; {hint} (any other prompt is written out: prompt='...')")
-        options = _Options(
+        options = Asked(
             prompt,
             instruction,
             truncate_dim,
@@ -432,11 +401,20 @@ class Embedder:
     def _write(self, folder: Path, card: saving.Card, *, merged: bool, dtype: torch.dtype | None = None) -> None:
         parts = Loaded(self.backbone, self.tokenizer.hf, self.contract, weights=self._base_weights, source=self._source)
         # from here on the model is named by what was written, in the precision it was written in
-        self._weights_digest = saving.write(
-            folder, parts, card, lambda: _reference_vectors(self), merged=merged, dtype=dtype
-        )
+        self._weights_digest = saving.write(folder, parts, card, self._reference, merged=merged, dtype=dtype)
 
-    def _encode(self, texts: Texts, role: RoleName, options: _Options) -> np.ndarray | Tensor:
+    def _reference(self) -> np.ndarray:
+        """Queries, then documents, of the reference texts; full width, unit length."""
+        whole = width(self.backbone)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TruncationWarning)
+            sides = [
+                encode(artefact.REFERENCE_TEXTS, normalize_embeddings=True, truncate_dim=whole)
+                for encode in (self.encode_query, self.encode_document)
+            ]
+        return np.concatenate(sides)
+
+    def _encode(self, texts: Texts, role: RoleName, options: Asked) -> np.ndarray | Tensor:
         rows = [texts] if isinstance(texts, str) else listed(texts)
         if not options.allow_empty:
             check_not_empty(rows)
@@ -486,7 +464,7 @@ class Embedder:
             pooled = self.embed_tokens([tokenized.ids[i] for i in batch], tokenized.skip)
             yield batch, self.finish(pooled, dimensions, normalize=normalize)
 
-    def _prompt(self, options: _Options) -> str | None:
+    def _prompt(self, options: Asked) -> str | None:
         if options.instruction is None:
             return options.prompt
         if options.prompt is not None:
@@ -534,25 +512,3 @@ class Embedder:
 
 def _precise(x: Tensor) -> Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
-def _reference_vectors(embedder: Embedder) -> np.ndarray:
-    """Queries, then documents, of the reference texts; full width, unit length."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TruncationWarning)
-        texts = list(artefact.REFERENCE_TEXTS)
-        sides = (embedder.encode_query, embedder.encode_document)
-        whole = width(embedder.backbone)
-        return np.concatenate([encode(texts, normalize_embeddings=True, truncate_dim=whole) for encode in sides])
-
-
-def _check_saved(embedder: Embedder, saved: artefact.Saved) -> None:
-    """Raise ContractError unless the model has the name it was saved under, and gives the vectors it gave then."""
-    if embedder.fingerprint != saved.fingerprint:
-        raise ContractError(
-            f"{embedder.name}: the fingerprint of what was loaded is {embedder.fingerprint}, {artefact.CONTRACT_FILE} "
-            f"says {saved.fingerprint}; the model was changed after saving, or other versions read it differently"
-        )
-    half = embedder.dtype in (torch.bfloat16, torch.float16)
-    artefact.check_reference(embedder.name, saved, _reference_vectors(embedder), 0.98 if half else 0.9999)
-    embedder.last_truncation = None

@@ -1,4 +1,4 @@
-"""From an embedder's parts to a model folder that `loading` and sentence-transformers read."""
+"""From an embedder's parts to a model folder that `loading` and sentence-transformers read, and the check of one."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from udever import loading
+from udever.errors import ContractError
 from udever.model import adapters, artefact, export
 from udever.model.backbone import width
 from udever.model.tokens import tokenizer_digest
@@ -106,3 +107,16 @@ def write(
     (folder / "README.md").write_text(text)
     export.open_to_umask(folder)
     return weights
+
+
+def check_vectors(
+    name: str, saved: artefact.Saved, fingerprint: str, reference: Callable[[], np.ndarray], dtype: torch.dtype
+) -> None:
+    """Raise ContractError unless a loaded model has the name it was saved under, and gives the vectors it gave then."""
+    if fingerprint != saved.fingerprint:
+        raise ContractError(
+            f"{name}: the fingerprint of what was loaded is {fingerprint}, {artefact.CONTRACT_FILE} says "
+            f"{saved.fingerprint}; the model was changed after saving, or other versions read it differently"
+        )
+    half = dtype in (torch.bfloat16, torch.float16)
+    artefact.check_reference(name, saved, reference(), 0.98 if half else 0.9999)

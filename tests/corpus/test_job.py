@@ -354,7 +354,7 @@ def test_search_reads_the_shards(embedders, corpus, texts, tmp_path):
     embedder = embedders("bloom")
     corpus.run(EmbedStep(embedder), corpus.jsonl(tmp_path / "a.jsonl", texts), tmp_path / "out")
     hits = EmbeddingsFiles(tmp_path / "out").search(embedder, texts[17], 70, mode="meaning")
-    assert len(hits) == 70 and {hit.id for hit in hits} == {f"t{row}" for row in range(70)}
+    assert len(hits) == 50 and {hit.text for hit in hits} == set(texts)  # one hit for rows that are alike
 
 
 def test_what_a_folder_holds_besides_is_told(tmp_path, fake_step):

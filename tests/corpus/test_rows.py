@@ -152,6 +152,8 @@ def test_a_mistyped_column_is_answered_with_the_nearest(tmp_path, kind):
     assert row.reason == "no 'txt'; did you mean 'text'?"
     (row,) = read_rows(source, Columns("body"))
     assert row.reason == "no 'body'; the row has id, title, text"
+    with pytest.raises(DataError, match=rf"a\.{kind} has no 'titel' for ids; did you mean 'title'"):
+        list(read_rows(source, Columns(id="titel")))
 
 
 def test_broken_rows_of_csv_are_only_themselves(tmp_path):

@@ -110,6 +110,8 @@ def adapt(
         write_output(output, recipe, mined, results, extras)
         clear(kept)
     console.print(f"written: {output}/model, report.html, results, pairs.parquet, held_out")
+    if results.shortfall:
+        console.print(results.shortfall, markup=False, highlight=False)
     return results
 
 

@@ -20,7 +20,8 @@ from udever.terminal import printable
 
 app = typer.Typer(
     name="udever",
-    help="Turn any decoder-only language model into a universal embedder, and put it to use.",
+    help="Turn any decoder-only language model into a universal embedder, and put it to use.\n\n"
+    "What is read stands by its place, -m is the model, -o what is written.",
     cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -161,10 +162,7 @@ def _options(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Turn any decoder-only language model into a universal embedder, and put it to use.
-
-    What is read stands by its place, -m is the model, -o what is written.
-    """
+    """As `help` above says."""
 
 
 def main() -> None:

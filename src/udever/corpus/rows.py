@@ -1,7 +1,7 @@
 """The texts of a job's sources, one at a time, so that size does not matter and a bad row is only itself."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,11 +98,14 @@ def _why_no_text(record: dict[str, Any], column: str, names: list[str] | None) -
     if isinstance(text, str):
         return None if text.strip() else f"{column!r} is empty"
     if column not in record:
-        there = [str(name) for name in record] if names is None else names
-        near = nearest(column, there)
-        shown = ", ".join(there)[:_SHOWN] or "nothing"
-        return f"no {column!r}; " + (f"the row has {shown}" if near is None else f"did you mean {near!r}?")
+        return f"no {column!r}; {_instead(column, names or list(record))}"
     return f"{column!r} is {'null' if text is None else type(text).__name__}; expected a text"
+
+
+def _instead(column: str, names: Iterable[Any]) -> str:
+    there = list(map(str, names))
+    near = nearest(column, there)
+    return f"the row has {', '.join(there)[:_SHOWN] or 'nothing'}" if near is None else f"did you mean {near!r}?"
 
 
 def _schema_names(source: Source) -> list[str] | None:
@@ -117,6 +120,8 @@ def _schema_names(source: Source) -> list[str] | None:
 def read_rows(source: Source, columns: Columns) -> Iterator[Row | BadRow]:
     """The texts of a source in order; what is no text, is empty or has no id comes as a `BadRow`.
 
+    Raises DataError where the first record lacks an id column of another name than usual: it was asked for.
+
     The id is the column's where the first record has one, else the row's number, behind the source's name
     where the job has several sources: ids of a file and row numbers mixed could name two texts alike. A row
     without an entry of its own is from `source.name`. Whether texts are UTF-8 is for the caller to see.
@@ -128,7 +133,11 @@ def read_rows(source: Source, columns: Columns) -> Iterator[Row | BadRow]:
         if isinstance(record, Broken):
             yield BadRow(source.name, number, None, record.content, record.reason)
             continue
-        with_ids = columns.id in record if with_ids is None else with_ids
+        if with_ids is None:
+            with_ids = columns.id in record
+            if not with_ids and columns.id != Columns().id:
+                there = _schema_names(source) or record
+                raise DataError(f"{source.shown} has no {columns.id!r} for ids; {_instead(columns.id, there)}")
         name = record.get(columns.id) if with_ids else f"{prefix}{number}"
         if names is None and columns.text not in record:
             names = _schema_names(source)

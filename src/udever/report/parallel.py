@@ -12,7 +12,7 @@ import numpy as np
 from udever.errors import DataError
 from udever.evaluation.tasks import read_columns
 from udever.files import READ
-from udever.nearest import path_suggestion
+from udever.nearest import nearest, path_suggestion
 
 _LANGUAGE = re.compile(r"[a-z]{3}-[A-Z][a-z]{3}|[a-z+#]+-Code")
 
@@ -55,6 +55,8 @@ def read_parallel(
         chosen = tuple(languages) or tuple(name for name in names if _LANGUAGE.fullmatch(name))
         columns = {name: name for name in chosen}
     missing = [column for column in columns.values() if column not in names]
+    if missing and (near := nearest(missing[0], names)) is not None:
+        raise DataError(f"{path} has no column {missing[0]!r}; did you mean {near!r}?")
     if missing or len(columns) < 2:
         raise DataError(
             f"{path} has the columns {', '.join(names)}; expected two or more named as languages, such as eng-Latn and "

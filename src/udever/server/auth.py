@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from udever.errors import DataError
+from udever.nearest import path_suggestion
 
 ENVIRONMENT = "UDEVER_KEYS"
 """Keys separated by commas or blanks."""
@@ -62,7 +63,8 @@ def _lines_of(path: Path) -> list[str]:
         mode = path.stat().st_mode
         lines = path.read_text("utf-8-sig").splitlines()
     except OSError as error:
-        raise DataError(f"cannot read the keys file {path}: {error.strerror}; check the path") from error
+        hint = path_suggestion(path, "check the path")
+        raise DataError(f"cannot read the keys file {path}: {error.strerror}; {hint}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"the keys file {path} is not UTF-8; write one key a line") from error
     if mode & (stat.S_IWGRP | stat.S_IWOTH):
