@@ -87,6 +87,7 @@ def test_the_model_loads_with_its_recipe_and_says_no_temporary_path(adapted):
     assert recipe.model.base == "fresh"
     assert recipe.output.folder == str(output / "model")
     card = (output / "model" / "README.md").read_text()
+    assert "## Held-out questions" in card and "| base | " in card and "| adapted | " in card
     training = json.loads((output / "model" / "training.json").read_text())
     assert [dataset["name"] for dataset in training["datasets"]] == ["pairs", "studied"]
     assert training["tuning"] == "full" and training["datasets"][0]["kinds"].keys() == {"asymmetric"}

@@ -140,10 +140,10 @@ def _raise(reply: dict[str, Any]) -> None:
 def answer() -> None:
     """Load and embed as standard input asks, until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who asks ends this process
+    replies, sys.stdout = sys.stdout, sys.stderr  # nothing that others print is an answer
     import udever.embedder  # noqa: F401 # before the first request is there
 
     embedder: Embedder | None = None
-    replies, sys.stdout = sys.stdout, sys.stderr  # nothing that others print is an answer
     for line in sys.stdin:
         request = json.loads(line)
         reply: dict[str, Any] = {}

@@ -11,7 +11,6 @@ default is 300,000."""
 _BLOCK_MS = 0  # LLVM's and Intel's OpenMP count milliseconds; their default is 200
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 _THREADS = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
-_STAT = Path("/proc/stat")
 _IDLE = slice(3, 5)  # idle, and idle while the disk is read
 
 
@@ -38,7 +37,7 @@ def use_threads(count: int) -> None:
 class OthersLoad:
     """What other processes take of the processors this one may use, from when it is made."""
 
-    def __init__(self, stat: Path = _STAT) -> None:
+    def __init__(self, stat: Path | None = None) -> None:
         self._stat = stat
         self._began = self._read()
 
@@ -54,12 +53,15 @@ class OthersLoad:
 
     def _read(self) -> tuple[float, float, float] | None:
         """Seconds that these processors worked, that they had, and that this process worked."""
+        if sys.platform != "linux":
+            return None
         try:
             tick = os.sysconf("SC_CLK_TCK")
             mine = {f"cpu{number}" for number in os.sched_getaffinity(0)}
-            lines = [line.split() for line in self._stat.read_text().splitlines() if line.startswith("cpu")]
+            text = (self._stat or Path("/proc/stat")).read_text()
+            lines = [line.split() for line in text.splitlines() if line.startswith("cpu")]
             times = [[int(value) for value in line[1:9]] for line in lines if line[0] in mine]
-        except (OSError, ValueError, AttributeError):
+        except (OSError, ValueError):
             return None
         if not times:
             return None

@@ -93,3 +93,24 @@ def test_wrong_rows():
         Comparison({"a": scores([1.0]), "b": scores([1.0, 0.0])})
     with pytest.raises(DataError, match="2 questions for 1 scores"):
         Comparison({"a": scores([1.0])}, [Question("q", "g", "", "")] * 2)
+
+
+@pytest.mark.parametrize(
+    ("adapted", "says"),
+    [
+        (0.6, None),
+        (0.5, None),
+        (0.3, "adapted (0.300 MRR@10) is below words (0.500)"),
+        (0.02, "adapted (0.020 MRR@10) is below words (0.500) and below base (0.050)"),
+    ],
+)
+def test_what_outdoes_the_adapted_model_is_said(adapted, says):
+    assert Comparison({**ROWS, "adapted": scores([adapted] * 4)}).shortfall == says
+    assert Comparison({"words": ROWS["words"]}).shortfall is None
+
+
+def test_the_table_stands_in_a_card():
+    lines = Comparison(ROWS).to_markdown().splitlines()
+    assert "4 questions, not trained on, each searching 50 texts:" in lines
+    assert "| base | 0.050 | 0.050 | 0.050 | 0.050 |" in lines
+    assert lines[-1].startswith("* MRR@10, adapted minus base: ")

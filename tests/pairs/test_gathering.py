@@ -74,6 +74,14 @@ def test_what_cannot_be_gathered_is_said(table, tmp_path):
         gather([table], Gathering(held_out_by="txt"), show_progress=False)
     with pytest.raises(RecipeError, match=r"held_out is 1\.5; expected a share"):
         gather([table], Gathering(held_out=1.5), show_progress=False)
+    many = tmp_path / "many.csv"
+    many.write_text("frage,antwort,datum\na,b,c\n")
+    with pytest.raises(
+        DataError, match=r"name them: columns = \{ anchor = \.\.\., positive = \.\.\. \} in a recipe, --anchor"
+    ):
+        gather([many], show_progress=False)
+    with pytest.raises(DataError, match=r"columns = \{ anchor = \"frage\", positive = \.\.\. \}"):
+        gather([many], Gathering(columns={"anchor": "frage"}), show_progress=False)
     other = tmp_path / "other.csv"
     other.write_text("a;b\n1;2\n")
     with pytest.raises(DataError, match="separated by semicolons"):

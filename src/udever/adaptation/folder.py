@@ -19,7 +19,7 @@ from udever.training.checkpoint import differences
 from udever.training.recipe import RECIPE_FILE
 from udever.training.run import forget
 
-ASKED_FOR, CORPUS, MODEL = "adapt.json", "corpus.parquet", "model"
+ASKED_FOR, CORPUS, MODEL, CARD = "adapt.json", "corpus.parquet", "model", "README.md"
 PAIRS, STUDIED = "pairs.parquet", "studied.parquet"
 HELD_OUT, DEVELOPMENT, RESULTS = "held_out", "development", "results"
 
@@ -99,4 +99,6 @@ def write_output(output: Path, recipe: Recipe, mined: Mined, results: Comparison
         for name in (MODEL, HELD_OUT, RESULTS):
             shutil.move(kept / name, folder / name)
         (folder / MODEL / RECIPE_FILE).write_text(recipe.model_copy(update=update).to_toml(), encoding="utf-8")
+        with (folder / MODEL / CARD).open("a", encoding="utf-8") as card:
+            card.write(results.to_markdown())
         write_adaptation_report(folder / "report.html", results, extras)

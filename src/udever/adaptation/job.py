@@ -90,7 +90,7 @@ def adapt(
             raise
         if history.stopped:
             return None
-        embedder, results = score(recipe, mined, settings, kept, console)
+        model, results = score(recipe, mined, settings, kept, console)
         results.show(console)
         extras = Extras(
             losses=[(step.number, step.loss) for step in history.steps],
@@ -100,7 +100,7 @@ def adapt(
                 **{f"pairs of {kind}": count for kind, count in mined.counts.items()},
                 **mined.skipped,
             },
-            examples=answer(embedder, settings.questions, mined, console),
+            examples=answer(model, settings.questions, mined, console),
             settings={
                 f"{section}.{key}": value
                 for section, values in recipe.model_dump(include={"model", "training"}).items()
@@ -110,6 +110,8 @@ def adapt(
         write_output(output, recipe, mined, results, extras)
         clear(kept)
     console.print(f"written: {output}/model, report.html, results, pairs.parquet, held_out")
+    if results.shortfall:
+        console.print(results.shortfall, markup=False, highlight=False)
     return results
 
 

@@ -125,6 +125,15 @@ class Comparison:
         """Each comparison in words."""
         return [self._sentence(a, b, found["mrr@10"]) for (a, b), found in self.differences.items()]
 
+    @property
+    def shortfall(self) -> str | None:
+        """By what the adapted model is outdone in MRR@10, words or its base, in a sentence; None where by neither."""
+        if ADAPTED not in self.rows:
+            return None
+        means = {name: self.rows[name].means["mrr@10"] for name in (ADAPTED, WORDS, BASE) if name in self.rows}
+        above = [f"{name} ({mean:.3f})" for name, mean in means.items() if mean > means[ADAPTED]]
+        return f"{ADAPTED} ({means[ADAPTED]:.3f} MRR@10) is below {' and below '.join(above)}" if above else None
+
     def _sentence(self, a: str, b: str, interval: Interval) -> str:
         if interval.low > 0:
             verdict = f"{a} is better, by more than chance explains."
@@ -146,6 +155,19 @@ class Comparison:
             console.print(Text(sentence))
         for name, part in self.parts().items():
             console.print(part._table(f"{name}: {part.num_queries:,} questions"))
+
+    def to_markdown(self) -> str:
+        """The table and the comparisons, as a part of a model's card."""
+        header = " | ".join(METRIC_NAMES[metric] for metric in METRICS)
+        rows = "".join(
+            f"| {name} | {' | '.join(f'{value:.3f}' for value in scores.means.values())} |\n"
+            for name, scores in self.rows.items()
+        )
+        return (
+            f"\n## Held-out questions\n\n{self.num_queries:,} questions, not trained on, each searching "
+            f"{self.num_documents:,} texts:\n\n| search by | {header} |\n|---|{'---|' * len(METRICS)}\n{rows}\n"
+            + "".join(f"* {sentence}\n" for sentence in self.sentences())
+        )
 
     def _table(self, title: str) -> object:
         from rich.table import Table

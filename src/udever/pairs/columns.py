@@ -78,9 +78,12 @@ def _hint(available: list[str], mapping: Mapping[str, str]) -> str:
     found = [f"{name} = {json.dumps(near, ensure_ascii=False)}" for name, near in close.items() if near]
     if found:
         return f"; did you mean {', '.join(found)}?"
-    guessed = {} if mapping else guess_columns(available) or {}
-    named = ", ".join(f"{name} = {json.dumps(there, ensure_ascii=False)}" for name, there in guessed.items())
-    return f"; in a recipe: columns = {{ {named} }}" if named else ""
+    if set(mapping) >= set(_REQUIRED):
+        return ""
+    guessed = dict(mapping) or guess_columns(available) or {}
+    said = {name: json.dumps(guessed[name], ensure_ascii=False) if name in guessed else "..." for name in _REQUIRED}
+    named = ", ".join(f"{name} = {there}" for name, there in said.items())
+    return f"; name them: columns = {{ {named} }} in a recipe, --anchor and --positive on the command line"
 
 
 _KNOWN = (

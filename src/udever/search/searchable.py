@@ -171,9 +171,9 @@ class Searchable(ABC):
         if mode == "meaning":
             return by_meaning
         # Pieces of one long line share their id.
-        rankings = [[((hit.id, hit.text), hit.score) for hit in hits] for hits in (by_meaning, by_words)]
+        meant, said = ([((hit.id, hit.text), hit.score) for hit in hits] for hits in (by_meaning, by_words))
         hit_of = {(hit.id, hit.text): hit for hit in (*by_meaning, *by_words)}
-        fused = fuse(*rankings, self._num_within(within), self.words_weight)
+        fused = fuse(meant, said, self._num_within(within), self.words_weight)
         return [replace(hit_of[name], score=score) for name, score in list(fused.items())[:top_k]]
 
     def notes(self, query: str, mode: Mode, filters: Filters) -> list[str]:
