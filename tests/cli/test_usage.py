@@ -98,6 +98,11 @@ def test_a_short_option_means_one_thing_everywhere():
         (["search", "x", "-k", "0"], "search: --top-k: input should be greater than or equal to 1"),
         (["search", "x", "-k"], "search: option '-k' requires an argument"),
         (["report", "r", "-o", "x", "--labels", "lables.toml"], "did you mean labels.toml?"),
+        (["index", "corpsu", "-m", "seedling"], "corpsu does not exist; did you mean corpus?"),
+        (["pairs", "corpsu", "-o", "p.parquet"], "corpsu does not exist; did you mean corpus?"),
+        (["pairs", "corpus", "-o", "p.parquet", "--language", "eng-Ltn"], "did you mean 'eng-Latn'?"),
+        (["audit", "corpsu"], "did you mean corpus?"),
+        (["plan", "lables.toml"], "lables.toml is not a file; did you mean labels.toml?"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

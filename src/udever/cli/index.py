@@ -92,13 +92,14 @@ def index(
     _threads: Threads = None,
 ) -> None:
     """Index folders for search; run again, it embeds only what changed."""
-    from udever.search.locate import open_store, place_for
+    from udever.search.locate import check_paths, open_store, place_for
     from udever.search.trust import check_found, own_model
     from udever.search.update import Settings, update_index
 
     given = paths or [Path()]
     for path in given:
         check_no_model(path)
+    check_paths(given)  # before a store is opened, which makes its folder
     place = place_for(given, output)
     store = open_store(place)
     if output is None:

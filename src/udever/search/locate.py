@@ -1,7 +1,7 @@
 """Where an index is: beside what it covers, in a folder of its own, in an object store, on a server."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -82,6 +82,13 @@ def find_index(place: str | None) -> str:
         otherwise = f"make one with: udever index {place or '.'} -m MODEL"
         raise DataError(f"no index in {folder}; {path_suggestion(folder, otherwise)}")
     return str(found)
+
+
+def check_paths(paths: Iterable[Path]) -> None:
+    """Raise DataError for a path that does not exist, naming the nearest."""
+    for path in paths:
+        if not path.exists():
+            raise DataError(f"{path} does not exist; {path_suggestion(path, 'give a file or folder that does')}")
 
 
 def place_for(paths: list[Path], given: str | None) -> str:

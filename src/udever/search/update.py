@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from udever.errors import DataError, FileRefused, TextError
 from udever.progress import progress_bar
 from udever.search.coverage import Seen, base_of, check_embedder, covering, full_name, new_manifest, other_model, scan
-from udever.search.locate import only_writer, prepare
+from udever.search.locate import check_paths, only_writer, prepare
 from udever.search.manifest import CUT, Manifest, parse_manifest, saved_fingerprint
 from udever.search.seal import damage, read_seal, unsealed
 from udever.search.store import UNFINISHED, FileRecord, Row, Store, digest_of
@@ -324,9 +324,7 @@ def update_index(
     not below what the index covers.
     """
     started = time.perf_counter()
-    for path in paths:
-        if not path.exists():
-            raise DataError(f"{path} does not exist; give a file or folder that does")
+    check_paths(paths)
     if store.folder is not None:
         prepare(store.folder)
     with only_writer(store.folder):
