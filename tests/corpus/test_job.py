@@ -225,7 +225,11 @@ def test_no_texts_and_vanished_files_leave_what_is_done(corpus, fake_step, texts
     with pytest.raises(DataError, match="none of 0 rows can be embedded"):
         corpus.run(fake_step(), tmp_path / "empty.txt", tmp_path / "none")
     (tmp_path / "bad.jsonl").write_text('{"body": "x"}\n')
-    with pytest.raises(DataError, match=r"none of 1 rows.*bad\.jsonl row 0: no 'text'; the row has body"):
+    with pytest.raises(DataError, match=r"bad\.jsonl has no column 'text'; the row has body"):
+        corpus.run(fake_step(), tmp_path / "bad.jsonl", tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+    (tmp_path / "bad.jsonl").write_text('{"text": ""}\n')
+    with pytest.raises(DataError, match=r"none of 1 rows.*bad\.jsonl row 0: 'text' is empty"):
         corpus.run(fake_step(), tmp_path / "bad.jsonl", tmp_path / "none")
 
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from udever.corpus.inputs import find_sources
-from udever.corpus.rows import BadRow, Columns, Row, read_rows
+from udever.corpus.rows import BadRow, Columns, Row, check_columns, read_rows
 from udever.errors import DataError
 from udever.files import text_format
 
@@ -152,8 +152,14 @@ def test_a_mistyped_column_is_answered_with_the_nearest(tmp_path, kind):
     assert row.reason == "no 'txt'; did you mean 'text'?"
     (row,) = read_rows(source, Columns("body"))
     assert row.reason == "no 'body'; the row has id, title, text"
-    with pytest.raises(DataError, match=rf"a\.{kind} has no 'titel' for ids; did you mean 'title'"):
-        list(read_rows(source, Columns(id="titel")))
+    for columns, says in (
+        (Columns("txt"), "no column 'txt'; did you mean 'text'"),
+        (Columns(id="titel"), "no column 'titel'; did you mean 'title'"),
+        (Columns("body"), "no column 'body'; the row has id, title, text"),
+    ):
+        with pytest.raises(DataError, match=says):
+            check_columns([source], columns)
+    check_columns([source], Columns(id="title"))
 
 
 def test_broken_rows_of_csv_are_only_themselves(tmp_path):

@@ -90,7 +90,7 @@ def adapt(
             raise
         if history.stopped:
             return None
-        embedder, results = score(recipe, mined, settings, kept, console)
+        model, results = score(recipe, mined, settings, kept, console)
         results.show(console)
         extras = Extras(
             losses=[(step.number, step.loss) for step in history.steps],
@@ -100,7 +100,7 @@ def adapt(
                 **{f"pairs of {kind}": count for kind, count in mined.counts.items()},
                 **mined.skipped,
             },
-            examples=answer(embedder, settings.questions, mined, console),
+            examples=answer(model, settings.questions, mined, console),
             settings={
                 f"{section}.{key}": value
                 for section, values in recipe.model_dump(include={"model", "training"}).items()

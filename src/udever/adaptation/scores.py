@@ -11,7 +11,8 @@ from udever.adaptation.choice import Choice, choose, move
 from udever.adaptation.folder import DEVELOPMENT, HELD_OUT, RESULTS
 from udever.adaptation.settings import AdaptSettings
 from udever.embedder import Embedder
-from udever.evaluation import Comparison, as_mteb, read_questions, score_held_out, write_held_out
+from udever.errors import DataError
+from udever.evaluation import Comparison, MtebModel, as_mteb, read_questions, score_held_out, write_held_out
 from udever.evaluation.comparison import ADAPTED, ADAPTED_WORDS, BASE, BASE_WORDS, WORDS
 from udever.evaluation.fused import FusedSearch
 from udever.evaluation.lexical import lexical_model
@@ -33,8 +34,11 @@ _MAX_TO_CHOOSE = 4000
 
 def score(
     recipe: Recipe, mined: Mined, settings: AdaptSettings, kept: Path, console: Console
-) -> tuple[Embedder, Comparison]:
-    """The embedder that was chosen, and the table of the held-out questions over everything that was mined."""
+) -> tuple[MtebModel, Comparison]:
+    """What was chosen, with all that it has embedded, and the table of the held-out questions over all that was mined.
+
+    What is chosen by development questions lies in the recipe's output folder afterwards.
+    """
     base, folder = open_recipe(recipe)[0], Path(recipe.output.folder)
     embedder = Embedder.load(folder, dtype="float32")
     chosen_by = tasks_of(mined, "development", settings, kept / DEVELOPMENT)
@@ -54,7 +58,7 @@ def score(
     }
     tested = [ModelUnderTest(name, None, lambda system=system: system) for name, system in systems.items()]
     scores = score_held_out(tested, tasks, kept / RESULTS, show_progress=True)
-    return embedder, Comparison(scores, read_questions(tasks))
+    return models[ADAPTED], Comparison(scores, read_questions(tasks))
 
 
 def _save_chosen(recipe: Recipe, base: Embedder, trained: Embedder, choice: Choice) -> Embedder:
@@ -75,23 +79,26 @@ def _save_chosen(recipe: Recipe, base: Embedder, trained: Embedder, choice: Choi
 
 
 def tasks_of(mined: Mined, split: Split, settings: AdaptSettings, folder: Path) -> list[FolderTask]:
-    """The questions of a split over everything that was mined; [] where it has none."""
+    """The questions of a split over everything that was mined; [] where it has none that can be scored to choose by."""
     shutil.rmtree(folder, ignore_errors=True)
     wanted = [pair for pair in mined.pairs if pair.split == split]
-    if not wanted:
-        return []
     asked = [pair for pair, kind in zip(mined.pairs, mined.kinds, strict=True) if kind in ASKED]
     others = [pair for pair in asked if pair.split != split]
     corpus = [Pair(piece.source, piece.text) for piece in mined.corpus]
     if split == "development":
         others, corpus = [], random.Random(settings.seed).sample(corpus, min(len(corpus), _MAX_TO_CHOOSE))
-    return write_held_out(
-        wanted, folder, others=[*others, *corpus], max_queries=settings.max_queries, seed=settings.seed
-    )
+    try:
+        return write_held_out(
+            wanted, folder, others=[*others, *corpus], max_queries=settings.max_queries, seed=settings.seed
+        )
+    except DataError:
+        if split == "development":
+            return []
+        raise
 
 
 def answer(
-    embedder: Embedder, questions: Sequence[str], mined: Mined, console: Console
+    model: MtebModel, questions: Sequence[str], mined: Mined, console: Console
 ) -> list[tuple[str, list[tuple[float, str, str]]]]:
     """For each question the three nearest of all texts that were mined; print them."""
     if not questions:
@@ -99,8 +106,8 @@ def answer(
     asked = [pair for pair, kind in zip(mined.pairs, mined.kinds, strict=True) if kind in ASKED]
     sources = {pair.positive: pair.source for pair in asked} | {piece.text: piece.source for piece in mined.corpus}
     documents = list(sources)
-    vectors = embedder.encode_document(documents, show_progress_bar=True)
-    scores, indices = top_k(embedder.encode_query(questions), vectors, 3)
+    vectors = model.embed(documents, "document", None, "files")  # most of them were embedded for the table
+    scores, indices = top_k(model.embed(questions, "query", None, "questions"), vectors, 3)
     answers = []
     for question, row, hits in zip(questions, scores, indices, strict=True):
         found = [(float(s), sources[documents[i]] or "", documents[i]) for s, i in zip(row, hits, strict=True)]

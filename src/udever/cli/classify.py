@@ -114,7 +114,7 @@ def apply(
     from udever.corpus import Columns, Reading, check_place, run_job, runner_for
 
     reading = Reading(inputs, Columns(column, id_column), split, window_rows)
-    reading.sources()
+    reading.check()
     check_place(output, reading.choice, [*inputs, folder])
     load = partial(load_label_step, folder.absolute(), model and settled(model), dtype, device, batch_tokens)
     step = load()

@@ -112,7 +112,7 @@ def embed(
         "batch_tokens": batch_tokens,
     }
     reading = Reading(inputs, Columns(column, id_column), split, window_rows)
-    reading.sources()  # a wrong path is told before the model is loaded
+    reading.check()  # a wrong path is told before the model is loaded
     check_place(output, reading.choice, inputs)
     load = partial(load_step, settled(model), dtype, device, options)
     step = load()

@@ -29,6 +29,7 @@ from typing import Any
 from udever.corpus.shards import ShardName, read_info
 from udever.corpus.step import FORMAT
 from udever.errors import ContractError, DataError, OutputError
+from udever.nearest import path_suggestion
 from udever.storage import atomic_file, check_folder, clean, digest_file
 
 try:
@@ -89,7 +90,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, AttributeError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path} cannot be read ({error}); is its folder the output of a corpus job?") from error
+        hint = path_suggestion(path.parent, "is its folder the output of a corpus job?")
+        raise DataError(f"{path} cannot be read ({error}); {hint}") from error
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -18,7 +18,7 @@ from udever.corpus.hashes import hash_bytes
 from udever.corpus.inputs import Source, find_sources
 from udever.corpus.pipeline import Behind, ahead
 from udever.corpus.reuse import Reuse, find_reuse
-from udever.corpus.rows import BadRow, Columns, Row, read_rows
+from udever.corpus.rows import BadRow, Columns, Row, check_columns, read_rows
 from udever.corpus.shards import ShardName, read_columns, read_info
 from udever.corpus.step import Output, Step, Tick, digest_of
 from udever.corpus.survey import FailedFile, Survey, read_failed, survey
@@ -51,6 +51,10 @@ class Reading:
     def sources(self, skipped: Counter[str] | None = None) -> list[Source]:
         """The sources in order; raises DataError and counts in `skipped`, as `find_sources`."""
         return find_sources(self.inputs, self.split, skipped)
+
+    def check(self, skipped: Counter[str] | None = None) -> None:
+        """Raise DataError for a wrong path or column, before any work; `skipped` as for `sources`."""
+        check_columns(self.sources(skipped), self.columns)
 
     def rows(self) -> Iterator[Row | BadRow]:
         """Every row of every source, in order."""
@@ -156,7 +160,7 @@ def run_job(
         raise RecipeError(f"window_rows is {reading.window_rows}; expected at least 1")
     folder = Path(output)
     skipped: Counter[str] = Counter()
-    reading.sources(skipped)  # before anything is written
+    reading.check(skipped)  # before anything is written
     with layout.at_work(folder, step.identity, reading.choice, reading.inputs) as work:
         digest = digest_of(step)
         shards = layout.usable_shards(folder, digest.hex())

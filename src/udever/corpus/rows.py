@@ -1,7 +1,8 @@
 """The texts of a job's sources, one at a time, so that size does not matter and a bad row is only itself."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from udever.nearest import nearest
 from udever.records import Broken, Record, column_names, read_file, table_records
 
 _BATCH = 1024
+_SOURCES_LOOKED_AT = 20
+_ROWS_LOOKED_AT = 100
 _SHOWN = 200
 
 
@@ -117,10 +120,29 @@ def _schema_names(source: Source) -> list[str] | None:
     return None
 
 
+def check_columns(sources: Sequence[Source], columns: Columns) -> None:
+    """Raise DataError where no source has the text column in its first rows: its name is mistyped.
+
+    So is that of an id column under another name than usual. A dataset on a hub, and more than a few sources, are not
+    looked at.
+    """
+    if len(sources) > _SOURCES_LOOKED_AT or any(source.is_hub for source in sources):
+        return
+    wanted = {columns.text} | ({columns.id} - {Columns().id})
+    first: tuple[Source, Iterable[Any]] | None = None
+    for source in sources:
+        for _, record in islice(read_records(source, list(columns)), _ROWS_LOOKED_AT):
+            if not isinstance(record, Broken):
+                wanted -= record.keys()
+                first = first or (source, record)
+    if wanted and first is not None:
+        source, record = first
+        name = min(wanted, key=columns.index)
+        raise DataError(f"{source.shown} has no column {name!r}; {_instead(name, _schema_names(source) or record)}")
+
+
 def read_rows(source: Source, columns: Columns) -> Iterator[Row | BadRow]:
     """The texts of a source in order; what is no text, is empty or has no id comes as a `BadRow`.
-
-    Raises DataError where the first record lacks an id column of another name than usual: it was asked for.
 
     The id is the column's where the first record has one, else the row's number, behind the source's name
     where the job has several sources: ids of a file and row numbers mixed could name two texts alike. A row
@@ -133,11 +155,7 @@ def read_rows(source: Source, columns: Columns) -> Iterator[Row | BadRow]:
         if isinstance(record, Broken):
             yield BadRow(source.name, number, None, record.content, record.reason)
             continue
-        if with_ids is None:
-            with_ids = columns.id in record
-            if not with_ids and columns.id != Columns().id:
-                there = _schema_names(source) or record
-                raise DataError(f"{source.shown} has no {columns.id!r} for ids; {_instead(columns.id, there)}")
+        with_ids = columns.id in record if with_ids is None else with_ids
         name = record.get(columns.id) if with_ids else f"{prefix}{number}"
         if names is None and columns.text not in record:
             names = _schema_names(source)

@@ -1,0 +1,63 @@
+"""What `adapt` writes where it does not keep the trained weights as they are."""
+
+import io
+import json
+
+import pytest
+import torch
+from rich.console import Console
+
+from udever import Embedder
+from udever.adaptation import AdaptSettings, adapt, scores
+from udever.adaptation.choice import Choice
+from udever.search.fusion import read_words_weight
+from udever.training import TrainingSettings
+from udever.training.fresh import make_base
+
+VERBS = ["copy", "parse", "split", "read", "sort", "hash", "open", "join"]
+TRAINING = TrainingSettings(tuning="full", batch_size=8, max_steps=3, learning_rate=3e-3, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("project")
+    for noun in ["tree", "date", "line", "key"]:
+        functions = [
+            f'def {verb}_{noun}(value):\n    """{verb.title()} the {noun} that was given first."""\n'
+            f"    {noun} = value.{verb}()\n    check({noun})\n    return {noun}.{verb}ed\n"
+            for verb in VERBS
+        ]
+        (folder / f"{noun}.py").write_text("\n\n".join(functions))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(project, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fresh") / "base"
+    make_base([path.read_text() for path in project.iterdir()], folder, vocab_size=400, hidden_size=32, num_heads=2)
+    return folder
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_the_base_is_given_back_or_what_lies_between(share, project, base, tmp_path, monkeypatch):
+    trained = {}
+
+    def chosen(start, end, task):
+        assert task is None  # too few questions for any to choose by
+        trained.update({name: tensor.clone() for name, tensor in end.backbone.state_dict().items()})
+        return Choice(share, 0.05, 0.1, {0.0: 0.5, share: 0.5}, 300)
+
+    monkeypatch.setattr(scores, "choose", chosen)
+    said = io.StringIO()
+    settings = AdaptSettings(training=TRAINING, held_out=0.25, max_length=48)
+    table = adapt([project], tmp_path / "out", settings, base=str(base), console=Console(file=said, width=200))
+    assert table is not None and ("the base as it was" in said.getvalue()) == (share == 0)
+    start = Embedder.load(base, dtype="float32").backbone.state_dict()
+    end = Embedder.load(tmp_path / "out" / "model", dtype="float32").backbone.state_dict()
+    for name, tensor in end.items():
+        assert torch.allclose(tensor, start[name] * (1 - share) + trained[name] * share, atol=1e-6), name
+    assert (table.rows["adapted"].ranks.tolist() == table.rows["base"].ranks.tolist()) or share
+    assert read_words_weight(str(tmp_path / "out" / "model")) == 0.1
+    files = {path.name for path in (tmp_path / "out" / "model").iterdir()}
+    assert {"recipe.toml", "training.json", "training.svg", "search.json"} <= files
+    assert json.loads((tmp_path / "out" / "model" / "training.json").read_text())["num_steps"] == 3
