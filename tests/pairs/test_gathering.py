@@ -6,10 +6,11 @@ import json
 import pytest
 
 from udever.errors import DataError, RecipeError
+from udever.pairs import gathering
 from udever.pairs.columns import guess_columns
 from udever.pairs.files import write_pairs
 from udever.pairs.gathering import Gathering, gather, told_columns
-from udever.pairs.schema import Pair
+from udever.pairs.schema import SPLITS, Pair
 
 
 def texts(number):
@@ -34,6 +35,17 @@ def test_a_table_is_read_and_divided(table):
     assert 4 <= len(held) <= 18
     assert gather([table], Gathering(held_out=0.2), show_progress=False) == found
     assert told_columns(table, {}) == f"{table}: Question -> Answer"
+
+
+def test_of_a_large_table_some_rows_are_kept_to_choose_by(table, monkeypatch):
+    settings = Gathering(held_out=0.2, development=0.25)
+    assert {pair.split for pair in gather([table], settings, show_progress=False).pairs} == {"train", "held_out"}
+    monkeypatch.setattr(gathering, "MIN_TO_CHOOSE", 20)
+    found = gather([table], settings, show_progress=False)
+    sides = {split: {pair.anchor for pair in found.pairs if pair.split == split} for split in SPLITS}
+    assert all(sides.values()) and sum(map(len, sides.values())) == len(found.pairs) == len(found.kinds) == 60
+    without = gather([table], Gathering(held_out=0.2), show_progress=False)
+    assert sides["held_out"] == {pair.anchor for pair in without.pairs if pair.split == "held_out"}
 
 
 def test_tables_and_files_to_mine_go_together(table, tmp_path):

@@ -97,6 +97,8 @@ def test_held_out_rows_are_scored_before_after_and_beside_bm25_and_never_trained
     figure = (tmp_path / "model" / "training.svg").read_text()
     assert figure.count("<polyline") == 1 + len(history.scores[0][1])
     assert figure.count("BM25 ") == len(measure.bm25) and "among 64 candidates" in figure
+    again = train(recipe, resume=True, show_progress=False)
+    assert (again.scores, again.measure) == (history.scores, measure)
 
 
 def watching(recipe, **changes):

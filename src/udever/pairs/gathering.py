@@ -12,6 +12,7 @@ from udever.nearest import suggestion
 from udever.pairs.files import meant_columns, read_batches, size_in_memory, without_empty
 from udever.pairs.mining import ASKED, KINDS, Mined, mine
 from udever.pairs.mining.dedupe import family
+from udever.pairs.mining.pipeline import MIN_TO_CHOOSE
 from udever.pairs.rows import Rows
 from udever.pairs.schema import Pair
 from udever.pairs.settings import BY_FILE, BY_TEXT, UNIT
@@ -76,6 +77,7 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
         skipped["row: duplicate"] += len(rows) - len(distinct)
     pairs = split_table(distinct, settings.held_out, settings.seed, skipped, settings.unit)
     if not others:
+        pairs = _kept_to_choose(pairs, settings, skipped)
         return Mined(pairs, dict(sorted(skipped.items())), len(tables), kinds=list(map(family, pairs)))
     mined = mining(others)
     skipped.update(mined.skipped)
@@ -85,6 +87,16 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
     kinds = [*map(family, pairs), *(kind for _, kind in marked if kind not in ASKED)]
     pairs += [pair for pair, kind in marked if kind not in ASKED]
     return Mined(pairs, dict(sorted(skipped.items())), len(tables) + mined.num_files, mined.corpus, kinds)
+
+
+def _kept_to_choose(pairs: list[Pair], settings: Gathering, skipped: Counter[str]) -> list[Pair]:
+    """The same with the share `development` of the training rows kept to choose by, where there are enough."""
+    train = [pair for pair in pairs if pair.split == "train"]
+    if not settings.development or len(train) < MIN_TO_CHOOSE:
+        return pairs
+    again = split_table(train, settings.development, settings.seed + 1, skipped, settings.unit)
+    again = [replace(pair, split="development") if pair.split == "held_out" else pair for pair in again]
+    return [*again, *(pair for pair in pairs if pair.split != "train")]
 
 
 def _check(settings: Gathering) -> None:
