@@ -58,7 +58,7 @@ def publish(folder: Path, name: str, *, private: bool = True, revision: str | No
     if name.count("/") != 1:
         raise OutputError(f"{name!r} is no name on the hub; expected org/model")
     # the client's own error of a broken connection, of whichever HTTP library this version uses
-    transport = next(kind for kind in errors.HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
+    transport: type[Exception] = next(kind for kind in errors.HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
     hub = HfApi()
     try:
         hub.create_repo(name, private=private, exist_ok=True)

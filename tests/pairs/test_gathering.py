@@ -109,6 +109,7 @@ def test_what_cannot_be_gathered_is_said(table, tmp_path):
         (["left", "right"], {"anchor": "left", "positive": "right"}),
         (["left", "middle", "right"], None),
         (["anchor", "label"], None),
+        (["ID", "text"], None),
         ([], None),
     ],
 )

@@ -163,7 +163,7 @@ def read_items(folder: Path, task: str, metric: str = "") -> dict[tuple[str, str
     try:
         table = pq.read_table(path)
         if "metric" in table.column_names:
-            table = table.filter(pc.equal(table["metric"], metric))
+            table = table.filter(pc.field("metric") == metric)
         keys = [table[name].to_pylist() for name in ("split", "subset", "statistic")]
         values = table["value"].to_numpy().astype(np.float64)
         gold = table["gold"].to_numpy(zero_copy_only=False).astype(np.float64)

@@ -98,7 +98,8 @@ _KNOWN = (
 def guess_columns(available: list[str]) -> dict[str, str] | None:
     """The anchor and positive of a table that calls them otherwise; None where that is not plain.
 
-    By names that data sets use, whatever their case, or because there are two columns and no more. {} where the
+    By names that data sets use, whatever their case, or because there are two columns and no more, none of them named
+    as what tells rows apart. {} where the
     table has both names itself.
     """
     if set(_REQUIRED) <= set(available):
@@ -107,7 +108,8 @@ def guess_columns(available: list[str]) -> dict[str, str] | None:
     for couple in _KNOWN:
         if all(name in by_name for name in couple):
             return {side: by_name[name] for side, name in zip(_REQUIRED, couple, strict=True)}
-    if len(available) == 2 and not any(map(is_column, available)):
+    told_apart = by_name.keys() & {"id", "_id", "key", "index", "uuid", "language", "lang", "date", "url", "path"}
+    if len(available) == 2 and not told_apart and not any(map(is_column, available)):
         return dict(zip(_REQUIRED, available, strict=True))
     return None
 
