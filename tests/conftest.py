@@ -17,7 +17,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-os.environ["OMP_NUM_THREADS"] = "1"  # tensors here are tiny: threads would only wait for one another
+for _threads in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
+    os.environ[_threads] = "1"  # tensors here are tiny: threads would only wait for one another
 
 from jaxtyping import install_import_hook
 
@@ -197,6 +198,16 @@ def _run_until(work, event, out):
     except BaseException:
         traceback.print_exc()
         os._exit(1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Every test leaves one thread to compute with, whatever `--threads` it parsed: a forked child has no others."""
+    yield
+    for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
+        os.environ[name] = "1"
+    if "torch" in sys.modules and hasattr(sys.modules["torch"], "set_num_threads"):
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
