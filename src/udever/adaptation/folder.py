@@ -13,7 +13,8 @@ from udever.pairs.mining import ASKED, Mined
 from udever.pairs.mining.pieces import read_pieces, write_pieces
 from udever.pairs.settings import DataSettings
 from udever.report.adaptation import Extras, write_adaptation_report
-from udever.storage import atomic_file, atomic_folder, remove_output
+from udever.search.fusion import write_words_weight
+from udever.storage import atomic_file, atomic_folder, remove_output, write_marker
 from udever.training import OutputSettings, Recipe, WatchSettings
 from udever.training.checkpoint import differences
 from udever.training.recipe import RECIPE_FILE
@@ -86,7 +87,9 @@ def clear(kept: Path) -> None:
         kept.rmdir()
 
 
-def write_output(output: Path, recipe: Recipe, mined: Mined, results: Comparison, extras: Extras) -> None:
+def write_output(
+    output: Path, recipe: Recipe, mined: Mined, results: Comparison, extras: Extras, words_weight: float
+) -> None:
     """The whole output at once; the recipe in it names the files as they lie there."""
     update = {
         "data": data_of(mined, output),
@@ -101,4 +104,6 @@ def write_output(output: Path, recipe: Recipe, mined: Mined, results: Comparison
         (folder / MODEL / RECIPE_FILE).write_text(recipe.model_copy(update=update).to_toml(), encoding="utf-8")
         with (folder / MODEL / CARD).open("a", encoding="utf-8") as card:
             card.write(results.to_markdown())
+        write_words_weight(folder / MODEL, words_weight)
+        write_marker(folder / MODEL, "model")  # it lists what has come to the model here
         write_adaptation_report(folder / "report.html", results, extras)

@@ -90,7 +90,7 @@ def adapt(
             raise
         if history.stopped:
             return None
-        model, results = score(recipe, mined, settings, kept, console)
+        model, results, words_weight = score(recipe, mined, settings, kept, console)
         results.show(console)
         extras = Extras(
             losses=[(step.number, step.loss) for step in history.steps],
@@ -107,7 +107,7 @@ def adapt(
                 for key, value in values.items()
             },
         )
-        write_output(output, recipe, mined, results, extras)
+        write_output(output, recipe, mined, results, extras, words_weight)
         clear(kept)
     console.print(f"written: {output}/model, report.html, results, pairs.parquet, held_out")
     if results.shortfall:

@@ -22,7 +22,6 @@ from udever.model.weights import read_config
 from udever.pairs.mining import ASKED, Mined
 from udever.pairs.schema import Pair, Split
 from udever.search import top_k
-from udever.search.fusion import write_words_weight
 from udever.training import Recipe
 from udever.training.figure import FIGURE
 from udever.training.recipe import RECIPE_FILE
@@ -34,8 +33,8 @@ _MAX_TO_CHOOSE = 4000
 
 def score(
     recipe: Recipe, mined: Mined, settings: AdaptSettings, kept: Path, console: Console
-) -> tuple[MtebModel, Comparison]:
-    """What was chosen, with all that it has embedded, and the table of the held-out questions over all that was mined.
+) -> tuple[MtebModel, Comparison, float]:
+    """What was chosen, with all that it has embedded, the table of the held-out questions, and what words weigh.
 
     What is chosen by development questions lies in the recipe's output folder afterwards.
     """
@@ -47,7 +46,6 @@ def score(
     if choice.share < 1:
         embedder = _save_chosen(recipe, base, embedder, choice)
         base = open_recipe(recipe)[0]
-    write_words_weight(folder, choice.words_weight)
     tasks = tasks_of(mined, "held_out", settings, kept / HELD_OUT)
     models = {BASE: as_mteb(base, name=BASE), ADAPTED: as_mteb(embedder, name=ADAPTED)}
     systems = {
@@ -58,7 +56,7 @@ def score(
     }
     tested = [ModelUnderTest(name, None, lambda system=system: system) for name, system in systems.items()]
     scores = score_held_out(tested, tasks, kept / RESULTS, show_progress=True)
-    return models[ADAPTED], Comparison(scores, read_questions(tasks))
+    return models[ADAPTED], Comparison(scores, read_questions(tasks)), choice.words_weight
 
 
 def _save_chosen(recipe: Recipe, base: Embedder, trained: Embedder, choice: Choice) -> Embedder:
