@@ -147,16 +147,16 @@ def search(
     _threads: Threads = None,
 ) -> None:
     """Search an index by meaning and words; or an embeddings file (then -m names the model)."""
-    from udever.elsewhere import Elsewhere
     from udever.errors import RecipeError
+    from udever.model_process import ModelProcess
 
     check_no_model(place or "")
-    with Elsewhere.begin(enabled=mode != SearchMode.words) as elsewhere:
+    with ModelProcess.begin(enabled=mode != SearchMode.words) as process:
         from udever.search.filters import Filters
         from udever.search.index import Index, open_searchable, sealed
 
         if mode != SearchMode.words and (early := _choice(sealed(place), model, dtype)) is not None:
-            elsewhere.load(*early, device)
+            process.load(*early, device)
         found = open_searchable(place)
         is_index = isinstance(found, Index)
         compared: Any = mode or (SearchMode.both if is_index else SearchMode.meaning)
@@ -166,8 +166,8 @@ def search(
             chosen = _choice(found if isinstance(found, Index) else None, model, dtype)
             if chosen is None:
                 raise RecipeError(f"{place} is an embeddings file; name the model that made it: -m MODEL")
-            elsewhere.load(*chosen, device)
-            embedder = elsewhere
+            process.load(*chosen, device)
+            embedder = process
         hits = found.search(embedder, query, top_k, mode=str(compared), filters=filters, instruction=instruction)  # pyright: ignore[reportArgumentType]
     notes = found.notes(query, str(compared), filters)  # pyright: ignore[reportArgumentType]
     for note in notes:

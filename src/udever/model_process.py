@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from udever.embedder import Embedder
 
-_START = "import sys; sys.path[:] = {path!r}; from udever.elsewhere import answer; answer()"
+_START = "import sys; sys.path[:] = {path!r}; from udever.model_process import answer; answer()"
 
 
-class Elsewhere:
+class ModelProcess:
     """Stands for an embedder where a query is to be embedded and its vector space to be known.
 
     `load` names the model and returns at once; whatever is asked for then waits until it is there, and raises what
