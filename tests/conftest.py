@@ -17,8 +17,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
-for _threads in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
-    os.environ[_threads] = "1"  # tensors here are tiny: threads would only wait for one another
+os.environ["OMP_NUM_THREADS"] = "1"  # tensors here are tiny: threads would only wait for one another
+os.environ["RAYON_NUM_THREADS"] = "1"
 
 from jaxtyping import install_import_hook
 
