@@ -202,10 +202,15 @@ def _run_until(work, event, out):
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Every test leaves one thread to compute with, whatever `--threads` it parsed: a forked child has no others."""
+    """Every test leaves one thread to compute with, and nothing that a command has set of how threads wait.
+
+    Whatever `--threads` a test parsed: a forked child of a later one has no other threads.
+    """
     yield
     for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ[name] = "1"
+    for name in ("GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        os.environ.pop(name, None)
     if "torch" in sys.modules and hasattr(sys.modules["torch"], "set_num_threads"):
         sys.modules["torch"].set_num_threads(1)
 
