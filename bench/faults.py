@@ -36,12 +36,13 @@ WEIGHTS = {"embed": 8, "index": 6, "classify": 4, "train": 2, "adapt": 1}
 """How often a kind is killed: quick ones more often."""
 
 
-_FUNCTION = '''def work_{0}(amount, other):
-    """Take the amount {n} times and give back the other one of number {m}."""
-    total = amount * {n}
-    for turn in range({m}):
-        total += other - turn
-    return total
+_VERBS = ["copy", "parse", "split", "hash"]
+_NOUNS = ["tree", "date", "line", "key", "file", "socket", "path", "table", "queue", "graph", "lock", "page"]
+_FUNCTION = '''def {0}_{1}(value):
+    """{2} the {1} that was given first."""
+    {1} = value.{0}()
+    check({1})
+    return {1}.{0}ed
 
 
 '''
@@ -70,7 +71,7 @@ class Jobs:
         self.tree = room / "tree"
         self.tree.mkdir()
         for n in range(12):
-            code = "".join(_FUNCTION.format(f"{n}_{m}", n=n, m=m) for m in range(4))
+            code = "".join(_FUNCTION.format(verb, _NOUNS[n], verb.title()) for verb in _VERBS)
             (self.tree / f"file_{n}.py").write_text(code)
         self.pairs = room / "pairs.jsonl"
         self.pairs.write_text(

@@ -218,7 +218,7 @@ def served(folder: Path) -> Iterator[tuple[str, int]]:
     (folder / "src" / "a.py").write_text("def add(a, b):\n    return a + b\n")
     udever = f"{sys.executable} -m udever"
     command = f"ulimit -v 4000000; ulimit -n 128; {udever} index src -m seedling -o index >/dev/null 2>&1 && "
-    command += f"exec {udever} serve seedling --index index --port 0 2>log"
+    command += f"exec {udever} serve -m seedling --index index --port 0 2>log"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "RAYON_NUM_THREADS": "2"}
     started = ["bash", "-c", command]
     with subprocess.Popen(started, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True) as process:

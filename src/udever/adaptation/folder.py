@@ -31,8 +31,8 @@ def run_folder(output: Path) -> Path:
 
 
 def check_own(kept: Path) -> None:
-    """Raise OutputError where what a run writes over in its folder lies there and no run of ours was begun in it."""
-    theirs = [name for name in (HELD_OUT, DEVELOPMENT, RESULTS, PAIRS, STUDIED, CORPUS) if (kept / name).exists()]
+    """Raise OutputError where a folder that a run would replace lies there and no run of ours was begun in it."""
+    theirs = [name for name in (HELD_OUT, DEVELOPMENT, RESULTS) if (kept / name).exists()]
     if theirs and not (kept / ASKED_FOR).is_file():
         raise OutputError(f"{kept / theirs[0]} was not written by a run of adapt; move it, or choose another output")
 
