@@ -65,12 +65,12 @@ def main() -> None:
     tasks, results, model = output / "tasks", output / "results", output / "model"
     pairs = _pairs(options)
     if not (model / "udever.json").is_file():
-        recipe = output / "recipe.toml"
-        recipe.write_text(_recipe(options, pairs, model))
-        _udever("train", str(recipe), "--resume")
+        written = output / "recipe.toml"
+        written.write_text(recipe(options, pairs, model))
+        udever("train", str(written), "--resume")
     if options.development:
         write_development(options.data, output / "development")
-        _udever("eval", "-m", str(model), "--data", str(output / "development"), "-o", str(results))
+        udever("eval", "-m", str(model), "--data", str(output / "development"), "-o", str(results))
         return
     if not tasks.is_dir():
         write_tasks(options.data / "eval", tasks)
@@ -117,7 +117,8 @@ def _pairs(options: argparse.Namespace) -> dict[Path, float]:
     return {folder / f"{source.file}.parquet": source.share for source in SOURCES if source.file not in left_out}
 
 
-def _recipe(options: argparse.Namespace, pairs: dict[Path, float], model: Path) -> str:
+def recipe(options: argparse.Namespace, pairs: dict[Path, float], model: Path) -> str:
+    """RECIPE for these pairs and options, its model in `model`."""
     datasets = "".join(f'[[data.datasets]]\npath = "{path}"\nweight = {share}\n' for path, share in pairs.items())
     return RECIPE.format(
         base=options.base,
@@ -130,7 +131,8 @@ def _recipe(options: argparse.Namespace, pairs: dict[Path, float], model: Path) 
     )
 
 
-def _udever(*arguments: str) -> None:
+def udever(*arguments: str) -> None:
+    """Run a command of the project; stop where it fails."""
     done = subprocess.run([sys.executable, "-m", "udever", *arguments], check=False)
     if done.returncode:
         sys.exit(done.returncode)
@@ -138,8 +140,8 @@ def _udever(*arguments: str) -> None:
 
 def _evaluate(model: str, name: str, tasks: Path, results: Path) -> None:
     """The tasks of the headline, and code search of the suite inside the package."""
-    _udever("eval", "-m", model, "--name", name, "--data", str(tasks), "-o", str(results))
-    _udever("eval", "-m", model, "--name", name, "--suite", "universal", "--task", CODE, "-o", str(results))
+    udever("eval", "-m", model, "--name", name, "--data", str(tasks), "-o", str(results))
+    udever("eval", "-m", model, "--name", name, "--suite", "universal", "--task", CODE, "-o", str(results))
 
 
 CODE = "universal_code_search"
