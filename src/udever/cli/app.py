@@ -40,6 +40,7 @@ class Kind(StrEnum):
     mentions = "mentions"
     tests = "tests"
     messages = "messages"
+    commits = "commits"
 
 
 class RoleOption(StrEnum):
