@@ -4,12 +4,12 @@
     python bench/busy.py --loops 2           # beside two
     python bench/busy.py --sweep             # other bounds on how long a thread looks before it sleeps
 
-Every run is `udever train` (the seedling, texts of about 25 words, a batch of 64) or `udever embed` in a process of
-its own; a step's time is the median of its log's without the first three. "plain" are the settings of torch and its
-OpenMP (threads spin 300,000 times before they sleep), "passive" is OMP_WAIT_POLICY=PASSIVE, "one thread" is
-`--threads 1`.
-Settings and machine states take turns, so that what else the machine does falls on all alike. Run it on a machine that
-does nothing else: the busy loops are its own.
+A command looks at what other processes take of the processors while it starts, and chooses by that how long its threads
+look before they sleep: "ours". "plain" are the settings of torch and its OpenMP (threads spin 300,000 times before they
+sleep), "passive" is OMP_WAIT_POLICY=PASSIVE, "one thread" is `--threads 1`.
+Every run is `udever train` (the seedling, texts of about 25 words, a batch of 64) or `udever embed` in a process of its
+own; a step's time is the median of its log's without the first three. Settings and machine states take turns, so that
+what else the machine does falls on all alike. Run it on a machine that does nothing else: the busy loops are its own.
 """
 
 import argparse
@@ -31,11 +31,12 @@ import numpy as np
 
 from udever.pairs.files import write_pairs
 from udever.pairs.schema import Pair
-from udever.processors import SPINS
+from udever.processors import BUSY_SPINS, QUIET_SPINS
 
 BUSY_GOAL, QUIET_GOAL = 1.5, 1.03
 WARM_UP_STEPS = 3
-SWEPT = (0, 100, 300, 1000, 2000, 5000, 10_000, 30_000, 100_000)
+SWEPT = (0, 100, 300, 1000, 2000, 3000, 5000, 10_000, 30_000, 100_000)
+SWEEP = f"bounds {', '.join(map(str, SWEPT))} (ours: {QUIET_SPINS} on a quiet machine, else {BUSY_SPINS})"
 RECIPE = """
 [model]
 base = "seedling"
@@ -158,7 +159,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="runs of each setting and state (default %(default)s)")
     parser.add_argument("--steps", type=int, default=19, help="steps of a training (default %(default)s)")
     parser.add_argument("--texts", type=int, default=4000, help="texts embedded (default %(default)s)")
-    parser.add_argument("--sweep", action="store_true", help=f"bounds {', '.join(map(str, SWEPT))} ({SPINS} is ours)")
+    parser.add_argument("--sweep", action="store_true", help=SWEEP)
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the rows to this file")
     options = parser.parse_args()
     settings = tuple(Setting(f"{spins} spins", {"GOMP_SPINCOUNT": str(spins)}) for spins in SWEPT)

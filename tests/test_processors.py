@@ -1,6 +1,7 @@
 """Threads wait for one another in a way that other processes can live beside, and what others take is told."""
 
 import os
+import subprocess
 import sys
 import time
 
@@ -28,7 +29,7 @@ def test_commands_wait_gently_unless_the_environment_says_otherwise(environment)
     environment.setattr(sys, "argv", ["udever", "--version"])
     with pytest.raises(SystemExit):
         main()
-    assert os.environ["GOMP_SPINCOUNT"] == str(processors.SPINS)
+    assert os.environ["GOMP_SPINCOUNT"] == str(processors.QUIET_SPINS)
     environment.delenv("GOMP_SPINCOUNT")
     environment.delenv("KMP_BLOCKTIME")
     environment.setenv("OMP_WAIT_POLICY", "ACTIVE")
@@ -76,10 +77,56 @@ def test_what_other_processes_take_is_told(tmp_path, monkeypatch):
     stat(tmp_path / "stat", 1000, 1000)
     load = OthersLoad(tmp_path / "stat")
     assert load.share() is None  # no time has passed
+    assert load.processors() is None
     count = len(os.sched_getaffinity(0))
     stat(tmp_path / "stat", 1000 + 600, 1000 + 400)
     own[0] += 1.0 * count
     assert load.share() == pytest.approx(0.5)
+    assert load.processors() == pytest.approx(0.5 * count)
     own[0] += 100
     assert load.share() == 0
     assert OthersLoad(tmp_path / "none").share() is None
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux says which processors are ours")
+@pytest.mark.parametrize(
+    ("others", "own", "spins"),
+    [
+        (0.0, 1.0, processors.QUIET_SPINS),  # what this process does itself is no reason to sleep at once
+        (0.3, 1.0, processors.QUIET_SPINS),
+        (0.5, 0.0, processors.BUSY_SPINS),
+        (1.0, 1.0, processors.BUSY_SPINS),
+    ],
+)
+def test_beside_other_work_a_command_lets_its_threads_sleep_at_once(tmp_path, environment, others, own, spins):
+    """`others` and `own` are processors' worth, over 0.2 seconds."""
+    environment.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    environment.setattr(os, "sysconf", lambda name: 1000)
+    clock = [0.0]
+    environment.setattr(time, "process_time", lambda: clock[0])
+    stat(tmp_path / "stat", 1000, 1000)
+    load = OthersLoad(tmp_path / "stat")
+    busy = round(200 * (others + own) / 2)
+    stat(tmp_path / "stat", 1000 + busy, 1000 + 200 - busy)
+    clock[0] += 0.2 * own
+    wait_gently(load)
+    assert os.environ["GOMP_SPINCOUNT"] == str(spins)
+
+
+def test_a_command_looks_at_the_machine_while_it_is_imported():
+    """The time that imports take is what it looks at: none is spent on looking, and torch comes later."""
+    code = (
+        "import sys; sys.argv = ['udever', '--version']\n"
+        "from udever import processors\n"
+        "seen = []\n"
+        "class Load(processors.OthersLoad):\n"
+        "    def __init__(self): seen.append('typer' in sys.modules)\n"
+        "    def processors(self): seen.append('torch' in sys.modules); return 1.0\n"
+        "processors.OthersLoad = Load\n"
+        "from udever.__main__ import main\n"
+        "try: main()\n"
+        "except SystemExit: print(seen, __import__('os').environ['GOMP_SPINCOUNT'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in WAITING}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"[False, False] {processors.BUSY_SPINS}"

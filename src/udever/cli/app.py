@@ -15,7 +15,7 @@ import typer
 from udever.cli.usage import Group
 from udever.errors import OutputError, UdeverError
 from udever.nearest import path_suggestion
-from udever.processors import use_threads, wait_gently
+from udever.processors import OthersLoad, use_threads, wait_gently
 from udever.terminal import printable
 
 app = typer.Typer(
@@ -40,6 +40,7 @@ class Kind(StrEnum):
     mentions = "mentions"
     tests = "tests"
     messages = "messages"
+    commits = "commits"
 
 
 class RoleOption(StrEnum):
@@ -165,10 +166,10 @@ def _options(
     """As `help` above says."""
 
 
-def main() -> None:
-    """Entry point of `udever`."""
+def main(others: OthersLoad | None = None) -> None:
+    """Run the command that `sys.argv` names; `others` has looked at the processors since it began."""
     warnings.showwarning = _show_warning
-    wait_gently()
+    wait_gently(others)
     try:
         app()
     except UdeverError as error:
