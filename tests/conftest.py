@@ -7,6 +7,7 @@ Test folders are no packages to import from, so what the tests share comes as fi
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import traceback
 import warnings
@@ -213,6 +214,27 @@ def one_thread():
         os.environ.pop(name, None)
     if "torch" in sys.modules and hasattr(sys.modules["torch"], "set_num_threads"):
         sys.modules["torch"].set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def past():
+    """Makes a repository: `past(folder, [(message, {path: content}), ...])` commits so, and writes what it comes to."""
+
+    def make(folder, commits):
+        stream = ["feature done\n"]
+        for message, files in commits:
+            stream.append("commit refs/heads/main\ncommitter a <a@example.org> 1700000000 +0000\n")
+            stream.append(f"data {len(message.encode())}\n{message}\n")
+            for path, content in files.items():
+                stream.append(f"M 100644 inline {path}\ndata {len(content.encode())}\n{content}\n")
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_text(content)
+        for arguments in (["init", "-q", "-b", "main"], ["fast-import", "--quiet"]):
+            fed = "".join([*stream, "done\n"]).encode()
+            subprocess.run(["git", "-C", folder, *arguments], input=fed, check=True, capture_output=True)
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -20,14 +20,14 @@ from udever.search.bm25 import Bm25
 WORDS = ("read", "write", "file", "list", "dict", "tree", "sort", "merge", "copy", "parse", "date", "time", "hash")
 
 
-def make_pairs(count=60):
+def make_pairs(count=60, per_file=1):
     """Pairs with shared anchors, groups, labels, positives that repeat, and rows that are held out."""
     rng = random.Random(3)
     pairs = []
     for i in range(count):
         anchor = " ".join(rng.choices(WORDS, k=2 if i % 5 else 1))
         positive = " ".join(rng.choices(WORDS, k=4))
-        pair = Pair(anchor, positive, source=str(i))
+        pair = Pair(anchor, positive, source=str(i // per_file))
         if i % 6 == 1:
             pair = replace(pair, group=f"g{i % 4}")
         if i % 6 == 2:
@@ -105,6 +105,12 @@ def expected(embedder, pairs, options, corpus=None):
             lists.append(sorted(good, key=lambda d: (-judge[d], d)))
         if options.mode != "meaning":
             lists.append(sorted((d for d in good if words[d] > 0), key=lambda d: (-words[d], d)))
+        if options.siblings:
+            files = {}
+            for p in side:
+                files.setdefault(normal(p.positive), p.source)
+            beside = [d for d in good if files.get(candidates[d], "") == pair.source]
+            lists.append(sorted(beside, key=lambda d: (-judge[d], d)))
         merged = dict.fromkeys(d for row in zip_longest(*(found[options.skip_top :] for found in lists)) for d in row)
         merged.pop(None, None)
         chosen = list(merged)[: options.num_negatives]
@@ -136,10 +142,12 @@ def small_blocks(monkeypatch):
         (Options(mode="words", scores=True), True),
         (Options(mode="words", max_share=0.8, scores=True), False),
         (Options(instruction="find it"), True),
+        (Options(siblings=True, scores=True), True),
+        (Options(siblings=True, mode="both", skip_top=1, num_negatives=6), True),
     ],
 )
 def test_negatives_are_those_of_brute_force(embedder, tmp_path, options, with_model):
-    pairs = make_pairs()
+    pairs = make_pairs(per_file=9)
     write_pairs(pairs, tmp_path / "p.parquet")
     model = embedder if with_model else None
     summary = mine_negatives(model, tmp_path / "p.parquet", tmp_path / "h.parquet", options)
@@ -210,6 +218,8 @@ def test_what_cannot_be_is_refused_in_one_line(embedder, tmp_path):
         (DataError, "c.jsonl is not a file", {"corpus": tmp_path / "c.jsonl"}),
         (DataError, "no column 'text'", {"corpus": tmp_path / "p.parquet"}),
         (RecipeError, "searching by meaning takes a model", {"model": None}),
+        (RecipeError, "siblings takes a model", {"model": None, "mode": "words", "siblings": True}),
+        (RecipeError, "leave out one of both", {"corpus": tmp_path / "c.jsonl", "siblings": True}),
         (RecipeError, "sample_from is 2", {"sample_from": 2}),
         (RecipeError, "num_negatives 0", {"num_negatives": 0}),
         (RecipeError, "max_share is 1.5", {"max_share": 1.5}),

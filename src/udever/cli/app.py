@@ -40,6 +40,7 @@ class Kind(StrEnum):
     mentions = "mentions"
     tests = "tests"
     messages = "messages"
+    commits = "commits"
 
 
 class RoleOption(StrEnum):
@@ -92,7 +93,7 @@ Anchor = Annotated[str | None, typer.Option(help="Column of a table that holds t
 Positive = Annotated[str | None, typer.Option(help="Column of a table that holds the positives, such as answer.")]
 SkipEmpty = Annotated[bool, typer.Option("--skip-empty", help="Leave out rows of a table without a side.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 

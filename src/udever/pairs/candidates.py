@@ -37,17 +37,34 @@ def keys(columns: Iterable[pa.Array], wanted: NDArray[np.bool_]) -> NDArray[np.i
 
 
 @dataclass(frozen=True)
+class Files:
+    """A number for the file of each row and of each document; -1 of none."""
+
+    of_row: NDArray[np.int64]
+    of_document: NDArray[np.int64]
+
+    def hide_others(self, scores: NDArray[np.float32], first_row: int, first_document: int) -> None:
+        """Give what stands in another file than a row the lowest score, in place; `scores` as for `Known.hide`."""
+        num_rows, width = scores.shape
+        own = self.of_row[first_row : first_row + num_rows, None]
+        others = self.of_document[None, first_document : first_document + width] != own
+        scores[others | (own == _NONE)] = LOWEST
+
+
+@dataclass(frozen=True)
 class Documents:
     """The distinct texts that are searched: those of a corpus in their order, then the positives it lacks.
 
     `origins[d]` is where document d stands first in corpus + rows; the first `num_candidates` may become
     negatives. `of_row[r]` is the positive of row r, `of_anchor[r]` the document with the anchor's own text, or -1.
+    `files` are there where siblings are wanted.
     """
 
     origins: NDArray[np.int64]
     num_candidates: int
     of_row: NDArray[np.int64]
     of_anchor: NDArray[np.int64]
+    files: Files | None = None
 
 
 def number_documents(corpus: NDArray[np.int64], positives: NDArray[np.int64], anchors: NDArray[np.int64]) -> Documents:
@@ -143,15 +160,33 @@ class Found:
     positive: NDArray[np.float32]
 
 
+class _Best:
+    """The best candidates of some rows so far."""
+
+    def __init__(self, num_rows: int, depth: int) -> None:
+        self.scores = np.full((num_rows, depth), LOWEST, np.float32)
+        self.documents = np.full((num_rows, depth), -1, np.int64)
+
+    def add(self, rows: slice, scores: NDArray[np.float32], first: int) -> None:
+        """Take in the scores of `rows` and the documents from `first` on."""
+        found = self.scores[rows], self.documents[rows]
+        self.scores[rows], self.documents[rows] = _merge(*found, scores, first)
+
+    def found(self, positive: NDArray[np.float32]) -> Found:
+        return Found(np.where(self.scores > LOWEST, self.documents, -1), self.scores, positive)
+
+
 def by_vectors(
     queries: Vectors, vectors: Vectors, documents: Documents, known: Known, first_row: int, limit: Limit, depth: int
-) -> Found:
-    """The best candidates by inner product within the limit; `queries` are those of the rows from `first_row` on."""
+) -> list[Found]:
+    """The best candidates by inner product within the limit; `queries` are those of the rows from `first_row` on.
+
+    With the files of the documents, the best of those besides that stand in the row's own.
+    """
     own = vectors[documents.of_row[first_row : first_row + len(queries)]]
     positive = np.einsum("qd,qd->q", queries, own)
     most = limit(positive)
-    best = np.full((len(queries), depth), LOWEST, np.float32)
-    found = np.full((len(queries), depth), -1, np.int64)
+    best, beside = _Best(len(queries), depth), _Best(len(queries), depth)
     for first in range(0, documents.num_candidates, _BLOCK):
         block = np.asarray(vectors[first : min(first + _BLOCK, documents.num_candidates)])
         for start in range(0, len(queries), _QUERIES):
@@ -159,8 +194,11 @@ def by_vectors(
             scores = queries[rows] @ block.T
             scores[scores > most[rows, None]] = LOWEST
             known.hide(scores, first_row + start, first)
-            best[rows], found[rows] = _merge(best[rows], found[rows], scores, first)
-    return Found(np.where(best > LOWEST, found, -1), best, positive)
+            best.add(rows, scores, first)
+            if documents.files is not None:
+                documents.files.hide_others(scores, first_row + start, first)
+                beside.add(rows, scores, first)
+    return [part.found(positive) for part in ((best,) if documents.files is None else (best, beside))]
 
 
 def _merge(

@@ -22,6 +22,7 @@ from udever.errors import DataError, RecipeError
 from udever.nearest import path_suggestion
 from udever.pairs.candidates import (
     Documents,
+    Files,
     Found,
     Known,
     Limit,
@@ -55,8 +56,9 @@ class Options:
     Of the corpus (the positives of the pairs, or column `column` of the file `corpus`) the best are taken by
     `mode`, less the known positives, what scores above `max_share` of the positive's score or above it less
     `margin`, and the first `skip_top` of the rest: the first `num_negatives`, or as many drawn at random from the
-    first `sample_from`. BM25 finds, and the model judges; without a model BM25 does both. `scores` writes the
-    judge's scores of positive and negatives. `columns` names the columns of the table for those of pairs, and
+    first `sample_from`. BM25 finds, and the model judges; without a model BM25 does both. With `siblings` the best
+    among the positives that stand in the row's own file (column `source`) take turns with them. `scores` writes
+    the judge's scores of positive and negatives. `columns` names the columns of the table for those of pairs, and
     `skip_empty` leaves out its rows without a side, which are refused otherwise.
     """
 
@@ -68,6 +70,7 @@ class Options:
     margin: float | None = None
     skip_top: int = 0
     sample_from: int | None = None
+    siblings: bool = False
     scores: bool = False
     instruction: str | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -82,6 +85,8 @@ class Options:
             raise RecipeError(
                 f"sample_from is {self.sample_from}; expected at least num_negatives, {self.num_negatives}"
             )
+        if self.siblings and self.corpus is not None:
+            raise RecipeError(f"siblings are positives of the pairs; {self.corpus} is searched; leave out one of both")
         if not self.max_share <= 1 or (self.margin is not None and not self.margin >= 0):
             raise RecipeError(f"max_share is {self.max_share}, margin {self.margin}; expected at most 1 and at least 0")
 
@@ -147,6 +152,8 @@ def mine_negatives(
     """
     if embedder is None and options.mode != "words":
         raise RecipeError(f"searching by {options.mode} takes a model; give one (-m MODEL), or search by words")
+    if embedder is None and options.siblings:
+        raise RecipeError("finding siblings takes a model; give one (-m MODEL), or leave them out")
     rows = _open_pairs(pairs, options)
     corpus = None
     if options.corpus is not None:
@@ -249,8 +256,12 @@ class _Work:
             keys(rows.column("group"), every)[of],
             keys(rows.column("label"), _equal(rows, "kind", "classification"))[of],
         ]
+        files = None
+        if self.options.siblings:
+            sources = keys(rows.column("source"), every)
+            files = Files(sources[of], sources[origins])
         withheld, near = self._near(documents.of_row, origins)
-        return replace(documents, origins=origins), Known(documents, families, withheld, near)
+        return replace(documents, origins=origins, files=files), Known(documents, families, withheld, near)
 
     def _near(
         self, of_row: NDArray[np.int64], origins: NDArray[np.int64]
@@ -320,14 +331,15 @@ class _Work:
         places = {text: place for place, text in enumerate(distinct)}
         encode, _ = self._encoders()
         queries = encode(distinct)[[places[text] for text in anchors]]
-        found: list[Found] = []
-        if self.options.mode != "words":
-            found.append(by_vectors(queries, vectors, documents, known, start, limit, depth))
+        near: list[Found] = []
+        if self.options.mode != "words" or documents.files is not None:
+            near = by_vectors(queries, vectors, documents, known, start, limit, depth)
+        found = near[:1] if self.options.mode != "words" else []
         if index is not None:
             words = by_words(index, anchors, documents, known, start, None, depth + _SPARE)
             positive = np.einsum("qd,qd->q", queries, vectors[documents.of_row[start : start + len(pairs)]])
             found.append(judge(words, queries, vectors, positive, limit))
-        return found
+        return [*found, *near[1:]]
 
     def _choose(
         self,

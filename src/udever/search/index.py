@@ -73,13 +73,13 @@ class Index(Searchable):
         self._read_at = time.monotonic()
 
     @classmethod
-    def open(cls, place: str | None = None, *, base: Path | None = None) -> Self:
+    def open(cls, place: str | Path | None = None, *, base: Path | None = None) -> Self:
         """The index at `place`: a folder, one with an index inside, a URI; None: at or above the current folder.
 
         `base` is the folder its paths start from, where that is not the one it lies in and files are to be read.
         Raises DataError where there is none, or where one that was found belongs to another user.
         """
-        found = find_index(place)
+        found = find_index(None if place is None else str(place))
         if place is None:
             check_owner(Path(found))
         return cls(open_store(found), base)
@@ -267,18 +267,24 @@ def _hit(found: Found) -> Hit:
     )
 
 
-def open_searchable(place: str | None, columns: Columns | None = None) -> Searchable:
+def open_searchable(
+    place: str | Path | None, columns: Columns | None = None, *, base: Path | None = None
+) -> Searchable:
     """The index or the embeddings files at `place`; None is the index at or above the current folder.
 
-    `columns` gives the map of embeddings files what stands beside their texts. Raises DataError where there is neither.
+    `columns` gives the map of embeddings files what stands beside their texts, `base` is as in `Index.open`. Raises
+    DataError where there is neither.
     """
+    place = None if place is None else str(place)
     if place is None or is_uri(place):
-        return Index.open(place)
+        return Index.open(place, base=base)
     if embeddings_at(place):
+        if base is not None:
+            raise DataError(f"{place} holds embeddings files, which have no files to read; --root is for an index")
         return EmbeddingsFiles(place, columns)
     if not Path(place).exists():
         otherwise = "give an index, or a folder of udever embed"
         raise DataError(f"{place} does not exist; {path_suggestion(place, otherwise)}")
     if (Path(place) / "_job.json").is_file():
         raise DataError(f"{place} holds no embeddings; give an index, or a folder of udever embed")
-    return Index.open(place)
+    return Index.open(place, base=base)

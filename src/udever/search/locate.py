@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 from udever.errors import DataError, OutputError
@@ -20,15 +21,16 @@ def is_uri(place: str) -> bool:
     return "://" in place
 
 
+_POSTGRES = ("udever.search.postgres", "PostgresStore")
+_LANCE = ("udever.search.lance", "LanceStore")
+STORES: dict[str, tuple[str, str]] = {"postgresql": _POSTGRES, "postgres": _POSTGRES}
+"""Module and class of the store by the scheme of its URIs; folders and all other schemes are LanceDB's."""
+
+
 def open_store(place: str | Path) -> Store:
     """The store at `place`: `postgresql://user@host/database#name`, else LanceDB's (folder or object store)."""
-    if str(place).startswith(("postgresql://", "postgres://")):
-        from udever.search.postgres import PostgresStore
-
-        return PostgresStore(str(place))
-    from udever.search.lance import LanceStore
-
-    return LanceStore(place)
+    module, name = STORES.get(str(place).partition("://")[0], _LANCE) if is_uri(str(place)) else _LANCE
+    return getattr(import_module(module), name)(str(place))
 
 
 def nearest_index(start: Path) -> Path | None:

@@ -1,4 +1,4 @@
-"""A repository on disk: where it keeps what it knows, and git itself, asked which paths it ignores.
+"""A repository on disk: where it keeps what it knows, and git itself, asked what it ignores and what was changed.
 
 A tree may be a stranger's: git runs with nothing in it that starts programs, with no environment that points it
 elsewhere, and with an end to our patience. Where it is missing or gives no answer, the caller has to know.
@@ -120,6 +120,33 @@ class Git:
             self._program = None
             return None
 
+    def told(self, arguments: Sequence[str], max_bytes: int = -1) -> bytes:
+        """What git prints, at most `max_bytes` of it. Raises OSError or ValueError where it gives no answer."""
+        if self._program is None:
+            raise ValueError("git is not installed")
+        process = subprocess.Popen(
+            [*self._command, *arguments],
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert process.stdout is not None
+        watch = Timer(_PATIENCE_S, process.kill)
+        watch.start()
+        try:
+            with process.stdout:
+                printed = process.stdout.read(max_bytes)
+                if len(printed) == max_bytes:
+                    return printed
+            if process.wait():
+                raise ValueError("git failed")
+            return printed
+        finally:
+            watch.cancel()
+            process.kill()
+            process.wait()
+
     def close(self) -> None:
         """End the process; a later question starts another."""
         process, self._process = self._process, None
@@ -137,7 +164,16 @@ class Git:
     @cached_property
     def _command(self) -> list[str]:
         assert self._program is not None
-        return [self._program, "--no-pager", "-c", "core.fsmonitor=false", "-C", str(self.top)]
+        return [
+            self._program,
+            "--no-pager",
+            "-c",
+            "core.fsmonitor=false",
+            "-c",
+            "core.quotePath=false",
+            "-C",
+            str(self.top),
+        ]
 
     @cached_property
     def _environment(self) -> dict[str, str]:
@@ -149,16 +185,8 @@ class Git:
     @cached_property
     def _tracked(self) -> set[str]:
         """Files that match a pattern and are tracked all the same, with the folders above them."""
-        listed = subprocess.run(
-            [*self._command, "ls-files", "-z", "-i", "-c", "--exclude-standard"],
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_PATIENCE_S,
-            check=True,
-        )
-        names = {os.fsdecode(name) for name in listed.stdout.split(b"\0") if name}
+        listed = self.told(["ls-files", "-z", "-i", "-c", "--exclude-standard"])
+        names = {os.fsdecode(name) for name in listed.split(b"\0") if name}
         above = {name[:place] for name in names for place, char in enumerate(name) if char == "/"}
         return names | above
 

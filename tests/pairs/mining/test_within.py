@@ -8,6 +8,7 @@ import pytest
 from udever.pairs.mining import mine, pipeline
 from udever.pairs.mining.pieces import Piece, code_pieces
 from udever.pairs.mining.within import MINERS, Repository
+from udever.source.history import Change
 
 PYTHON = '''
 class StreamReader:
@@ -103,13 +104,41 @@ def test_tests_lead_to_what_they_call():
     assert found("tests", *cut(test, "tests/test_a.py")) == []
 
 
+def test_messages_of_commits_lead_to_the_function_that_holds_what_they_brought():
+    pieces = cut(PYTHON)
+    refill = frozenset(["while len(self.buffer) < size:", "self.buffer += self.fetch()", "unknown()"])
+    copy = frozenset(["for entry in source:", "copy_tree(entry, target / entry.name)"])
+
+    def told(*changes):
+        found = MINERS["commits"](Repository(pieces, [Change(message, lines) for message, lines in changes]))
+        return [(pair.anchor, pair.positive.split("\n")[0]) for pair, _ in found]
+
+    both = ("Copy and refill", {"a.py": refill | copy})
+    assert told(("Refill", {"a.py": refill}), ("Elsewhere", {"b.py": refill}), both) == [
+        ("Refill", "def read(self, size):"),
+        ("Copy and refill", "def read(self, size):"),
+        ("Copy and refill", "def copy_tree(source, target):"),
+    ]
+    assert told(("One line", {"a.py": frozenset(["for entry in source:"])})) == []
+    many = "\n\n".join(f"def f{n}(a):\n    first_{n}(a)\n    second_{n}(a)\n    return common(a)" for n in range(4))
+    pieces = cut(many)
+    brought = frozenset(line.strip() for line in many.split("\n"))
+    assert told(("A change of everything", {"a.py": brought})) == []
+    assert told(("What all share", {"a.py": frozenset(["return common(a)", "first_1(a)"])})) == []
+    assert (
+        len(told(*[(f"Mend the second {n}", {"a.py": frozenset(["first_1(a)", "second_1(a)"])}) for n in range(9)]))
+        == 5
+    )
+
+
 SECRET = "zyzzogeton"
 VERBS = ["eat", "drink", "sleep", "wake", "walk", "run", "sing", "dance"]
 
 
 @pytest.fixture
-def project(tmp_path):
-    """Forty files whose docstrings hold a secret word, each quoted by a comment, a page, a message and a test."""
+def project(tmp_path, past):
+    """Forty files whose docstrings hold a secret word, each quoted by a comment, a page, a message and a commit."""
+    commits = []
     for number in range(40):
         word = f"{SECRET}{number}"
         said = f"Count {word} {' '.join(f'{verb}{number}' for verb in VERBS)}."
@@ -118,14 +147,15 @@ def project(tmp_path):
             f'        """{said}"""\n        total = {number}\n        for value in values:\n'
             f"            total += value\n        return total\n"
         )
-        (tmp_path / f"quoting{number}.py").write_text(
+        quoting = (
             f"def quoting_{number}(a):\n    # {said}\n    b = count_all_{number}(a)\n    c = b + {number}\n"
             f'    raise ValueError("{said}")\n'
         )
+        commits += [("Begin", {f"quoting{number}.py": ""}), (said, {f"quoting{number}.py": quoting})]
         (tmp_path / f"page{number}.md").write_text(
             f"# The guide\n## Part {number}\nHere is what `count_all_{number}` does, in its own words: {said}\n"
         )
-    return tmp_path
+    return past(tmp_path, commits)
 
 
 def test_nothing_to_train_on_tells_what_a_held_out_docstring_says(project, monkeypatch):
@@ -139,6 +169,7 @@ def test_nothing_to_train_on_tells_what_a_held_out_docstring_says(project, monke
     assert [secret for secret in secrets if f"{secret} " in told or f"{secret}." in told] == []
     assert SECRET in told  # of the files that are trained on it may be told
     assert mined.skipped["row: text that quotes a held-out question"] > 5
+    assert mined.counts["commits"] == 40 - len({pair.source for pair in held if pair.kind == "asymmetric"})
     bodies = {pair.positive.replace("count_all_", "").partition("total = ")[2] for pair in held}
     learned = {pair.positive.partition("total = ")[2] for pair in train}
     assert bodies <= learned, "held-out bodies may be learned from"

@@ -13,10 +13,11 @@ from udever.pairs.mining.docs import doc_pieces
 from udever.pairs.mining.licences import folder_licence, header_licence
 from udever.pairs.mining.pieces import Piece, code_pieces, documented, searched
 from udever.pairs.mining.study import study
-from udever.pairs.mining.within import MINERS
+from udever.pairs.mining.within import MINERS, Repository
 from udever.pairs.schema import Pair
 from udever.pairs.split import split_pairs
 from udever.progress import progress_bar
+from udever.source.history import changes
 from udever.source.pages import SPLITTERS
 from udever.source.reading import read_found
 from udever.source.tree_code import GRAMMARS
@@ -49,6 +50,7 @@ _WHAT = {
     "mentions": "sentences that name a function",
     "tests": "tests that name what they call",
     "messages": "messages of exceptions and logs",
+    "commits": "messages of commits that changed a function",
 }
 
 STANDARD_LIBRARY_EXCLUDE = (
@@ -159,7 +161,8 @@ def mine(
             pairs += [replace(pair, licence=licence or licences[file.root]) for pair in rows]
             advance(note=file.source)
     asked = _divided(dedupe(pairs, skipped), shares, seed, skipped)
-    asked, studied = study([kind for kind in wanted if kind in MINERS], pieces, asked, skipped)
+    history = changes(files, _CODE, skipped) if "commits" in wanted else []
+    asked, studied = study([k for k in wanted if k in MINERS], Repository(pieces, history), asked, skipped)
     if not asked and not studied:
         raise _nothing(paths, wanted, skipped)
     kinds_of = [*map(family, asked), *(kind for kind, _ in studied)]

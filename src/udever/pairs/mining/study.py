@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
-from udever.pairs.mining.pieces import Piece
 from udever.pairs.mining.within import MINERS, Repository
 from udever.pairs.schema import Pair
 from udever.source.text import one_line
@@ -22,9 +21,9 @@ _QUOTES = "row: text that quotes a held-out question"
 
 
 def study(
-    kinds: Sequence[str], pieces: Sequence[Piece], asked: Sequence[Pair], skipped: Counter[str]
+    kinds: Sequence[str], repository: Repository, asked: Sequence[Pair], skipped: Counter[str]
 ) -> tuple[list[Pair], list[tuple[str, Pair]]]:
-    """Return `asked` as it may be trained on beside the pairs of `kinds` from `pieces`, and those, each with its kind.
+    """Return `asked` as it may be trained on beside the pairs of `kinds` from within, and those, each with its kind.
 
     Rows that quote a held-out question, or repeat it nearly, are dropped and counted in `skipped`, of `asked` those of
     the training files too. Pairs about one piece share a group, so that none is another's negative.
@@ -38,7 +37,7 @@ def study(
             one_line(pair.positive): pair.group or _group(pair.positive) for pair in kept if pair.split == "train"
         }
         kept = [replace(p, group=groups[one_line(p.positive)]) if p.split == "train" else p for p in kept]
-        found = _mined(kinds, Repository(pieces), groups)
+        found = _mined(kinds, repository, groups)
     silent = [item for item in found if not _quotes(quoted, item[1])]
     repeats = Held(questions).repeated([pair.anchor for _, pair in silent]) if questions and silent else []
     silent = [item for item, repeat in zip(silent, repeats, strict=True) if not repeat] if len(repeats) else silent

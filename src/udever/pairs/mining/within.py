@@ -1,11 +1,11 @@
-"""Pairs that files hold beside their documentation: names, comments, mentions, tests and messages -> the code meant.
+"""Pairs that files hold beside their documentation: names, comments, mentions, tests, messages, commits -> the code.
 
 Nothing here reads a docstring or a doc comment: pieces come without them. So all files may be learned from, held-out
 ones too, whose questions are their documentation (`pipeline` drops what quotes it all the same).
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +13,7 @@ from functools import cached_property
 from udever.pairs.mining.code import comment_text, num_lines
 from udever.pairs.mining.pieces import Piece
 from udever.pairs.schema import Pair
+from udever.source.history import Change
 from udever.source.text import dedent
 from udever.text.words import name_parts, num_words
 
@@ -23,6 +24,9 @@ _MIN_NAME_WORDS = 2
 _MIN_WORDS, _MAX_WORDS = 4, 60
 _MIN_BLOCK_LINES = 2
 _MAX_BLOCK_LINES = 40
+_MIN_LINES_BROUGHT, _MIN_LINE_CHARS = 2, 6
+_MAX_FUNCTIONS_CHANGED = 3
+_MAX_COMMITS = 5
 
 _HASH = frozenset({"python-Code", "ruby-Code"})
 _COMMENT = {True: re.compile(r"[ \t]*#(?![!:])"), False: re.compile(r"[ \t]*//(?!/)")}
@@ -50,6 +54,21 @@ class Repository:
     """Everything that was read, to be looked up by name."""
 
     pieces: Sequence[Piece]
+    changes: Sequence[Change] = ()
+
+    @cached_property
+    def lines(self) -> Mapping[str, Sequence[tuple[Piece, frozenset[str]]]]:
+        """By file its functions, each with the lines that no other function of the file has."""
+        found: dict[str, list[tuple[Piece, set[str]]]] = defaultdict(list)
+        for piece in self.pieces:
+            if piece.kind == "function" and piece.is_searched:
+                said = {line.strip() for line in piece.text.split("\n")}
+                found[piece.source].append((piece, {line for line in said if len(line) >= _MIN_LINE_CHARS}))
+        times = {source: Counter(line for _, said in own for line in said) for source, own in found.items()}
+        return {
+            source: [(piece, frozenset(line for line in said if times[source][line] == 1)) for piece, said in own]
+            for source, own in found.items()
+        }
 
     @cached_property
     def by_name(self) -> Mapping[str, Piece]:
@@ -130,10 +149,6 @@ def _blocks(lines: Sequence[str], mark: re.Pattern[str]) -> Iterator[tuple[str, 
             yield said, block
 
 
-def _goes_on(line: str, indent: str) -> bool:
-    return bool(line.strip()) and line.startswith(indent)
-
-
 def mentions(repository: Repository) -> Iterator[tuple[Pair, Piece]]:
     """A sentence of the documentation that names one function or class, its name taken apart -> that."""
     for page in repository.pieces:
@@ -182,11 +197,31 @@ def messages(repository: Repository) -> Iterator[tuple[Pair, Piece]]:
                 yield _pair(said, piece.text.replace(match["said"], MASK), piece)
 
 
+def commits(repository: Repository) -> Iterator[tuple[Pair, Piece]]:
+    """The message of a commit -> each function that holds lines it brought, where these are few.
+
+    At most _MAX_COMMITS for a function, the newest.
+    """
+    times: Counter[Piece] = Counter()
+    for change in repository.changes:
+        changed = [
+            piece
+            for source, brought in change.lines.items()
+            for piece, own in repository.lines.get(source, ())
+            if len(own & brought) >= _MIN_LINES_BROUGHT
+        ]
+        for piece in changed if len(changed) <= _MAX_FUNCTIONS_CHANGED else ():
+            times[piece] += 1
+            if times[piece] <= _MAX_COMMITS:
+                yield _pair(change.message, piece.text, piece)
+
+
 MINERS: Mapping[str, Miner] = {
     "names": names,
     "comments": comments,
     "mentions": mentions,
     "tests": tests,
     "messages": messages,
+    "commits": commits,
 }
 """What is mined from within, by the name of its kind."""
