@@ -98,8 +98,7 @@ def index(
     _threads: Threads = None,
 ) -> None:
     """Index folders for search; run again, it embeds only what changed."""
-    from udever.search.locate import check_paths, open_store, place_for
-    from udever.search.trust import check_found, own_model
+    from udever.search.locate import check_found, check_paths, open_store, own_model, place_for
     from udever.search.update import Settings, update_index
 
     given = paths or [Path()]

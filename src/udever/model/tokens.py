@@ -12,7 +12,9 @@ from tokenizers import AddedToken, Tokenizer
 
 from udever.errors import ModelError, TextError
 from udever.model.contract import Contract, RoleName
-from udever.text.bounds import bound_chars
+
+CHARS_PER_TOKEN = 64
+"""More characters than this, a token, are cut before any work: only runs of one character reach it in a tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class Truncation:
     """What was cut, item by item, in input order.
 
     `num_tokens[i]` counts text i whole, markers included; `truncated[i]` says whether it was cut. Of a text far too
-    long only the beginning is tokenised and counted (`text.bounds`).
+    long only the beginning is tokenised and counted (`CHARS_PER_TOKEN`).
     """
 
     num_tokens: np.ndarray
@@ -88,7 +90,7 @@ class TextTokenizer:
         Raises TextError, naming the row, for an item that is not a string or holds a lone surrogate.
         """
         frame = self._frame(role_name, prompt)
-        bounded = [bound_chars(check_text(text, row), frame.room) for row, text in enumerate(texts)]
+        bounded = [_bound_chars(check_text(text, row), frame.room) for row, text in enumerate(texts)]
         tokenized = self._framed(self._bodies([frame.tail + text for text, _ in bounded]), frame)
         tokenized.truncation.truncated[:] |= np.array([is_cut for _, is_cut in bounded], bool)
         return tokenized
@@ -114,7 +116,7 @@ class TextTokenizer:
     def explain(self, text: str, role_name: RoleName, prompt: str | None = None) -> Explained:
         """What `encode` makes of one text, token by token."""
         frame = self._frame(role_name, prompt)
-        kept_text, _ = bound_chars(check_text(text, 0), frame.room)
+        kept_text, _ = _bound_chars(check_text(text, 0), frame.room)
         whole = frame.tail + kept_text
         encoding = self._backend.encode(whole, add_special_tokens=False)
         pieces: list[Piece] = []
@@ -203,6 +205,12 @@ class TextTokenizer:
             0,
         )
         return next(token for token in candidates if token is not None)
+
+
+def _bound_chars(text: str, max_tokens: int) -> tuple[str, bool]:
+    """The beginning of `text` that `max_tokens` tokens can hold, and whether anything was cut."""
+    most = max_tokens * CHARS_PER_TOKEN
+    return (text, False) if len(text) <= most else (text[:most], True)
 
 
 def check_text(text: object, row: int) -> str:

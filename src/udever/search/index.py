@@ -13,16 +13,22 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError, FileRefused, UdeverError
 from udever.nearest import path_suggestion
-from udever.search.coverage import base_of, check_embedder
 from udever.search.filters import Filters, full_language, matching_paths
 from udever.search.in_memory import Columns, EmbeddingsFiles
-from udever.search.locate import embeddings_at, find_index, is_uri, open_store
-from udever.search.manifest import Manifest, Tuning, parse_manifest
+from udever.search.locate import (
+    check_owner,
+    embeddings_at,
+    find_index,
+    is_uri,
+    open_store,
+    own_model,
+    readable_base,
+)
+from udever.search.manifest import Manifest, Tuning, base_of, check_embedder, parse_manifest
 from udever.search.points import Vectors
 from udever.search.seal import read_seal
 from udever.search.searchable import Hit, Searchable
 from udever.search.store import Found, Store, Where, digest_of, file_id
-from udever.search.trust import check_owner, own_model, readable_base
 from udever.source.reading import read
 from udever.source.walk import Found as SourceFile
 
@@ -185,7 +191,7 @@ class Index(Searchable):
         manifest, tuning = self.manifest, self.manifest.tuning
         return Status(
             uri=self.store.uri,
-            base=str(base_of(manifest, self.store)),
+            base=str(base_of(manifest, self.store.folder)),
             model=manifest.model,
             fingerprint=manifest.fingerprint,
             dimensions=manifest.dimensions,
