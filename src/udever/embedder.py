@@ -152,11 +152,15 @@ class Embedder:
         """Quantise the float32 weights in place. Raises ContractError where that costs more than the gate allows."""
         model: Any = self.backbone
         precise = self._reference()
-        quantising.quantise(model)
+        quantising.quantise(model, self._embed_sample)
         self._weights_digest = self._base_weights = digest_tensors(quantising.stored(model))
         quantising.settle(model, pick_dtype("auto", self.device))
         quantising.check_gate(self.name, precise, self._reference())
         self.last_truncation = None
+
+    def _embed_sample(self) -> None:
+        for ids in self.tokenize(quantising.SAMPLE, "document").ids:
+            self.backbone(attention_over(pack([ids], self.device), causal=self.contract.attention == "causal"))
 
     @property
     def dimensions(self) -> int:
