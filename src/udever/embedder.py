@@ -193,7 +193,7 @@ class Embedder:
         if self._weights_digest is None:
             self._weights_digest = digest_tensors(self.backbone.state_dict())  # pyright: ignore[reportAttributeAccessIssue]
         if self._tokenizer_digest is None:
-            self._tokenizer_digest = tokenizer_digest(self.tokenizer.hf)
+            self._tokenizer_digest = tokenizer_digest(self.tokenizer.base)
         return artefact.fingerprint(self.backbone.config, self._weights_digest, self._tokenizer_digest, self.contract)
 
     def weights_changed(self) -> None:
@@ -382,7 +382,7 @@ class Embedder:
         """Replace the contract; the attention kind must stay, since the backbone was tested for it."""
         assert contract.attention == self.contract.attention, "the attention kind is chosen when loading"
         self.contract = contract
-        self.tokenizer = TextTokenizer(self.tokenizer.hf, contract)
+        self.tokenizer = TextTokenizer(self.tokenizer.base, contract)
 
     def save(
         self,

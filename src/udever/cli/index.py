@@ -15,10 +15,9 @@ from udever.cli.app import (
     app,
     complain,
     console,
-    quiet_transformers,
 )
 from udever.cli.usage import check_no_model
-from udever.terminal import printable
+from udever.terminal import printable, quiet_transformers
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
