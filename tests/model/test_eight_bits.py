@@ -14,7 +14,7 @@ from torch import nn
 
 from udever import Embedder
 from udever.errors import ContractError, ModelError, TextError
-from udever.model import eight_bits, products, quantising
+from udever.model import eight_bits, products, quantising, smoothing
 from udever.model.eight_bits import (
     EightBitEmbedding,
     EightBitLinear,
@@ -237,7 +237,7 @@ def test_large_channels_are_shrunk_and_so_lose_little(decoders, tmp_path, monkey
     assert products.shared(x, first.self_attn.q_proj, first.mlp.down_proj) is x
     ours.save(tmp_path / "out")
     np.testing.assert_array_equal(Embedder.load(tmp_path / "out").encode(TEXTS), ours.encode(TEXTS))
-    monkeypatch.setattr(quantising, "_shrink", torch.zeros_like)
+    monkeypatch.setattr(smoothing, "_SHARES", ())
     with pytest.raises(ContractError, match="loses too much in int8"):
         Embedder.load(folder, dtype="int8")
 
