@@ -119,9 +119,10 @@ def train_all(
         if attempt.history.stopped:
             return None
         attempts.append(attempt)
-    if left_out := len(others) - len(names):
-        total = duration(budget_s(settings, mining_s))
-        console.print(f"{left_out} more would not have been done within {total} (--minutes)", highlight=False)
+    left_out, total = len(others) - len(names), budget_s(settings, mining_s)
+    if left_out and total:
+        said = duration(total)
+        console.print(f"{left_out} more would not have been done within {said} (--minutes)", highlight=False)
     return attempts
 
 

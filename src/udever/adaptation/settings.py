@@ -59,6 +59,7 @@ DEFAULTS = AdaptSettings()
 
 DEMO = AdaptSettings(
     kinds=("code", "names"),
+    minutes=0,
     max_studied=6_000,
     max_seen=10_000,
     exclude=STANDARD_LIBRARY_EXCLUDE,
