@@ -8,6 +8,7 @@ documents = embedder.encode_document(["with open(path) as handle: ..."])
 embedder.similarity(queries, documents)
 """
 
+import gc
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +67,14 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(
             f"module 'udever' has no attribute {name!r}" + (f"; did you mean {near!r}?" if near else "")
         )
-    return getattr(import_module(_MODULES[name]), name)
+    # what an import makes stays: looking it through for garbage again and again takes a third of a second
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return getattr(import_module(_MODULES[name]), name)
+    finally:
+        if collects:
+            gc.enable()
 
 
 def __dir__() -> list[str]:

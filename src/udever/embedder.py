@@ -17,10 +17,11 @@ from torch import Tensor
 from udever import habits, hub, loading, saving
 from udever.errors import TextError
 from udever.loading import Loaded, pick_how
-from udever.model import artefact
+from udever.model import artefact, quantising
 from udever.model.attention import attention_over
-from udever.model.backbone import AttentionKind, vocab_size, width
+from udever.model.backbone import AttentionKind, pick_dtype, vocab_size, width
 from udever.model.contract import Contract, RoleName
+from udever.model.eight_bits import is_eight_bit
 from udever.model.lengths import separate
 from udever.model.packing import pack, plan_batches
 from udever.model.pooling import Pooling, pool, unit, unusable
@@ -114,10 +115,12 @@ class Embedder:
         folder); any other decoder gets last-token pooling at its end-of-text token, causal, 512 tokens.
         `pooling`, `attention`, `max_length`, `normalize`, `dimensions` and `instruction` replace single entries of the
         contract. The files of a saved folder are compared with the digests it was saved with,
-        and its reference vectors computed again; `verify=False` leaves both out.
+        and its reference vectors computed again; `verify=False` leaves both out. `dtype="int8"` puts linear layers
+        and the table of tokens into eight bits, and measures on the reference texts what that costs: a space with a
+        fingerprint of its own.
 
         Raises ModelError where the folder or model cannot be used, ContractError where it does not give
-        the vectors it should.
+        the vectors it should, or loses too much in int8.
         """
         how = pick_how(
             dtype,
@@ -141,7 +144,23 @@ class Embedder:
         if verify and loaded.saved is not None and loaded.contract == loaded.saved.contract:
             saving.check_vectors(embedder.name, loaded.saved, embedder.fingerprint, embedder._reference, embedder.dtype)
             embedder.last_truncation = None
+        if how.eight_bits and not is_eight_bit(embedder.backbone):  # pyright: ignore[reportArgumentType]
+            embedder._into_eight_bits()
         return embedder
+
+    def _into_eight_bits(self) -> None:
+        """Quantise the float32 weights in place. Raises ContractError where that costs more than the gate allows."""
+        model: Any = self.backbone
+        precise = self._reference()
+        quantising.quantise(model, self._embed_sample)
+        self._weights_digest = self._base_weights = digest_tensors(quantising.stored(model))
+        quantising.settle(model, pick_dtype("auto", self.device))
+        quantising.check_gate(self.name, precise, self._reference())
+        self.last_truncation = None
+
+    def _embed_sample(self) -> None:
+        for ids in self.tokenize(quantising.SAMPLE, "document").ids:
+            self.backbone(attention_over(pack([ids], self.device), causal=self.contract.attention == "causal"))
 
     @property
     def dimensions(self) -> int:
@@ -160,7 +179,9 @@ class Embedder:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the weights are held in: two precisions give slightly different vectors under one fingerprint."""
+        """What the weights are held in: two floating-point precisions share a fingerprint; int8 has its own."""
+        if is_eight_bit(self.backbone):  # pyright: ignore[reportArgumentType]
+            return torch.int8
         return next(self.backbone.parameters()).dtype  # pyright: ignore[reportAttributeAccessIssue]
 
     @property
@@ -172,7 +193,7 @@ class Embedder:
         if self._weights_digest is None:
             self._weights_digest = digest_tensors(self.backbone.state_dict())  # pyright: ignore[reportAttributeAccessIssue]
         if self._tokenizer_digest is None:
-            self._tokenizer_digest = tokenizer_digest(self.tokenizer.hf)
+            self._tokenizer_digest = tokenizer_digest(self.tokenizer.base)
         return artefact.fingerprint(self.backbone.config, self._weights_digest, self._tokenizer_digest, self.contract)
 
     def weights_changed(self) -> None:
@@ -354,14 +375,14 @@ class Embedder:
 
     @property
     def precision(self) -> str:
-        """The type that the model computes in: `float32`, `bfloat16`."""
+        """The type that the model computes in: `float32`, `bfloat16`, `int8`."""
         return str(self.dtype).removeprefix("torch.")
 
     def use_contract(self, contract: Contract) -> None:
         """Replace the contract; the attention kind must stay, since the backbone was tested for it."""
         assert contract.attention == self.contract.attention, "the attention kind is chosen when loading"
         self.contract = contract
-        self.tokenizer = TextTokenizer(self.tokenizer.hf, contract)
+        self.tokenizer = TextTokenizer(self.tokenizer.base, contract)
 
     def save(
         self,

@@ -6,7 +6,7 @@ that comes with this package, or one of the hub. Every file is read and digested
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ from udever.model.contract import Contract
 from udever.model.gguf import GGUFSource, gguf_folder, read_source
 from udever.model.lengths import position_limit
 from udever.model.published import RECIPES, contract_of
-from udever.model.tokens import load_hf_tokenizer
-from udever.model.weights import digest_file, digest_weights, read_config, weight_files
+from udever.model.tokenizer_files import load_hf_tokenizer, load_plain_tokenizer
+from udever.model.weights import digest_file, digest_weights, is_quantised, read_config, weight_files
 from udever.nearest import near_path, nearest, path_suggestion, suggestion
 from udever.packaged import PACKAGED, packaged_folder
 from udever.settings import explain
@@ -40,10 +40,14 @@ _DECIDING = ("config.json", "tokenizer.json", "tokenizer_config.json", "adapter_
 
 @dataclass(frozen=True)
 class How:
-    """How a model is to be loaded."""
+    """How a model is to be loaded: `eight_bits` is None where a folder's own weights decide.
+
+    A model that is to be put into eight bits is loaded in float32 first.
+    """
 
     dtype: torch.dtype
     device: torch.device
+    eight_bits: bool | None
     revision: str | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False
@@ -54,9 +58,9 @@ class How:
 class Loaded:
     """What `Embedder` is made of.
 
-    `tokenizer` is transformers'. `weights` is the digest of the weights and of every adapter folded into them, where
-    they come from files; `saved` is what `udever.json` of the model's own folder says, where there is one; `source` the
-    GGUF file that the weights come from, if any.
+    `tokenizer` is transformers', or a `PlainTokenizer` that stands for it. `weights` is the digest of the weights and
+    of every adapter folded into them, where they come from files; `saved` is what `udever.json` of the model's own
+    folder says, where there is one; `source` the GGUF file that the weights come from, if any.
     """
 
     backbone: Backbone
@@ -100,7 +104,10 @@ def load(name: str, how: How, changes: Mapping[str, Any], known_as: str | None =
     """
     model = _find(name, how, how.revision)
     config = read_config(model.backbone, trust_remote_code=how.trust_remote_code)
-    tokenizer = load_hf_tokenizer(_tokenizer_folder(model), trust_remote_code=how.trust_remote_code)
+    stored = is_quantised(config)
+    if stored:
+        how = _as_stored(model, how)
+    tokenizer = _tokenizer(model, trust_remote_code=how.trust_remote_code)
     contract = _change(_contract(model, known_as, tokenizer, config), changes)
     _check_fits(contract, config)
     weights = _digest(model, verify=how.verify)
@@ -117,6 +124,18 @@ def load(name: str, how: How, changes: Mapping[str, Any], known_as: str | None =
         raise ModelError(f"dimensions is {contract.dimensions}; expected at most {width(backbone)}")
     _apply_adapters(backbone, model)
     return Loaded(backbone, tokenizer, contract, model.saved, weights, read_source(model.backbone))
+
+
+def _as_stored(model: _Model, how: How) -> How:
+    """How a folder in eight bits is loaded. Raises ModelError for another precision, device or an adapter over it."""
+    if how.eight_bits is False or how.device.type != "cpu":
+        asked = how.device.type if how.eight_bits is not False else str(how.dtype).removeprefix("torch.")
+        raise ModelError(
+            f"{model.backbone} holds int8 weights and {asked} is asked for; give the model it was quantized from"
+        )
+    if model.adapter is not None or model.base is not None:
+        raise ModelError(f"{model.folder} is an adapter over int8 weights; give the model those were quantized from")
+    return replace(how, dtype=pick_dtype("auto", how.device), eight_bits=True)
 
 
 def _apply_adapters(backbone: Any, model: _Model) -> None:
@@ -137,7 +156,11 @@ class AdapterWarning(UserWarning):
 def pick_how(dtype: str | torch.dtype, device: str | torch.device, **options: Any) -> How:
     """`How` with "auto" resolved. Raises ModelError for a type or device that is not to be had."""
     where = _pick_device(device)
-    return How(pick_dtype(dtype, where), where, **options)
+    if dtype not in ("int8", torch.int8):
+        return How(pick_dtype(dtype, where, ("int8",)), where, None if dtype == "auto" else False, **options)
+    if where.type != "cpu":
+        raise ModelError(f"dtype is 'int8' on {where.type}; int8 is for processors: use bfloat16, or device='cpu'")
+    return How(torch.float32, where, True, **options)
 
 
 def _pick_device(device: str | torch.device) -> torch.device:
@@ -210,6 +233,13 @@ def _tokenizer_folder(model: _Model) -> Path:
     if has_own:
         return model.folder
     return _tokenizer_folder(model.base) if model.base is not None else model.weights or model.folder
+
+
+def _tokenizer(model: _Model, *, trust_remote_code: bool) -> Any:
+    """What a saved contract goes with may do without transformers; other contracts are read off its tokenizer."""
+    folder = _tokenizer_folder(model)
+    plain = load_plain_tokenizer(folder) if model.saved is not None else None
+    return plain or load_hf_tokenizer(folder, trust_remote_code=trust_remote_code)
 
 
 def _contract(model: _Model, known_as: str | None, tokenizer: Any, config: Any) -> Contract:

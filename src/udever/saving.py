@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 from udever import loading
-from udever.errors import ContractError
+from udever.errors import ContractError, ModelError
 from udever.model import adapters, artefact, export
 from udever.model.backbone import width
+from udever.model.eight_bits import is_eight_bit
 from udever.model.tokens import tokenizer_digest
 
 
@@ -74,10 +75,15 @@ def write(
     model: Any = parts.backbone
     saved_base = None
     shared = export.shared_markers(parts.contract, parts.tokenizer)
+    eight_bits = is_eight_bit(model)
+    if eight_bits and not merged:
+        raise ModelError("a model in int8 has no adapter to save; save it with merged=True")
+    # what other loaders know is floating point: eight bits go through our own module there
+    known = None if eight_bits else shared
     if merged:
         adapters.merge_lora(model)
         export.save_weights(model, folder, dtype)
-        export.save_sentence_transformers(parts.contract, shared, width(model), folder)
+        export.save_sentence_transformers(parts.contract, known, width(model), folder)
     else:
         assert parts.weights is not None, "an adapter is of a model that was loaded"
         saved_base = artefact.Base(name=card.base, weights=parts.weights)
@@ -92,7 +98,7 @@ def write(
         base=saved_base,
     )
     (folder / artefact.CONTRACT_FILE).write_text(saved.model_dump_json(indent=2) + "\n")
-    trust = "" if export.is_plain(parts.contract, shared) else ", trust_remote_code=True"
+    trust = "" if export.is_plain(parts.contract, known) else ", trust_remote_code=True"
     text = export.CARD.format(
         header=card.header(),
         title=card.title,
@@ -101,7 +107,7 @@ def write(
         dimensions=parts.contract.dimensions or width(model),
         fingerprint=saved.fingerprint,
         notes=card.notes,
-        sentence_transformers=export.SENTENCE_TRANSFORMERS.format(trust=trust) if merged else "",
+        sentence_transformers=export.SENTENCE_TRANSFORMERS.format(trust=trust) if merged and not eight_bits else "",
         **parts.contract.model_dump(include={"pooling", "attention", "max_length", "normalize"}),
     )
     (folder / "README.md").write_text(text)
@@ -118,5 +124,5 @@ def check_vectors(
             f"{name}: the fingerprint of what was loaded is {fingerprint}, {artefact.CONTRACT_FILE} says "
             f"{saved.fingerprint}; the model was changed after saving, or other versions read it differently"
         )
-    half = dtype in (torch.bfloat16, torch.float16)
+    half = dtype not in (torch.float32, torch.float64)
     artefact.check_reference(name, saved, reference(), 0.98 if half else 0.9999)

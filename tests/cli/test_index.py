@@ -5,7 +5,7 @@ from typer.testing import CliRunner
 
 from udever.cli import app
 from udever.errors import ContractError, DataError, RecipeError
-from udever.search.index import Index, sealed
+from udever.search.index import Index, open_searchable, sealed
 
 TREE = {
     "src/a.py": "def parse_json(text):\n    return load(text)\n",
@@ -55,6 +55,7 @@ def test_index_search_and_tune_from_the_command_line(tree, decoders, monkeypatch
 def test_the_seal_says_which_model_will_be_needed(tree, monkeypatch):
     found = sealed(None)
     assert found is not None and found.manifest == Index.open().manifest == sealed(str(tree)).manifest
+    assert Index.open(tree).manifest == open_searchable(tree).manifest == found.manifest, "a path is a place too"
     assert found.own_model() == Index.open().own_model()
     (tree / ".udever" / "index" / ".seal.json").write_text("{")
     assert sealed(None) is None and sealed(str(tree / "docs")) is None and sealed("memory://x") is None
@@ -77,6 +78,10 @@ def test_an_embeddings_file_is_searched_too(tree, decoders):
     assert "x, row 2\n" in run("search", "another", tree / "v.parquet", "--mode", "words")
     with pytest.raises(RecipeError, match="-m MODEL"):
         run("search", "x", tree / "v.parquet")
+    with pytest.raises(DataError, match="compared whole"):
+        run("index-tune", tree / "v.parquet")
+    with pytest.raises(DataError, match="--root is for an index"):
+        run("mcp", tree / "v.parquet", "--root", tree, "-m", "seedling")
     said = run("search", "another", tree / "v.parquet", "--mode", "words", "--json")
     assert [json.loads(line)["id"] for line in said.splitlines()] == ["2"]
     with pytest.raises(DataError, match="know no kind"):

@@ -66,6 +66,21 @@ def test_the_sdks_own_client_searches_over_stdio(indexed):
     assert json.loads(told["status"].content[0].text)["num_files"] == 3
 
 
+def test_embeddings_files_are_searched_and_have_no_lines_to_read(embedder):
+    from udever.search.embeddings_file import Header
+    from udever.search.in_memory import InMemory
+    from udever.search.mcp import make_server
+    from udever.search.searchable import Hit
+
+    texts = ["parse json", "send a url"]
+    hits = [Hit(0.0, str(row), text) for row, text in enumerate(texts)]
+    header = Header(embedder.fingerprint, embedder.dimensions, "document")
+    server = make_server(InMemory("v", header, hits, embedder.encode_document(texts)), lambda: embedder)
+    assert [tool.name for tool in anyio.run(server.list_tools)] == ["search"]
+    result = anyio.run(server.call_tool, "search", {"query": "parse", "top_k": 1, "mode": "meaning"})
+    assert "parse json" in str(result)
+
+
 def test_a_missing_sdk_is_named(monkeypatch):
     from udever.search.mcp import make_server
 

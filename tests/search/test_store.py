@@ -326,15 +326,20 @@ def test_a_table_of_somebody_else_is_left_alone(postgres):
         assert cursor.execute(postgres._sql("SELECT count(*) FROM {schema}.files")).fetchone() == (0,)
 
 
-def test_a_database_that_lost_its_connections_is_asked_again(postgres):
+def test_the_first_question_after_a_server_ended_its_connections_is_answered(postgres):
     postgres.create(DIMENSIONS)
     with postgres._asking() as cursor:
         with postgres._asking() as other:
-            (own,) = other.execute("SELECT pg_backend_pid()").fetchone()
-        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [own])
-        with pytest.raises(DataError, match="does not answer"):
-            postgres.count()
+            (idle,) = other.execute("SELECT pg_backend_pid()").fetchone()
+        cursor.execute("SELECT pg_terminate_backend(%s, 5000)", [idle])
         assert postgres.count() == 0
+
+
+def test_a_server_that_ends_a_connection_during_a_question_is_told_and_asked_again(postgres):
+    postgres.create(DIMENSIONS)
+    with pytest.raises(DataError, match="does not answer"), postgres._asking() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert postgres.count() == 0
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,8 @@ import pytest
 
 from udever.errors import DataError, ModelError
 from udever.search.index import Index
-from udever.search.locate import NAME, open_store
+from udever.search.locate import NAME, check_found, open_store, own_model
 from udever.search.manifest import parse_manifest
-from udever.search.trust import check_found, own_model
 
 TREE = {"src/a.py": "def parse(text):\n    return load(text)\n", "b.md": "# Guide\n\nHow to parse.\n"}
 
@@ -34,7 +33,7 @@ def forge(tree, **changes):
 def test_files_are_read_below_the_folder_of_the_index_alone(base, tree):
     assert Index(open_store(tree / NAME)).read("src/a.py").first_line == 1
     index = Index(forge(tree, base=base))
-    with pytest.raises(DataError, match="--base"):
+    with pytest.raises(DataError, match="--root"):
         index.read("src/a.py")
     with pytest.raises(DataError, match="is not in the index"):
         Index(index.store, Path("/etc")).read("passwd")
@@ -44,7 +43,7 @@ def test_files_are_read_below_the_folder_of_the_index_alone(base, tree):
 def test_another_place_needs_its_base_by_hand(tmp_path, tree, embedder, index):
     store = open_store(tmp_path / "elsewhere")
     index.update(store, [tree], embedder)
-    with pytest.raises(DataError, match=f"--base {tree}"):
+    with pytest.raises(DataError, match=f"--root {tree}"):
         Index(store).read("src/a.py")
     assert Index(store, tree).read("src/a.py").first_line == 1
 

@@ -16,8 +16,7 @@ from udever.embedder import Embedder
 from udever.errors import DataError
 from udever.evaluation import Comparison, MtebModel, as_mteb, read_questions, score_held_out, write_held_out
 from udever.evaluation.comparison import ADAPTED, ADAPTED_WORDS, BASE, BASE_WORDS, WORDS
-from udever.evaluation.fused import FusedSearch
-from udever.evaluation.lexical import lexical_model
+from udever.evaluation.lexical import FusedSearch, lexical_model
 from udever.evaluation.models_under_test import ModelUnderTest
 from udever.evaluation.tasks import FolderTask
 from udever.model.weights import read_config

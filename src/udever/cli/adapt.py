@@ -21,8 +21,8 @@ from udever.cli.app import (
     app,
     console,
     named_columns,
-    quiet_transformers,
 )
+from udever.terminal import quiet_transformers
 
 _BASE = "Backbone: folder, hub name, 'seedling' (bundled), or 'fresh' (random weights, made on the spot)."
 

@@ -93,7 +93,7 @@ Anchor = Annotated[str | None, typer.Option(help="Column of a table that holds t
 Positive = Annotated[str | None, typer.Option(help="Column of a table that holds the positives, such as answer.")]
 SkipEmpty = Annotated[bool, typer.Option("--skip-empty", help="Leave out rows of a table without a side.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32 or bfloat16.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
 
@@ -135,14 +135,6 @@ def console() -> Any:
 def complain(message: str) -> None:
     """A line on standard error."""
     typer.echo(printable(message, one_line=True), err=True)
-
-
-def quiet_transformers() -> None:
-    """transformers' own bars and notices would come between ours."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
 
 
 def _show_warning(message: Warning | str, *_: Any) -> None:

@@ -44,7 +44,7 @@ def evaluate(
     from udever.evaluation.models_under_test import ModelOptions
     from udever.evaluation.plan import Sources, read_prompts
     from udever.evaluation.plan import evaluate as run
-    from udever.report.score_table import show
+    from udever.report.console import show_scores
 
     _quiet_mteb()
     outcomes = run(
@@ -65,7 +65,7 @@ def evaluate(
         else None,
         show_progress=True,
     )
-    show(outcomes, console())
+    show_scores(outcomes, console())
     if any(outcome.failed for outcome in outcomes):
         raise typer.Exit(1)
 

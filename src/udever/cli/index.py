@@ -15,14 +15,13 @@ from udever.cli.app import (
     app,
     complain,
     console,
-    quiet_transformers,
 )
 from udever.cli.usage import check_no_model
-from udever.terminal import printable
+from udever.terminal import printable, quiet_transformers
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
-    from udever.search import Hit
+    from udever.search import Hit, Searchable
     from udever.search.index import Index, Sealed
 
 Place = Annotated[
@@ -52,9 +51,15 @@ def _choice(index: "Index | Sealed | None", model: str | None, dtype: str) -> tu
     return model or index.own_model(), dtype if dtype != "auto" else index.manifest.precision
 
 
-def _load_for(index: "Index", model: str | None, dtype: str, device: str) -> "Embedder":
-    name, precision = _choice(index, model, dtype) or ("", "")
-    return _load(name, precision, device)
+def _choice_for(found: "Searchable", model: str | None, dtype: str) -> tuple[str, str]:
+    """As `_choice`. Raises RecipeError where embeddings files are to be searched and no model is named."""
+    from udever.errors import RecipeError
+    from udever.search.index import Index
+
+    chosen = _choice(found if isinstance(found, Index) else None, model, dtype)
+    if chosen is None:
+        raise RecipeError(f"{found.name} is an embeddings file; name the model that made it: -m MODEL")
+    return chosen
 
 
 def _precision(place: str, dtype: str) -> str:
@@ -92,8 +97,7 @@ def index(
     _threads: Threads = None,
 ) -> None:
     """Index folders for search; run again, it embeds only what changed."""
-    from udever.search.locate import check_paths, open_store, place_for
-    from udever.search.trust import check_found, own_model
+    from udever.search.locate import check_found, check_paths, open_store, own_model, place_for
     from udever.search.update import Settings, update_index
 
     given = paths or [Path()]
@@ -147,7 +151,6 @@ def search(
     _threads: Threads = None,
 ) -> None:
     """Search an index by meaning and words; or an embeddings file (then -m names the model)."""
-    from udever.errors import RecipeError
     from udever.model_process import ModelProcess
 
     check_no_model(place or "")
@@ -158,15 +161,11 @@ def search(
         if mode != SearchMode.words and (early := _choice(sealed(place), model, dtype)) is not None:
             process.load(*early, device)
         found = open_searchable(place)
-        is_index = isinstance(found, Index)
-        compared: Any = mode or (SearchMode.both if is_index else SearchMode.meaning)
+        compared: Any = mode or (SearchMode.both if isinstance(found, Index) else SearchMode.meaning)
         filters = Filters(tuple(language or ()), tuple(path or ()), tuple(kind or ()))
         embedder: Any = None
         if compared != SearchMode.words:
-            chosen = _choice(found if isinstance(found, Index) else None, model, dtype)
-            if chosen is None:
-                raise RecipeError(f"{place} is an embeddings file; name the model that made it: -m MODEL")
-            process.load(*chosen, device)
+            process.load(*_choice_for(found, model, dtype), device)
             embedder = process
         hits = found.search(embedder, query, top_k, mode=str(compared), filters=filters, instruction=instruction)  # pyright: ignore[reportArgumentType]
     notes = found.notes(query, str(compared), filters)  # pyright: ignore[reportArgumentType]
@@ -213,33 +212,32 @@ def index_tune(
     _threads: Threads = None,
 ) -> None:
     """Choose by measurement how an index is searched: dimensions, type, effort."""
-    from udever.search.index import Index, describe
-    from udever.search.locate import only_writer
-    from udever.search.seal import unsealed
-    from udever.search.tune import read_queries, tune
+    from udever.errors import DataError
+    from udever.search.index import Index, describe, open_searchable
+    from udever.search.tune import read_queries, retune
 
-    found = Index.open(place)
+    found = open_searchable(place)
+    if not isinstance(found, Index):
+        raise DataError(f"{place} holds embeddings files, which are always compared whole; give an index")
     embeddings: Any = None
     if queries is not None:
-        embedder = _load_for(found, model, dtype, device)
+        embedder = _load(*_choice_for(found, model, dtype), device)
         found.check(embedder)
-        embeddings = embedder.encode_query(read_queries(queries), truncate_dim=found.manifest.dimensions)
+        embeddings = embedder.encode_query(read_queries(queries), truncate_dim=found.dimensions)
     out = console()
 
     def say(line: str) -> None:
         out.print(line, highlight=False, markup=False)
 
     say("recall@10  latency ms        bytes  setting")
-    with only_writer(found.store.folder), unsealed(found.store.folder) as told:
-        tuned = tune(
-            found.store,
-            recall=recall,
-            queries=embeddings,
-            say=lambda tried: say(
-                f"{tried.recall:9.3f}  {tried.latency_ms:10.2f}  {tried.size_bytes:11,}  {describe(tried)}"
-            ),
-        )
-        told["manifest"] = found.store.read_manifest()
+    tuned = retune(
+        found.store,
+        recall=recall,
+        queries=embeddings,
+        say=lambda tried: say(
+            f"{tried.recall:9.3f}  {tried.latency_ms:10.2f}  {tried.size_bytes:11,}  {describe(tried)}"
+        ),
+    )
     say(f"chosen: {describe(tuned.chosen)}")
 
 
@@ -254,11 +252,11 @@ def mcp(
     device: Device = "auto",
     _threads: Threads = None,
 ) -> None:
-    """Serve an index to coding assistants: the Model Context Protocol over standard input and output."""
-    from udever.search.index import Index
+    """Serve an index, or embeddings files, to coding assistants: the Model Context Protocol over stdin and stdout."""
+    from udever.search.index import open_searchable
     from udever.search.mcp import make_server
 
-    found = Index.open(place, base=root)
-    server = make_server(found, lambda: _load_for(found, model, dtype, device))
-    complain(f"udever: serving {found.store.uri}")  # standard output is the protocol's
+    found = open_searchable(place, base=root)
+    server = make_server(found, lambda: _load(*_choice_for(found, model, dtype), device))
+    complain(f"udever: serving {found.name}")  # standard output is the protocol's
     server.run("stdio")

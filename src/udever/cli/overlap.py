@@ -34,9 +34,9 @@ def overlap(
 
         typer.echo(printable(encoder.dumps(found.as_dict(), ensure_ascii=False)))
     else:
-        from udever.report.contamination_table import show
+        from udever.report.console import show_overlap
 
-        show(found, console())
+        show_overlap(found, console())
     if fail_above is not None and found.worst_share > fail_above:
         typer.echo(f"udever: a test split shares {found.worst_share:.1%}, more than {fail_above:.1%}", err=True)
         raise typer.Exit(1)

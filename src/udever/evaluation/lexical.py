@@ -1,4 +1,4 @@
-"""Floors for every table: BM25, character n-grams, and vectors that know nothing."""
+"""What tables are read against: BM25, character n-grams, vectors that know nothing; and a model joined with BM25."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ import numpy as np
 from udever.errors import needs
 from udever.evaluation.mteb_meta import model_meta
 from udever.evaluation.mteb_model import Floats, MtebModel, Role, document_blocks, query_texts
+from udever.search.fusion import DEPTH, WORDS_DEPTH, WORDS_WEIGHT, fuse
 
 _BUCKETS = 4096
 _SEED_BYTES = 8
@@ -120,3 +121,43 @@ def _random_vectors(texts: Sequence[str], role: Role, prompt: str | None) -> Flo
             for seed in seeds
         ]
     )
+
+
+class FusedSearch:
+    """mteb's SearchProtocol over the best texts by meaning and by words, as deep as a search looks."""
+
+    def __init__(self, name: str, model: MtebModel, words_weight: float = WORDS_WEIGHT) -> None:
+        self._words_weight = words_weight
+        self._num_texts = 0
+        meta = model.mteb_model_meta
+        self.mteb_model_meta = model_meta(
+            name=name,
+            revision=f"{meta.revision}-{words_weight:g}",
+            framework="NumPy",
+            num_parameters=meta.n_parameters,
+            dimensions=meta.embed_dim,
+        )
+        self._systems: tuple[Any, ...] = (model, Bm25Search(meta))
+
+    def index(self, corpus: Any, **options: Any) -> None:
+        """Index the documents for both."""
+        self._num_texts = len(corpus)
+        for system in self._systems:
+            system.index(corpus, **options)
+
+    def search(
+        self, queries: Any, *, top_k: int, top_ranked: Mapping[str, Sequence[str]] | None = None, **options: Any
+    ) -> dict[str, dict[str, float]]:
+        """The best documents of each query by the sum of both; with `top_ranked`, of its candidates alone."""
+        by_meaning, by_words = (
+            system.search(queries, top_k=depth, top_ranked=top_ranked, **options)
+            for system, depth in zip(self._systems, (DEPTH, WORDS_DEPTH), strict=True)
+        )
+        return {
+            name: fuse(_ranked(by_meaning[name]), _ranked(hits), self._num_texts, self._words_weight)
+            for name, hits in by_words.items()
+        }
+
+
+def _ranked(hits: Mapping[str, float]) -> list[tuple[str, float]]:
+    return sorted(hits.items(), key=lambda item: -item[1])

@@ -176,7 +176,7 @@ def as_mteb(
 
     require_mteb()
     parameters: Any = list(embedder.backbone.parameters())  # pyright: ignore[reportAttributeAccessIssue]
-    dtype = str(parameters[0].dtype).removeprefix("torch.")
+    dtype = embedder.precision
     options = {"prompts": dict(prompts or {}), "instructions": instructions, "dimensions": dimensions}
     meta = model_meta(
         name=name or embedder.name,

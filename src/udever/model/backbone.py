@@ -9,14 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from udever.errors import ContractError, ModelError
-from udever.model import bert, gemma
+from udever.model import bert, gemma, quantising
 from udever.model.attention import Attention, GroupedAttention, Scores, attention_over
+from udever.model.bloom import Bloom
 from udever.model.decoders import CannotPack, PackedDecoder, PaddedModel
+from udever.model.eight_bits import is_eight_bit
 from udever.model.lengths import separate, threshold_at
 from udever.model.llama import FAMILIES, LlamaShaped
 from udever.model.packing import Packed, pack
 from udever.model.products import use_fused_products
-from udever.model.weights import check_weights, first_line, load_bloom, load_transformers
+from udever.model.weights import (
+    check_weights,
+    empty_model,
+    first_line,
+    is_quantised,
+    load_bloom,
+    load_transformers,
+    read_state,
+)
 from udever.nearest import suggestion
 
 AttentionKind = Literal["causal", "bidirectional"]
@@ -53,8 +63,10 @@ class Backbone(Protocol):
         ...
 
 
-def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
+def pick_dtype(dtype: str | torch.dtype, device: torch.device, others: tuple[str, ...] = ()) -> torch.dtype:
     """Resolve "auto": bfloat16 on CUDA and on processors that multiply it, float32 elsewhere.
+
+    `others` are names that the caller knows besides, for the hint.
 
     Raises ModelError for float16 on a CPU (ten times slower than bfloat16, and it overflows).
     """
@@ -62,7 +74,7 @@ def pick_dtype(dtype: str | torch.dtype, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if device.type == "cuda" or _cpu_multiplies_bfloat16() else torch.float32
     chosen = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(chosen, torch.dtype) or not chosen.is_floating_point:
-        raise ModelError(f"dtype is {dtype!r}; {suggestion(str(dtype), ('auto', 'float32', 'bfloat16'))}")
+        raise ModelError(f"dtype is {dtype!r}; {suggestion(str(dtype), ('auto', 'float32', 'bfloat16', *others))}")
     if chosen is torch.float16 and device.type == "cpu":
         raise ModelError("dtype is float16 on a CPU, where it is slow and overflows; use bfloat16 or float32")
     return chosen
@@ -92,6 +104,8 @@ def load_backbone(
     ContractError where no forward pass gives a text the same hidden states alone and in a batch.
     """
     check_weights(folder, config, allow_pickle=allow_pickle)
+    if is_quantised(config):
+        return _load_eight_bits(folder, config, attention, dtype)
     if config.model_type == "bloom":
         bloom = load_bloom(folder, config)
         bloom.to(device=device, dtype=dtype).eval()
@@ -100,6 +114,20 @@ def load_backbone(
     model = load_transformers(folder, config, dtype, allow_pickle, trust_remote_code).to(device).eval()
     use_fused_products(model)
     return choose(model, attention=attention)
+
+
+def _load_eight_bits(folder: Path, config: Any, attention: AttentionKind, dtype: torch.dtype) -> Backbone:
+    model = empty_model(config)
+    try:
+        quantising.fill(model, dict(read_state(folder)))
+    except ModelError as error:
+        raise ModelError(f"{folder}: {error}") from error
+    quantising.settle(model.eval(), dtype)
+    if not isinstance(model, Bloom):
+        return choose(model, attention=attention)
+    model.reset_slopes()
+    self_test(model, attention=attention)
+    return model
 
 
 def choose(model: Any, *, attention: AttentionKind) -> Backbone:
@@ -184,6 +212,8 @@ def _difference(ours: Tensor, reference: Tensor) -> float:
 
 
 def _tolerance(model: nn.Module) -> float:
+    if is_eight_bit(model):
+        return _HALF_TOLERANCE
     return _TOLERANCE.get(next(model.parameters()).dtype, _HALF_TOLERANCE)
 
 

@@ -60,8 +60,9 @@ def _norm(module: Any, hidden: Tensor) -> Tensor:
 
 def _attend(block: Any, hidden: Tensor, attention: Attention) -> Tensor:
     module = block.self
+    rows = products.shared(hidden, module.query, module.key, module.value)
     query, key, value = (
-        products.linear(part, hidden).unflatten(1, (-1, module.attention_head_size))
+        products.linear(part, rows).unflatten(1, (-1, module.attention_head_size))
         for part in (module.query, module.key, module.value)
     )
     mixed = attention.full(query, key, value, Scores(scale=module.attention_head_size**-0.5)).flatten(1)

@@ -117,7 +117,7 @@ class Bloom(nn.Module):
         """Compute ALiBi's slopes anew, on the device of the weights."""
         for module in self.modules():
             if isinstance(module, BloomAttention):
-                module.slopes = alibi_slopes(module.num_heads).to(module.dense.weight.device)
+                module.slopes = alibi_slopes(module.num_heads).to(self.ln_f.weight.device)
 
     def forward(self, attention: Attention, *, last_only: bool = False) -> Tensor:
         """Hidden states after the final layer norm: [total, hidden], or [texts, hidden] of the closing tokens."""

@@ -13,7 +13,11 @@ from udever.errors import ModelError
 from udever.model.artefact import REFERENCE_TEXTS, write_json
 from udever.model.bloom import Bloom
 from udever.model.contract import Contract, Role, RoleName
+from udever.model.eight_bits import is_eight_bit
+from udever.model.quantising import stored
+from udever.model.tokenizer_files import LOADED_FROM
 from udever.model.tokens import TextTokenizer, tokenizer_state
+from udever.model.weights import EIGHT_BIT_NAME, QUANTISED
 
 _ST = "sentence_transformers.sentence_transformer.modules"
 
@@ -22,11 +26,14 @@ def save_weights(backbone: nn.Module, folder: Path, dtype: torch.dtype | None = 
     """Write `config.json` and `model.safetensors` under transformers' own names.
 
     `dtype`: the precision of the file; the weights in memory are rounded to it, so that both are the same model.
-    Raises ModelError where a weight is too large for it.
+    A model in eight bits is written as it is. Raises ModelError where a weight is too large for the precision.
     """
     from safetensors.torch import save_file
 
     model: Any = backbone if isinstance(backbone, Bloom) else backbone.model
+    if is_eight_bit(model):
+        _save_eight_bits(model, folder, dtype)
+        return
     own = next(model.parameters()).dtype
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     if dtype not in (None, own):
@@ -42,6 +49,19 @@ def save_weights(backbone: nn.Module, folder: Path, dtype: torch.dtype | None = 
         model.save_pretrained(folder, state_dict=state)
     model.config.dtype = dtype or own
     model.config.save_pretrained(folder)
+
+
+def _save_eight_bits(model: Any, folder: Path, dtype: torch.dtype | None) -> None:
+    from safetensors.torch import save_file
+
+    if dtype not in (None, torch.int8):
+        raise ModelError(f"the model is in int8 and cannot be saved in {dtype}; load it in float32 for that")
+    if isinstance(model, Bloom):
+        model.config.architectures = ["BloomModel"]
+    save_file(stored(model), folder / EIGHT_BIT_NAME, metadata={"format": "pt"})
+    model.config.save_pretrained(folder)
+    path = folder / "config.json"
+    write_json(path, {**json.loads(path.read_text()), "dtype": "bfloat16", "quantization_config": QUANTISED})
 
 
 Shared = tuple[Role, Mapping[RoleName, str]]
@@ -89,8 +109,8 @@ def save_tokenizer(hf_tokenizer: Any, contract: Contract, shared: Shared | None,
     settings.update(
         tokenizer_class="PreTrainedTokenizerFast", model_max_length=contract.max_length, padding_side="right"
     )
-    settings.pop("add_bos_token", None)
-    settings.pop("add_eos_token", None)
+    for name in ("add_bos_token", "add_eos_token", *LOADED_FROM):
+        settings.pop(name, None)
     if settings.get("pad_token") is None:
         settings["pad_token"] = settings.get("eos_token")
     write_json(settings_path, settings)

@@ -111,6 +111,7 @@ def mix(
     last: bool,
 ) -> Tensor:
     """Queries, keys and values of `normed`, attended: [total, heads * dim], of the closing tokens where `last`."""
+    normed = products.shared(normed, module.q_proj, module.k_proj, module.v_proj)
     key = products.linear(module.k_proj, normed).unflatten(1, (-1, module.head_dim))
     value = products.linear(module.v_proj, normed).unflatten(1, (-1, module.head_dim))
     query_rotary = rotary

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from udever.model.eight_bits import EightBitLinear, Rows
+
 Activation = Literal["none", "gelu", "gelu_tanh", "silu"]
 
 _ONEDNN = {"none": ("none", ""), "gelu": ("gelu", "none"), "gelu_tanh": ("gelu", "tanh"), "silu": ("swish", "")}
@@ -54,24 +56,37 @@ def _plain_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
-def linear(layer: nn.Module, x: Tensor, activation: Activation = "none") -> Tensor:
-    """activation(layer(x)); `layer` is an nn.Linear, or an adapter around one."""
-    if _fusable(layer, x):
+def shared(x: Tensor, *layers: nn.Module) -> Any:
+    """x as all of `layers` take it: brought into eight bits once, where they all are and scale its channels alike."""
+    first = layers[0]
+    if not isinstance(first, EightBitLinear):
+        return x
+    alike = all(isinstance(layer, EightBitLinear) and layer.factors is first.factors for layer in layers)
+    return first.rows(x) if alike else x
+
+
+def linear(layer: nn.Module, x: Tensor | Rows, activation: Activation = "none") -> Tensor:
+    """activation(layer(x)); `layer` is an nn.Linear, one in eight bits, or an adapter around one."""
+    if isinstance(x, Tensor) and _fusable(layer, x):
         name, algorithm = _ONEDNN[activation]
         return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, name, [], algorithm)
     return activate(layer(x), activation)
 
 
-def linear_mul(layer: nn.Module, x: Tensor, other: Tensor) -> Tensor:
+def linear_mul(layer: nn.Module, x: Tensor | Rows, other: Tensor) -> Tensor:
     """layer(x) * other."""
-    if not _fusable(layer, x):
+    if isinstance(layer, EightBitLinear):
+        return layer(x).mul_(other)
+    if isinstance(x, Rows) or not _fusable(layer, x):
         return layer(x) * other
     return torch.ops.mkldnn._linear_pointwise.binary(x, other, layer.weight, layer.bias, "mul")
 
 
-def linear_add(layer: nn.Module, x: Tensor, other: Tensor) -> Tensor:
+def linear_add(layer: nn.Module, x: Tensor | Rows, other: Tensor) -> Tensor:
     """layer(x) + other."""
-    if not _fusable(layer, x):
+    if isinstance(layer, EightBitLinear):
+        return layer.plus(x, other)
+    if isinstance(x, Rows) or not _fusable(layer, x):
         return layer(x) + other
     return torch.ops.mkldnn._linear_pointwise.binary(x, other, layer.weight, layer.bias, "add")
 
@@ -80,7 +95,8 @@ def gated(gate: nn.Module, up: nn.Module, x: Tensor, activation: Activation) -> 
     """activation(gate(x)) * up(x). For the backward pass both factors are kept; what stands between is made again."""
     if torch.is_grad_enabled():
         return _Gated.apply(gate(x), up(x), activation)  # pyright: ignore[reportReturnType]
-    return linear_mul(up, x, linear(gate, x, activation))
+    rows = shared(x, gate, up)
+    return linear_mul(up, rows, linear(gate, rows, activation))
 
 
 class _Gated(torch.autograd.Function):

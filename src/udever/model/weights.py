@@ -1,5 +1,6 @@
 """The files that hold a model's configuration and weights: read, bounded, and digested."""
 
+import copy
 import json
 import os
 import shutil
@@ -17,7 +18,10 @@ from torch import Tensor
 
 from udever.errors import ModelError
 from udever.model.bloom import Bloom
+from udever.model.bloom_config import BloomConfig
 
+EIGHT_BIT_NAME = "int8.safetensors"
+"""The weights of a folder in eight bits: a name of its own, since transformers would take them for whole numbers."""
 WEIGHT_NAMES = ("model.safetensors", "model.safetensors.index.json")
 _PICKLE_NAMES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _MAX_HEADER = 100_000_000
@@ -34,6 +38,8 @@ _UNDECIDED = frozenset((
     "chunk_size_feed_forward", "quantization_config",
 ))  # fmt: skip
 """Entries of a configuration that decide no vector: names, versions, generation, training. All others count."""
+QUANTISED = {"quant_method": "udever_int8"}
+"""The `quantization_config` of a folder that this project wrote in eight bits; all others are refused."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +61,9 @@ def read_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
         raw = json.loads(path.read_text(encoding="utf-8"))
         _check_config(raw, path)
         kind = raw.get("model_type")
-        if kind == "bloom" and "auto_map" not in raw:
-            from transformers import BloomConfig
-
-            return BloomConfig.from_dict(raw)
+        own = BloomConfig.of(raw) if kind == "bloom" else None
+        if own is not None:
+            return own
         from transformers import CONFIG_MAPPING, AutoConfig  # takes as long as the rest of a small model
 
         if kind not in CONFIG_MAPPING or "auto_map" in raw or (kind == "mistral" and "layer_types" in raw):
@@ -76,8 +81,14 @@ def _check_config(raw: Any, path: Path) -> None:
     for name in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
         if raw.get(name) is not None and raw[name] not in _ATTENTION:
             raise ModelError(f"{path} asks for the attention code {raw[name]!r}, which is not run; remove {name}")
-    if raw.get("quantization_config"):
+    quantised = raw.get("quantization_config")
+    if quantised and quantised != QUANTISED:
         raise ModelError(f"{path} describes quantised weights, which are not read; give the model's float weights")
+
+
+def is_quantised(config: Any) -> bool:
+    """Whether a folder's configuration says that its weights are stored in eight bits."""
+    return getattr(config, "quantization_config", None) == QUANTISED
 
 
 def effective(config: Any) -> dict[str, Any]:
@@ -100,7 +111,8 @@ def check_weights(folder: Path, config: Any, *, allow_pickle: bool = False) -> N
             return
         entries.update(read_header(path)[0])
     for name, entry in entries.items():
-        if name.endswith(".weight") and entry.dtype not in _FLOATS:
+        allowed = _FLOATS | {"I8"} if is_quantised(config) else _FLOATS
+        if name.endswith(".weight") and entry.dtype not in allowed:
             raise ModelError(f"{folder}: weight {name!r} is {entry.dtype}; expected floating point, not quantised")
     _check_size(folder, config, entries)
 
@@ -120,7 +132,7 @@ def _check_size(folder: Path, config: Any, entries: Mapping[str, TensorEntry]) -
 
 
 def _require_weights(folder: Path, *, allow_pickle: bool) -> None:
-    if any((folder / name).is_file() for name in WEIGHT_NAMES):
+    if any((folder / name).is_file() for name in (*WEIGHT_NAMES, EIGHT_BIT_NAME)):
         return
     pickled = next((name for name in _PICKLE_NAMES if (folder / name).is_file()), None)
     if pickled is None:
@@ -134,7 +146,8 @@ def _require_weights(folder: Path, *, allow_pickle: bool) -> None:
 
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold the weights, in the index's order. Raises ModelError for a broken index."""
-    present = next((folder / name for name in (*WEIGHT_NAMES, *_PICKLE_NAMES) if (folder / name).is_file()), None)
+    names = (*WEIGHT_NAMES, EIGHT_BIT_NAME, *_PICKLE_NAMES)
+    present = next((folder / name for name in names if (folder / name).is_file()), None)
     if present is None:
         raise ModelError(f"{folder} has no weights; expected {' or '.join(WEIGHT_NAMES)}")
     if present.suffix != ".json":
@@ -218,7 +231,7 @@ def _tensor_line(name: str, dtype: str, shape: tuple[int, ...], content: str) ->
 
 def digest_tensors(state: Mapping[str, Tensor]) -> str:
     """The digest of weights in memory: that of the file `safetensors` would write of them."""
-    names = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+    names = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int8: "I8"}
     lines = []
     for name, tensor in state.items():
         tensor = tensor.detach().cpu().contiguous()
@@ -252,7 +265,7 @@ def load_bloom(folder: Path, config: Any) -> Bloom:
             f"{config.hidden_size}; expected at least one layer, and heads that divide the size"
         )
     state = {
-        name.removeprefix("transformer."): tensor for name, tensor in _read_state(folder) if name != "lm_head.weight"
+        name.removeprefix("transformer."): tensor for name, tensor in read_state(folder) if name != "lm_head.weight"
     }
     with torch.device("meta"):
         model = Bloom(config)
@@ -265,7 +278,8 @@ def load_bloom(folder: Path, config: Any) -> Bloom:
     return model
 
 
-def _read_state(folder: Path) -> Iterator[tuple[str, Tensor]]:
+def read_state(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of a folder's weight files by name. Raises ModelError where they cannot be read."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -276,6 +290,23 @@ def _read_state(folder: Path) -> Iterator[tuple[str, Tensor]]:
             yield from state.items()
     except (SafetensorError, OSError, RuntimeError) as error:
         raise ModelError(f"{folder}: the weights cannot be read: {first_line(error)}") from error
+
+
+def empty_model(config: Any) -> Any:
+    """A model of `config` whose weights hold nothing yet and take no memory: they are put in the place of."""
+    if config.model_type == "bloom":
+        with torch.device("meta"):
+            return Bloom(config)
+    from transformers import AutoModel
+    from transformers.initialization import no_init_weights
+
+    plain = copy.deepcopy(config)
+    del plain.quantization_config  # transformers would look for a library that knows it
+    try:
+        with no_init_weights():
+            return AutoModel.from_config(plain, dtype=torch.bfloat16)
+    except Exception as error:  # whatever a family's own code raises for a configuration it cannot use
+        raise ModelError(f"a {config.model_type!r} model cannot be built: {first_line(error)}") from error
 
 
 def load_transformers(

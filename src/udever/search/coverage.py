@@ -1,4 +1,4 @@
-"""What an index covers: the folder its paths start from, the files and folders below it, and by which model."""
+"""What an index covers: the files and folders below the one that its paths start from, and the walk over them."""
 
 import os
 from collections import Counter
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from udever.errors import ContractError, DataError
+from udever.errors import DataError
 from udever.search.fusion import read_words_weight
 from udever.search.manifest import Manifest
 from udever.search.store import Store
@@ -50,11 +50,6 @@ def full_name(model: str) -> str:
     return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 
-def base_of(manifest: Manifest, store: Store) -> Path:
-    """The folder that the index's paths start from."""
-    return (store.folder.resolve() / manifest.base).resolve() if store.folder is not None else Path(manifest.base)
-
-
 def covering(manifest: Manifest, base: Path, paths: Sequence[Path]) -> Manifest:
     """`manifest` with the roots it needs to cover `paths` too; DataError for one that is not below `base`."""
     roots = set(manifest.roots)
@@ -64,26 +59,6 @@ def covering(manifest: Manifest, base: Path, paths: Sequence[Path]) -> Manifest:
         if not any(path.is_relative_to(base / root) for root in roots):
             roots.add(path.relative_to(base).as_posix())
     return manifest.model_copy(update={"roots": tuple(sorted(roots))})
-
-
-def other_model(uri: str, manifest: Manifest, model: str, fingerprint: str) -> ContractError:
-    """What to say where vectors of two models would meet."""
-    return ContractError(
-        f"{uri} holds vectors of the model {manifest.model} (fingerprint {manifest.fingerprint}), but {model} has "
-        f"the fingerprint {fingerprint}; use the model it was made with, or embed all of it again with "
-        "udever index --rebuild -m MODEL"
-    )
-
-
-def check_embedder(uri: str, manifest: Manifest, name: str, embedder: "Embedder") -> None:
-    """Raise ContractError unless the index holds vectors of this very model, computed in its precision."""
-    if embedder.fingerprint != manifest.fingerprint:
-        raise other_model(uri, manifest, name, embedder.fingerprint)
-    if embedder.precision != manifest.precision:
-        raise ContractError(
-            f"{uri} holds vectors computed in {manifest.precision}, {name} is loaded in {embedder.precision}; load it "
-            f"with --dtype {manifest.precision}, or embed all of it again with udever index --rebuild"
-        )
 
 
 def scan(manifest: Manifest, base: Path, store: Store, skipped: Counter[str]) -> dict[str, Seen]:

@@ -13,16 +13,22 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError, FileRefused, UdeverError
 from udever.nearest import path_suggestion
-from udever.search.coverage import base_of, check_embedder
 from udever.search.filters import Filters, full_language, matching_paths
 from udever.search.in_memory import Columns, EmbeddingsFiles
-from udever.search.locate import embeddings_at, find_index, is_uri, open_store
-from udever.search.manifest import Manifest, Tuning, parse_manifest
+from udever.search.locate import (
+    check_owner,
+    embeddings_at,
+    find_index,
+    is_uri,
+    open_store,
+    own_model,
+    readable_base,
+)
+from udever.search.manifest import Manifest, Tuning, base_of, check_embedder, parse_manifest
 from udever.search.points import Vectors
 from udever.search.seal import read_seal
 from udever.search.searchable import Hit, Searchable
 from udever.search.store import Found, Store, Where, digest_of, file_id
-from udever.search.trust import check_owner, own_model, readable_base
 from udever.source.reading import read
 from udever.source.walk import Found as SourceFile
 
@@ -73,13 +79,13 @@ class Index(Searchable):
         self._read_at = time.monotonic()
 
     @classmethod
-    def open(cls, place: str | None = None, *, base: Path | None = None) -> Self:
+    def open(cls, place: str | Path | None = None, *, base: Path | None = None) -> Self:
         """The index at `place`: a folder, one with an index inside, a URI; None: at or above the current folder.
 
         `base` is the folder its paths start from, where that is not the one it lies in and files are to be read.
         Raises DataError where there is none, or where one that was found belongs to another user.
         """
-        found = find_index(place)
+        found = find_index(None if place is None else str(place))
         if place is None:
             check_owner(Path(found))
         return cls(open_store(found), base)
@@ -185,7 +191,7 @@ class Index(Searchable):
         manifest, tuning = self.manifest, self.manifest.tuning
         return Status(
             uri=self.store.uri,
-            base=str(base_of(manifest, self.store)),
+            base=str(base_of(manifest, self.store.folder)),
             model=manifest.model,
             fingerprint=manifest.fingerprint,
             dimensions=manifest.dimensions,
@@ -267,18 +273,24 @@ def _hit(found: Found) -> Hit:
     )
 
 
-def open_searchable(place: str | None, columns: Columns | None = None) -> Searchable:
+def open_searchable(
+    place: str | Path | None, columns: Columns | None = None, *, base: Path | None = None
+) -> Searchable:
     """The index or the embeddings files at `place`; None is the index at or above the current folder.
 
-    `columns` gives the map of embeddings files what stands beside their texts. Raises DataError where there is neither.
+    `columns` gives the map of embeddings files what stands beside their texts, `base` is as in `Index.open`. Raises
+    DataError where there is neither.
     """
+    place = None if place is None else str(place)
     if place is None or is_uri(place):
-        return Index.open(place)
+        return Index.open(place, base=base)
     if embeddings_at(place):
+        if base is not None:
+            raise DataError(f"{place} holds embeddings files, which have no files to read; --root is for an index")
         return EmbeddingsFiles(place, columns)
     if not Path(place).exists():
         otherwise = "give an index, or a folder of udever embed"
         raise DataError(f"{place} does not exist; {path_suggestion(place, otherwise)}")
     if (Path(place) / "_job.json").is_file():
         raise DataError(f"{place} holds no embeddings; give an index, or a folder of udever embed")
-    return Index.open(place)
+    return Index.open(place, base=base)

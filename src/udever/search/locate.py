@@ -1,13 +1,22 @@
-"""Where an index is: beside what it covers, in a folder of its own, in an object store, on a server."""
+"""Where an index is, and how far one is believed that lies in a folder.
 
+It is beside what it covers, in a folder of its own, in an object store, on a server. One in a folder may be somebody
+else's, and come with a clone or an archive. Its texts are shown. What it says about the world outside, which model to
+load, which folder to read, counts only where it stays within the folder it lies in, or where a person says the same.
+"""
+
+import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
-from udever.errors import DataError, OutputError
+from udever.bundled import bundled_folder
+from udever.errors import DataError, ModelError, OutputError
 from udever.nearest import path_suggestion
 from udever.search.embeddings_file import embeddings_files
+from udever.search.manifest import Manifest, base_of, parse_manifest
 from udever.search.store import Store
 from udever.storage import check_folder, clean, is_output, write_marker
 
@@ -20,15 +29,16 @@ def is_uri(place: str) -> bool:
     return "://" in place
 
 
+_POSTGRES = ("udever.search.postgres", "PostgresStore")
+_LANCE = ("udever.search.lance", "LanceStore")
+STORES: dict[str, tuple[str, str]] = {"postgresql": _POSTGRES, "postgres": _POSTGRES}
+"""Module and class of the store by the scheme of its URIs; folders and all other schemes are LanceDB's."""
+
+
 def open_store(place: str | Path) -> Store:
     """The store at `place`: `postgresql://user@host/database#name`, else LanceDB's (folder or object store)."""
-    if str(place).startswith(("postgresql://", "postgres://")):
-        from udever.search.postgres import PostgresStore
-
-        return PostgresStore(str(place))
-    from udever.search.lance import LanceStore
-
-    return LanceStore(place)
+    module, name = STORES.get(str(place).partition("://")[0], _LANCE) if is_uri(str(place)) else _LANCE
+    return getattr(import_module(module), name)(str(place))
 
 
 def nearest_index(start: Path) -> Path | None:
@@ -136,3 +146,72 @@ def only_writer(folder: Path | None) -> Iterator[None]:
         except BlockingIOError:
             raise DataError(f"another process is writing the index {folder}; wait until it has ended") from None
         yield
+
+
+def home_of(folder: Path) -> Path:
+    """The folder that an index speaks for: the one whose `.udever/index` it is, else the one it lies in."""
+    folder = folder.resolve()
+    return folder.parent.parent if folder.parts[-2:] == NAME.parts else folder.parent
+
+
+def check_owner(folder: Path) -> None:
+    """Raise DataError where an index that was found, not named, belongs to neither this user nor the system's own."""
+    if not hasattr(os, "getuid"):  # Windows
+        return
+    for path in (folder, folder.parent):
+        if path.stat().st_uid not in (os.getuid(), 0):
+            raise DataError(
+                f"{folder} belongs to another user, and was found, not named; name it if you trust it: {folder}"
+            )
+
+
+def readable_base(manifest: Manifest, store: Store, given: Path | None) -> Path:
+    """The folder that files are read from: `given`, else the index's own. Raises DataError where the two differ."""
+    if given is not None:
+        return given.resolve()
+    base = base_of(manifest, store.folder)
+    if store.folder is None or base != home_of(store.folder):
+        raise DataError(
+            f"this index says its files lie in {base}, which is not the folder it lies in; "
+            f"if that is so, start with --root {base}"
+        )
+    return base
+
+
+def check_found(store: Store, given: Sequence[Path]) -> None:
+    """Raise DataError where an index that was found covers more than its own folder and the paths `given`."""
+    text = store.read_manifest()
+    if text is None or store.folder is None:
+        return
+    check_owner(store.folder)
+    manifest = parse_manifest(text, store.uri)
+    base, home = base_of(manifest, store.folder), home_of(store.folder)
+    known = [home, *(path.resolve() for path in given)]
+    for root in manifest.roots:
+        path = (base / root).resolve()
+        if not any(path.is_relative_to(one) for one in known):
+            raise DataError(f"the index {store.uri} covers {path} too; name all it should cover, or its place with -o")
+
+
+def own_model(name: str, uri: str) -> str:
+    """The model an index remembers, if it is on this machine. Raises ModelError for one that would be fetched."""
+    if bundled_folder(name) is not None:
+        return name
+    path = Path(name)
+    if path.is_absolute() and path.exists():
+        return name
+    cached = None if path.is_absolute() else _cached(name)
+    if cached is None:
+        raise ModelError(f"{uri} was made with {name}, which is not on this machine; to fetch it, name it: -m {name}")
+    return cached
+
+
+def _cached(name: str) -> str | None:
+    """The folder of a hub model that was fetched before."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return str(snapshot_download(name, local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        return None

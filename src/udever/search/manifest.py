@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from udever.errors import DataError
+from udever.errors import ContractError, DataError
 from udever.search.fusion import WORDS_WEIGHT
+
+if TYPE_CHECKING:
+    from udever.embedder import Embedder
 
 FORMAT = 2
 """Version of the layout in the store; another cannot be read."""
@@ -83,3 +86,28 @@ def saved_fingerprint(model: str) -> str | None:
         return str(json.loads((Path(model) / "udever.json").read_text("utf-8"))["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def base_of(manifest: Manifest, folder: Path | None) -> Path:
+    """The folder that the index's paths start from; `folder` is the one that the index lies in, if it lies in one."""
+    return (folder.resolve() / manifest.base).resolve() if folder is not None else Path(manifest.base)
+
+
+def other_model(uri: str, manifest: Manifest, model: str, fingerprint: str) -> ContractError:
+    """What to say where vectors of two models would meet."""
+    return ContractError(
+        f"{uri} holds vectors of the model {manifest.model} (fingerprint {manifest.fingerprint}), but {model} has "
+        f"the fingerprint {fingerprint}; use the model it was made with, or embed all of it again with "
+        "udever index --rebuild -m MODEL"
+    )
+
+
+def check_embedder(uri: str, manifest: Manifest, name: str, embedder: "Embedder") -> None:
+    """Raise ContractError unless the index holds vectors of this very model, computed in its precision."""
+    if embedder.fingerprint != manifest.fingerprint:
+        raise other_model(uri, manifest, name, embedder.fingerprint)
+    if embedder.precision != manifest.precision:
+        raise ContractError(
+            f"{uri} holds vectors computed in {manifest.precision}, {name} is loaded in {embedder.precision}; load it "
+            f"with --dtype {manifest.precision}, or embed all of it again with udever index --rebuild"
+        )

@@ -1,4 +1,4 @@
-"""A server of the Model Context Protocol over one index, so that coding assistants can search it."""
+"""A server of the Model Context Protocol over what can be searched, so that coding assistants can search it."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from udever.errors import DataError, UdeverError, needs
 from udever.search.filters import Filters
 from udever.search.index import Index, Lines, Status
-from udever.search.searchable import Hit, Mode
+from udever.search.searchable import Hit, Mode, Searchable
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
@@ -16,9 +16,9 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _MAX_HITS = 50
 
-_ABOUT = """Searches one folder of source code and documents. `search` finds functions, classes and sections by \
-meaning, by words or by both; ask in plain language or with identifiers. `read` shows lines of a file that a hit \
-names. `status` says what is indexed."""
+_ABOUT = """Searches one collection of source code and documents. `search` finds functions, classes and sections by \
+meaning, by words or by both; ask in plain language or with identifiers."""
+_ABOUT_INDEX = """ `read` shows lines of a file that a hit names. `status` says what is indexed."""
 
 
 def _told(function: Callable[_P, _T]) -> Callable[_P, _T]:
@@ -35,14 +35,15 @@ def _told(function: Callable[_P, _T]) -> Callable[_P, _T]:
     return told
 
 
-def make_server(index: Index, load: Callable[[], "Embedder"]) -> Any:
-    """An `MCPServer` with the tools search, read and status over `index`; its `run()` speaks over stdio.
+def make_server(found: Searchable, load: Callable[[], "Embedder"]) -> Any:
+    """An `MCPServer` with the tool search, over an index read and status too; its `run()` speaks over stdio.
 
     `load` is called once, before the first search by meaning. Raises MissingExtra where the SDK is not installed.
     """
     with needs("mcp", "mcp", "the MCP server"):
         from mcp.server.mcpserver import MCPServer
-    server = MCPServer("udever", instructions=_ABOUT, log_level="WARNING")
+    is_index = isinstance(found, Index)
+    server = MCPServer("udever", instructions=_ABOUT + (_ABOUT_INDEX if is_index else ""), log_level="WARNING")
     embedders: list[Embedder] = []
 
     def embedder() -> "Embedder":
@@ -67,10 +68,18 @@ def make_server(index: Index, load: Callable[[], "Embedder"]) -> Any:
         """
         filters = Filters(tuple(languages or ()), tuple(paths or ()), tuple(kinds or ()))
         model = None if mode == "words" else embedder()
-        hits = index.search(model, query, min(top_k, _MAX_HITS), mode=mode, filters=filters)
-        if not hits and (notes := index.notes(query, mode, filters)):
+        hits = found.search(model, query, min(top_k, _MAX_HITS), mode=mode, filters=filters)
+        if not hits and (notes := found.notes(query, mode, filters)):
             raise DataError(f"no hits: {'; '.join(notes)}")
         return hits
+
+    if is_index:
+        _add_files(server, found)
+    return server
+
+
+def _add_files(server: Any, index: Index) -> None:
+    """The tools that only an index has: it knows the files that its texts come from."""
 
     @server.tool()
     @_told
@@ -83,5 +92,3 @@ def make_server(index: Index, load: Callable[[], "Embedder"]) -> Any:
     def status() -> Status:
         """What is indexed, by which model, and how many files and passages there are."""
         return index.status()
-
-    return server

@@ -10,7 +10,7 @@ import re
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, fields
 from pathlib import Path
 from queue import Empty, LifoQueue
@@ -124,20 +124,33 @@ class PostgresStore:
         with self._asking():  # a server that cannot be reached is told now
             pass
 
+    def _begin(self, transaction: ExitStack) -> Any:
+        """A connection nobody else uses, in `transaction`: of the idle ones the first that the server still holds."""
+        while True:
+            try:
+                connection = self._idle.get_nowait()
+            except Empty:
+                connection = self._psycopg.connect(self._address, connect_timeout=10)
+                transaction.enter_context(connection.transaction())
+                return connection
+            try:
+                transaction.enter_context(connection.transaction())
+            except self._psycopg.OperationalError:  # ended while it lay idle: the server was started again
+                connection.close()
+            else:
+                return connection
+
     @contextmanager
     def _connection(self) -> Iterator[Any]:
         """A cursor of a connection nobody else uses, in a transaction."""
+        transaction = ExitStack()
+        connection = self._begin(transaction)
         try:
-            connection = self._idle.get_nowait()
-        except Empty:
-            connection = self._psycopg.connect(self._address, connect_timeout=10)
-        try:
-            with connection.transaction(), connection.cursor(binary=True) as cursor:
+            with transaction, connection.cursor(binary=True) as cursor:
                 yield cursor
         finally:
             if connection.broken:
                 connection.close()
-                _close(self._idle)  # those beside it are as old
             else:
                 connection.rollback()
                 self._idle.put(connection)

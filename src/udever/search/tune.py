@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError
 from udever.search.exact import top_k as exact_top_k
+from udever.search.locate import only_writer
 from udever.search.manifest import Tuning, parse_manifest
+from udever.search.seal import unsealed
 from udever.search.store import EXACT_UP_TO, Store, Where
 
 TOP_K = 10
@@ -138,6 +140,14 @@ def _candidates(
         candidates += [cut for cut in cuts if _cut_recall(ids, embeddings, exam, cut) >= recall]
         dimensions //= 2
     return candidates
+
+
+def retune(store: Store, *, recall: float, queries: NDArray[np.float32] | None, say: Callable[[Tuning], None]) -> Tuned:
+    """`tune` on an index that nobody is writing, which is sealed again. Raises DataError where somebody is."""
+    with only_writer(store.folder), unsealed(store.folder) as told:
+        tuned = tune(store, recall=recall, queries=queries, say=say)
+        told["manifest"] = store.read_manifest()
+    return tuned
 
 
 def tune(

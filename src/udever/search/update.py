@@ -19,9 +19,17 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError, FileRefused, TextError
 from udever.progress import progress_bar
-from udever.search.coverage import Seen, base_of, check_embedder, covering, full_name, new_manifest, other_model, scan
+from udever.search.coverage import Seen, covering, full_name, new_manifest, scan
 from udever.search.locate import check_paths, only_writer, prepare
-from udever.search.manifest import CUT, Manifest, parse_manifest, saved_fingerprint
+from udever.search.manifest import (
+    CUT,
+    Manifest,
+    base_of,
+    check_embedder,
+    other_model,
+    parse_manifest,
+    saved_fingerprint,
+)
 from udever.search.seal import damage, read_seal, unsealed
 from udever.search.store import UNFINISHED, FileRecord, Row, Store, digest_of
 from udever.search.tune import has_outgrown, tune
@@ -92,7 +100,7 @@ class _Run:
 
     def files(self, *, show_progress: bool) -> None:
         """Write what is new or changed, then take away what is gone: a file renamed keeps its vectors so."""
-        base = base_of(self.manifest, self.store)
+        base = base_of(self.manifest, self.store.folder)
         records = self.store.files()
         seen = scan(self.manifest, base, self.store, self.skipped)
         doubtful = [file for file in seen.values() if not self._is_unchanged(file, records.get(file.path))]
@@ -277,12 +285,12 @@ def _begin(
                 "dimensions": embedder.dimensions,
                 "tuning": None,
             }
-            manifest = covering(old, base_of(old, store), paths).model_copy(update=fresh)
+            manifest = covering(old, base_of(old, store.folder), paths).model_copy(update=fresh)
         store.create(embedder.dimensions)
     else:
         model = _Model(settings.model or old.model, load)
         model.check(old, store.uri)
-        manifest = covering(old, base_of(old, store), paths)
+        manifest = covering(old, base_of(old, store.folder), paths)
     before = None if rebuild else old
     changes = {"model": full_name(model.name), "cut": CUT, "exclude": settings.exclude, "language": settings.language}
     manifest = manifest.model_copy(update={name: value for name, value in changes.items() if value is not None})

@@ -71,7 +71,7 @@ class Trainer:
         are of half precision, in which small updates round to nothing.
         """
         model: Any = embedder.backbone
-        if next(model.parameters()).dtype not in (torch.float32, torch.float64):
+        if embedder.dtype not in (torch.float32, torch.float64):
             raise ModelError("training needs float32 weights; load the model with dtype='float32'")
         if embedder.device.type == "cpu":
             return_large_blocks()

@@ -1,7 +1,7 @@
-"""The contrastive loss: pure functions of embeddings and of ids that say which texts are which.
+"""The objectives: pure functions of embeddings and of ids that say which texts are which.
 
-One function, `contrastive_loss`, whatever path the embeddings came by. It never holds the matrix of all
-scores: rows and columns go through in chunks, forward and backward, so memory is linear in the batch.
+One function, `contrastive_loss`, the sum of `TERMS`, whatever path the embeddings came by. It never holds the matrix of
+all scores: rows and columns go through in chunks, forward and backward, so memory is linear in the batch.
 
 What may not count as a negative of an anchor is worked out from ids (see `BatchIds`), never from positions:
 
@@ -11,7 +11,7 @@ What may not count as a negative of an anchor is worked out from ids (see `Batch
 * with a `margin`, a candidate that scores above the positive by more than that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, Any
@@ -267,7 +267,7 @@ def _row_chunk(
 
 
 @dataclass(frozen=True)
-class _Sides:
+class Sides:
     """Unit vectors of one batch at one number of dimensions, and the masks between them."""
 
     anchors: Tensor
@@ -276,7 +276,7 @@ class _Sides:
     masks: dict[str, _Mask]
 
 
-def _row_losses(sides: _Sides, ids: BatchIds, settings: LossSettings, rows: Tensor) -> Tensor:
+def _row_losses(sides: Sides, ids: BatchIds, settings: LossSettings, rows: Tensor) -> Tensor:
     """Each row's InfoNCE from its anchor (arXiv 1807.03748), and the mean of both directions where symmetric."""
     queries, own = sides.anchors[rows], sides.positives[rows]
     target = (queries * own).sum(1)
@@ -307,10 +307,11 @@ def _focus(loss: Tensor, settings: LossSettings) -> Tensor:
     return (1 - torch.exp(-loss.detach())).clamp_min(0) ** settings.focal_gamma
 
 
-def _distillation(sides: _Sides, ids: BatchIds, settings: LossSettings, rows: Tensor) -> Tensor:
+def _distillation(sides: Sides, ids: BatchIds, settings: LossSettings, rows: Tensor) -> Tensor | None:
     """Each row's cross-entropy between the teacher's and the model's scores of its own candidates, less the
-    teacher's entropy (so that 0 is agreement); 0 for rows without a teacher."""
-    assert ids.teacher is not None
+    teacher's entropy (so that 0 is agreement), times its weight; 0 for rows without a teacher."""
+    if not settings.distillation or ids.teacher is None:
+        return None
     which = rows.cpu()
     places = torch.full(ids.teacher.shape, _NONE)
     places[:, 0] = torch.arange(len(ids.anchors))
@@ -326,7 +327,14 @@ def _distillation(sides: _Sides, ids: BatchIds, settings: LossSettings, rows: Te
     model = F.log_softmax((scores / settings.temperature).masked_fill(~there, float("-inf")), dim=1)
     wanted = F.log_softmax((teacher / settings.teacher_temperature).masked_fill(~there, float("-inf")), dim=1)
     term = torch.where(there, wanted.exp() * (wanted - model.masked_fill(~there, 0.0)), 0.0)
-    return torch.where(there.sum(1) > 1, term.masked_fill(~there, 0.0).sum(1), 0.0)
+    return settings.distillation * torch.where(there.sum(1) > 1, term.masked_fill(~there, 0.0).sum(1), 0.0)
+
+
+Term = Callable[[Sides, BatchIds, LossSettings, Tensor], Tensor | None]
+"""Each chosen row's share of the loss at one number of dimensions; None where the settings do not ask for it."""
+
+TERMS: tuple[Term, ...] = (_row_losses, _distillation)
+"""What the loss of a row is the sum of."""
 
 
 def contrastive_loss(
@@ -350,9 +358,7 @@ def contrastive_loss(
     total = anchors.new_zeros(())
     for size, weight in zip(sizes, weights, strict=True):
         a, p, n = (F.normalize(x[:, :size], dim=1) for x in (anchors, positives, negatives))
-        sides = _Sides(a, p, torch.cat((p, n)), masks)
-        loss = _row_losses(sides, ids, settings, rows)
-        if settings.distillation and ids.teacher is not None:
-            loss = loss + settings.distillation * _distillation(sides, ids, settings, rows)
-        total = total + weight * loss.sum()
+        sides = Sides(a, p, torch.cat((p, n)), masks)
+        found = [loss for term in TERMS if (loss := term(sides, ids, settings, rows)) is not None]
+        total = total + weight * sum(found[1:], found[0]).sum()
     return total / (pairs * sum(weights))

@@ -149,10 +149,6 @@ def _blocks(lines: Sequence[str], mark: re.Pattern[str]) -> Iterator[tuple[str, 
             yield said, block
 
 
-def _goes_on(line: str, indent: str) -> bool:
-    return bool(line.strip()) and line.startswith(indent)
-
-
 def mentions(repository: Repository) -> Iterator[tuple[Pair, Piece]]:
     """A sentence of the documentation that names one function or class, its name taken apart -> that."""
     for page in repository.pieces:

@@ -1,8 +1,9 @@
-"""What `udever eval` prints: one row a task, one column a model."""
+"""Tables on the console: the scores of `udever eval`, what `udever overlap` found."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from udever.evaluation.contamination import Overlap
 from udever.evaluation.results import Score
 from udever.evaluation.run import Outcome
 
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def show(outcomes: Sequence[Outcome], console: "Console") -> None:
+def show_scores(outcomes: Sequence[Outcome], console: "Console") -> None:
     """Print the mean main score of every task and what was skipped, cut, spent and failed.
 
     The interval is shown for a single model where a task has one score; "*" marks a task the model says it was
@@ -59,3 +60,31 @@ def _remarks(outcome: Outcome) -> list[str]:
         lines.append("  cost: " + ", ".join(f"{amount:,} {name}" for name, amount in outcome.cost.items()))
     lines += [f"  {task}: FAILED: {reason}" for task, reason in outcome.failed.items()]
     return lines
+
+
+def show_overlap(found: Overlap, console: "Console") -> None:
+    """Print a row for each task and split, then the examples asked for."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("task", "split"):
+        table.add_column(name, no_wrap=True)
+    for name in ("texts", "short", "exact", "near", "share"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in found.rows:
+        split = f"{row.split}/{row.part}" if row.part else row.split
+        counts = (row.num_texts, row.num_short, row.num_exact, row.num_near)
+        table.add_row(row.task, split, *(f"{count:,}" for count in counts), f"{row.share:.1%}")
+    console.print(table)
+    console.print(
+        f"{found.num_train_rows:,} training rows with {found.num_train_texts:,} texts; "
+        f"{found.num_held_out_rows:,} held out rows left out; near: {found.threshold:g} of the shingles shared; "
+        f"short: under {found.min_chars} characters, not compared",
+        highlight=False,
+        markup=False,
+    )
+    for row in found.rows:
+        for example in row.examples:
+            how = "exact" if example.exact else "near"
+            lines = (f"{row.task} {row.split} ({how}, {example.train_file})", example.text, example.train_text)
+            console.print("\n    ".join(lines), highlight=False, markup=False)

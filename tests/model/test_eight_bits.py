@@ -1,0 +1,320 @@
+"""Eight bits: what rounding may cost, the product against float64, the gate, and the way to a file and back."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from udever import Embedder
+from udever.errors import ContractError, ModelError, TextError
+from udever.model import eight_bits, products, quantising
+from udever.model.eight_bits import (
+    EightBitEmbedding,
+    EightBitLinear,
+    EightBitWarning,
+    quantise_rows,
+    quantise_weight,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:this processor has no 8-bit products")
+TEXTS = ["add two numbers", "hello world", "def f(): return 1", "numbers " * 40]
+
+
+def drawn(seed, *shape):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@given(st.integers(0, 99), st.integers(-30, 30), st.sampled_from([torch.float32, torch.bfloat16]))
+def test_rounding_moves_no_number_by_more_than_half_a_step_of_its_row(seed, power, dtype):
+    x = (drawn(seed, 5, 33) * 2.0**power * torch.tensor([1, 1e-3, 1e3, 1, 0])[:, None]).to(dtype)
+    rows = quantise_rows(x)
+    back = (rows.values.double() - 128) * rows.scale.double()
+    step = x.double().abs().amax(1, keepdim=True) / 127
+    slack = 1.3 if dtype is torch.bfloat16 else 1.001  # the scale itself is rounded: up to a quarter step at the end
+    assert ((back - x.double()).abs() <= slack * step / 2 + 1e-30).all()
+    whole, scale = quantise_weight(x.float())
+    error = (whole.double() * scale[:, None] - x.double()).abs()
+    assert (error <= 0.5001 * step).all()
+    assert whole.abs().max() == 127
+
+
+def layer_of(linear, dtype):
+    layer = EightBitLinear(*quantise_weight(linear.weight), None if linear.bias is None else linear.bias.to(dtype))
+    layer.pack()
+    return layer
+
+
+OPERATIONS = {
+    "none": (products.linear, lambda y, other: y),
+    "gelu_tanh": (
+        lambda layer, x, other: products.linear(layer, x, "gelu_tanh"),
+        lambda y, other: F.gelu(y, approximate="tanh"),
+    ),
+    "mul": (products.linear_mul, lambda y, other: y * other),
+    "add": (products.linear_add, lambda y, other: y + other),
+}
+
+
+@pytest.fixture(params=["own", "without"])
+def product(request, monkeypatch):
+    """The product of this processor, and that of one without VNNI."""
+    if request.param == "without":
+        monkeypatch.setattr(eight_bits, "_multiplies_eight_bits", lambda: False)
+    return request.param
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_product_is_that_of_the_rounded_numbers_in_float64(operation, dtype, bias, product):
+    torch.manual_seed(0)
+    linear = nn.Linear(70, 20, bias=bias)
+    layer = layer_of(linear, dtype)
+    x, other = drawn(1, 7, 70).to(dtype), drawn(2, 7, 20).to(dtype)
+    ours, then = OPERATIONS[operation]
+    with torch.inference_mode():
+        actual = ours(layer, x, other) if operation != "none" else ours(layer, x)
+        shared = products.shared(x, layer, layer)
+        assert torch.equal(products.linear(layer, shared[torch.tensor([3, 1])]), products.linear(layer, x)[[3, 1]])
+        assert layer(x[:0]).shape == (0, 20)
+        assert torch.equal(layer(x[None]), layer(x)[None])
+        rows = quantise_rows(x)
+        weight, scale = quantise_weight(linear.weight)
+        exact = ((rows.values.double() - 128) * rows.scale.double()) @ (weight.double() * scale.double()[:, None]).T
+        expected = then(exact + (layer.bias.double() if bias else 0), other.double())
+    assert actual.dtype is dtype
+    tolerance = {"rtol": 2e-2, "atol": 2e-2} if dtype is torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
+    torch.testing.assert_close(actual.double(), expected, **tolerance)
+
+
+def test_the_largest_numbers_do_not_saturate(product):
+    layer = EightBitLinear(*quantise_weight(torch.ones(8, 64)), None)
+    layer.pack()
+    found = layer(torch.full((3, 64), 1e4))
+    torch.testing.assert_close(found, torch.full((3, 8), 64e4))
+
+
+@pytest.mark.parametrize("worst", [float("inf"), float("-inf"), float("nan")])
+def test_activations_that_are_not_finite_make_no_finite_row(worst, product):
+    layer = layer_of(nn.Linear(16, 8), torch.float32)
+    x = torch.ones(3, 16)
+    x[1, 5] = worst
+    found = layer(x)
+    assert not found[1].isfinite().any()
+    assert found[[0, 2]].isfinite().all()
+
+
+@pytest.fixture(scope="module")
+def loaded(decoders):
+    """family -> its float32 and its int8 embedder."""
+    made = {}
+
+    def load(family):
+        if family not in made:
+            own = {"attention": "bidirectional", "pooling": "mean"} if family == "bert" else {}
+            folder = decoders(family)
+            made[family] = [Embedder.load(folder, dtype=dtype, device="cpu", **own) for dtype in ("float32", "int8")]
+        return made[family]
+
+    return load
+
+
+@pytest.mark.parametrize("family", ["bloom", "qwen3", "gemma3_text", "bert", "gpt_neox", "opt"])
+def test_a_model_in_eight_bits_is_nearly_the_same_and_says_so(family, loaded):
+    precise, ours = loaded(family)
+    assert ours.precision == "int8"
+    assert precise.precision == "float32"
+    assert ours.fingerprint != precise.fingerprint
+    kinds = {type(module) for module in ours.backbone.modules()}
+    assert {EightBitLinear, EightBitEmbedding} <= kinds
+    assert not any(isinstance(module, nn.Linear) for module in ours.backbone.modules())
+    expected, actual = precise.encode(TEXTS), ours.encode(TEXTS)
+    assert 0.99 < (expected * actual).sum(1).min() < 1 - 1e-7
+    for text, vector in zip(TEXTS, actual, strict=True):
+        assert ours.encode(text) @ vector > 0.9999  # alone as in a batch
+
+
+@pytest.mark.parametrize("family", ["bloom", "qwen3", "gemma3_text", "bert"])
+def test_a_folder_in_eight_bits_is_small_and_gives_equal_vectors(family, loaded, decoders, tmp_path):
+    _, ours = loaded(family)
+    expected, fingerprint = ours.encode(TEXTS), ours.fingerprint
+    ours.save(tmp_path / "out")
+    assert ours.fingerprint == fingerprint
+    for dtype in ("auto", "int8"):
+        again = Embedder.load(tmp_path / "out", dtype=dtype)
+        assert again.precision == "int8"
+        assert again.fingerprint == fingerprint
+        np.testing.assert_array_equal(again.encode(TEXTS), expected)
+    size = (tmp_path / "out" / "int8.safetensors").stat().st_size
+    assert size < 0.5 * (decoders(family) / "model.safetensors").stat().st_size  # scales weigh more in a tiny model
+
+
+def changed(name, change):
+    def spoil(folder):
+        from safetensors.torch import load_file, save_file
+
+        state = load_file(folder / "int8.safetensors")
+        key = next(key for key in state if key.endswith(name))
+        change(state, key)
+        save_file(state, folder / "int8.safetensors")
+
+    return spoil
+
+
+SPOILED = {
+    "a byte": (changed("q_proj.weight", lambda s, k: s[k].flatten()[:1].neg_()), True, "was changed after saving"),
+    "a shape": (changed("q_proj.weight", lambda s, k: s.update({k: s[k][:8].clone()})), False, "has another shape"),
+    "a scale": (changed("weight_scale", lambda s, k: s.update({k: s[k][:8].clone()})), False, "scale for each row"),
+    "a layer": (changed("q_proj.weight_scale", lambda s, k: s.pop(k)), False, "another shape|of no layer|other shapes"),
+    "a norm": (changed("norm.weight", lambda s, k: s.pop(k)), False, "is missing"),
+}
+
+
+@pytest.mark.parametrize("what", SPOILED)
+def test_a_folder_in_eight_bits_that_was_changed_is_refused(what, loaded, tmp_path):
+    loaded("qwen3")[1].save(tmp_path / "out")
+    spoil, verify, message = SPOILED[what]
+    spoil(tmp_path / "out")
+    with pytest.raises(ModelError, match=message) as caught:
+        Embedder.load(tmp_path / "out", verify=verify)
+    assert "\n" not in str(caught.value)
+
+
+def test_eight_bits_are_not_given_out_as_another_precision(loaded, tmp_path):
+    ours = loaded("qwen3")[1]
+    ours.save(tmp_path / "out")
+    with pytest.raises(ModelError, match="holds int8 weights and float32 is asked for"):
+        Embedder.load(tmp_path / "out", dtype="float32")
+    with pytest.raises(ModelError, match=r"cannot be saved in torch\.float32"):
+        ours.save(tmp_path / "float", dtype=torch.float32)
+    with pytest.raises(ModelError, match="no adapter to save"):
+        ours.save(tmp_path / "adapter", merged=False)
+    assert not (tmp_path / "float").exists()
+
+
+def with_weights(folder, target, change):
+    """A copy of a model folder whose weights `change` has changed."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder, target)
+    state = load_file(target / "model.safetensors")
+    change(state)
+    save_file(state, target / "model.safetensors", metadata={"format": "pt"})
+    return target
+
+
+def outliers(size):
+    """One channel of activations `size` times as large, and weights that let it do as little as before."""
+
+    def change(state):
+        for name, tensor in state.items():
+            if name.endswith("layernorm.weight"):
+                tensor[7] *= size
+            elif name.endswith(
+                ("q_proj.weight", "k_proj.weight", "v_proj.weight", "gate_proj.weight", "up_proj.weight")
+            ):
+                tensor[:, 7] /= size
+
+    return change
+
+
+def test_large_channels_are_shrunk_and_so_lose_little(decoders, tmp_path, monkeypatch):
+    folder = with_weights(decoders("qwen3"), tmp_path / "model", outliers(40))
+    ours = Embedder.load(folder, dtype="int8")
+    layers = [module for module in ours.backbone.modules() if isinstance(module, EightBitLinear)]
+    assert {int(layer.input_shrink[7]) for layer in layers if layer.input_shrink is not None} & {2, 3, 4}
+    first = ours.backbone.model.layers[0]
+    x = torch.randn(3, 32).to(torch.bfloat16 if layers[0].factors.dtype is torch.bfloat16 else torch.float32)
+    group = (first.self_attn.q_proj, first.self_attn.k_proj, first.self_attn.v_proj)
+    assert isinstance(products.shared(x, *group), eight_bits.Rows)
+    assert products.shared(x, first.self_attn.q_proj, first.mlp.down_proj) is x
+    ours.save(tmp_path / "out")
+    np.testing.assert_array_equal(Embedder.load(tmp_path / "out").encode(TEXTS), ours.encode(TEXTS))
+    monkeypatch.setattr(quantising, "_shrink", torch.zeros_like)
+    with pytest.raises(ContractError, match="loses too much in int8"):
+        Embedder.load(folder, dtype="int8")
+
+
+def test_a_model_with_outliers_is_refused_with_the_number(decoders, tmp_path):
+    folder = with_weights(decoders("qwen3"), tmp_path / "model", outliers(1e6))
+    Embedder.load(folder, dtype="float32")
+    with pytest.raises(ContractError, match=r"loses too much in int8: cosine .* 0\.\d{4} at worst") as caught:
+        Embedder.load(folder, dtype="int8")
+    assert "\n" not in str(caught.value)
+    worst, mean = map(float, re.findall(r"-?\d\.\d{4}", str(caught.value))[:2])
+    assert worst < 0.99
+    assert worst <= mean < 1
+
+
+def test_activations_that_overflow_are_refused(decoders, tmp_path):
+    def huge(state):
+        name = next(name for name in state if name.endswith("up_proj.weight"))
+        state[name] *= 1e38
+
+    folder = with_weights(decoders("qwen3"), tmp_path / "model", huge)
+    with pytest.raises((ModelError, TextError)):
+        Embedder.load(folder, dtype="int8")
+
+
+def test_a_processor_without_vnni_gives_the_same_vectors_and_is_told_once(loaded, decoders, monkeypatch):
+    expected = loaded("qwen3")[1]
+    fingerprint = expected.fingerprint
+    eight_bits._multiplies_eight_bits.cache_clear()
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    try:
+        with pytest.warns(EightBitWarning) as told:
+            slow = Embedder.load(decoders("qwen3"), dtype="int8")
+        assert len(told) == 1
+    finally:
+        eight_bits._multiplies_eight_bits.cache_clear()
+    assert slow.fingerprint == fingerprint
+    assert (slow.encode(TEXTS) * expected.encode(TEXTS)).sum(1).min() > 0.999
+
+
+def test_an_adapter_is_folded_in_before(embedders, decoders, tmp_path):
+    from udever.model.adapters import apply_tuning
+
+    base = Embedder.load(decoders("qwen3"), dtype="float32", device="cpu")
+    apply_tuning(base.backbone, "lora")
+    with torch.no_grad():
+        for name, parameter in base.backbone.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.3)
+    expected = base.encode(TEXTS)
+    base.save(tmp_path / "adapter", merged=False, base=str(decoders("qwen3")))
+    actual = Embedder.load(tmp_path / "adapter", dtype="int8").encode(TEXTS)
+    assert (expected * actual).sum(1).min() > 0.99
+    assert (expected * embedders("qwen3").encode(TEXTS)).sum(1).min() < 0.99
+    with pytest.raises(ModelError, match="an adapter that is not merged cannot be put into int8"):
+        quantising.quantise(base.backbone, lambda: None)
+
+
+def test_int8_is_for_processors_and_a_mistyped_precision_names_it(decoders, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(ModelError, match="int8 is for processors"):
+        Embedder.load(decoders("bloom"), dtype="int8", device="cuda")
+    with pytest.raises(ModelError, match="did you mean 'int8'"):
+        Embedder.load(decoders("bloom"), dtype="int-8", device="cpu")
+
+
+def test_training_asks_for_float32(loaded):
+    from udever.training.loop import Trainer
+
+    with pytest.raises(ModelError, match="training needs float32 weights"):
+        Trainer.prepare(loaded("qwen3")[1], *[None] * 3)
+
+
+def test_others_do_not_take_a_folder_in_eight_bits_for_floats(loaded, tmp_path):
+    from transformers import AutoModel
+
+    loaded("qwen3")[1].save(tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
+    with pytest.raises(Exception, match=r"model\.safetensors"):
+        AutoModel.from_pretrained(tmp_path / "out")
