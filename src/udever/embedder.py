@@ -17,7 +17,7 @@ from torch import Tensor
 from udever import habits, hub, loading, saving
 from udever.errors import TextError
 from udever.loading import Loaded, pick_how
-from udever.model import artefact, quantising
+from udever.model import artefact, quantising, smoothing
 from udever.model.attention import attention_over
 from udever.model.backbone import AttentionKind, pick_dtype, vocab_size, width
 from udever.model.contract import Contract, RoleName
@@ -159,7 +159,7 @@ class Embedder:
         self.last_truncation = None
 
     def _embed_sample(self) -> None:
-        for ids in self.tokenize(quantising.SAMPLE, "document").ids:
+        for ids in self.tokenize(smoothing.SAMPLE, "document").ids:
             self.backbone(attention_over(pack([ids], self.device), causal=self.contract.attention == "causal"))
 
     @property

@@ -14,7 +14,7 @@ from torch import nn
 
 from udever import Embedder
 from udever.errors import ContractError, ModelError, TextError
-from udever.model import eight_bits, products, quantising
+from udever.model import eight_bits, products, quantising, smoothing
 from udever.model.eight_bits import (
     EightBitEmbedding,
     EightBitLinear,
@@ -237,7 +237,7 @@ def test_large_channels_are_shrunk_and_so_lose_little(decoders, tmp_path, monkey
     assert products.shared(x, first.self_attn.q_proj, first.mlp.down_proj) is x
     ours.save(tmp_path / "out")
     np.testing.assert_array_equal(Embedder.load(tmp_path / "out").encode(TEXTS), ours.encode(TEXTS))
-    monkeypatch.setattr(quantising, "_shrink", torch.zeros_like)
+    monkeypatch.setattr(smoothing, "_SHARES", ())
     with pytest.raises(ContractError, match="loses too much in int8"):
         Embedder.load(folder, dtype="int8")
 
@@ -318,3 +318,36 @@ def test_others_do_not_take_a_folder_in_eight_bits_for_floats(loaded, tmp_path):
     assert json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
     with pytest.raises(Exception, match=r"model\.safetensors"):
         AutoModel.from_pretrained(tmp_path / "out")
+
+
+def run(monkeypatch, *arguments):
+    from udever.cli import main
+
+    monkeypatch.setattr("sys.argv", ["udever", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code or 0
+
+
+def test_quantize_writes_what_embed_reads(loaded, decoders, tmp_path, monkeypatch, capsys):
+    import pyarrow.parquet
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    assert run(monkeypatch, "quantize", "-m", decoders("qwen3"), "-o", "small") == 0
+    assert loaded("qwen3")[1].fingerprint in capsys.readouterr().out
+    for model, dtype, out in (("small", "auto", "a"), (decoders("qwen3"), "int8", "b")):
+        assert run(monkeypatch, "embed", "texts.txt", "-m", model, "--dtype", dtype, "-o", out) == 0
+    tables = [pyarrow.parquet.read_table(tmp_path / out / "shards") for out in ("a", "b")]
+    assert tables[0].column("embedding").equals(tables[1].column("embedding"))
+    assert tables[0].schema.metadata[b"udever.precision"] == b"int8"
+    assert run(monkeypatch, "audit", "a", "--sample", "4", "-m", "small") == 0
+
+
+def test_quantize_refuses_below_the_gate_and_leaves_nothing(decoders, tmp_path, monkeypatch, capsys):
+    folder = with_weights(decoders("qwen3"), tmp_path / "model", outliers(1e6))
+    assert run(monkeypatch, "quantize", "-m", folder, "-o", tmp_path / "small") == 2
+    error = capsys.readouterr().err
+    assert "loses too much in int8" in error
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

@@ -83,6 +83,11 @@ class EightBitLinear(nn.Module):
         self._packed: Tensor | None = None
         self._zeros: Tensor | None = None
 
+    def shrink_in(self, dtype: torch.dtype) -> None:
+        """Have the factors of the input's channels ready in the precision of the model."""
+        if self.input_shrink is not None:
+            self.factors = (-self.input_shrink.to(dtype)).exp2()
+
     def pack(self) -> None:
         """Bring the weights into the order in which the processor reads them, in place of the other order."""
         if self.weight is not None and _multiplies_eight_bits():
@@ -97,7 +102,7 @@ class EightBitLinear(nn.Module):
 
     def forward(self, x: Tensor | Rows) -> Tensor:
         """[..., in] -> [..., out]."""
-        if isinstance(x, Tensor) and x.dim() != 2:
+        if not isinstance(x, Rows) and x.dim() != 2:
             return self(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
         rows = self.rows(x)
         product = self.product(rows)

@@ -1,7 +1,6 @@
 """A model into eight bits and its way to a file and back, and the gate: what eight bits may cost."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,27 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from udever.errors import ContractError, ModelError
+from udever.model import smoothing
 from udever.model.adapters import has_lora
 from udever.model.eight_bits import SCALE, SHRINK, EightBitEmbedding, EightBitLinear, quantise_weight
-from udever.model.products import FusedLinear
 
 LEAST_COSINE = 0.99
 LEAST_MEAN_COSINE = 0.995
-SAMPLE = (
-    "The committee will publish its final report in March, three months later than planned.",
-    "SELECT name, COUNT(*) FROM orders WHERE total > 100 GROUP BY name ORDER BY 2 DESC;",
-    "for (int i = 0; i < n; ++i) {\n    sum += values[i];  // no overflow below 2^31\n}",
-    "Die Bibliothek ist montags geschlossen; Bücher können am Automaten zurückgegeben werden.",
-    "La recette demande 250 g de farine, 3 œufs et un peu de sel.",
-    "Температура ночью опустится до минус пяти градусов.",
-    "请在提交之前运行所有测试，并更新文档。",
-    "このパッケージはオフラインでも動作します。",
-    "تم تحديث سياسة الخصوصية هذا الأسبوع.",
-    '{"id": 17, "tags": ["new", "sale"], "price": 9.99, "url": "https://example.org/a?b=c"}',
-)
-"""Texts by which is seen what channels of activations are large; none of the reference texts, which judge."""
-_MOST_SHRINK = 7
-_LINEAR = (nn.Linear, FusedLinear)
 
 
 def check_gate(name: str, precise: np.ndarray, eight_bits: np.ndarray) -> None:
@@ -51,52 +35,30 @@ def quantise(model: nn.Module, embed_sample: Callable[[], object]) -> None:
     """
     if has_lora(model):
         raise ModelError("an adapter that is not merged cannot be put into int8; save with merged=True and load that")
-    peaks = _peaks(model, embed_sample)
+    seen = smoothing.watch(model, embed_sample)
     table = _table(model)
-    for name, module in list(model.named_modules()):
-        if module is table:
-            # what the module makes of each token, whatever else it multiplies by
-            rows = module(torch.arange(module.num_embeddings))
-            _replace(model, name, EightBitEmbedding(*quantise_weight(rows)))
-        elif type(module) in _LINEAR:
-            shrink = _shrink(peaks[name]) if name in peaks else torch.zeros(0)
-            weight = module.weight * shrink.exp2() if shrink.any() else module.weight
-            kept = shrink.to(torch.int8) if shrink.any() else None
-            _replace(model, name, EightBitLinear(*quantise_weight(weight), module.bias, kept))
+    if table is not None:
+        # what the module makes of each token, whatever else it multiplies by
+        rows = table(torch.arange(table.num_embeddings))
+        _replace(model, _name(model, table), EightBitEmbedding(*quantise_weight(rows)))
+    for names in _same_input(model, seen):
+        layers: list[Any] = [model.get_submodule(name) for name in names]
+        for name, made in zip(names, smoothing.best(layers, seen.get(names[0])), strict=True):
+            _replace(model, name, made)
 
 
-def _peaks(model: nn.Module, embed_sample: Callable[[], object]) -> dict[str, Tensor]:
-    """By name of a linear layer, the largest activation of each input channel in multiples of its token's usual."""
-    found: dict[str, Tensor] = {}
-
-    def see(name: str, _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0].flatten(0, -2).abs()
-        usual = x.median(-1, keepdim=True).values.clamp_min(torch.finfo(x.dtype).tiny)
-        peak = (x / usual).amax(0)
-        found[name] = torch.maximum(found[name], peak) if name in found else peak
-
-    layers = [(name, module) for name, module in model.named_modules() if type(module) in _LINEAR]
-    handles = [module.register_forward_pre_hook(partial(see, name)) for name, module in layers]
-    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        model.requires_grad_(False)
-        with torch.enable_grad():  # products are fused without gradients, and then call no layer
-            embed_sample()
-    finally:
-        for handle in handles:
-            handle.remove()
-        for parameter in moving:
-            parameter.requires_grad_(True)
-    return found
+def _same_input(model: nn.Module, seen: Mapping[str, smoothing.Seen]) -> list[list[str]]:
+    """Names of all linear layers, those together that were given the same: their largest inputs are equal."""
+    groups: dict[Any, list[str]] = {}
+    for name, module in model.named_modules():
+        if type(module) in smoothing.PLAIN:
+            key = seen[name].peaks.numpy().tobytes() if name in seen else name
+            groups.setdefault(key, []).append(name)
+    return list(groups.values())
 
 
-def _shrink(peaks: Tensor) -> Tensor:
-    """Powers of two by which to shrink: three quarters of those by which a channel's peak is over four times the usual.
-
-    Tried on a Gemma 3 of 270M as well: over once and twice the usual, a half and all of it. None was better throughout.
-    """
-    above = (peaks / (4 * peaks.median())).log2()
-    return (0.75 * above).round().nan_to_num(0).clamp(0, _MOST_SHRINK)
+def _name(model: nn.Module, wanted: nn.Module) -> str:
+    return next(name for name, module in model.named_modules() if module is wanted)
 
 
 def _table(model: nn.Module) -> Any:
@@ -115,12 +77,12 @@ def settle(model: nn.Module, dtype: torch.dtype) -> None:
     """Make a model in eight bits ready to run: all else in `dtype`, which its products and tables come out in."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
-    alike: dict[bytes, Tensor] = {}  # layers that shrink their input alike share what they make of it
+    alike: dict[bytes, Tensor | None] = {}  # layers that shrink their input alike share what they make of it
     for module in model.modules():
         if isinstance(module, EightBitLinear):
+            module.shrink_in(dtype)
             if module.input_shrink is not None:
-                key = module.input_shrink.numpy().tobytes()
-                module.factors = alike.setdefault(key, (-module.input_shrink.to(dtype)).exp2())
+                module.factors = alike.setdefault(module.input_shrink.numpy().tobytes(), module.factors)
             module.pack()
         elif isinstance(module, EightBitEmbedding):
             module.out = dtype
