@@ -4,7 +4,7 @@
     python bench/adapt.py --work runs/bench-adapt --only viem celery --ablations
     python bench/adapt.py --work runs/bench-adapt --checkout mine=path/to/repository
     python bench/adapt.py --work runs/bench-adapt --beside path/to/all-MiniLM-L6-v2
-    python bench/adapt.py --work runs/try --only activesync pdf-lib --quick   # that it works: a few steps each
+    python bench/adapt.py --work runs/try --only activesync sequel --quick   # that it works: a few steps each
 
 Packages of pinned versions come by `pip download`, `npm pack` and, on Debian 12, `apt-get download`; none of them has a
 history, so what commits are worth is seen in checkouts that are named. Each run is an ordinary `adapt` whose results
@@ -66,7 +66,6 @@ class Project:
 PROJECTS = (
     Project("viem", "TypeScript", "viem@2.21.0"),
     Project("ethers", "TypeScript", "ethers@6.13.2", "package/src.ts"),
-    Project("pdf-lib", "TypeScript", "pdf-lib@1.17.1", "package/src"),
     Project("react-native-java", "Java", "react-native@0.74.0", "package/ReactAndroid"),
     Project("react-native-cpp", "C++", "react-native@0.74.0", "package/ReactCommon"),
     Project("jpype", "Java, C++", "JPype1==1.5.0"),
