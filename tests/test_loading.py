@@ -156,7 +156,7 @@ def parses(monkeypatch):
     import tokenizers
     from transformers import tokenization_utils_tokenizers as theirs
 
-    from udever.model import tokens as ours
+    from udever.model import tokenizer_files, tokens
 
     counts = Counter()
     loads = json.loads
@@ -180,7 +180,8 @@ def parses(monkeypatch):
 
     monkeypatch.setattr(json, "loads", counted)
     monkeypatch.setattr(theirs, "TokenizerFast", Counted())
-    monkeypatch.setattr(ours, "Tokenizer", Counted())
+    for module in (tokens, tokenizer_files):
+        monkeypatch.setattr(module, "Tokenizer", Counted())
     return counts
 
 

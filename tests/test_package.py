@@ -1,3 +1,4 @@
+import gc
 import subprocess
 import sys
 from inspect import Parameter, signature
@@ -5,6 +6,7 @@ from inspect import Parameter, signature
 import pytest
 
 import udever
+from udever.garbage import uncollected
 
 
 def python(code):
@@ -19,9 +21,23 @@ def test_importing_the_package_loads_no_torch():
 
 def test_loading_the_bundled_model_imports_nothing_that_it_does_not_use():
     """Each of these took a second or more of what a first vector takes."""
-    heavy = ["torch._dynamo", "transformers.modeling_utils", "accelerate", "peft", "scipy", "sklearn", "pyarrow"]
-    code = "import sys, udever; udever.Embedder.load('seedling').encode_query('x')"
-    assert python(f"{code}; print('torch' in sys.modules, [m for m in {heavy} if m in sys.modules])") == "True []"
+    heavy = ["torch._dynamo", "transformers", "huggingface_hub", "accelerate", "peft", "scipy", "sklearn", "pyarrow"]
+    code = "import gc, sys, udever; udever.Embedder.load('seedling').encode_query('x')"
+    seen = f"'torch' in sys.modules, gc.isenabled(), [m for m in {heavy} if m in sys.modules]"
+    assert python(f"{code}; print({seen})") == "True True []"
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_garbage_is_looked_for_again_after_a_block_without(collects):
+    before = gc.isenabled()
+    (gc.enable if collects else gc.disable)()
+    try:
+        with pytest.raises(ValueError, match="inside"), uncollected():
+            assert not gc.isenabled()
+            raise ValueError("inside")
+        assert gc.isenabled() is collects
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_the_public_names_are_these_and_resolve():

@@ -66,7 +66,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(
             f"module 'udever' has no attribute {name!r}" + (f"; did you mean {near!r}?" if near else "")
         )
-    return getattr(import_module(_MODULES[name]), name)
+    from udever.garbage import uncollected
+
+    with uncollected():
+        return getattr(import_module(_MODULES[name]), name)
 
 
 def __dir__() -> list[str]:

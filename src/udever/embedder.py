@@ -17,7 +17,7 @@ from torch import Tensor
 from udever import habits, hub, loading, saving
 from udever.errors import TextError
 from udever.loading import Loaded, pick_how
-from udever.model import artefact, quantising
+from udever.model import artefact, quantising, smoothing
 from udever.model.attention import attention_over
 from udever.model.backbone import AttentionKind, pick_dtype, vocab_size, width
 from udever.model.contract import Contract, RoleName
@@ -152,11 +152,15 @@ class Embedder:
         """Quantise the float32 weights in place. Raises ContractError where that costs more than the gate allows."""
         model: Any = self.backbone
         precise = self._reference()
-        quantising.quantise(model)
+        quantising.quantise(model, self._embed_sample)
         self._weights_digest = self._base_weights = digest_tensors(quantising.stored(model))
         quantising.settle(model, pick_dtype("auto", self.device))
         quantising.check_gate(self.name, precise, self._reference())
         self.last_truncation = None
+
+    def _embed_sample(self) -> None:
+        for ids in self.tokenize(smoothing.SAMPLE, "document").ids:
+            self.backbone(attention_over(pack([ids], self.device), causal=self.contract.attention == "causal"))
 
     @property
     def dimensions(self) -> int:
@@ -189,7 +193,7 @@ class Embedder:
         if self._weights_digest is None:
             self._weights_digest = digest_tensors(self.backbone.state_dict())  # pyright: ignore[reportAttributeAccessIssue]
         if self._tokenizer_digest is None:
-            self._tokenizer_digest = tokenizer_digest(self.tokenizer.hf)
+            self._tokenizer_digest = tokenizer_digest(self.tokenizer.base)
         return artefact.fingerprint(self.backbone.config, self._weights_digest, self._tokenizer_digest, self.contract)
 
     def weights_changed(self) -> None:
@@ -378,7 +382,7 @@ class Embedder:
         """Replace the contract; the attention kind must stay, since the backbone was tested for it."""
         assert contract.attention == self.contract.attention, "the attention kind is chosen when loading"
         self.contract = contract
-        self.tokenizer = TextTokenizer(self.tokenizer.hf, contract)
+        self.tokenizer = TextTokenizer(self.tokenizer.base, contract)
 
     def save(
         self,

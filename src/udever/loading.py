@@ -29,7 +29,7 @@ from udever.model.contract import Contract
 from udever.model.gguf import GGUFSource, gguf_folder, read_source
 from udever.model.lengths import position_limit
 from udever.model.published import RECIPES, contract_of
-from udever.model.tokens import load_hf_tokenizer
+from udever.model.tokenizer_files import load_hf_tokenizer, load_plain_tokenizer
 from udever.model.weights import digest_file, digest_weights, is_quantised, read_config, weight_files
 from udever.nearest import near_path, nearest, path_suggestion, suggestion
 from udever.packaged import PACKAGED, packaged_folder
@@ -58,9 +58,9 @@ class How:
 class Loaded:
     """What `Embedder` is made of.
 
-    `tokenizer` is transformers'. `weights` is the digest of the weights and of every adapter folded into them, where
-    they come from files; `saved` is what `udever.json` of the model's own folder says, where there is one; `source` the
-    GGUF file that the weights come from, if any.
+    `tokenizer` is transformers', or a `PlainTokenizer` that stands for it. `weights` is the digest of the weights and
+    of every adapter folded into them, where they come from files; `saved` is what `udever.json` of the model's own
+    folder says, where there is one; `source` the GGUF file that the weights come from, if any.
     """
 
     backbone: Backbone
@@ -107,7 +107,7 @@ def load(name: str, how: How, changes: Mapping[str, Any], known_as: str | None =
     stored = is_quantised(config)
     if stored:
         how = _as_stored(model, how)
-    tokenizer = load_hf_tokenizer(_tokenizer_folder(model), trust_remote_code=how.trust_remote_code)
+    tokenizer = _tokenizer(model, trust_remote_code=how.trust_remote_code)
     contract = _change(_contract(model, known_as, tokenizer, config), changes)
     _check_fits(contract, config)
     weights = _digest(model, verify=how.verify)
@@ -233,6 +233,13 @@ def _tokenizer_folder(model: _Model) -> Path:
     if has_own:
         return model.folder
     return _tokenizer_folder(model.base) if model.base is not None else model.weights or model.folder
+
+
+def _tokenizer(model: _Model, *, trust_remote_code: bool) -> Any:
+    """What a saved contract goes with may do without transformers; other contracts are read off its tokenizer."""
+    folder = _tokenizer_folder(model)
+    plain = load_plain_tokenizer(folder) if model.saved is not None else None
+    return plain or load_hf_tokenizer(folder, trust_remote_code=trust_remote_code)
 
 
 def _contract(model: _Model, known_as: str | None, tokenizer: Any, config: Any) -> Contract:

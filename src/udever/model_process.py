@@ -4,6 +4,7 @@ Importing torch and loading a model takes as long as importing and opening a sto
 does both at once. The other process reads requests, a JSON object a line, and answers each with another.
 """
 
+import gc
 import json
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from udever import errors
 from udever.errors import UdeverError
+from udever.terminal import quiet_transformers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,12 +123,9 @@ class ModelProcess:
 
 
 def _load(name: str, dtype: str, device: str) -> "Embedder":
-    from transformers.utils import logging
-
     from udever.embedder import Embedder
 
-    logging.disable_progress_bar()  # transformers' own bars and notices would come between ours
-    logging.set_verbosity_error()
+    quiet_transformers()
     return Embedder.load(name, dtype=dtype, device=device)
 
 
@@ -141,6 +140,8 @@ def answer() -> None:
     """Load and embed as standard input asks, until it ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who asks ends this process
     replies, sys.stdout = sys.stdout, sys.stderr  # nothing that others print is an answer
+    gc.disable()  # of what this short life makes nearly all stays, and looking it through takes a third of its seconds
+    quiet_transformers()
     import udever.embedder  # noqa: F401 # before the first request is there
 
     embedder: Embedder | None = None

@@ -1,6 +1,8 @@
-"""Text of others on a terminal: shown, never obeyed."""
+"""What others say on a terminal: shown, never obeyed; or not said."""
 
+import os
 import re
+import sys
 
 # Control characters but tab and line feed; marks that turn the direction of what follows, and those that separate lines
 # or have no shape at all; surrogates that stand for bytes of a file name. Joiners (U+200C, U+200D) spell words.
@@ -21,3 +23,16 @@ def printable(text: str, *, one_line: bool = False) -> str:
 def _spell(character: str) -> str:
     units = character.encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[place : place + 2].hex()}" for place in range(0, len(units), 2))
+
+
+def quiet_transformers() -> None:
+    """transformers' own bars and notices would come between ours. Says so before it is imported, and imports nothing.
+
+    What the environment says already stays.
+    """
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    if "transformers" in sys.modules:
+        logging = sys.modules["transformers"].utils.logging
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()

@@ -7,6 +7,7 @@ import torch
 from udever.adaptation.choice import SHARES, Trial, candidates, choose
 from udever.embedder import Embedder
 from udever.evaluation import write_held_out
+from udever.evaluation.statistics import Interval
 from udever.pairs.schema import Pair
 from udever.search.fusion import WORDS_WEIGHT
 
@@ -57,9 +58,9 @@ def weights(embedder):
 
 
 def test_without_questions_the_trained_weights_are_taken(two):
-    choice = choose(*two, None)
-    assert (choice.share, choice.words_weight, choice.scores) == (1.0, WORDS_WEIGHT, {})
-    assert "too few questions" in choice.sentence()
+    choice = choose(two[0], two[1:], None)
+    assert (choice.number, choice.share, choice.words_weight, choice.scores) == (0, 1.0, WORDS_WEIGHT, {})
+    assert "too few questions" in choice.sentence(["alone"])
 
 
 def test_candidates_lie_between_and_leave_the_base_as_it_was(two):
@@ -71,28 +72,50 @@ def test_candidates_lie_between_and_leave_the_base_as_it_was(two):
         for name, tensor in weights(candidate).items():
             if tensor.is_floating_point():
                 assert torch.allclose(tensor, start[name] * (1 - share) + end[name] * share, atol=1e-6)
-    assert seen == [0.0, *SHARES, 1.0]
+    assert seen == [*SHARES, 1.0]
     assert all(torch.equal(tensor, start[name]) for name, tensor in weights(base).items())
     assert base.fingerprint == fingerprint
 
 
-def test_of_models_that_cannot_be_blended_only_the_ends_are_tried(two, make, tmp_path):
+def test_of_models_that_cannot_be_blended_the_trained_one_is_tried(two, make, tmp_path):
     other = Embedder.load(make.decoder("qwen3", tmp_path / "other"), dtype="float32")
-    assert [share for share, _ in candidates(two[0], other)] == [0.0, 1.0]
+    assert [share for share, _ in candidates(two[0], other)] == [1.0]
 
 
 def test_the_base_is_kept_where_nothing_is_better(two, task):
     base, _ = two
-    choice = choose(base, base, task)
+    choice = choose(base, [base], task)
     assert choice.share == 0 and choice.base_weight == choice.words_weight
-    assert "the base as it was" in choice.sentence() and f"{len(WORDS)} development questions" in choice.sentence()
+    said = choice.sentence(["alone"])
+    assert "the base as it was" in said and f"{len(WORDS)} development questions" in said
 
 
-def test_what_is_best_is_chosen(two, task, monkeypatch):
-    _, trained = two
-    monkeypatch.setattr(
-        "udever.adaptation.choice.as_mteb", lambda model, revision: Known(1.0 if model is trained else 0.0)
-    )
-    choice = choose(*two, task)
-    assert choice.share == 1.0 and choice.scores[1.0] == 1 and choice.words_weight == 0
-    assert "1 of the way from base to trained weights" in choice.sentence()
+def known(monkeypatch, nearness):
+    """Of models whose nearness is told, embeddings that have it."""
+    monkeypatch.setattr("udever.adaptation.choice.as_mteb", lambda model, revision: Known(nearness.get(id(model), 0.0)))
+
+
+def test_what_is_best_is_chosen_of_all_that_were_trained(two, task, make, tmp_path, monkeypatch):
+    base, trained = two
+    other = Embedder.load(make.decoder("llama", tmp_path / "other", seed=3), dtype="float32")
+    known(monkeypatch, {id(trained): 1.0})
+    choice = choose(base, (model for model in (other, trained)), task)
+    assert (choice.number, choice.share, choice.scores[1, 1.0], choice.words_weight) == (1, 1.0, 1.0, 0)
+    assert choice.scores.keys() == {(0, 0.0), *((n, share) for n in (0, 1) for share in (*SHARES, 1.0))}
+    said = choice.sentence(["as it stands", "with more"])
+    assert "1 of the way from base to the weights trained with more" in said
+    assert "base 0." in said and "0.5 as it stands 0." in said and "1 with more 1.000" in said
+
+
+def test_the_best_of_several_has_to_be_the_surer_of_it(two, task, monkeypatch):
+    base, trained = two
+    seen = []
+
+    def bootstrap(found, start, confidence):
+        seen.append(confidence)
+        return Interval(0.1, -0.1, 0.3, confidence, 100)
+
+    monkeypatch.setattr("udever.adaptation.choice.paired_bootstrap", bootstrap)
+    assert choose(base, [trained], task).share == 0
+    assert choose(base, [trained] * 4, task).share == 0
+    assert seen == [pytest.approx(0.8), pytest.approx(0.95)]

@@ -36,6 +36,7 @@ COMMANDS = {
     "report": lambda f, out: ("report", f / "in", "-o", out),
     "plane": lambda f, out: ("plane", f / "in", "--before", "seedling", "-m", "seedling", "-o", out),
     "merge": lambda f, out: ("merge", "-m", f / "in", "-m", f / "in", "-o", out),
+    "quantize": lambda f, out: ("quantize", "-m", f / "in", "-o", out),
     "train": lambda f, out: ("train", recipe(f, out)),
     "adapt": lambda f, out: ("adapt", f / "in", "-o", out),
     "demo": lambda f, out: ("demo", "-o", out),

@@ -14,7 +14,7 @@ from torch import nn
 
 from udever import Embedder
 from udever.errors import ContractError, ModelError, TextError
-from udever.model import eight_bits, products
+from udever.model import eight_bits, products, quantising, smoothing
 from udever.model.eight_bits import (
     EightBitEmbedding,
     EightBitLinear,
@@ -95,9 +95,7 @@ def test_a_product_is_that_of_the_rounded_numbers_in_float64(operation, dtype, b
 
 
 def test_the_largest_numbers_do_not_saturate(product):
-    layer = layer_of(nn.Linear(64, 8, bias=False), torch.float32)
-    weight = torch.ones(8, 64)
-    layer = EightBitLinear(*quantise_weight(weight), None)
+    layer = EightBitLinear(*quantise_weight(torch.ones(8, 64)), None)
     layer.pack()
     found = layer(torch.full((3, 64), 1e4))
     torch.testing.assert_close(found, torch.full((3, 8), 64e4))
@@ -212,17 +210,40 @@ def with_weights(folder, target, change):
     return target
 
 
-def outliers(state):
-    """One channel of activations so large that all others round to nothing, and weights that let it do nothing."""
-    for name, tensor in state.items():
-        if name.endswith("layernorm.weight"):
-            tensor[7] *= 3e3
-        elif name.endswith(("q_proj.weight", "k_proj.weight", "v_proj.weight", "gate_proj.weight", "up_proj.weight")):
-            tensor[:, 7] = 0
+def outliers(size):
+    """One channel of activations `size` times as large, and weights that let it do as little as before."""
+
+    def change(state):
+        for name, tensor in state.items():
+            if name.endswith("layernorm.weight"):
+                tensor[7] *= size
+            elif name.endswith(
+                ("q_proj.weight", "k_proj.weight", "v_proj.weight", "gate_proj.weight", "up_proj.weight")
+            ):
+                tensor[:, 7] /= size
+
+    return change
+
+
+def test_large_channels_are_shrunk_and_so_lose_little(decoders, tmp_path, monkeypatch):
+    folder = with_weights(decoders("qwen3"), tmp_path / "model", outliers(40))
+    ours = Embedder.load(folder, dtype="int8")
+    layers = [module for module in ours.backbone.modules() if isinstance(module, EightBitLinear)]
+    assert {int(layer.input_shrink[7]) for layer in layers if layer.input_shrink is not None} & {2, 3, 4}
+    first = ours.backbone.model.layers[0]
+    x = torch.randn(3, 32).to(torch.bfloat16 if layers[0].factors.dtype is torch.bfloat16 else torch.float32)
+    group = (first.self_attn.q_proj, first.self_attn.k_proj, first.self_attn.v_proj)
+    assert isinstance(products.shared(x, *group), eight_bits.Rows)
+    assert products.shared(x, first.self_attn.q_proj, first.mlp.down_proj) is x
+    ours.save(tmp_path / "out")
+    np.testing.assert_array_equal(Embedder.load(tmp_path / "out").encode(TEXTS), ours.encode(TEXTS))
+    monkeypatch.setattr(smoothing, "_SHARES", ())
+    with pytest.raises(ContractError, match="loses too much in int8"):
+        Embedder.load(folder, dtype="int8")
 
 
 def test_a_model_with_outliers_is_refused_with_the_number(decoders, tmp_path):
-    folder = with_weights(decoders("qwen3"), tmp_path / "model", outliers)
+    folder = with_weights(decoders("qwen3"), tmp_path / "model", outliers(1e6))
     Embedder.load(folder, dtype="float32")
     with pytest.raises(ContractError, match=r"loses too much in int8: cosine .* 0\.\d{4} at worst") as caught:
         Embedder.load(folder, dtype="int8")
@@ -272,9 +293,7 @@ def test_an_adapter_is_folded_in_before(embedders, decoders, tmp_path):
     assert (expected * actual).sum(1).min() > 0.99
     assert (expected * embedders("qwen3").encode(TEXTS)).sum(1).min() < 0.99
     with pytest.raises(ModelError, match="an adapter that is not merged cannot be put into int8"):
-        from udever.model.quantising import quantise
-
-        quantise(base.backbone)
+        quantising.quantise(base.backbone, lambda: None)
 
 
 def test_int8_is_for_processors_and_a_mistyped_precision_names_it(decoders, monkeypatch):
@@ -299,3 +318,36 @@ def test_others_do_not_take_a_folder_in_eight_bits_for_floats(loaded, tmp_path):
     assert json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"]
     with pytest.raises(Exception, match=r"model\.safetensors"):
         AutoModel.from_pretrained(tmp_path / "out")
+
+
+def run(monkeypatch, *arguments):
+    from udever.cli import main
+
+    monkeypatch.setattr("sys.argv", ["udever", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return ended.value.code or 0
+
+
+def test_quantize_writes_what_embed_reads(loaded, decoders, tmp_path, monkeypatch, capsys):
+    import pyarrow.parquet
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    assert run(monkeypatch, "quantize", "-m", decoders("qwen3"), "-o", "small") == 0
+    assert loaded("qwen3")[1].fingerprint in capsys.readouterr().out
+    for model, dtype, out in (("small", "auto", "a"), (decoders("qwen3"), "int8", "b")):
+        assert run(monkeypatch, "embed", "texts.txt", "-m", model, "--dtype", dtype, "-o", out) == 0
+    tables = [pyarrow.parquet.read_table(tmp_path / out / "shards") for out in ("a", "b")]
+    assert tables[0].column("embedding").equals(tables[1].column("embedding"))
+    assert tables[0].schema.metadata[b"udever.precision"] == b"int8"
+    assert run(monkeypatch, "audit", "a", "--sample", "4", "-m", "small") == 0
+
+
+def test_quantize_refuses_below_the_gate_and_leaves_nothing(decoders, tmp_path, monkeypatch, capsys):
+    folder = with_weights(decoders("qwen3"), tmp_path / "model", outliers(1e6))
+    assert run(monkeypatch, "quantize", "-m", folder, "-o", tmp_path / "small") == 2
+    error = capsys.readouterr().err
+    assert "loses too much in int8" in error
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]

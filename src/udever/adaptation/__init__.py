@@ -1,7 +1,8 @@
 """The main job: from a person's own files to an embedder for them, with the table that shows what it is worth.
 
-Mine pairs or read tables of them, write a recipe, train by it, score the held-out questions over all that the files
-hold, before and after, with BM25 and beside it, and write everything into one folder:
+Mine pairs or read tables of them, write a recipe, train by it and, where there is time, by others; choose by
+development questions; score the held-out ones over all that the files hold, before and after, with BM25 and beside it,
+and write everything into one folder:
 
     pairs.parquet   every pair that asks something, with its split
     studied.parquet pairs that are learned from alone, where there are some
@@ -16,6 +17,7 @@ was asked for, the log, the checkpoints and the model; a run that was stopped go
 
 from udever.adaptation.folder import run_folder
 from udever.adaptation.job import adapt
+from udever.adaptation.plan import plan_adaptation
 from udever.adaptation.settings import DEMO, AdaptSettings, default_training
 
-__all__ = ["DEMO", "AdaptSettings", "adapt", "default_training", "run_folder"]
+__all__ = ["DEMO", "AdaptSettings", "adapt", "default_training", "plan_adaptation", "run_folder"]

@@ -1,6 +1,6 @@
 """What `adapt` chooses by development questions: how far from the base to the trained weights, and what words weigh."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ WEIGHTS = (0.0, 0.01, 0.02, 0.035, WORDS_WEIGHT, 0.07, 0.1, 0.15, 0.25)
 """What words may weigh."""
 
 CONFIDENCE = 0.8
-"""Of the interval that must lie above 0: nine of ten times the best candidate is then better than the base."""
+"""Of the interval that must lie above 0: nine of ten times the best is then better than the base. Of one attempt."""
 
 Floats = NDArray[np.float64]
 Ranking = list[tuple[str, float]]
@@ -80,51 +80,62 @@ class Trial:
 
 @dataclass(frozen=True)
 class Choice:
-    """`share` of the way from the base to the trained weights, and what words weigh beside the base and beside that.
+    """`share` of the way from the base to the weights of attempt `number`, and what words weigh beside base and that.
 
-    `scores` are the MRR@10 of every share that was tried; empty where there was nothing to choose by.
+    `scores` are the MRR@10 of every share of every attempt that was tried, the base (of no attempt) first; empty where
+    there was nothing to choose by.
     """
 
     share: float
     base_weight: float
     words_weight: float
-    scores: Mapping[float, float]
+    scores: Mapping[tuple[int, float], float]
     num_questions: int = 0
+    number: int = 0
 
-    def sentence(self) -> str:
-        """The choice in words."""
+    def sentence(self, names: Sequence[str]) -> str:
+        """The choice in words; `names` are those of the attempts."""
         if not self.scores:
             return "there were too few questions to choose by: the trained weights are taken as they are"
-        tried = ", ".join(f"{share:g} {score:.3f}" for share, score in self.scores.items())
+        tried = ", ".join(
+            f"{f'{share:g} {names[number]}' if share else 'base'} {score:.3f}"
+            for (number, share), score in self.scores.items()
+        )
         what = (
-            f"{self.share:g} of the way from base to trained weights"
+            f"{self.share:g} of the way from base to the weights trained {names[self.number]}"
             if self.share
             else "the base as it was, since nothing is better by more than chance explains"
         )
         return f"chosen by {self.num_questions:,} development questions: {what} (MRR@10: {tried})"
 
 
-def choose(base: Embedder, trained: Embedder, task: FolderTask | None) -> Choice:
+def choose(base: Embedder, trained: Iterable[Embedder], task: FolderTask | None) -> Choice:
     """The best by the questions of a task; the base where nothing beats it beyond chance.
 
-    Without a task, the trained weights as they are. `base` is left as it was.
+    Of several that were `trained` the best has to be the surer of it. Without a task, the first as it is. `base` is
+    left as it was; of the trained models one is held at a time.
     """
     if task is None:
         return Choice(1.0, WORDS_WEIGHT, WORDS_WEIGHT, {})
     trial = Trial(task)
-    rankings = {share: trial.rankings(as_mteb(model, revision="1")) for share, model in candidates(base, trained)}
-    found = {share: trial.by_meaning(ranking) for share, ranking in rankings.items()}
-    best = max(found, key=lambda share: found[share].mean())
-    gain = paired_bootstrap(found[best], found[0.0], confidence=CONFIDENCE)
-    share = best if gain.low > 0 else 0.0
-    weights = {at: _weight(trial, rankings[at]) for at in {0.0, share}}
-    scores = {at: float(values.mean()) for at, values in found.items()}
-    return Choice(share, weights[0.0], weights[share], scores, trial.num_questions)
+    start = trial.rankings(as_mteb(base, revision="1"))
+    rankings = {(0, 0.0): start}
+    num_trained = 0
+    for number, model in enumerate(trained):
+        num_trained += 1
+        for share, candidate in candidates(base, model):
+            rankings[number, share] = trial.rankings(as_mteb(candidate, revision="1"))
+    found = {place: trial.by_meaning(ranking) for place, ranking in rankings.items()}
+    best = max(found, key=lambda place: found[place].mean())
+    gain = paired_bootstrap(found[best], found[0, 0.0], confidence=1 - (1 - CONFIDENCE) / num_trained)
+    number, share = best if gain.low > 0 else (0, 0.0)
+    scores = {place: float(values.mean()) for place, values in found.items()}
+    base_weight, words_weight = (_weight(trial, ranking) for ranking in (start, rankings[number, share]))
+    return Choice(share, base_weight, words_weight, scores, trial.num_questions, number)
 
 
 def candidates(base: Embedder, trained: Embedder) -> Iterator[tuple[float, Embedder]]:
-    """The base, what lies between, and the trained model, each good until the next; only the ends for unlike models."""
-    yield 0.0, base
+    """What lies between the base and the trained model, and that, each good until the next; that alone if unlike."""
     state: dict[str, Tensor] = base.backbone.state_dict()  # pyright: ignore[reportAttributeAccessIssue]
     start = {name: tensor.clone() for name, tensor in state.items()}
     try:

@@ -23,6 +23,8 @@ from udever.training.run import forget
 ASKED_FOR, CORPUS, MODEL, CARD = "adapt.json", "corpus.parquet", "model", "README.md"
 PAIRS, STUDIED = "pairs.parquet", "studied.parquet"
 HELD_OUT, DEVELOPMENT, RESULTS = "held_out", "development", "results"
+ATTEMPTS, TRIED = "attempts", "tried.json"
+_FOLDERS = (HELD_OUT, DEVELOPMENT, RESULTS, ATTEMPTS)
 
 
 def run_folder(output: Path) -> Path:
@@ -32,7 +34,7 @@ def run_folder(output: Path) -> Path:
 
 def check_own(kept: Path) -> None:
     """Raise OutputError where a folder that a run would replace lies there and no run of ours was begun in it."""
-    theirs = [name for name in (HELD_OUT, DEVELOPMENT, RESULTS) if (kept / name).exists()]
+    theirs = [name for name in _FOLDERS if (kept / name).exists()]
     if theirs and not (kept / ASKED_FOR).is_file():
         raise OutputError(f"{kept / theirs[0]} was not written by a run of adapt; move it, or choose another output")
 
@@ -51,37 +53,44 @@ def data_of(mined: Mined, folder: Path) -> DataSettings:
     return DataSettings(pairs=[str(folder / name) for name in (PAIRS, *((STUDIED,) * is_more))], mixed=is_more)
 
 
-def begin(asked: dict[str, Any], mined: Mined, kept: Path) -> None:
-    """Write what was mined, and what for."""
+def begin(asked: dict[str, Any], mined: Mined, mining_s: float, kept: Path) -> None:
+    """Write what was mined, how long that took, and what for; what an earlier run tried is gone."""
+    shutil.rmtree(kept / ATTEMPTS, ignore_errors=True)
+    (kept / TRIED).unlink(missing_ok=True)
     write_gathered(mined, kept)
     write_pieces(mined.corpus, kept / CORPUS)
     content = {"asked": asked, "skipped": mined.skipped, "num_files": mined.num_files, "kinds": mined.kinds}
+    content["mining_s"] = mining_s
     with atomic_file(kept / ASKED_FOR) as temporary:
         temporary.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
-def begun_in(asked: dict[str, Any], kept: Path) -> Mined:
-    """What the run that was begun in `kept` has mined. Raises OutputError where something else was asked for."""
+def begun_in(asked: dict[str, Any], kept: Path) -> tuple[Mined, float]:
+    """What the run that was begun in `kept` has mined, and how long that took.
+
+    Raises OutputError where something else was asked for.
+    """
     try:
         content = json.loads((kept / ASKED_FOR).read_text(encoding="utf-8"))
         changed = differences(content["asked"], asked)
         pairs = [pair for name in (PAIRS, STUDIED) if (kept / name).is_file() for pair in read_pairs(kept / name)]
         corpus = read_pieces(kept / CORPUS)
         mined = Mined(pairs, content["skipped"], content["num_files"], corpus, content["kinds"])
+        mining_s = float(content["mining_s"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(f"{kept} cannot be gone on with: {error}; begin anew with --restart") from error
     if changed:
         raise OutputError(f"{kept} was begun with other options ({changed[0]}); give the same, or --restart")
-    return mined
+    return mined, mining_s
 
 
 def clear(kept: Path) -> None:
     """Remove what a run wrote into its folder, and the folder where nothing else lies in it."""
     forget(kept)
     remove_output(kept / MODEL, "model")
-    for name in (HELD_OUT, DEVELOPMENT, RESULTS):
+    for name in _FOLDERS:
         shutil.rmtree(kept / name, ignore_errors=True)
-    for name in (ASKED_FOR, PAIRS, STUDIED, CORPUS):
+    for name in (ASKED_FOR, PAIRS, STUDIED, CORPUS, TRIED):
         (kept / name).unlink(missing_ok=True)
     with suppress(OSError):
         kept.rmdir()
@@ -90,16 +99,17 @@ def clear(kept: Path) -> None:
 def write_output(
     output: Path, recipe: Recipe, mined: Mined, results: Comparison, extras: Extras, words_weight: float
 ) -> None:
-    """The whole output at once; the recipe in it names the files as they lie there."""
+    """The whole output at once; the recipe in it, and the pairs, as those lie there that were trained on."""
     update = {
         "data": data_of(mined, output),
         "watch": WatchSettings(evaluate_queries=0),  # held-out code is learned from: the rows would count as leaks
         "output": OutputSettings(folder=str(output / MODEL)),
     }
-    kept = Path(recipe.output.folder).parent
+    kept = run_folder(output)
     with atomic_folder(output, "adapted") as folder:
         write_gathered(mined, folder)
-        for name in (MODEL, HELD_OUT, RESULTS):
+        shutil.move(recipe.output.folder, folder / MODEL)
+        for name in (HELD_OUT, RESULTS):
             shutil.move(kept / name, folder / name)
         (folder / MODEL / RECIPE_FILE).write_text(recipe.model_copy(update=update).to_toml(), encoding="utf-8")
         with (folder / MODEL / CARD).open("a", encoding="utf-8") as card:

@@ -3,11 +3,13 @@
 import random
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
-from udever.adaptation.choice import Choice, choose, move
+from udever.adaptation.attempts import Attempt
+from udever.adaptation.choice import choose, move
 from udever.adaptation.folder import DEVELOPMENT, HELD_OUT, RESULTS
 from udever.adaptation.settings import AdaptSettings
 from udever.embedder import Embedder
@@ -17,7 +19,7 @@ from udever.evaluation.comparison import ADAPTED, ADAPTED_WORDS, BASE, BASE_WORD
 from udever.evaluation.lexical import FusedSearch, lexical_model
 from udever.evaluation.models_under_test import ModelUnderTest
 from udever.evaluation.tasks import FolderTask
-from udever.model.weights import read_config
+from udever.model.weights import stored_dtype
 from udever.pairs.mining import ASKED, Mined
 from udever.pairs.schema import Pair, Split
 from udever.search import top_k
@@ -30,21 +32,36 @@ _MAX_TO_CHOOSE = 4000
 """Texts that development questions search besides their answers: several models embed them."""
 
 
-def score(
-    recipe: Recipe, mined: Mined, settings: AdaptSettings, kept: Path, console: Console
-) -> tuple[MtebModel, Comparison, float]:
-    """What was chosen, with all that it has embedded, the table of the held-out questions, and what words weigh.
+@dataclass(frozen=True)
+class Scored:
+    """What was chosen: its attempt, the model with all that it has embedded, the table of the held-out questions.
 
-    What is chosen by development questions lies in the recipe's output folder afterwards.
+    `words_weight` is what words weigh beside it; `sentence` says how it was chosen.
     """
-    base, folder = open_recipe(recipe)[0], Path(recipe.output.folder)
-    embedder = Embedder.load(folder, dtype="float32")
+
+    attempt: Attempt
+    model: MtebModel
+    results: Comparison
+    words_weight: float
+    sentence: str
+
+
+def score(attempts: Sequence[Attempt], mined: Mined, settings: AdaptSettings, kept: Path, console: Console) -> Scored:
+    """Choose by development questions, and ask the held-out ones, once.
+
+    What is chosen lies in the output folder of its attempt's recipe afterwards.
+    """
+    base = open_recipe(attempts[0].recipe)[0]
     chosen_by = tasks_of(mined, "development", settings, kept / DEVELOPMENT)
-    choice = choose(base, embedder, chosen_by[0] if chosen_by else None)
-    console.print(choice.sentence(), markup=False, highlight=False)
+    trained = (Embedder.load(attempt.recipe.output.folder, dtype="float32") for attempt in attempts)
+    choice = choose(base, trained, chosen_by[0] if chosen_by else None)
+    attempt = attempts[choice.number]
+    sentence = choice.sentence([attempt.arrangement.name for attempt in attempts])
+    console.print(sentence, markup=False, highlight=False)
+    embedder = Embedder.load(attempt.recipe.output.folder, dtype="float32")
     if choice.share < 1:
-        embedder = _save_chosen(recipe, base, embedder, choice)
-        base = open_recipe(recipe)[0]
+        embedder = _save_chosen(attempt.recipe, base, embedder, choice.share, sentence)
+        base = open_recipe(attempt.recipe)[0]
     tasks = tasks_of(mined, "held_out", settings, kept / HELD_OUT)
     models = {BASE: as_mteb(base, name=BASE), ADAPTED: as_mteb(embedder, name=ADAPTED)}
     systems = {
@@ -55,20 +72,21 @@ def score(
     }
     tested = [ModelUnderTest(name, None, lambda system=system: system) for name, system in systems.items()]
     scores = score_held_out(tested, tasks, kept / RESULTS, show_progress=True)
-    return models[ADAPTED], Comparison(scores, read_questions(tasks)), choice.words_weight
+    results = Comparison(scores, read_questions(tasks))
+    return Scored(attempt, models[ADAPTED], results, choice.words_weight, sentence)
 
 
-def _save_chosen(recipe: Recipe, base: Embedder, trained: Embedder, choice: Choice) -> Embedder:
+def _save_chosen(recipe: Recipe, base: Embedder, trained: Embedder, share: float, sentence: str) -> Embedder:
     """Write what lies between base and trained weights in place of the trained model, beside the same files."""
     folder = Path(recipe.output.folder)
     files = {name: (folder / name).read_text(encoding="utf-8") for name in (RECIPE_FILE, TRAINING_FILE, FIGURE)}
-    dtype = read_config(folder).dtype
-    if choice.share:
-        move(base, trained, choice.share)
+    dtype = stored_dtype(folder)
+    if share:
+        move(base, trained, share)
     base.save(
         folder,
         base=recipe.model.base,
-        notes=f"\n## Chosen\n\nOf what training gave: {choice.sentence()}.\n",
+        notes=f"\n## Chosen\n\nOf what training gave: {sentence}.\n",
         extra_files=files,
         dtype=dtype,
     )

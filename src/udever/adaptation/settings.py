@@ -26,8 +26,9 @@ class AdaptSettings:
     `kinds`, `exclude`, `language`, `held_out`, `development`, and for tables of pairs `held_out_by`, `columns` and
     `skip_empty` are those of `gather`. `max_queries` bounds the held-out queries, `max_studied` the pairs of kinds that
     are learned from alone (a sample is taken), `max_seen` the rows that training sees, by fewer passes than `training`
-    says but for the first. `training` None takes what suits the base; `questions` are answered at the end from all
-    that was mined.
+    says but for the first. `training` None takes what suits the base, and lets others be tried within `minutes`, about
+    (None: five times the mining). `negatives` hard ones are trained on with each pair; None: tried with and without.
+    `questions` are answered at the end from all that was mined.
     """
 
     kinds: Collection[str] = KINDS
@@ -42,6 +43,8 @@ class AdaptSettings:
     max_studied: int = 20_000
     max_seen: int | None = 60_000
     training: TrainingSettings | None = None
+    minutes: float | None = None
+    negatives: int | None = None
     max_length: int = 300
     questions: Sequence[str] = ()
     seed: int = 0
@@ -56,6 +59,7 @@ DEFAULTS = AdaptSettings()
 
 DEMO = AdaptSettings(
     kinds=("code", "names"),
+    minutes=0,
     max_studied=6_000,
     max_seen=10_000,
     exclude=STANDARD_LIBRARY_EXCLUDE,

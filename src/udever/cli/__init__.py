@@ -11,6 +11,7 @@ from udever.cli import (  # noqa: F401 # importing a module registers its comman
     negatives,
     overlap,
     push,
+    quantize,
     report,
     serve,
     train,

@@ -21,8 +21,8 @@ from udever.cli.app import (
     app,
     console,
     named_columns,
-    quiet_transformers,
 )
+from udever.terminal import quiet_transformers
 
 _BASE = "Backbone: folder, hub name, 'seedling' (bundled), or 'fresh' (random weights, made on the spot)."
 
@@ -44,15 +44,22 @@ def adapt(
     epochs: Annotated[float | None, typer.Option(help="Passes over the training pairs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    negatives: Annotated[
+        int | None, typer.Option(min=0, help="Hard negatives for each pair; tried with and without if left out.")
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="Time to try arrangements in; five times the mining if left out.")
+    ] = None,
     max_length: Annotated[int, typer.Option(help="Longest text in tokens, markers included.")] = 300,
     ask: Annotated[list[str] | None, typer.Option(help="A question to answer at the end.")] = None,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw a stopped run away and begin anew.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be tried and how long it takes.")] = False,
     _threads: Threads = None,
 ) -> None:
     """Take pairs from your own files or a table of them, finetune an embedder, and show what it is worth."""
-    from udever.adaptation import AdaptSettings, default_training
+    from udever.adaptation import AdaptSettings, default_training, plan_adaptation
     from udever.adaptation import adapt as run
     from udever.pairs.mining import KINDS
     from udever.training.recipe import training_settings
@@ -68,12 +75,17 @@ def adapt(
         held_out_by=held_out_by,
         columns=named_columns(anchor, positive),
         skip_empty=skip_empty,
-        training=training_settings(**{**default_training(base).model_dump(), **chosen}),
+        training=training_settings(**{**default_training(base).model_dump(), **chosen}) if chosen else None,
+        minutes=minutes,
+        negatives=negatives,
         max_seen=AdaptSettings.max_seen if epochs is None else None,
         max_length=max_length,
         questions=ask or (),
         seed=seed,
     )
+    if plan:
+        plan_adaptation(paths, settings, base=base, console=console())
+        return
     results = run(paths, output, settings, base=base, resume=resume, restart=restart, console=console())
     _ended(results, "the same command and --resume")
 

@@ -137,14 +137,6 @@ def complain(message: str) -> None:
     typer.echo(printable(message, one_line=True), err=True)
 
 
-def quiet_transformers() -> None:
-    """transformers' own bars and notices would come between ours."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-
-
 def _show_warning(message: Warning | str, *_: Any) -> None:
     print(f"udever: warning: {printable(str(message))}", file=sys.stderr)  # noqa: T201 # a command line speaks here
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from udever.cli.app import Device, Dtype, Model, Seed, Threads, app, console, quiet_transformers
+from udever.cli.app import Device, Dtype, Model, Seed, Threads, app, console
 from udever.cli.corpus import (
     BatchTokens,
     Column,
@@ -20,6 +20,7 @@ from udever.cli.corpus import (
     report,
     settled,
 )
+from udever.terminal import quiet_transformers
 
 if TYPE_CHECKING:
     from udever.corpus import VectorStep

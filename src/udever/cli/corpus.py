@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from udever.cli.app import Device, Dtype, Model, RoleOption, Seed, Threads, app, complain, console, quiet_transformers
+from udever.cli.app import Device, Dtype, Model, RoleOption, Seed, Threads, app, complain, console
+from udever.terminal import quiet_transformers
 
 if TYPE_CHECKING:
     from udever.corpus import EmbedStep, Summary

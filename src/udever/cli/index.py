@@ -15,10 +15,9 @@ from udever.cli.app import (
     app,
     complain,
     console,
-    quiet_transformers,
 )
 from udever.cli.usage import check_no_model
-from udever.terminal import printable
+from udever.terminal import printable, quiet_transformers
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
@@ -152,10 +151,11 @@ def search(
     _threads: Threads = None,
 ) -> None:
     """Search an index by meaning and words; or an embeddings file (then -m names the model)."""
+    from udever.garbage import uncollected
     from udever.model_process import ModelProcess
 
     check_no_model(place or "")
-    with ModelProcess.begin(enabled=mode != SearchMode.words) as process:
+    with uncollected(), ModelProcess.begin(enabled=mode != SearchMode.words) as process:
         from udever.search.filters import Filters
         from udever.search.index import Index, open_searchable, sealed
 

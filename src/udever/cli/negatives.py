@@ -18,8 +18,8 @@ from udever.cli.app import (
     app,
     console,
     named_columns,
-    quiet_transformers,
 )
+from udever.terminal import quiet_transformers
 
 
 @app.command()

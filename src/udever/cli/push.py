@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from udever.cli.app import app, console, quiet_transformers
+from udever.cli.app import app, console
+from udever.terminal import quiet_transformers
 
 
 @app.command()

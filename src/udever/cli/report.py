@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from udever.cli.app import Device, Dtype, Model, Seed, Threads, app, console, quiet_transformers
+from udever.cli.app import Device, Dtype, Model, Seed, Threads, app, console
+from udever.terminal import quiet_transformers
 
 
 class MethodOption(StrEnum):

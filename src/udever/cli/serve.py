@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from udever.cli.app import Device, Dtype, Model, Threads, app, console, quiet_transformers
+from udever.cli.app import Device, Dtype, Model, Threads, app, console
+from udever.terminal import quiet_transformers
 
 
 @app.command()

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from udever.cli.app import Threads, app, console, quiet_transformers
+from udever.cli.app import Threads, app, console
+from udever.terminal import quiet_transformers
 
 RecipeFile = Annotated[Path, typer.Argument(help="Recipe in TOML.", show_default=False)]
 

@@ -20,6 +20,7 @@ _ZERO = 128
 """Activations are stored without a sign: this is their zero."""
 _TABLE_ROWS = 65536
 SCALE = "weight_scale"
+SHRINK = "input_shrink"
 
 
 class EightBitWarning(UserWarning):
@@ -37,8 +38,13 @@ class Rows:
         return Rows(self.values[rows], self.scale[rows])
 
 
-def quantise_rows(x: Tensor) -> Rows:
-    """Each row of x [rows, in] as whole numbers of at most 127 times a scale, which is in x's own precision."""
+def quantise_rows(x: Tensor, factors: Tensor | None = None) -> Rows:
+    """Each row of x [rows, in] as whole numbers of at most 127 times a scale, which is in x's own precision.
+
+    `factors` [in] are what channels are multiplied by before.
+    """
+    if factors is not None:
+        x = x * factors
     scale = x.abs().amax(-1, keepdim=True).div_(_LARGEST).clamp_min_(torch.finfo(x.dtype).tiny)
     # conversion cuts off behind the point: 0.5 more makes that rounding
     return Rows((x * scale.float().reciprocal()).add_(_ZERO + 0.5).to(torch.uint8), scale)
@@ -57,20 +63,33 @@ def quantise_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class EightBitLinear(nn.Module):
-    """A linear layer of int8 weights [out, in], float32 scales [out] and a bias in the precision of the model."""
+    """A linear layer of int8 weights [out, in], float32 scales [out] and a bias in the precision of the model.
 
-    def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor | None) -> None:
+    `shrink`, int8 [in], are powers of two: channel j of the input is divided by 2 ** shrink[j], and its weights are
+    those of the layer times as much. So channels of large activations leave the others their digits (SmoothQuant,
+    arXiv 2211.10438).
+    """
+
+    def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor | None, shrink: Tensor | None = None) -> None:
         super().__init__()
         self.weight: Tensor | None
         self.weight_scale: Tensor
         self.register_buffer("weight", weight)
+        self.input_shrink: Tensor | None
         self.register_buffer(SCALE, scale)
+        self.register_buffer(SHRINK, shrink)
+        self.factors: Tensor | None = None
         self.bias = None if bias is None else nn.Parameter(bias.detach())
         self._packed: Tensor | None = None
         self._zeros: Tensor | None = None
 
+    def shrink_in(self, dtype: torch.dtype) -> None:
+        """Have the factors of the input's channels ready in the precision of the model."""
+        if self.input_shrink is not None:
+            self.factors = (-self.input_shrink.to(dtype)).exp2()
+
     def pack(self) -> None:
-        """Bring the weights into the order in which the processor reads them, in place of the other."""
+        """Bring the weights into the order in which the processor reads them, in place of the other order."""
         if self.weight is not None and _multiplies_eight_bits():
             self._packed = torch.ops.onednn.qlinear_prepack(self.weight, None)
             self._zeros = torch.zeros(len(self.weight), dtype=torch.int32)
@@ -83,17 +102,21 @@ class EightBitLinear(nn.Module):
 
     def forward(self, x: Tensor | Rows) -> Tensor:
         """[..., in] -> [..., out]."""
-        if isinstance(x, Tensor) and x.dim() != 2:
+        if not isinstance(x, Rows) and x.dim() != 2:
             return self(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
-        rows = x if isinstance(x, Rows) else quantise_rows(x)
+        rows = self.rows(x)
         product = self.product(rows)
         return product.mul_(rows.scale) if self.bias is None else torch.addcmul(self.bias, product, rows.scale)
 
     def plus(self, x: Tensor | Rows, other: Tensor) -> Tensor:
         """The layer's output [rows, out] plus `other`."""
-        rows = x if isinstance(x, Rows) else quantise_rows(x)
+        rows = self.rows(x)
         total = torch.addcmul(other, self.product(rows), rows.scale)
         return total if self.bias is None else total.add_(self.bias)
+
+    def rows(self, x: Tensor | Rows) -> Rows:
+        """x in eight bits, as this layer takes it."""
+        return x if isinstance(x, Rows) else quantise_rows(x, self.factors)
 
     def product(self, rows: Rows) -> Tensor:
         """Rows times weights, without the rows' scale and the bias: [rows, out] in the scale's precision."""

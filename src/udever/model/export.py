@@ -15,6 +15,7 @@ from udever.model.bloom import Bloom
 from udever.model.contract import Contract, Role, RoleName
 from udever.model.eight_bits import is_eight_bit
 from udever.model.quantising import stored
+from udever.model.tokenizer_files import LOADED_FROM
 from udever.model.tokens import TextTokenizer, tokenizer_state
 from udever.model.weights import EIGHT_BIT_NAME, QUANTISED
 
@@ -108,8 +109,8 @@ def save_tokenizer(hf_tokenizer: Any, contract: Contract, shared: Shared | None,
     settings.update(
         tokenizer_class="PreTrainedTokenizerFast", model_max_length=contract.max_length, padding_side="right"
     )
-    settings.pop("add_bos_token", None)
-    settings.pop("add_eos_token", None)
+    for name in ("add_bos_token", "add_eos_token", *LOADED_FROM):
+        settings.pop(name, None)
     if settings.get("pad_token") is None:
         settings["pad_token"] = settings.get("eos_token")
     write_json(settings_path, settings)

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from udever.model.eight_bits import EightBitLinear, Rows, quantise_rows
+from udever.model.eight_bits import EightBitLinear, Rows
 
 Activation = Literal["none", "gelu", "gelu_tanh", "silu"]
 
@@ -57,8 +57,12 @@ def _plain_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def shared(x: Tensor, *layers: nn.Module) -> Any:
-    """x as all of `layers` take it: where they are in eight bits it is brought to them once."""
-    return quantise_rows(x) if all(isinstance(layer, EightBitLinear) for layer in layers) else x
+    """x as all of `layers` take it: brought into eight bits once, where they all are and scale its channels alike."""
+    first = layers[0]
+    if not isinstance(first, EightBitLinear):
+        return x
+    alike = all(isinstance(layer, EightBitLinear) and layer.factors is first.factors for layer in layers)
+    return first.rows(x) if alike else x
 
 
 def linear(layer: nn.Module, x: Tensor | Rows, activation: Activation = "none") -> Tensor:

@@ -1,6 +1,6 @@
 """A model into eight bits and its way to a file and back, and the gate: what eight bits may cost."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from udever.errors import ContractError, ModelError
+from udever.model import smoothing
 from udever.model.adapters import has_lora
-from udever.model.eight_bits import SCALE, EightBitEmbedding, EightBitLinear, quantise_weight
-from udever.model.products import FusedLinear
+from udever.model.eight_bits import SCALE, SHRINK, EightBitEmbedding, EightBitLinear, quantise_weight
 
 LEAST_COSINE = 0.99
 LEAST_MEAN_COSINE = 0.995
@@ -28,21 +28,37 @@ def check_gate(name: str, precise: np.ndarray, eight_bits: np.ndarray) -> None:
 
 
 @torch.no_grad()
-def quantise(model: nn.Module) -> None:
+def quantise(model: nn.Module, embed_sample: Callable[[], object]) -> None:
     """Put the linear layers and the table of tokens of a float32 model into eight bits, in place; all else stays.
 
-    Raises ModelError where LoRA is not folded in.
+    `embed_sample` runs the model on some texts. Raises ModelError where LoRA is not folded in.
     """
     if has_lora(model):
         raise ModelError("an adapter that is not merged cannot be put into int8; save with merged=True and load that")
+    seen = smoothing.watch(model, embed_sample)
     table = _table(model)
-    for name, module in list(model.named_modules()):
-        if module is table:
-            # what the module makes of each token, whatever else it multiplies by
-            rows = module(torch.arange(module.num_embeddings))
-            _replace(model, name, EightBitEmbedding(*quantise_weight(rows)))
-        elif type(module) in (nn.Linear, FusedLinear):
-            _replace(model, name, EightBitLinear(*quantise_weight(module.weight), module.bias))
+    if table is not None:
+        # what the module makes of each token, whatever else it multiplies by
+        rows = table(torch.arange(table.num_embeddings))
+        _replace(model, _name(model, table), EightBitEmbedding(*quantise_weight(rows)))
+    for names in _same_input(model, seen):
+        layers: list[Any] = [model.get_submodule(name) for name in names]
+        for name, made in zip(names, smoothing.best(layers, seen.get(names[0])), strict=True):
+            _replace(model, name, made)
+
+
+def _same_input(model: nn.Module, seen: Mapping[str, smoothing.Seen]) -> list[list[str]]:
+    """Names of all linear layers, those together that were given the same: their largest inputs are equal."""
+    groups: dict[Any, list[str]] = {}
+    for name, module in model.named_modules():
+        if type(module) in smoothing.PLAIN:
+            key = seen[name].peaks.numpy().tobytes() if name in seen else name
+            groups.setdefault(key, []).append(name)
+    return list(groups.values())
+
+
+def _name(model: nn.Module, wanted: nn.Module) -> str:
+    return next(name for name, module in model.named_modules() if module is wanted)
 
 
 def _table(model: nn.Module) -> Any:
@@ -61,8 +77,12 @@ def settle(model: nn.Module, dtype: torch.dtype) -> None:
     """Make a model in eight bits ready to run: all else in `dtype`, which its products and tables come out in."""
     for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
+    alike: dict[bytes, Tensor | None] = {}  # layers that shrink their input alike share what they make of it
     for module in model.modules():
         if isinstance(module, EightBitLinear):
+            module.shrink_in(dtype)
+            if module.input_shrink is not None:
+                module.factors = alike.setdefault(module.input_shrink.numpy().tobytes(), module.factors)
             module.pack()
         elif isinstance(module, EightBitEmbedding):
             module.out = dtype
@@ -87,12 +107,15 @@ def fill(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             continue
         if not isinstance(module, nn.Linear | nn.Embedding) or module.weight.shape != weight.shape:
             raise ModelError(f"weight '{name}.weight' has another shape than config.json says")
+        shrink = state.get(f"{name}.{SHRINK}")
+        if shrink is not None and (shrink.dtype != torch.int8 or shrink.shape != weight.shape[1:]):
+            raise ModelError(f"'{name}.{SHRINK}' is no int8 for each column of the weight")
         if weight.dtype != torch.int8 or scale.dtype != torch.float32 or scale.shape != weight.shape[:1]:
             raise ModelError(f"weight '{name}.weight' is no int8 with a float32 scale for each row")
         if isinstance(module, nn.Embedding):
             _replace(model, name, EightBitEmbedding(weight, scale))
         else:
-            _replace(model, name, EightBitLinear(weight, scale, module.bias))
+            _replace(model, name, EightBitLinear(weight, scale, module.bias, shrink))
     try:
         missing, unknown = model.load_state_dict(dict(state), strict=False, assign=True)
     except RuntimeError as error:

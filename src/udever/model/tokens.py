@@ -3,15 +3,15 @@
 import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from blake3 import blake3
-from tokenizers import AddedToken, Tokenizer
+from tokenizers import Tokenizer
 
 from udever.errors import ModelError, TextError
 from udever.model.contract import Contract, RoleName
+from udever.model.tokenizer_files import PlainTokenizer
 
 CHARS_PER_TOKEN = 64
 """More characters than this, a token, are cut before any work: only runs of one character reach it in a tokenizer."""
@@ -77,12 +77,19 @@ class TextTokenizer:
     tokenised as the characters they are.
     """
 
-    def __init__(self, hf_tokenizer: Any, contract: Contract) -> None:
-        self.hf = hf_tokenizer
+    def __init__(self, base: Any, contract: Contract) -> None:
+        self.base = base  # transformers', or a `PlainTokenizer`
         self.contract = contract
-        self._backend, self._special = _plain_backend(hf_tokenizer, contract.marker_ids)
-        named = {i for i, token in hf_tokenizer.added_tokens_decoder.items() if token.special}
-        self._reserved = named.union(hf_tokenizer.all_special_ids) - {hf_tokenizer.unk_token_id}
+        self._backend, self._special = _plain_backend(base, contract.marker_ids)
+        named = {i for i, token in base.added_tokens_decoder.items() if token.special}
+        self._reserved = named.union(base.all_special_ids) - {base.unk_token_id}
+
+    @property
+    def hf(self) -> Any:
+        """transformers' tokenizer; where turning text into ids did without it, it is made when first asked for."""
+        if isinstance(self.base, PlainTokenizer):
+            self.base = self.base.whole()
+        return self.base
 
     def encode(self, texts: Sequence[str], role_name: RoleName, prompt: str | None = None) -> Tokenized:
         """Token ids of every text in its role; `prompt` replaces the role's own.
@@ -106,7 +113,7 @@ class TextTokenizer:
         for row, sequence in enumerate(sequences):
             forged = next((token for token in sequence if token in self._reserved), None)
             if forged is not None:
-                name = self._special.get(forged) or self.hf.convert_ids_to_tokens(forged)
+                name = self._special.get(forged) or self.base.convert_ids_to_tokens(forged)
                 raise TextError(
                     f"row {row} holds the special token {forged} ({name}); give the text's own tokens "
                     f"(add_special_tokens=False), markers are added here"
@@ -144,7 +151,7 @@ class TextTokenizer:
         return Explained(kept or [Piece(stand_in, self._name(stand_in), "marker")], cut, num_tokens)
 
     def _name(self, token: int) -> str:
-        return self._special.get(token) or str(self.hf.convert_ids_to_tokens(token))
+        return self._special.get(token) or str(self.base.convert_ids_to_tokens(token))
 
     def _frame(self, role_name: RoleName, prompt: str | None) -> _Frame:
         role = self.contract.role(role_name)
@@ -193,15 +200,15 @@ class TextTokenizer:
         if not names:
             return [], prompt
         cut = max(prompt.rfind(name) + len(name) for name in names)
-        return self.hf.encode(prompt[:cut], add_special_tokens=False), prompt[cut:]
+        return self.base.encode(prompt[:cut], add_special_tokens=False), prompt[cut:]
 
     def _stand_in(self) -> int:
         """The one token of an empty text for a model that adds no token of its own."""
         candidates = (
-            self.hf.eos_token_id,
-            self.hf.bos_token_id,
-            self.hf.pad_token_id,
-            self.hf.unk_token_id,
+            self.base.eos_token_id,
+            self.base.bos_token_id,
+            self.base.pad_token_id,
+            self.base.unk_token_id,
             0,
         )
         return next(token for token in candidates if token is not None)
@@ -255,63 +262,6 @@ def check_not_empty(texts: list[Any]) -> None:
         raise TextError(f"row {empty[0]} ({len(empty)} in all) is empty; drop the row, or pass allow_empty=True")
 
 
-_NO_FAMILY = {"PreTrainedTokenizerFast", "TokenizersBackend"}
-"""Classes of tokenizers that complete nothing: what their files leave out is not there."""
-
-
-def load_hf_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
-    """transformers' tokenizer of a folder. Raises ModelError where there is none backed by `tokenizers`.
-
-    Where the folder holds a tokenizer.json and its settings name the special tokens, or a class of no family, that file
-    is used as it is and parsed once; else transformers' class for the family completes what the files leave out.
-    """
-    from transformers import TokenizersBackend
-
-    try:
-        settings = _complete_settings(folder)
-        if settings is None:
-            from transformers import AutoTokenizer  # it knows every family, and takes its time for that
-
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, trust_remote_code=trust_remote_code, local_files_only=True
-            )
-        else:
-            tokenizer = TokenizersBackend.from_pretrained(folder, local_files_only=True, **settings)
-    except Exception as error:  # transformers raises a dozen kinds for a broken file
-        reason = (str(error).strip().splitlines() or ["unknown"])[0]
-        raise ModelError(f"{folder} has no usable tokenizer: {reason}") from error
-    if getattr(tokenizer, "backend_tokenizer", None) is None:
-        raise ModelError(f"{folder}: the tokenizer has no tokenizer.json form, which is needed; convert it first")
-    return tokenizer
-
-
-def _complete_settings(folder: Path) -> dict[str, Any] | None:
-    """What to tell transformers besides tokenizer_config.json; None where the folder's files are not all it takes."""
-    paths = [folder / name for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json")]
-    if not (paths[0].is_file() and paths[1].is_file()):
-        return None
-    settings = json.loads(paths[1].read_text(encoding="utf-8"))
-    extra: dict[str, Any] = {}
-    if "added_tokens_decoder" not in settings:
-        if paths[2].is_file():
-            named = json.loads(paths[2].read_text(encoding="utf-8"))
-            extra = {name: _special_token(value) for name, value in named.items()}
-        extra["added_tokens_decoder"] = {}  # tokenizer.json says them all; transformers would parse it for them
-    known = settings.keys() | extra.keys()
-    is_whole = known >= {"bos_token", "eos_token", "unk_token"} or settings.get("tokenizer_class") in _NO_FAMILY
-    return extra if is_whole and "auto_map" not in settings else None
-
-
-def _special_token(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_special_token(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    settings: dict[str, Any] = {**value, "special": True}
-    settings.pop("__type", None)
-    return AddedToken(**settings)
-
-
 def template_ids(hf_tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The ids the tokenizer itself puts before and after a text."""
     plain = hf_tokenizer.encode("a", add_special_tokens=False)
@@ -322,12 +272,12 @@ def template_ids(hf_tokenizer: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     return (), ()
 
 
-def tokenizer_state(hf_tokenizer: Any) -> tuple[dict[str, Any], str]:
+def tokenizer_state(base: Any) -> tuple[dict[str, Any], str]:
     """A tokenizer's serialised settings up to its vocabulary, parsed, and the vocabulary as it is written.
 
     The vocabulary is most of the text, up to tens of megabytes, and nothing here needs to look into it.
     """
-    text = hf_tokenizer.backend_tokenizer.to_str()
+    text = base.backend_tokenizer.to_str()
     decoder = json.JSONDecoder()
     head: dict[str, Any] = {}
     at = 1
@@ -340,22 +290,22 @@ def tokenizer_state(hf_tokenizer: Any) -> tuple[dict[str, Any], str]:
         at += 1  # the comma
 
 
-def tokenizer_digest(hf_tokenizer: Any) -> str:
+def tokenizer_digest(base: Any) -> str:
     """BLAKE3 of all that decides a text's ids; what is added around them is the contract's."""
-    head, vocabulary = tokenizer_state(hf_tokenizer)
+    head, vocabulary = tokenizer_state(base)
     head.update(post_processor=None, truncation=None, padding=None)
     digest = blake3(json.dumps(head, sort_keys=True).encode())
     digest.update(vocabulary.encode())
     return digest.hexdigest()
 
 
-def _plain_backend(hf_tokenizer: Any, marker_ids: frozenset[int]) -> tuple[Tokenizer, dict[int, str]]:
+def _plain_backend(base: Any, marker_ids: frozenset[int]) -> tuple[Tokenizer, dict[int, str]]:
     """A tokenizer to which special tokens and markers are ordinary characters, and those tokens by id.
 
-    It shares the vocabulary of `hf_tokenizer`, which goes on knowing them. Raises ModelError where the two number an
+    It shares the vocabulary of `base`, which goes on knowing them. Raises ModelError where the two number an
     added token differently.
     """
-    theirs = hf_tokenizer.backend_tokenizer
+    theirs = base.backend_tokenizer
     backend = Tokenizer(theirs.model)
     backend.normalizer, backend.pre_tokenizer, backend.decoder = theirs.normalizer, theirs.pre_tokenizer, theirs.decoder
     added = sorted(theirs.get_added_tokens_decoder().items())
@@ -367,6 +317,6 @@ def _plain_backend(hf_tokenizer: Any, marker_ids: frozenset[int]) -> tuple[Token
         if (own := backend.token_to_id(token.content)) != i:
             raise ModelError(f"the tokenizer gives its added token {token.content!r} two ids: {i}, {own}")
     special = {i: token.content for i, token in added if token.special}
-    special.update({i: hf_tokenizer.convert_ids_to_tokens(i) or "" for i in marker_ids if i not in special})
-    special.pop(hf_tokenizer.unk_token_id, None)  # what the vocabulary lacks is unknown, and that is no forgery
+    special.update({i: base.convert_ids_to_tokens(i) or "" for i in marker_ids if i not in special})
+    special.pop(base.unk_token_id, None)  # what the vocabulary lacks is unknown, and that is no forgery
     return backend, special

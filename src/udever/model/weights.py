@@ -18,6 +18,7 @@ from torch import Tensor
 
 from udever.errors import ModelError
 from udever.model.bloom import Bloom
+from udever.model.bloom_config import BloomConfig
 
 EIGHT_BIT_NAME = "int8.safetensors"
 """The weights of a folder in eight bits: a name of its own, since transformers would take them for whole numbers."""
@@ -60,10 +61,9 @@ def read_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
         raw = json.loads(path.read_text(encoding="utf-8"))
         _check_config(raw, path)
         kind = raw.get("model_type")
-        if kind == "bloom" and "auto_map" not in raw:
-            from transformers import BloomConfig
-
-            return BloomConfig.from_dict(raw)
+        own = BloomConfig.of(raw) if kind == "bloom" else None
+        if own is not None:
+            return own
         from transformers import CONFIG_MAPPING, AutoConfig  # takes as long as the rest of a small model
 
         if kind not in CONFIG_MAPPING or "auto_map" in raw or (kind == "mistral" and "layer_types" in raw):
@@ -73,6 +73,16 @@ def read_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
         raise
     except Exception as error:  # transformers raises a dozen kinds for a broken file
         raise ModelError(f"{path} cannot be used: {first_line(error)}") from error
+
+
+def stored_dtype(folder: Path) -> torch.dtype | None:
+    """The precision of the weights as the configuration in a folder says it; None where it says none.
+
+    Raises as `read_config`.
+    """
+    said = read_config(folder).dtype
+    found = getattr(torch, said, None) if isinstance(said, str) else said
+    return found if isinstance(found, torch.dtype) else None
 
 
 def _check_config(raw: Any, path: Path) -> None:

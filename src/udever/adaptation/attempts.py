@@ -1,0 +1,188 @@
+"""What `adapt` tries: arrangements of what is learned from and how, trained one after another within a time."""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from udever.adaptation.folder import ATTEMPTS, MODEL, PAIRS, TRIED, data_of, write_gathered
+from udever.adaptation.settings import AdaptSettings, default_training
+from udever.pairs.files import read_pairs, write_pairs
+from udever.pairs.mining import ASKED, Mined
+from udever.pairs.negatives import Options, mine_negatives
+from udever.progress import duration
+from udever.storage import atomic_file
+from udever.training import FRESH, ModelSettings, OutputSettings, Recipe, TrainingSettings, WatchSettings, train
+from udever.training.log import History
+from udever.training.run import load_base
+
+_CHECKPOINT_EVERY = 100
+_BUDGET = 5.0
+"""How many times as long as the mining the training may take where nobody says."""
+_NEGATIVES = "negatives.parquet"
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """Kinds of pairs, hard negatives for each pair, and the training, under a name."""
+
+    name: str
+    kinds: Collection[str]
+    negatives: int
+    training: TrainingSettings
+
+    def cost(self, mined: Mined, max_seen: int | None) -> float:
+        """About how much it computes, in texts."""
+        train_pairs = sum(pair.split == "train" for pair in _only(mined, self.kinds).pairs)
+        return train_pairs * _passes(self.training, train_pairs, max_seen) * (2 + self.negatives)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An arrangement that was trained: its pairs, its recipe, and what happened."""
+
+    arrangement: Arrangement
+    mined: Mined
+    recipe: Recipe
+    history: History
+
+
+def arrangements(settings: AdaptSettings, base: str, mined: Mined) -> list[Arrangement]:
+    """What is worth a try, the surest first.
+
+    One alone where the training was given, or where there are no development questions to choose by.
+    """
+    training = (settings.training or default_training(base)).model_copy(update={"seed": settings.seed})
+    first = Arrangement("as it stands", settings.kinds, settings.negatives or 0, training)
+    if settings.training is not None or not any(pair.split == "development" for pair in mined.pairs):
+        return [first]
+    rate = training.model_copy(update={"learning_rate": 2 * training.learning_rate})
+    fewer, has_more = (*ASKED, "names"), {*mined.kinds} - {*ASKED, "names"}
+    return [
+        first,
+        *([replace(first, name="with two hard negatives", negatives=2)] if settings.negatives is None else []),
+        replace(first, name="at twice the rate", training=rate),
+        *([replace(first, name="of questions and names alone", kinds=fewer)] if has_more else []),
+    ]
+
+
+def budget_s(settings: AdaptSettings, mining_s: float) -> float:
+    """How long all training may take."""
+    return _BUDGET * mining_s if settings.minutes is None else 60 * settings.minutes
+
+
+def fitting(
+    others: Sequence[Arrangement], seconds: Sequence[float], first_s: float, budget: float
+) -> list[Arrangement]:
+    """Of the arrangements behind the first, which took `first_s`, those that the time suffices for, in turn."""
+    left = budget - first_s
+    found: list[Arrangement] = []
+    for arrangement, needed in zip(others, seconds, strict=True):
+        if needed <= left:
+            found.append(arrangement)
+            left -= needed
+    return found
+
+
+def seconds_of(tried: Sequence[Arrangement], first_s: float, mined: Mined, max_seen: int | None) -> list[float]:
+    """About how long each of the arrangements takes, if the first of them takes `first_s`."""
+    costs = [arrangement.cost(mined, max_seen) for arrangement in tried]
+    return [first_s * cost / costs[0] for cost in costs]
+
+
+def train_all(
+    mined: Mined, settings: AdaptSettings, base: str, kept: Path, mining_s: float, *, resume: bool, console: Console
+) -> list[Attempt] | None:
+    """Train the first arrangement, and behind it those that there is time for; None where a signal stopped it.
+
+    Which these are is written down once it is known, so that a resumed run tries the same.
+    """
+    first, *others = arrangements(settings, base, mined)
+    attempt = _attempt(first, 1, mined, settings, base, kept, resume=resume)
+    if attempt.history.stopped:
+        return None
+    attempts, planned = [attempt], kept / TRIED
+    if not planned.is_file():
+        taken = sum(step.seconds for step in attempt.history.steps)
+        needed = seconds_of([first, *others], taken, mined, settings.max_seen)[1:]
+        names = [one.name for one in fitting(others, needed, taken, budget_s(settings, mining_s))]
+        with atomic_file(planned) as temporary:
+            temporary.write_text(json.dumps(names), encoding="utf-8")
+    names = json.loads(planned.read_text(encoding="utf-8"))
+    for number, other in enumerate(others, 2):
+        if other.name not in names:
+            continue
+        console.print(f"trying {other.name}", highlight=False)
+        attempt = _attempt(other, number, mined, settings, base, kept, resume=True)
+        if attempt.history.stopped:
+            return None
+        attempts.append(attempt)
+    left_out, total = len(others) - len(names), budget_s(settings, mining_s)
+    if left_out and total:
+        said = duration(total)
+        console.print(f"{left_out} more would not have been done within {said} (--minutes)", highlight=False)
+    return attempts
+
+
+def _attempt(
+    arrangement: Arrangement,
+    number: int,
+    mined: Mined,
+    settings: AdaptSettings,
+    base: str,
+    kept: Path,
+    *,
+    resume: bool,
+) -> Attempt:
+    own = kept / ATTEMPTS / str(number)
+    recipe, mined = prepare(arrangement, mined, settings, base, own, kept if number == 1 else own)
+    return Attempt(arrangement, mined, recipe, train(recipe, resume=resume, restart=not resume))
+
+
+def prepare(
+    arrangement: Arrangement, mined: Mined, settings: AdaptSettings, base: str, own: Path, folder: Path
+) -> tuple[Recipe, Mined]:
+    """The recipe of an arrangement, which trains in `folder`, and its pairs; both written to the folder `own`."""
+    model = ModelSettings(base=base, max_length=settings.max_length)
+    own.mkdir(parents=True, exist_ok=True)
+    mined = _only(mined, arrangement.kinds)
+    if arrangement.negatives:
+        mined = _with_negatives(mined, arrangement.negatives, model, own)
+    write_gathered(mined, own)
+    train_pairs = sum(pair.split == "train" for pair in mined.pairs)
+    passes = _passes(arrangement.training, train_pairs, settings.max_seen)
+    recipe = Recipe(
+        model=model,
+        data=data_of(mined, own),
+        training=arrangement.training.model_copy(update={"epochs": passes}),
+        watch=WatchSettings(checkpoints=str(folder), checkpoint_every=_CHECKPOINT_EVERY, evaluate_queries=0),
+        output=OutputSettings(folder=str(folder / MODEL)),
+    )
+    return recipe, mined
+
+
+def _passes(training: TrainingSettings, train_pairs: int, max_seen: int | None) -> float:
+    return training.epochs if max_seen is None else min(training.epochs, max(1.0, max_seen / train_pairs))
+
+
+def _only(mined: Mined, kinds: Collection[str]) -> Mined:
+    """Mined without the pairs of other kinds that are learned from alone."""
+    kept = [place for place, kind in enumerate(mined.kinds) if kind in ASKED or kind in kinds]
+    pairs, of = [mined.pairs[place] for place in kept], [mined.kinds[place] for place in kept]
+    return replace(mined, pairs=pairs, kinds=of)
+
+
+def _with_negatives(mined: Mined, number: int, model: ModelSettings, own: Path) -> Mined:
+    """Mined with hard negatives: what the base takes for the answer, in turns with what stands in the same file.
+
+    A base of random weights takes nothing for anything: there words find them.
+    """
+    found = own / _NEGATIVES
+    if not found.is_file():
+        write_pairs(mined.pairs, own / PAIRS)
+        embedder = None if model.base == FRESH else load_base(model)
+        options = Options(number, mode="words" if embedder is None else "meaning", siblings=embedder is not None)
+        mine_negatives(embedder, own / PAIRS, found, options, show_progress=True)
+    return replace(mined, pairs=read_pairs(found))

@@ -1,0 +1,56 @@
+"""What the files give `adapt` to train and to score on."""
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from udever.adaptation.settings import AdaptSettings
+from udever.errors import DataError
+from udever.pairs.gathering import gather, is_table_of_pairs, told_columns
+from udever.pairs.mining import ASKED, Mined
+from udever.pairs.schema import Pair
+
+
+def gathered(paths: Sequence[Path], settings: AdaptSettings) -> tuple[Mined, float]:
+    """What the files give, and how many seconds that took."""
+    started = time.perf_counter()
+    return _sampled(gather(paths, settings.gathering), settings), time.perf_counter() - started
+
+
+def tell(mined: Mined, paths: Sequence[Path], settings: AdaptSettings, console: Console) -> None:
+    """Say what there is to train and to score on. Raises DataError where that is nothing."""
+    for path in filter(is_table_of_pairs, paths):
+        console.print(told_columns(path, settings.columns), markup=False, highlight=False)
+    train_pairs, held_out = split(mined)
+    console.print(
+        f"{mined.num_files:,} files gave {len(train_pairs):,} training pairs and {len(held_out):,} held-out pairs "
+        f"(no question of theirs in training; {sum(mined.skipped.values()):,} files and rows left out)"
+    )
+
+
+def _sampled(mined: Mined, settings: AdaptSettings) -> Mined:
+    """Mined with at most `max_studied` pairs of kinds that are learned from alone."""
+    studied = [place for place, kind in enumerate(mined.kinds) if kind not in ASKED]
+    if len(studied) <= settings.max_studied:
+        return mined
+    left_out = set(studied) - set(random.Random(settings.seed).sample(studied, settings.max_studied))
+    kept = [place for place in range(len(mined.pairs)) if place not in left_out]
+    pairs, kinds = [mined.pairs[place] for place in kept], [mined.kinds[place] for place in kept]
+    skipped = {**mined.skipped, f"row: beyond {settings.max_studied:,} to learn from alone": len(left_out)}
+    return replace(mined, pairs=pairs, kinds=kinds, skipped=skipped)
+
+
+def split(mined: Mined) -> tuple[list[Pair], list[Pair]]:
+    """Training and held-out pairs. Raises DataError where these are too few."""
+    train_pairs = [pair for pair in mined.pairs if pair.split == "train"]
+    held_out = [pair for pair in mined.pairs if pair.split == "held_out"]
+    if len(train_pairs) < 2 or not held_out:
+        raise DataError(
+            f"the files give {len(train_pairs)} training and {len(held_out)} held-out pairs; expected at least 2 and 1 "
+            f"that share no file and no text: give more, or change --held-out"
+        )
+    return train_pairs, held_out

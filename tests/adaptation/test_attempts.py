@@ -1,0 +1,162 @@
+"""Several arrangements, tried one after another within a time, killed and gone on with."""
+
+import io
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from udever.adaptation import AdaptSettings, adapt, attempts, plan_adaptation, run_folder, scores
+from udever.adaptation.attempts import arrangements, fitting, seconds_of, train_all
+from udever.adaptation.choice import Choice
+from udever.pairs.files import read_pairs
+from udever.pairs.mining import Mined, pipeline
+from udever.pairs.schema import Pair
+from udever.training import TrainingSettings
+from udever.training.fresh import make_base
+from udever.training.grad_cache import Stepper
+from udever.training.log import History, Step
+from udever.training.recipe import Recipe
+
+VERBS = ["copy", "parse", "split", "read", "sort", "hash", "open", "join"]
+TRAINING = TrainingSettings(tuning="full", batch_size=8, max_steps=3, learning_rate=3e-3, precision="float32")
+PAIRS = [Pair(f"a{n}", f"b{n}", split="development" if n == 4 else "train") for n in range(10)]
+MINED = Mined(PAIRS, {}, 1, kinds=["code"] * 5 + ["names"] * 2 + ["comments"] * 3)
+
+
+def names(settings, mined=MINED):
+    return [one.name for one in arrangements(settings, "seedling", mined)]
+
+
+def test_what_is_worth_a_try():
+    first, negatives, rate, fewer = arrangements(AdaptSettings(), "seedling", MINED)
+    assert (first.negatives, negatives.negatives, negatives.training) == (0, 2, first.training)
+    assert rate.training.learning_rate == 2 * first.training.learning_rate
+    assert "comments" not in fewer.kinds and {"code", "docs", "names"} < {*fewer.kinds}
+    every = names(AdaptSettings())
+    assert names(AdaptSettings(negatives=1)) == names(AdaptSettings(negatives=0)) == [every[0], *every[2:]]
+    assert arrangements(AdaptSettings(negatives=1), "seedling", MINED)[0].negatives == 1
+    assert names(AdaptSettings(training=TRAINING)) == every[:1]
+    undecided = replace(MINED, pairs=[replace(pair, split="train") for pair in PAIRS])
+    assert names(AdaptSettings(), undecided) == every[:1]
+    assert names(AdaptSettings(), replace(MINED, kinds=["code"] * 10)) == every[:-1]
+
+
+def test_what_there_is_time_for():
+    tried = arrangements(AdaptSettings(), "seedling", MINED)
+    assert seconds_of(tried, 9.0, MINED, None) == pytest.approx([9, 18, 9, 6])
+    seconds = [18.0, 9.0, 6.0]
+    assert fitting(tried[1:], seconds, 9.0, 25.0) == tried[2:]
+    assert fitting(tried[1:], seconds, 9.0, 35.9) == [tried[1], tried[3]]
+    assert fitting(tried[1:], seconds, 9.0, 8.0) == []
+    assert fitting(tried[1:], seconds, 9.0, 100.0) == tried[1:]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("project")
+    for noun in ["tree", "date", "line", "key", "file"]:
+        functions = [
+            f'def {verb}_{noun}(value):\n    """{verb.title()} the {noun} that was given first."""\n'
+            f"    # look at it once more\n    {noun} = value.{verb}()\n    check({noun})\n    return {noun}.{verb}ed\n"
+            for verb in VERBS
+        ]
+        (folder / f"{noun}.py").write_text("\n\n".join(functions))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(project, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fresh") / "base"
+    make_base([path.read_text() for path in project.iterdir()], folder, vocab_size=400, hidden_size=32, num_heads=2)
+    return folder
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Few steps, a few development questions, and of two arrangements the one with negatives chosen by them."""
+    monkeypatch.setattr(pipeline, "MIN_TO_CHOOSE", 8)
+    monkeypatch.setattr(attempts, "default_training", lambda _: TRAINING)
+    monkeypatch.setattr(attempts, "arrangements", lambda *given: arrangements(*given)[:2])
+
+    def chosen(start, trained, task):
+        assert task is not None and len(list(trained)) == 2
+        return Choice(1.0, 0.05, 0.1, {(0, 0.0): 0.5, (1, 1.0): 0.6}, 8, 1)
+
+    monkeypatch.setattr(scores, "choose", chosen)
+
+
+SETTINGS = AdaptSettings(held_out=0.2, development=0.3, max_length=48, minutes=60)
+
+
+def test_all_that_fit_are_tried_and_one_stopped_in_the_second_ends_alike(small, project, base, tmp_path, monkeypatch):
+    said = io.StringIO()
+
+    def run(output):
+        console = Console(file=said, width=300)
+        return adapt([project], output, SETTINGS, base=str(base), resume=True, console=console)
+
+    whole = tmp_path / "whole"
+    assert run(whole) is not None
+    printed = said.getvalue()
+    assert "trying with two hard negatives" in printed
+    assert "1 of the way from base to the weights trained with two hard negatives" in printed
+    pairs = read_pairs(whole / "pairs.parquet")
+    assert {len(pair.negatives) for pair in pairs if pair.split == "train"} & {1, 2}
+    assert not any(pair.negatives for pair in pairs if pair.split != "train")
+    assert Recipe.read(whole / "model" / "recipe.toml").data.pairs[0] == str(whole / "pairs.parquet")
+    report = (whole / "report.html").read_text()
+    assert "training pairs with hard negatives" in report and "trained with two hard negatives" in report
+    plain, steps, output = Stepper.accumulate, [], tmp_path / "stopped"
+
+    def interrupted(self, batch):
+        steps.append(batch.number)
+        if len(steps) == 5:  # of three and three
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(self, batch)
+
+    monkeypatch.setattr(Stepper, "accumulate", interrupted)
+    assert run(output) is None
+    assert (run_folder(output) / "tried.json").is_file() and not output.exists()
+    assert (run_folder(output) / "attempts" / "2" / "step-00000002").is_dir()
+    assert run(output) is not None and len(steps) == 6
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stopped", "whole"]
+    for name in ("model/model.safetensors", "pairs.parquet", "studied.parquet", "model/search.json"):
+        assert (output / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+def test_what_was_begun_is_tried_again_however_long_it_takes_now(tmp_path, monkeypatch):
+    taken = [9.0]
+
+    def train(recipe, **_):
+        return History([Step(1, 0.0, 0.0, 0.0, 0, 0, taken[0], "")], 0, 0, stopped=taken[0] == 0)
+
+    def tried(kept, seconds, minutes):
+        taken[0] = seconds
+        said = io.StringIO()
+        settings = AdaptSettings(minutes=minutes, negatives=0)
+        found = train_all(MINED, settings, "seedling", kept, 1.0, resume=True, console=Console(file=said, width=200))
+        return None if found is None else [attempt.arrangement.name for attempt in found], said.getvalue()
+
+    monkeypatch.setattr(attempts, "train", train)
+    every = names(AdaptSettings(negatives=0))
+    found, said = tried(tmp_path / "one", 9.0, None)
+    assert found == every[:1] and "2 more would not have been done within 5 s (--minutes)" in said
+    assert tried(tmp_path / "two", 9.0, 0.4) == (every, f"trying {every[1]}\ntrying {every[2]}\n")
+    assert tried(tmp_path / "two", 900.0, 0.4)[0] == every, "what a stopped run had begun to try"
+    assert tried(tmp_path / "three", 0.0, 9)[0] is None
+    left = {path.name for path in (tmp_path / "two" / "attempts" / "3").iterdir()}
+    assert left == {"pairs.parquet", "studied.parquet"}
+    assert {pair.anchor for pair in read_pairs(tmp_path / "two" / "attempts" / "3" / "studied.parquet")} == {"a5", "a6"}
+
+
+def test_a_plan_writes_nothing(small, project, base, tmp_path):
+    said = io.StringIO()
+    settings = replace(SETTINGS, minutes=0)
+    plan_adaptation([project], settings, base=str(base), console=Console(file=said, width=300))
+    printed = said.getvalue()
+    assert list(tmp_path.iterdir()) == [] and "/tmp" not in printed
+    assert "3 steps of 8 pairs" in printed and "training within 0 s" in printed
+    assert printed.count("for which there is no time") == 3
