@@ -4,10 +4,11 @@
     python bench/adapt.py --work runs/bench-adapt --only viem celery --ablations
     python bench/adapt.py --work runs/bench-adapt --checkout mine=path/to/repository
     python bench/adapt.py --work runs/bench-adapt --beside path/to/all-MiniLM-L6-v2
+    python bench/adapt.py --work runs/try --only activesync sequel --quick   # that it works: a few steps each
 
-Source packages of pinned versions come by `pip download` and `npm pack`. Each run is an ordinary `adapt` whose results
-folder is read; what is there is not run again. Rows of languages that no package here has (Go, Rust, PHP, Ruby) come
-from checkouts that are named. A run takes minutes; all of them with ablations take hours.
+Packages of pinned versions come by `pip download`, `npm pack` and, on Debian 12, `apt-get download`; none of them has a
+history, so what commits are worth is seen in checkouts that are named. Each run is an ordinary `adapt` whose results
+folder is read; what is there is not run again. A run takes minutes; all of them with ablations take hours.
 """
 
 import argparse
@@ -32,7 +33,7 @@ from udever.evaluation.tasks import find_tasks
 from udever.pairs.mining import ASKED, KINDS
 from udever.pairs.mining.within import MINERS
 
-EXCLUDE = ("test/", "tests/", "_cjs/", "_esm/", "lib.commonjs/", "lib.esm/", "dist/", "*.min.js", "*.d.ts")
+EXCLUDE = ("test/", "tests/", "*_test.go", "_cjs/", "_esm/", "lib.commonjs/", "lib.esm/", "dist/", "*.min.js", "*.d.ts")
 HELD_OUT = 0.2
 SYSTEMS = {WORDS: "baseline/bm25", **{name: name for name in (BASE, ADAPTED, BASE_WORDS, ADAPTED_WORDS)}}
 BESIDE, BESIDE_WORDS = "beside", "beside + words"
@@ -40,7 +41,10 @@ BESIDE, BESIDE_WORDS = "beside", "beside + words"
 
 @dataclass(frozen=True)
 class Project:
-    """A package of a registry, or a folder in it; `asked` are the kinds that it is asked for."""
+    """A package (`name==version` of pip, `name@version` of npm, `name=version` of Debian), or a folder in it.
+
+    `asked` are the kinds that it is asked for.
+    """
 
     name: str
     language: str
@@ -49,23 +53,40 @@ class Project:
     asked: tuple[str, ...] = ("code",)
 
     @property
-    def is_python(self) -> bool:
-        """Whether pip fetches it."""
-        return "==" in self.package
+    def fetching(self) -> list[str]:
+        """The command that fetches it into the folder it runs in."""
+        if "==" in self.package:
+            name = self.package.partition("==")[0]
+            return [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", name, self.package]
+        if "@" in self.package:
+            return ["npm", "pack", "--silent", self.package]
+        return ["apt-get", "download", "-q", self.package]
 
 
 PROJECTS = (
     Project("viem", "TypeScript", "viem@2.21.0"),
     Project("ethers", "TypeScript", "ethers@6.13.2", "package/src.ts"),
-    Project("pdf-lib", "TypeScript", "pdf-lib@1.17.1", "package/src"),
     Project("react-native-java", "Java", "react-native@0.74.0", "package/ReactAndroid"),
     Project("react-native-cpp", "C++", "react-native@0.74.0", "package/ReactCommon"),
     Project("jpype", "Java, C++", "JPype1==1.5.0"),
     Project("osmium", "C++", "osmium==3.7.0"),
     Project("celery", "Python", "celery==5.4.0"),
     Project("scrapy", "Python", "scrapy==2.11.2"),
+    Project("go-git", "Go", "golang-github-go-git-go-git-dev=5.4.2-3"),
+    Project("containers-storage", "Go", "golang-github-containers-storage-dev=1.43.0+ds1-8"),
+    Project("sequoia", "Rust", "librust-sequoia-openpgp-dev=1.12.0-2"),
+    Project("cargo", "Rust", "librust-cargo-dev=0.66.0-1"),
+    Project("activesync", "PHP", "php-horde-activesync=2.41.9-1"),
+    Project("sequel", "Ruby", "ruby-sequel=5.63.0-1"),
     Project("celery-docs", "English", "celery==5.4.0", asked=("docs",)),
     Project("scrapy-docs", "English", "scrapy==2.11.2", asked=("docs",)),
+    Project(
+        "handbook-fr",
+        "French",
+        "debian-handbook=11.20220922",
+        "usr/share/doc/debian-handbook/html/fr-FR",
+        asked=("docs",),
+    ),
 )
 
 
@@ -75,11 +96,11 @@ def fetch(project: Project, work: Path) -> Path:
     if not place.is_dir():
         archives = place.with_name(f"{place.name}-archive")
         archives.mkdir(parents=True, exist_ok=True)
-        name = project.package.partition("==")[0]
-        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", name, project.package]
-        subprocess.run(
-            pip if project.is_python else ["npm", "pack", "--silent", project.package], cwd=archives, check=True
-        )
+        subprocess.run(project.fetching, cwd=archives, check=True)
+        packages = list(archives.glob("*.deb"))
+        if packages:
+            subprocess.run(["dpkg-deb", "-x", packages[0], place], check=True)
+            return place / project.folder
         with tarfile.open(next(archives.glob("*.t*gz"))) as content:
             content.extractall(place, filter="data")
     return place / project.folder
@@ -90,13 +111,25 @@ def kinds_of(project: Project, studied: Sequence[str]) -> tuple[str, ...]:
     return (*project.asked, *studied)
 
 
+EVERY = AdaptSettings(minutes=0)
+QUICK = replace(
+    EVERY,
+    training=default_training("seedling").model_copy(update={"max_steps": 8, "batch_size": 32}),
+    max_queries=50,
+    max_studied=300,
+)
+
+
 def ablations() -> dict[str, AdaptSettings]:
-    """Each setting by name: all kinds, none, each alone, all but each; nothing chosen; other rates."""
-    every, names = AdaptSettings(), ("names",)
+    """Each setting by name: all kinds, none, each alone, all but each; negatives; rates; tried in time; no choice."""
+    every, names = EVERY, ("names",)
     found = {
         "all kinds": every,
         "questions alone": replace(every, kinds=ASKED),
         "not chosen": replace(every, development=0.0),
+        "one hard negative": replace(every, negatives=1),
+        "two hard negatives": replace(every, negatives=2),
+        "tried in ten minutes": replace(every, minutes=10.0),
     }
     found |= {f"{kind} alone": replace(every, kinds=(*ASKED, kind)) for kind in MINERS}
     found |= {f"without {kind}": replace(every, kinds=tuple(k for k in KINDS if k != kind)) for kind in MINERS}
@@ -144,13 +177,14 @@ def main() -> None:
     parser.add_argument("--checkout", nargs="*", default=[], metavar="NAME=FOLDER", help="projects of one's own")
     parser.add_argument("--beside", help="another model's folder or name, scored on the same questions")
     parser.add_argument("--ablations", action="store_true", help="every setting on every project")
+    parser.add_argument("--quick", action="store_true", help="a few steps, to see that it works; the numbers are none")
     given = parser.parse_args()
     chosen = [project for project in PROJECTS if not given.only or project.name in given.only]
     folders = {project: fetch(project, given.work) for project in chosen}
     for checkout in given.checkout:
         name, _, folder = checkout.partition("=")
         folders[Project(name, "", folder, asked=ASKED)] = Path(folder)
-    settings = ablations() if given.ablations else {"all kinds": AdaptSettings()}
+    settings = ablations() if given.ablations else {"quick": QUICK} if given.quick else {"all kinds": EVERY}
     for title, wanted in settings.items():
         found = {}
         for project, folder in folders.items():

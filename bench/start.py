@@ -3,8 +3,9 @@
     python bench/start.py                        # an index of this project's own source, the seedling
     python bench/start.py path/to/index -m MODEL # an index there is
 
-Every run is a process of its own, started anew; all take turns. Times are the median of all rounds after one that warms
-the disk's cache up.
+Every run is a process of its own, started anew; all take turns. A command's time is until it has ended, the first
+vector's until the process says that it has it. Times are the median of all rounds after one that warms the disk's cache
+up.
 """
 
 import argparse
@@ -18,7 +19,9 @@ from pathlib import Path
 import common
 
 SOURCE = Path(__file__).parents[1] / "src" / "udever"
-FIRST_VECTOR = "import udever; udever.Embedder.load({model!r}).encode_query('read a file')"
+FIRST_VECTOR = (
+    "import udever; v = udever.Embedder.load({model!r}).encode_query('read a file'); print(v.shape, flush=True)"
+)
 
 
 def seconds(command: list[str]) -> float:
@@ -26,6 +29,17 @@ def seconds(command: list[str]) -> float:
     began = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True)
     return time.perf_counter() - began
+
+
+def seconds_to_answer(command: list[str]) -> float:
+    """How long a command takes to say its first line; it must end well."""
+    began = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        taken = time.perf_counter() - began
+    subprocess.CompletedProcess(command, process.returncode).check_returncode()
+    return taken
 
 
 def main() -> int:
@@ -51,7 +65,10 @@ def main() -> int:
             "udever search by meaning and words": (search, 2.0),
             "udever search by words": ([*search, "--mode", "words"], 2.0),
         }
-        contenders = {name: lambda command=command: seconds(command) for name, (command, _) in works.items()}
+        contenders = {
+            name: lambda command=command: (seconds if command[1] == "-m" else seconds_to_answer)(command)
+            for name, (command, _) in works.items()
+        }
         found = common.interleave(contenders, options.rounds)
     rows = [
         common.Row(name, statistics.median(times), goal, statistics.median(times) / goal, "s", 1.0, at_most=True)

@@ -1,3 +1,4 @@
+import gc
 import subprocess
 import sys
 from inspect import Parameter, signature
@@ -5,6 +6,7 @@ from inspect import Parameter, signature
 import pytest
 
 import udever
+from udever.garbage import uncollected
 
 
 def python(code):
@@ -23,6 +25,19 @@ def test_loading_the_bundled_model_imports_nothing_that_it_does_not_use():
     code = "import gc, sys, udever; udever.Embedder.load('seedling').encode_query('x')"
     seen = f"'torch' in sys.modules, gc.isenabled(), [m for m in {heavy} if m in sys.modules]"
     assert python(f"{code}; print({seen})") == "True True []"
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_garbage_is_looked_for_again_after_a_block_without(collects):
+    before = gc.isenabled()
+    (gc.enable if collects else gc.disable)()
+    try:
+        with pytest.raises(ValueError, match="inside"), uncollected():
+            assert not gc.isenabled()
+            raise ValueError("inside")
+        assert gc.isenabled() is collects
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_the_public_names_are_these_and_resolve():

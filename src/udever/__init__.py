@@ -8,7 +8,6 @@ documents = embedder.encode_document(["with open(path) as handle: ..."])
 embedder.similarity(queries, documents)
 """
 
-import gc
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -67,14 +66,10 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(
             f"module 'udever' has no attribute {name!r}" + (f"; did you mean {near!r}?" if near else "")
         )
-    # what an import makes stays: looking it through for garbage again and again takes a third of a second
-    collects = gc.isenabled()
-    gc.disable()
-    try:
+    from udever.garbage import uncollected
+
+    with uncollected():
         return getattr(import_module(_MODULES[name]), name)
-    finally:
-        if collects:
-            gc.enable()
 
 
 def __dir__() -> list[str]:

@@ -1,5 +1,7 @@
 """`udever`, and `python -m udever`."""
 
+import gc
+
 from udever.processors import OthersLoad
 
 
@@ -8,7 +10,10 @@ def main() -> None:
     others = OthersLoad()
     from udever import cli
 
-    cli.main(others)
+    try:
+        cli.main(others)
+    finally:
+        gc.freeze()  # all of it ends with the process: it is not looked through for garbage once more
 
 
 if __name__ == "__main__":

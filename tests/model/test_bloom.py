@@ -3,11 +3,13 @@ import torch
 from transformers import AutoModel
 
 from udever import Embedder
+from udever.loading import resolve
 from udever.model.attention import attention_over
 from udever.model.bloom import Bloom, alibi_slopes, init_weights
 from udever.model.decoders import PackedDecoder
 from udever.model.llama import LlamaShaped
 from udever.model.packing import pack
+from udever.model.weights import stored_dtype
 
 LENGTHS = (9, 9, 8, 7, 30, 1, 130)
 
@@ -88,3 +90,7 @@ def test_gradients_are_those_of_a_padded_implementation(family, kind, pooling, d
     ) in actual.items():  # a key's bias shifts all scores alike: its gradient is noise about 0
         scale = max(float(expected[name].norm()), 1e-2)
         assert float((gradient - expected[name]).norm()) < scale * (1e-3 if dtype == "float32" else 1e-5), name
+
+
+def test_the_precision_it_is_stored_in_is_one_to_store_in():
+    assert stored_dtype(resolve("seedling")) == torch.bfloat16

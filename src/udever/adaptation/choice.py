@@ -130,8 +130,8 @@ def choose(base: Embedder, trained: Iterable[Embedder], task: FolderTask | None)
     gain = paired_bootstrap(found[best], found[0, 0.0], confidence=1 - (1 - CONFIDENCE) / num_trained)
     number, share = best if gain.low > 0 else (0, 0.0)
     scores = {place: float(values.mean()) for place, values in found.items()}
-    weights = [_weight(trial, ranking) for ranking in (start, rankings[number, share])]
-    return Choice(share, *weights, scores, trial.num_questions, number)
+    base_weight, words_weight = (_weight(trial, ranking) for ranking in (start, rankings[number, share]))
+    return Choice(share, base_weight, words_weight, scores, trial.num_questions, number)
 
 
 def candidates(base: Embedder, trained: Embedder) -> Iterator[tuple[float, Embedder]]:

@@ -19,7 +19,7 @@ from udever.evaluation.comparison import ADAPTED, ADAPTED_WORDS, BASE, BASE_WORD
 from udever.evaluation.lexical import FusedSearch, lexical_model
 from udever.evaluation.models_under_test import ModelUnderTest
 from udever.evaluation.tasks import FolderTask
-from udever.model.weights import read_config
+from udever.model.weights import stored_dtype
 from udever.pairs.mining import ASKED, Mined
 from udever.pairs.schema import Pair, Split
 from udever.search import top_k
@@ -80,7 +80,7 @@ def _save_chosen(recipe: Recipe, base: Embedder, trained: Embedder, share: float
     """Write what lies between base and trained weights in place of the trained model, beside the same files."""
     folder = Path(recipe.output.folder)
     files = {name: (folder / name).read_text(encoding="utf-8") for name in (RECIPE_FILE, TRAINING_FILE, FIGURE)}
-    dtype = read_config(folder).dtype
+    dtype = stored_dtype(folder)
     if share:
         move(base, trained, share)
     base.save(

@@ -75,6 +75,16 @@ def read_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
         raise ModelError(f"{path} cannot be used: {first_line(error)}") from error
 
 
+def stored_dtype(folder: Path) -> torch.dtype | None:
+    """The precision of the weights as the configuration in a folder says it; None where it says none.
+
+    Raises as `read_config`.
+    """
+    said = read_config(folder).dtype
+    found = getattr(torch, said, None) if isinstance(said, str) else said
+    return found if isinstance(found, torch.dtype) else None
+
+
 def _check_config(raw: Any, path: Path) -> None:
     if not isinstance(raw, dict):
         raise ModelError(f"{path} is no JSON object; expected a model's configuration")

@@ -16,7 +16,7 @@ from udever.loading import resolve
 from udever.model.adapters import apply_tuning
 from udever.model.artefact import CONTRACT_FILE
 from udever.model.markers import with_markers
-from udever.model.weights import read_config
+from udever.model.weights import stored_dtype
 from udever.pairs.mixture import Mixture
 from udever.storage import check_replaceable
 from udever.training import checkpoint
@@ -161,8 +161,8 @@ def _saved_dtype(recipe: Recipe) -> torch.dtype:
     if name != "base":
         return getattr(torch, name)
     folder = None if base == FRESH else resolve(base)
-    found = read_config(folder).dtype if folder and (folder / "config.json").is_file() else None
-    return found if isinstance(found, torch.dtype) else torch.float32
+    found = stored_dtype(folder) if folder and (folder / "config.json").is_file() else None
+    return found or torch.float32
 
 
 def _whole(trainer: Trainer, recipe: Recipe) -> Embedder:
