@@ -14,7 +14,7 @@ from torch import nn
 
 from udever import Embedder
 from udever.errors import ContractError, ModelError, TextError
-from udever.model import eight_bits, products, quantising, smoothing
+from udever.model import backbone, eight_bits, products, quantising, smoothing
 from udever.model.eight_bits import (
     EightBitEmbedding,
     EightBitLinear,
@@ -278,6 +278,18 @@ def test_a_processor_without_vnni_gives_the_same_vectors_and_is_told_once(loaded
         eight_bits._multiplies_eight_bits.cache_clear()
     assert slow.fingerprint == fingerprint
     assert (slow.encode(TEXTS) * expected.encode(TEXTS)).sum(1).min() > 0.999
+
+
+def test_a_processor_without_bfloat16_gives_the_same_space(loaded, decoders, tmp_path, monkeypatch):
+    expected = loaded("bloom")[1]
+    expected.save(tmp_path / "out")
+    vectors = expected.encode(TEXTS)
+    monkeypatch.setattr(backbone, "_cpu_multiplies_bfloat16", lambda: False)
+    for folder in (decoders("bloom"), tmp_path / "out"):
+        ours = Embedder.load(folder, dtype="int8")
+        assert next(ours.backbone.parameters()).dtype is torch.float32
+        assert ours.fingerprint == expected.fingerprint
+        assert (ours.encode(TEXTS) * vectors).sum(1).min() > 0.999
 
 
 def test_an_adapter_is_folded_in_before(embedders, decoders, tmp_path):
