@@ -365,3 +365,16 @@ def test_quantize_refuses_below_the_gate_and_leaves_nothing(decoders, tmp_path, 
     assert "loses too much in int8" in error
     assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_index_in_eight_bits_knows_its_model_again(embedders, tmp_path, monkeypatch, capsys):
+    embedders("qwen3").save(tmp_path / "model")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("# Numbers\n\nadd two numbers\n")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert run(monkeypatch, "index", "docs", "-m", "model", "--dtype", "int8") == 0
+    assert run(monkeypatch, "index", "docs", "-m", "model") == 0
+    capsys.readouterr()
+    assert run(monkeypatch, "search", "numbers", "docs", "--dtype", "float32") == 2
+    assert "model is loaded in float32; load it with --dtype int8" in capsys.readouterr().err
