@@ -165,6 +165,24 @@ def embedders(decoders):
     return load
 
 
+@pytest.fixture
+def udever(monkeypatch, capsys):
+    """The command line as a person types it: `code, out, err = udever("embed", path, ...)`."""
+    from udever.cli import main
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["udever", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as error:
+            code = error.code or 0
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def alone():
     """hidden states [tokens, hidden] of one text by a transformers model, without a batch or padding."""

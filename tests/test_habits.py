@@ -24,6 +24,16 @@ def test_habitual_keywords_are_taken(embedders):
         assert getattr(embedder, side)(TEXTS, batch_size=1, truncate_dim=8, prompt="find: ").shape == (3, 8)
 
 
+def test_an_array_may_be_asked_for_by_its_habitual_name(embedders):
+    embedder = embedders("bloom")
+    for encode in (embedder.encode, embedder.encode_query, embedder.encode_document):
+        np.testing.assert_array_equal(encode(TEXTS, convert_to_numpy=True), encode(TEXTS))
+        for asked in (True, False):  # a tensor goes first, as over there
+            assert isinstance(encode(TEXTS, convert_to_numpy=asked, convert_to_tensor=True), torch.Tensor)
+        with pytest.raises(TypeError, match=r"convert_to_numpy is False; .* write convert_to_tensor=True"):
+            encode(TEXTS, convert_to_numpy=False)
+
+
 def test_a_prompts_name_is_a_role(embedders):
     embedder = embedders("bloom", known_as="izhx/udever-bloom-560m")
     for name, encode in (("query", embedder.encode_query), ("document", embedder.encode_document)):
@@ -47,7 +57,6 @@ def test_a_batch_has_no_more_texts_than_asked_for(embedders, monkeypatch):
         ("batchsize", "did you mean 'batch_size'?"),
         ("show_progres_bar", "did you mean 'show_progress_bar'?"),
         ("dimensions", "write truncate_dim"),
-        ("convert_to_numpy", "arrays are the default"),
         ("device", "Embedder.load(name, device=...)"),
         ("precision", "float32"),
         ("frobnicate", "expected texts, prompt_name, prompt"),

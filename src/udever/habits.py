@@ -27,7 +27,6 @@ ENCODE = {
     "sentences": "give the texts first, without a keyword",
     "inputs": "give the texts first, without a keyword",
     "dimensions": "write truncate_dim=...",
-    "convert_to_numpy": "arrays are the default; convert_to_tensor=True gives a tensor",
     "output_value": "it gives one vector for each text",
     "precision": "vectors are float32; Embedder.load(name, dtype=...) says what the model computes in",
     "device": "it is chosen in Embedder.load(name, device=...)",
@@ -79,3 +78,12 @@ def attribute(name: str, known: Iterable[str]) -> str:
     """What to write instead of an attribute that an embedder does not have."""
     public = [other for other in known if not other.startswith("_")]
     return _ATTRIBUTES.get(name) or suggestion(name, public, "there are")
+
+
+def as_tensor(convert_to_numpy: bool, convert_to_tensor: bool) -> bool:
+    """Whether a tensor is wanted, which goes first. Raises TypeError for neither: over there a list of tensors."""
+    if not (convert_to_numpy or convert_to_tensor):
+        raise TypeError(
+            "convert_to_numpy is False; vectors are one array, or write convert_to_tensor=True for a tensor"
+        )
+    return convert_to_tensor

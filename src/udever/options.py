@@ -15,6 +15,7 @@ class EncodeOptions(TypedDict, total=False):
     batch_size: int | None
     batch_tokens: int | None
     normalize_embeddings: bool | None
+    convert_to_numpy: bool
     allow_empty: bool
     show_progress_bar: bool
 

@@ -12,30 +12,8 @@ from udever.adaptation import AdaptSettings, adapt, scores
 from udever.adaptation.choice import Choice
 from udever.search.fusion import read_words_weight
 from udever.training import TrainingSettings
-from udever.training.fresh import make_base
 
-VERBS = ["copy", "parse", "split", "read", "sort", "hash", "open", "join"]
 TRAINING = TrainingSettings(tuning="full", batch_size=8, max_steps=3, learning_rate=3e-3, precision="float32")
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("project")
-    for noun in ["tree", "date", "line", "key"]:
-        functions = [
-            f'def {verb}_{noun}(value):\n    """{verb.title()} the {noun} that was given first."""\n'
-            f"    {noun} = value.{verb}()\n    check({noun})\n    return {noun}.{verb}ed\n"
-            for verb in VERBS
-        ]
-        (folder / f"{noun}.py").write_text("\n\n".join(functions))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def base(project, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("fresh") / "base"
-    make_base([path.read_text() for path in project.iterdir()], folder, vocab_size=400, hidden_size=32, num_heads=2)
-    return folder
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5])

@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from udever.cli import app
-from udever.errors import ContractError, DataError, RecipeError
+from udever.errors import ContractError, DataError, RecipeError, UdeverError
 from udever.search.index import Index, open_searchable, sealed
 
 TREE = {
@@ -94,3 +94,16 @@ def test_mistakes_are_told(tmp_path, monkeypatch):
         run("search", "x")
     with pytest.raises(DataError, match="-m MODEL"):
         run("index", tmp_path)
+
+
+@pytest.mark.parametrize(("named", "told"), [(["-m", "seedlinx"], "mean 'seedling'"), ([], "name .* -m MODEL")])
+@pytest.mark.parametrize("output", ["new", "tree/.udever/index"])
+def test_a_model_that_is_none_leaves_no_index_behind(named, told, output, tmp_path, monkeypatch):
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree" / "a.py").write_text(TREE["src/a.py"])
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    before = sorted(tmp_path.rglob("*"))
+    where = ["-o", tmp_path / output] if output == "new" else []
+    with pytest.raises(UdeverError, match=told):
+        run("index", tmp_path / "tree", *named, *where)
+    assert sorted(tmp_path.rglob("*")) == before

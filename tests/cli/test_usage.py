@@ -8,20 +8,19 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from udever.cli import app, main
+from udever.cli import app
 
 COMMANDS = typer.main.get_command(app).commands
 
 
 @pytest.fixture
-def udever(monkeypatch, capsys, tmp_path):
+def refused(udever, monkeypatch, tmp_path):
+    """What a command says of itself in an empty folder: its exit code, and what it prints as errors."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["udever", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code, capsys.readouterr().err
+        code, _, error = udever(*arguments)
+        return code, error
 
     return run
 
@@ -106,24 +105,24 @@ def test_a_short_option_means_one_thing_everywhere():
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_what_is_typed_wrongly_is_answered_in_one_line(arguments, says, udever, tmp_path):
+def test_what_is_typed_wrongly_is_answered_in_one_line(arguments, says, refused, tmp_path):
     for name in ("a.gguf", "b.gguf", "labels.toml"):
         (tmp_path / name).touch()
     (tmp_path / "corpus").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    code, told = udever(*arguments)
+    code, told = refused(*arguments)
     assert code == 2 and told.startswith("udever: error: ") and told.count("\n") == 1
     assert says in told
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_no_command_shows_the_help(udever):
+def test_no_command_shows_the_help(refused):
     done = CliRunner().invoke(app, [])
     assert "Usage:" in done.output and "embed" in done.output
 
 
-def test_a_model_folder_by_its_place_is_known_as_one(udever, tmp_path, decoders):
-    code, told = udever("embed", str(decoders("bloom")), "x.txt", "-o", "v")
+def test_a_model_folder_by_its_place_is_known_as_one(refused, tmp_path, decoders):
+    code, told = refused("embed", str(decoders("bloom")), "x.txt", "-o", "v")
     assert code == 2 and f"-m {decoders('bloom')} -o OUTPUT" in told
 
 

@@ -3,24 +3,6 @@
 import json
 
 import pyarrow.parquet as pq
-import pytest
-
-from udever.cli import main
-
-
-@pytest.fixture
-def udever(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["udever", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code or 0
-        told = capsys.readouterr()
-        return code, told.out, told.err
-
-    return run
 
 
 def test_embed_audit_and_go_on(udever, decoders, corpus, texts, tmp_path):

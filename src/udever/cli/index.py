@@ -97,7 +97,8 @@ def index(
     _threads: Threads = None,
 ) -> None:
     """Index folders for search; run again, it embeds only what changed."""
-    from udever.search.locate import check_found, check_paths, open_store, own_model, place_for
+    from udever.errors import DataError
+    from udever.search.locate import check_found, check_paths, index_at, open_store, own_model, place_for
     from udever.search.update import Settings, update_index
 
     given = paths or [Path()]
@@ -105,15 +106,19 @@ def index(
         check_no_model(path)
     check_paths(given)  # before a store is opened, which makes its folder
     place = place_for(given, output)
+    precision = dtype if rebuild else _precision(place, dtype)
+    first: Embedder | None = None
+    if index_at(place) is None:  # a new index: without its model nothing is written
+        if model is None:
+            raise DataError(f"{place} holds no index; name the model to make it with: -m MODEL")
+        first = _load(model, precision, device)
     store = open_store(place)
     if output is None:
         check_found(store, given)
     settings = Settings(model, tuple(exclude) if exclude is not None else None, language)
 
-    precision = dtype if rebuild else _precision(place, dtype)
-
     def load(name: str) -> "Embedder":
-        return _load(name if model is not None else own_model(name, place), precision, device)
+        return first or _load(name if model is not None else own_model(name, place), precision, device)
 
     done = update_index(store, given, load, settings, rebuild=rebuild, show_progress=True)
     out = console()

@@ -15,21 +15,7 @@ from udever.evaluation.results import read_scores
 from udever.training.grad_cache import Stepper
 from udever.training.recipe import TrainingSettings
 
-VERBS = ["copy", "parse", "split", "read", "sort", "hash", "open", "join"]
 SETTINGS = TrainingSettings(tuning="full", batch_size=8, epochs=9, max_steps=4, learning_rate=3e-3, precision="float32")
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("project")
-    for noun in ["tree", "date", "line", "key"]:
-        functions = [
-            f'def {verb}_{noun}(value):\n    """{verb.title()} the {noun} that was given first."""\n'
-            f"    {noun} = value.{verb}()\n    check({noun})\n    return {noun}.{verb}ed\n"
-            for verb in VERBS
-        ]
-        (folder / f"{noun}.py").write_text("\n\n".join(functions))
-    return folder
 
 
 def run(project, output, base, **options):
@@ -40,15 +26,6 @@ def run(project, output, base, **options):
 def weights(output):
     scores = {model.name: model.scores for model in read_scores([output / "results"])}
     return (output / "model" / "model.safetensors").read_bytes(), scores
-
-
-@pytest.fixture(scope="module")
-def base(project, tmp_path_factory):
-    from udever.training.fresh import make_base
-
-    folder = tmp_path_factory.mktemp("fresh") / "base"
-    make_base([path.read_text() for path in project.iterdir()], folder, vocab_size=400, hidden_size=32, num_heads=2)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from udever.cli import app, main
+from udever.cli import app
 from udever.errors import DataError
 from udever.evaluation.held_out import read_held_out
 from udever.evaluation.results import paired_intervals, read_scores
@@ -20,17 +20,8 @@ NOUNS = ["tree", "date", "line", "key", "file", "socket", "path", "table"]
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """Eight modules of twelve documented functions."""
-    folder = tmp_path_factory.mktemp("project")
-    for noun in NOUNS:
-        functions = [
-            f'def {verb}_{noun}(value):\n    """{verb.title()} the {noun} that was given first."""\n'
-            f"    {noun} = value.{verb}()\n    check({noun})\n    return {noun}.{verb}ed\n"
-            for verb in VERBS
-        ]
-        (folder / f"{noun}.py").write_text("\n\n".join(functions))
-    return folder
+def project(documented):
+    return documented(VERBS, NOUNS)
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +33,6 @@ def adapted(project, tmp_path_factory):
     )
     assert result.exit_code == 0, result.output
     return output, result.output
-
-
-def run(capsys, monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["udever", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    captured = capsys.readouterr()
-    return caught.value.code, captured.out, captured.err
 
 
 def test_adapt_writes_model_table_report_and_answers(adapted):
@@ -95,39 +78,39 @@ def test_the_model_loads_with_its_recipe_and_says_no_temporary_path(adapted):
     assert "/tmp/" not in card.replace(str(output), "")
 
 
-def test_a_csv_of_questions_and_answers_is_enough(adapted, tmp_path, capsys, monkeypatch):
+def test_a_csv_of_questions_and_answers_is_enough(adapted, tmp_path, udever, monkeypatch):
     model = adapted[0] / "model"
     rows = [f"how do I {v} a {n},call {v}_{n} and then {n} is {v}ed" for v in VERBS for n in NOUNS]
     (tmp_path / "qa.csv").write_text("\n".join(["question,answer", *rows, "nothing,"]))
     monkeypatch.chdir(tmp_path)
     arguments = ["adapt", "qa.csv", "-o", "runs/qa", "--base", model, "--epochs", "1", "--batch-size", "16"]
-    code, _, err = run(capsys, monkeypatch, *arguments)
+    code, _, err = udever(*arguments)
     assert code == 2 and "'positive' is empty in 1 of 97 rows (row 96)" in err and "--skip-empty" in err
-    code, out, err = run(capsys, monkeypatch, *arguments, "--skip-empty")
+    code, out, err = udever(*arguments, "--skip-empty")
     assert code == 0, err
     assert "qa.csv: question -> answer" in out
     (task,) = find_tasks(tmp_path / "runs/qa/held_out")
     assert len(task.read("pairs", "corpus")["id"]) == len(VERBS) * len(NOUNS)
     assert "row: no anchor or positive" in (tmp_path / "runs/qa/report.html").read_text()
     assert (tmp_path / "runs/qa/model/model.safetensors").is_file()
-    code, out, _ = run(capsys, monkeypatch, "pairs", "qa.csv", "-o", "pairs.parquet", "--skip-empty")
+    code, out, _ = udever("pairs", "qa.csv", "-o", "pairs.parquet", "--skip-empty")
     assert code == 0 and "96 pairs from 1 files" in out
 
 
-def test_embed_and_search(adapted, tmp_path, capsys, monkeypatch):
+def test_embed_and_search(adapted, tmp_path, udever):
     output, _ = adapted
     texts = tmp_path / "texts.jsonl"
     texts.write_text("".join(json.dumps({"id": f"n{i}", "text": f"{v} it"}) + "\n" for i, v in enumerate(VERBS)))
     vectors = tmp_path / "vectors.parquet"
-    code, _, err = run(capsys, monkeypatch, "embed", texts, "-m", output / "model", "-o", vectors)
+    code, _, err = udever("embed", texts, "-m", output / "model", "-o", vectors)
     assert code == 0, err
-    code, out, _ = run(capsys, monkeypatch, "search", "hash it", vectors, "-m", output / "model", "--json", "-k", "3")
+    code, out, _ = udever("search", "hash it", vectors, "-m", output / "model", "--json", "-k", "3")
     hits = [json.loads(line) for line in out.splitlines()]
     assert (code, len(hits)) == (0, 3)
     assert hits[0]["score"] >= hits[1]["score"] >= hits[2]["score"]
 
 
-def test_train_from_a_recipe_and_another_models_vectors_are_refused(adapted, tmp_path, capsys, monkeypatch):
+def test_train_from_a_recipe_and_another_models_vectors_are_refused(adapted, tmp_path, udever):
     output, _ = adapted
     recipe = tmp_path / "recipe.toml"
     model = tmp_path / "model"
@@ -135,23 +118,23 @@ def test_train_from_a_recipe_and_another_models_vectors_are_refused(adapted, tmp
         f'[model]\nbase = "{output / "model"}"\nmarkers = "keep"\n[data]\npairs = ["{output / "pairs.parquet"}"]\n'
         f'[training]\nmax_steps = 2\nbatch_size = 8\n[output]\nfolder = "{model}"\n'
     )
-    code, out, err = run(capsys, monkeypatch, "train", recipe)
+    code, out, err = udever("train", recipe)
     assert code == 0, err
     assert "2 steps" in out
     texts = tmp_path / "texts.txt"
     texts.write_text("one line\nanother line\n")
-    assert run(capsys, monkeypatch, "embed", texts, "-m", output / "model", "-o", tmp_path / "v.parquet")[0] == 0
-    code, _, err = run(capsys, monkeypatch, "search", "line", tmp_path / "v.parquet", "-m", model)
+    assert udever("embed", texts, "-m", output / "model", "-o", tmp_path / "v.parquet")[0] == 0
+    code, _, err = udever("search", "line", tmp_path / "v.parquet", "-m", model)
     assert code == 2
     assert "fingerprint" in err
 
 
-def test_what_a_run_would_write_over_in_its_folder_is_refused(project, tmp_path, capsys, monkeypatch):
+def test_what_a_run_would_write_over_in_its_folder_is_refused(project, tmp_path, udever):
     theirs = tmp_path / "out-checkpoints" / "results" / "thesis.txt"
     theirs.parent.mkdir(parents=True)
     theirs.write_text("mine")
     for more in ([], ["--resume"], ["--restart"]):
-        code, _, err = run(capsys, monkeypatch, "adapt", project, "-o", tmp_path / "out", *more)
+        code, _, err = udever("adapt", project, "-o", tmp_path / "out", *more)
         assert (code, "was not written by a run of adapt" in err) == (2, True)
     assert theirs.read_text() == "mine"
 
@@ -179,7 +162,7 @@ def one_line_error(code, err):
         ["plan", "bad.toml"],
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(arguments, tmp_path, capsys, monkeypatch):
+def test_bad_input_is_one_line_and_leaves_nothing(arguments, tmp_path, udever, monkeypatch):
     for name in ("empty", "nothing", "full"):
         (tmp_path / name).mkdir()
     (tmp_path / "nothing" / "a.py").write_text("x = 1\n")
@@ -188,7 +171,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, tmp_path, capsys, m
     (tmp_path / "bad.toml").write_text("[model]\nbas = 'x'\n")
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    code, _, err = run(capsys, monkeypatch, *arguments)
+    code, _, err = udever(*arguments)
     one_line_error(code, err)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -202,7 +185,7 @@ def test_help_is_quick_to_load_and_names_every_command():
     assert all(name in printed for name in ("adapt", "demo", "pairs", "train", "embed", "search"))
 
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 
 
 def test_the_readmes_example_runs(adapted, capsys):
