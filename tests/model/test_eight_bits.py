@@ -139,6 +139,8 @@ def test_a_model_in_eight_bits_is_nearly_the_same_and_says_so(family, loaded):
     assert 0.99 < (expected * actual).sum(1).min() < 1 - 1e-7
     for text, vector in zip(TEXTS, actual, strict=True):
         assert ours.encode(text) @ vector > 0.9999  # alone as in a batch
+    ids = ours.tokenize(TEXTS, "symmetric").ids
+    assert not ours.embed_tokens(ids).requires_grad  # with gradients on, as a caller may have them
 
 
 @pytest.mark.parametrize("family", ["bloom", "qwen3", "gemma3_text", "bert"])

@@ -120,6 +120,7 @@ def test_messages_of_commits_lead_to_the_function_that_holds_what_they_brought()
         ("Copy and refill", "def copy_tree(source, target):"),
     ]
     assert told(("One line", {"a.py": frozenset(["for entry in source:"])})) == []
+    assert told(("Refill, and more elsewhere", {"a.py": refill, "b.py": frozenset("abcdefgh")})) == []
     many = "\n\n".join(f"def f{n}(a):\n    first_{n}(a)\n    second_{n}(a)\n    return common(a)" for n in range(4))
     pieces = cut(many)
     brought = frozenset(line.strip() for line in many.split("\n"))
