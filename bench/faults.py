@@ -98,13 +98,14 @@ class Jobs:
         """A filter."""
         from udever.classify import Settings, fit
         from udever.classify.examples import Examples
+        from udever.report.filter import filter_markdown
 
         texts = [f"{word} {n}" for n in range(12) for word in ("red", "green")]
         examples = Examples(texts, [(text.split()[0],) for text in texts], None, "one")
         made, told = fit(
             self.embedder.encode(texts), examples, fingerprint=self.embedder.fingerprint, model="m", settings=Settings()
         )
-        made.save(place / "out", {"report.json": told.json(), "report.md": told.markdown()})
+        made.save(place / "out", {"report.json": told.json(), "report.md": filter_markdown(told)})
 
     def train(self, place: Path) -> None:
         """A model by a recipe, from checkpoints."""

@@ -264,6 +264,13 @@ def test_fingerprints_tell_spaces_apart(make, decoders, embedders, tmp_path):
     assert changed.fingerprint != plain
 
 
+def test_a_fingerprint_is_taken_once_for_the_same_weights_and_contract(embedders, monkeypatch):
+    embedder = embedders("bloom")
+    name = embedder.fingerprint
+    monkeypatch.setattr("udever.model.artefact.fingerprint", None)
+    assert embedder.fingerprint == name
+
+
 def test_the_embedder_of_a_copy_of_its_weights_is_refused_nothing(embedders):
     """ContractError is a ModelError is a ValueError: one `except` catches what a caller can mend."""
     assert issubclass(ContractError, ModelError)

@@ -67,6 +67,7 @@ class Embedder:
         self.last_truncation: Truncation | None = None
         self._weights_digest = self._base_weights = loaded.weights
         self._tokenizer_digest: str | None = None
+        self._fingerprint, self._named = "", ("", loaded.contract)
         self._source = loaded.source
 
     def __repr__(self) -> str:
@@ -194,7 +195,12 @@ class Embedder:
             self._weights_digest = digest_tensors(self.backbone.state_dict())  # pyright: ignore[reportAttributeAccessIssue]
         if self._tokenizer_digest is None:
             self._tokenizer_digest = tokenizer_digest(self.tokenizer.base)
-        return artefact.fingerprint(self.backbone.config, self._weights_digest, self._tokenizer_digest, self.contract)
+        named = (self._weights_digest, self.contract)
+        if self._named != named:
+            digests = (self._weights_digest, self._tokenizer_digest)
+            self._fingerprint = artefact.fingerprint(self.backbone.config, *digests, self.contract)
+            self._named = named
+        return self._fingerprint
 
     def weights_changed(self) -> None:
         """Say that the weights are no longer those that were loaded: the fingerprint is taken anew."""

@@ -23,7 +23,7 @@ def repository(past, tmp_path):
         [
             ("Begin", {"a.py": "one\n", "sub/b.py": "two\n", "sub/ü c.py": "three\n", "d.txt": "four\n"}),
             ("fix(parser): read the last line of a file (#12)", {"a.py": "one\nlast line\n"}),
-            ("Say where in the page a word stands", {"sub/b.py": "+++ b/a.py\n--- two\n", "d.txt": "five\n"}),
+            ("page: say where in it a word stands", {"sub/b.py": "+++ b/a.py\n--- two\n", "d.txt": "five\n"}),
             ('Revert "Say where a word stands"', {"sub/b.py": "two\n"}),
             ("Bump version to 1.2.3 of it all", {"a.py": "one\nlast line\nversion\n"}),
             ("Count what nobody has counted", {"sub/ü c.py": "three\ncounted = 3\n"}),
@@ -38,7 +38,7 @@ def told(root, skipped=None):
 
 
 COUNT = ("Count what nobody has counted", {"sub/ü c.py": ["counted = 3"]})
-SAY = ("Say where in the page a word stands", {"sub/b.py": ["+++ b/a.py", "--- two"]})
+SAY = ("page: say where in it a word stands", {"sub/b.py": ["+++ b/a.py", "--- two"]})
 READ = ("read the last line of a file", {"a.py": ["last line"]})
 
 

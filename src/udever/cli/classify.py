@@ -66,6 +66,7 @@ def fit(
     from udever.classify import Fields, Settings, read_examples
     from udever.classify import fit as run
     from udever.embedder import Embedder
+    from udever.report.filter import filter_markdown
     from udever.storage import check_replaceable
 
     settings = Settings(precision, seed)
@@ -76,8 +77,9 @@ def fit(
     embedder = Embedder.load(model, dtype=dtype, device=device)
     embeddings = embedder.encode(read.texts, truncate_dim=dimensions, show_progress_bar=True)
     made, told = run(embeddings, read, fingerprint=embedder.fingerprint, model=settled(model), settings=settings)
-    made.save(output, {"report.json": told.json(), "report.md": told.markdown()})
-    console().print(told.markdown(), highlight=False, markup=False)
+    tables = filter_markdown(told)
+    made.save(output, {"report.json": told.json(), "report.md": tables})
+    console().print(tables, highlight=False, markup=False)
     console().print(f"{output}: {len(made.labels):,} labels from {len(read):,} examples", highlight=False)
 
 

@@ -46,8 +46,9 @@ def quantise_rows(x: Tensor, factors: Tensor | None = None) -> Rows:
     if factors is not None:
         x = x * factors
     scale = x.abs().amax(-1, keepdim=True).div_(_LARGEST).clamp_min_(torch.finfo(x.dtype).tiny)
+    precise = x.to(torch.float32, copy=True).mul_(scale.float().reciprocal())
     # conversion cuts off behind the point: 0.5 more makes that rounding
-    return Rows((x * scale.float().reciprocal()).add_(_ZERO + 0.5).to(torch.uint8), scale)
+    return Rows(precise.add_(_ZERO + 0.5).to(torch.uint8), scale)
 
 
 @torch.no_grad()
@@ -79,7 +80,7 @@ class EightBitLinear(nn.Module):
         self.register_buffer(SCALE, scale)
         self.register_buffer(SHRINK, shrink)
         self.factors: Tensor | None = None
-        self.bias = None if bias is None else nn.Parameter(bias.detach())
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
         self._packed: Tensor | None = None
         self._zeros: Tensor | None = None
 
@@ -106,12 +107,15 @@ class EightBitLinear(nn.Module):
             return self(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
         rows = self.rows(x)
         product = self.product(rows)
-        return product.mul_(rows.scale) if self.bias is None else torch.addcmul(self.bias, product, rows.scale)
+        if self.bias is None:
+            return product.mul_(rows.scale)
+        return torch.addcmul(self.bias, product, rows.scale, out=product)
 
     def plus(self, x: Tensor | Rows, other: Tensor) -> Tensor:
         """The layer's output [rows, out] plus `other`."""
         rows = self.rows(x)
-        total = torch.addcmul(other, self.product(rows), rows.scale)
+        product = self.product(rows)
+        total = torch.addcmul(other, product, rows.scale, out=product)
         return total if self.bias is None else total.add_(self.bias)
 
     def rows(self, x: Tensor | Rows) -> Rows:

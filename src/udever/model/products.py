@@ -67,10 +67,22 @@ def shared(x: Tensor, *layers: nn.Module) -> Any:
 
 def linear(layer: nn.Module, x: Tensor | Rows, activation: Activation = "none") -> Tensor:
     """activation(layer(x)); `layer` is an nn.Linear, one in eight bits, or an adapter around one."""
+    if isinstance(layer, EightBitLinear):
+        return _activate_rounded(layer(x), activation)
     if isinstance(x, Tensor) and _fusable(layer, x):
         name, algorithm = _ONEDNN[activation]
         return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, name, [], algorithm)
     return activate(layer(x), activation)
+
+
+def _activate_rounded(x: Tensor, activation: Activation) -> Tensor:
+    """`activate`; in half precision GELU's tanh form by the exact one, a sixth of the time on the CPU.
+
+    They differ by less than 0.0005, and bfloat16 keeps less than that of numbers where they do.
+    """
+    if activation == "gelu_tanh" and x.dtype == torch.bfloat16:
+        return F.gelu(x)
+    return activate(x, activation)
 
 
 def linear_mul(layer: nn.Module, x: Tensor | Rows, other: Tensor) -> Tensor:

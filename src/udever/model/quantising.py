@@ -74,8 +74,11 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def settle(model: nn.Module, dtype: torch.dtype) -> None:
-    """Make a model in eight bits ready to run: all else in `dtype`, which its products and tables come out in."""
-    for parameter in model.parameters():
+    """Make a model in eight bits ready to run: all else in `dtype`, which its products and tables come out in.
+
+    No gradient flows through it.
+    """
+    for parameter in model.requires_grad_(False).parameters():
         parameter.data = parameter.data.to(dtype)
     alike: dict[bytes, Tensor | None] = {}  # layers that shrink their input alike share what they make of it
     for module in model.modules():

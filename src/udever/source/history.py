@@ -29,7 +29,10 @@ _LOG = (
     *("--no-color", "--no-ext-diff", "--no-textconv", "--no-show-signature", "--no-notes", "--no-mailmap"),
     *("--encoding=UTF-8", "--src-prefix=a/", "--dst-prefix=b/", "--format=%x00%s%x00"),
 )
-_KIND = re.compile(r"^\w{2,12}(?:\([^()]*\))?!?:\s+|^\[[^\[\]]*\]\s*")
+_KIND = re.compile(
+    r"^(?:feat|fix|docs?|chore|refactor|perf|tests?|style|build|ci)(?:\([^()]*\))?!?:\s+|^\[[^\[\]]*\]\s*",
+    re.IGNORECASE,
+)
 _NUMBER = re.compile(r"\s*\(?(?:#|gh-)\d+\)?")
 _SILENT = re.compile(
     r"^(?:(?:un)?revert|merge|bump|release|version|prepare|update (?:changelog|version|dependenc)|wip)\b", re.IGNORECASE

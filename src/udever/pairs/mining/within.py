@@ -25,7 +25,7 @@ _MIN_WORDS, _MAX_WORDS = 4, 60
 _MIN_BLOCK_LINES = 2
 _MAX_BLOCK_LINES = 40
 _MIN_LINES_BROUGHT, _MIN_LINE_CHARS = 2, 6
-_MAX_FUNCTIONS_CHANGED = 3
+_MAX_FUNCTIONS_CHANGED, _MIN_SHARE_HELD = 3, 1 / 3
 _MAX_COMMITS = 5
 
 _HASH = frozenset({"python-Code", "ruby-Code"})
@@ -198,19 +198,22 @@ def messages(repository: Repository) -> Iterator[tuple[Pair, Piece]]:
 
 
 def commits(repository: Repository) -> Iterator[tuple[Pair, Piece]]:
-    """The message of a commit -> each function that holds lines it brought, where these are few.
+    """The message of a commit -> each function that holds lines it brought, if few hold a good part of all it brought.
 
     At most _MAX_COMMITS for a function, the newest.
     """
     times: Counter[Piece] = Counter()
     for change in repository.changes:
-        changed = [
-            piece
+        held = {
+            piece: len(own & brought)
             for source, brought in change.lines.items()
             for piece, own in repository.lines.get(source, ())
             if len(own & brought) >= _MIN_LINES_BROUGHT
-        ]
-        for piece in changed if len(changed) <= _MAX_FUNCTIONS_CHANGED else ():
+        }
+        num_brought = sum(map(len, change.lines.values()))
+        if len(held) > _MAX_FUNCTIONS_CHANGED or sum(held.values()) < _MIN_SHARE_HELD * num_brought:
+            continue
+        for piece in held:
             times[piece] += 1
             if times[piece] <= _MAX_COMMITS:
                 yield _pair(change.message, piece.text, piece)
