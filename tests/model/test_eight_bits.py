@@ -14,7 +14,7 @@ from torch import nn
 
 from udever import Embedder
 from udever.errors import ContractError, ModelError, TextError
-from udever.model import eight_bits, products, quantising, smoothing
+from udever.model import backbone, eight_bits, products, quantising, smoothing
 from udever.model.eight_bits import (
     EightBitEmbedding,
     EightBitLinear,
@@ -280,6 +280,18 @@ def test_a_processor_without_vnni_gives_the_same_vectors_and_is_told_once(loaded
     assert (slow.encode(TEXTS) * expected.encode(TEXTS)).sum(1).min() > 0.999
 
 
+def test_a_processor_without_bfloat16_gives_the_same_space(loaded, decoders, tmp_path, monkeypatch):
+    expected = loaded("bloom")[1]
+    expected.save(tmp_path / "out")
+    vectors = expected.encode(TEXTS)
+    monkeypatch.setattr(backbone, "_cpu_multiplies_bfloat16", lambda: False)
+    for folder in (decoders("bloom"), tmp_path / "out"):
+        ours = Embedder.load(folder, dtype="int8")
+        assert next(ours.backbone.parameters()).dtype is torch.float32
+        assert ours.fingerprint == expected.fingerprint
+        assert (ours.encode(TEXTS) * vectors).sum(1).min() > 0.999
+
+
 def test_an_adapter_is_folded_in_before(embedders, decoders, tmp_path):
     from udever.model.adapters import apply_tuning
 
@@ -353,3 +365,16 @@ def test_quantize_refuses_below_the_gate_and_leaves_nothing(decoders, tmp_path, 
     assert "loses too much in int8" in error
     assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_index_in_eight_bits_knows_its_model_again(embedders, tmp_path, monkeypatch, capsys):
+    embedders("qwen3").save(tmp_path / "model")
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("# Numbers\n\nadd two numbers\n")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert run(monkeypatch, "index", "docs", "-m", "model", "--dtype", "int8") == 0
+    assert run(monkeypatch, "index", "docs", "-m", "model") == 0
+    capsys.readouterr()
+    assert run(monkeypatch, "search", "numbers", "docs", "--dtype", "float32") == 2
+    assert "model is loaded in float32; load it with --dtype int8" in capsys.readouterr().err

@@ -175,13 +175,13 @@ def as_mteb(
     from udever.evaluation.mteb_meta import model_meta, require_mteb, revision_of
 
     require_mteb()
-    parameters: Any = list(embedder.backbone.parameters())  # pyright: ignore[reportAttributeAccessIssue]
+    state: Any = embedder.backbone.state_dict()  # pyright: ignore[reportAttributeAccessIssue] # eight bits are no parameters
     dtype = embedder.precision
     options = {"prompts": dict(prompts or {}), "instructions": instructions, "dimensions": dimensions}
     meta = model_meta(
         name=name or embedder.name,
         revision=revision or revision_of(embedder.fingerprint, dtype, options),
-        num_parameters=sum(parameter.numel() for parameter in parameters),
+        num_parameters=sum(tensor.numel() for tensor in state.values()),
         dimensions=dimensions or embedder.dimensions,
         max_tokens=embedder.contract.max_length,
         framework="PyTorch",

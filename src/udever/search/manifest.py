@@ -104,9 +104,11 @@ def other_model(uri: str, manifest: Manifest, model: str, fingerprint: str) -> C
 
 def check_embedder(uri: str, manifest: Manifest, name: str, embedder: "Embedder") -> None:
     """Raise ContractError unless the index holds vectors of this very model, computed in its precision."""
-    if embedder.fingerprint != manifest.fingerprint:
+    precisions = {embedder.precision, manifest.precision}
+    eight_bits = len(precisions) == 2 and "int8" in precisions  # another fingerprint for the same model too
+    if embedder.fingerprint != manifest.fingerprint and not eight_bits:
         raise other_model(uri, manifest, name, embedder.fingerprint)
-    if embedder.precision != manifest.precision:
+    if len(precisions) == 2:
         raise ContractError(
             f"{uri} holds vectors computed in {manifest.precision}, {name} is loaded in {embedder.precision}; load it "
             f"with --dtype {manifest.precision}, or embed all of it again with udever index --rebuild"

@@ -5,9 +5,11 @@ from collections import Counter
 
 import pytest
 
+from udever.pairs.files import read_pairs, write_pairs
 from udever.pairs.mining import mine, pipeline
 from udever.pairs.mining.pieces import Piece, code_pieces
 from udever.pairs.mining.within import MINERS, Repository
+from udever.pairs.negatives import Options, mine_negatives
 from udever.source.history import Change
 
 PYTHON = '''
@@ -174,6 +176,13 @@ def test_nothing_to_train_on_tells_what_a_held_out_docstring_says(project, monke
     bodies = {pair.positive.replace("count_all_", "").partition("total = ")[2] for pair in held}
     learned = {pair.positive.partition("total = ")[2] for pair in train}
     assert bodies <= learned, "held-out bodies may be learned from"
+    write_pairs(mined.pairs, project / "pairs.parquet")
+    by_words = Options(3, mode="words", max_share=1.0)
+    mine_negatives(None, project / "pairs.parquet", project / "hard.parquet", by_words)
+    negatives = [text for pair in read_pairs(project / "hard.parquet", split="train") for text in pair.negatives]
+    told = " ".join(f"{text} " for text in negatives)
+    assert len(negatives) > 50
+    assert [secret for secret in secrets if f"{secret} " in told or f"{secret}." in told] == []
 
 
 def test_pairs_about_one_function_share_a_group_and_kinds_are_counted(project):
