@@ -198,7 +198,7 @@ def test_what_is_missing_is_named_with_its_line(call, package, extra, hidden, ro
     [
         (["serve", "-m", "seedling"], "fastapi", "serve"),
         (["eval", "-m", "bm25", "--mteb", "STS22.v2"], "mteb", "eval"),
-        (["index", "."], "lancedb", "index"),
+        (["index", ".", "-m", "seedling"], "lancedb", "index"),
     ],
     ids=lambda v: v if isinstance(v, str) else v[0],
 )
