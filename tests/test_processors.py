@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -114,7 +115,7 @@ def test_beside_other_work_a_command_lets_its_threads_sleep_at_once(tmp_path, en
 
 
 def test_a_command_looks_at_the_machine_while_it_is_imported():
-    """The time that imports take is what it looks at: none is spent on looking, and torch comes later."""
+    """The time that imports take is what it looks at, and torch comes later."""
     code = (
         "import sys; sys.argv = ['udever', '--version']\n"
         "from udever import processors\n"
@@ -130,3 +131,14 @@ def test_a_command_looks_at_the_machine_while_it_is_imported():
     environment = {name: value for name, value in os.environ.items() if name not in WAITING}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == f"[False, False] {processors.BUSY_SPINS}"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux says which processors are ours")
+def test_a_command_imported_in_less_than_the_system_counts_waits_until_the_load_shows(tmp_path, environment):
+    stat(tmp_path / "stat", 1000, 1000)
+    others = OthersLoad(tmp_path / "stat")
+    later = threading.Timer(0.03, stat, [tmp_path / "stat", 2000, 1000])
+    later.start()
+    wait_gently(others)
+    later.join()
+    assert os.environ["GOMP_SPINCOUNT"] == str(processors.BUSY_SPINS)

@@ -17,6 +17,7 @@ _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 _THREADS = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
 _IDLE = slice(3, 5)  # idle, and idle while the disk is read
 _LEAST_SECONDS = 0.1  # of all processors together; the system counts in hundredths
+_LONGEST_WAIT = 0.1  # seconds until there are as many
 
 
 def wait_gently(others: "OthersLoad | None" = None) -> None:
@@ -59,8 +60,13 @@ class OthersLoad:
         return min(1.0, max(0.0, (busy - own) / total))
 
     def processors(self) -> float | None:
-        """The same as a number of processors: 1.0 is one that others keep busy all the time."""
-        share = self.share()
+        """The same as a number of processors: 1.0 is one that others keep busy all the time.
+
+        Where too little time passed it is waited for, a tenth of a second at most.
+        """
+        end = time.monotonic() + _LONGEST_WAIT
+        while (share := self.share()) is None and self._began is not None and time.monotonic() < end:
+            time.sleep(_LONGEST_WAIT / 10)
         return None if share is None or self._began is None else share * self._began[3]
 
     def _read(self) -> tuple[float, float, float, int] | None:
