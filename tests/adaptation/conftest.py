@@ -8,14 +8,18 @@ NOUNS = ["tree", "date", "line", "key"]
 
 @pytest.fixture(scope="session")
 def documented(tmp_path_factory):
-    """`documented(verbs, nouns)`: a folder with a module for each noun, in it a documented function for each verb."""
+    """`documented(verbs, nouns)`: a folder with a module for each noun, in it a documented function for each verb.
 
-    def make(verbs, nouns):
+    `comment` stands in every body.
+    """
+
+    def make(verbs, nouns, comment=""):
+        said = f"    # {comment}\n" if comment else ""
         folder = tmp_path_factory.mktemp("project")
         for noun in nouns:
             functions = [
                 f'def {verb}_{noun}(value):\n    """{verb.title()} the {noun} that was given first."""\n'
-                f"    {noun} = value.{verb}()\n    check({noun})\n    return {noun}.{verb}ed\n"
+                f"{said}    {noun} = value.{verb}()\n    check({noun})\n    return {noun}.{verb}ed\n"
                 for verb in verbs
             ]
             (folder / f"{noun}.py").write_text("\n\n".join(functions))

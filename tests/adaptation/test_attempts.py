@@ -55,16 +55,8 @@ def test_what_there_is_time_for():
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("project")
-    for noun in ["tree", "date", "line", "key", "file"]:
-        functions = [
-            f'def {verb}_{noun}(value):\n    """{verb.title()} the {noun} that was given first."""\n'
-            f"    # look at it once more\n    {noun} = value.{verb}()\n    check({noun})\n    return {noun}.{verb}ed\n"
-            for verb in VERBS
-        ]
-        (folder / f"{noun}.py").write_text("\n\n".join(functions))
-    return folder
+def project(documented):
+    return documented(VERBS, ["tree", "date", "line", "key", "file"], comment="look at it once more")
 
 
 @pytest.fixture(scope="module")
