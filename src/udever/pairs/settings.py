@@ -103,10 +103,13 @@ class DatasetSettings(Section):
     def _texts_are_pairs_of_one_side(cls, values: Any) -> Any:
         if not isinstance(values, dict) or not isinstance(values.get("text"), str):
             return values
+        columns: Any = values.get("columns", {})
+        if not isinstance(columns, dict):
+            return values
         named = dict.fromkeys(("anchor", "positive"), values["text"])
         if isinstance(values.get("language"), str):
             named |= {f"{side}_language": values["language"] for side in ("anchor", "positive")}
-        return {"kind": "symmetric", **values, "columns": {**(values.get("columns") or {}), **named}}
+        return {"kind": "symmetric", **values, "columns": columns | named}
 
     @model_validator(mode="after")
     def _texts_and_teacher(self) -> Self:

@@ -4,6 +4,7 @@ import glob
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import pyarrow as pa
 import pyarrow.compute
 from numpy.typing import NDArray
 
+from udever.data_sets import files_of, open_dataset
 from udever.errors import DataError
+from udever.files import TABLES, is_saved_dataset
 from udever.nearest import path_suggestion
 from udever.pairs.columns import are_blank, column_type
-from udever.pairs.files import read_batches, size_in_memory
-from udever.pairs.hub import hub_batches, load_hub
+from udever.pairs.files import dataset_batches, files_under, read_batches, size_in_memory
 from udever.pairs.rows import Rows, digest_files, hold
 from udever.pairs.schedule import key_of, permute
 from udever.pairs.schema import KINDS
@@ -40,7 +42,7 @@ class Traits:
 
 
 def find_files(settings: DatasetSettings) -> list[Path]:
-    """The files of a dataset, sorted within each pattern. Raises DataError for a path or pattern without a file."""
+    """The tables of a dataset, sorted within each pattern. Raises DataError for a path or pattern without a file."""
     found: list[Path] = []
     for given in settings.paths:
         paths = [Path(given)]
@@ -49,8 +51,8 @@ def find_files(settings: DatasetSettings) -> list[Path]:
             paths = [Path(name) for name in names if Path(name).is_file()]
             if not paths:
                 raise DataError(f"dataset {settings.name!r}: no file matches {given}; check the pattern")
-        if not paths[0].is_file():
-            hint = path_suggestion(given, "give a CSV, TSV, JSONL or Parquet file")
+        if not paths[0].is_file() and not is_saved_dataset(paths[0]):
+            hint = path_suggestion(given, f"give {TABLES}")
             raise DataError(f"dataset {settings.name!r}: {given} is not a file; {hint}")
         found += paths
     return found
@@ -60,10 +62,10 @@ def open_table(settings: DatasetSettings) -> tuple[Rows, str]:
     """All rows of a dataset that does not stream, and a digest of its content."""
     columns = sorted(settings.reading.items())
     if settings.hub is not None:
-        dataset = load_hub(settings, streaming=False)
-        digest = digest_files(Path(file["filename"]) for file in dataset.cache_files)
-        size = sum(Path(file["filename"]).stat().st_size for file in dataset.cache_files)
-        read = hub_batches(dataset, settings.reading, settings.hub, keep_empty=settings.skip_empty)
+        dataset = open_hub(settings, streaming=False)
+        digest = digest_files(files_of(dataset))
+        size = sum(file.stat().st_size for file in files_of(dataset))
+        read = partial(dataset_batches, dataset, settings.reading, settings.hub, keep_empty=settings.skip_empty)
         return hold(read, f"{digest} {columns}{_variant(settings)}", size), digest
     paths = find_files(settings)
     digest = digest_paths(paths)
@@ -76,6 +78,18 @@ def open_table(settings: DatasetSettings) -> tuple[Rows, str]:
     size = sum(size_in_memory(path) for path in paths)
     by_file = f" by file {_names(paths)}" if settings.held_out_by == BY_FILE else ""
     return hold(read_all, f"{digest} {columns}{_variant(settings)}{by_file}", size), digest
+
+
+def open_hub(settings: DatasetSettings, *, streaming: bool) -> Any:
+    """The data set that `hub` names, as `datasets` has it. Raises DataError where it cannot be had."""
+    return open_dataset(
+        str(settings.hub),
+        settings.hub_split,
+        config=settings.config,
+        revision=settings.revision,
+        streaming=streaming,
+        choose_by="as hub_split",
+    )
 
 
 def _variant(settings: DatasetSettings) -> str:
@@ -95,9 +109,9 @@ def _of_file(batch: pa.RecordBatch, name: str) -> pa.RecordBatch:
 
 
 def digest_paths(paths: Sequence[Path]) -> str:
-    """A digest of the content of files; DataError for one that cannot be read."""
+    """A digest of the content of tables; DataError for one that cannot be read."""
     try:
-        return digest_files(paths)
+        return digest_files(file for path in paths for file in files_under(path))
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}; check its permissions") from error
 
