@@ -3,10 +3,10 @@
 import glob
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,9 +21,10 @@ from udever.pairs.columns import are_blank, column_type
 from udever.pairs.files import dataset_batches, files_under, read_batches, size_in_memory
 from udever.pairs.rows import Rows, digest_files, hold
 from udever.pairs.schedule import key_of, permute
-from udever.pairs.schema import KINDS, Kind, Pair
+from udever.pairs.schema import KINDS
 from udever.pairs.settings import BY_FILE, UNIT, DatasetSettings
 from udever.pairs.split import HELD_OUT, TRAIN, Division, divide
+from udever.pairs.walks import adjust
 
 pc: Any = pyarrow.compute  # its functions are made at run time: type checkers see none
 
@@ -36,91 +37,8 @@ class Traits:
     in_batch_negatives: bool = True
     instruction: str | None = None
     document_instruction: str | None = None
-
-
-class Part(Protocol):
-    """Rows that are drawn together: one kind of one dataset, or, mixed, the dataset."""
-
-    @property
-    def num_rows(self) -> int | None:
-        """How many there are; None where nobody knows."""
-        ...
-
-    @property
-    def passes(self) -> float:
-        """How many batches make one pass; 1 where nobody knows."""
-        ...
-
-    def batch(self, number: int) -> list[Pair]:
-        """Batch `number` (from 0) of the walk over these rows."""
-        ...
-
-    def run(self, start: int, count: int) -> list[Pair]:
-        """Rows `start` to `start + count` of an endless walk that leaves none out."""
-        ...
-
-
-class Walk:
-    """Rows in a random order, another in each pass: any batch of any pass, without those before it.
-
-    A pass gives as many full batches as there are; the rest of its rows, less than a batch and different in each
-    pass, is left out. Fewer rows than a batch make one smaller batch a pass.
-    """
-
-    def __init__(self, table: "Table", chosen: NDArray[np.int64] | None, batch_size: int, seed: str) -> None:
-        self._table = table
-        self._chosen = chosen  # None: all rows
-        self._seed = seed
-        self.num_rows = len(table.rows) if chosen is None else len(chosen)
-        self.batch_size = min(batch_size, self.num_rows)
-
-    @property
-    def passes(self) -> float:
-        """How many batches make one pass."""
-        return self.num_rows / self.batch_size
-
-    def batch(self, number: int) -> list[Pair]:
-        """Batch `number` of the walk."""
-        epoch, place = divmod(number, self.num_rows // self.batch_size)
-        return self._rows(epoch, place * self.batch_size, self.batch_size)
-
-    def run(self, start: int, count: int) -> list[Pair]:
-        """Rows `start` to `start + count` of the walk, pass after pass."""
-        rows: list[Pair] = []
-        while count:
-            epoch, place = divmod(start, self.num_rows)
-            here = min(count, self.num_rows - place)
-            rows += self._rows(epoch, place, here)
-            start, count = start + here, count - here
-        return rows
-
-    def _rows(self, epoch: int, start: int, count: int) -> list[Pair]:
-        places = np.arange(start, start + count, dtype=np.int64)
-        numbers = permute(places, self.num_rows, key_of(self._seed, epoch))
-        return self._table.take(numbers if self._chosen is None else self._chosen[numbers])
-
-
-@dataclass(frozen=True)
-class Table:
-    """The rows of a dataset, and what its settings do to each."""
-
-    rows: Rows
-    kind: Kind | None = None
-    num_negatives: int | None = None
-
-    def take(self, numbers: NDArray[np.int64]) -> list[Pair]:
-        """The rows with these numbers."""
-        return [adjust(pair, self.kind, self.num_negatives) for pair in self.rows.take(numbers)]
-
-
-def adjust(pair: Pair, kind: Kind | None, num_negatives: int | None) -> Pair:
-    """`pair` with the kind and the number of negatives that the settings ask for."""
-    if kind is not None and pair.kind != kind:
-        pair = replace(pair, kind=kind)
-    if num_negatives is not None and len(pair.negatives) > num_negatives:
-        scores = None if pair.scores is None else pair.scores[: 1 + num_negatives]
-        pair = replace(pair, negatives=pair.negatives[:num_negatives], scores=scores)
-    return pair
+    closeness: float = 0.0
+    neighbours: float = 0.0
 
 
 def find_files(settings: DatasetSettings) -> list[Path]:
@@ -199,11 +117,17 @@ def digest_paths(paths: Sequence[Path]) -> str:
 
 
 def choose_rows(
-    rows: Rows, settings: DatasetSettings, seed: str, division: Division | None = None, *, least: int = 2
+    rows: Rows,
+    settings: DatasetSettings,
+    seed: str,
+    division: Division | None = None,
+    *,
+    taught: NDArray[np.bool_] | None = None,
+    least: int = 2,
 ) -> NDArray[np.int64] | None:
     """The numbers of the rows the settings keep, ascending; None for all. Raises DataError for fewer than `least`.
 
-    With `division` it says which rows are of the split, and not the file.
+    With `division` it says which rows are of the split, and not the file. With `taught` only rows marked in it stay.
     """
     keep = np.concatenate([_spoken(*columns, settings) for columns in _languages(rows)] or [np.zeros(0, bool)])
     if division is None:
@@ -212,6 +136,8 @@ def choose_rows(
         keep &= division.sides == (HELD_OUT if settings.split == "held_out" else TRAIN)
     if settings.skip_empty:
         keep &= ~_empty(rows)
+    if taught is not None:
+        keep &= taught
     chosen = np.flatnonzero(keep)
     if settings.cap is not None and len(chosen) > settings.cap:
         chosen = np.sort(chosen[permute(np.arange(settings.cap), len(chosen), key_of(seed, "cap"))])

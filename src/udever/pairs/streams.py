@@ -15,7 +15,8 @@ from udever.pairs.files import from_records
 from udever.pairs.rows import Rows
 from udever.pairs.schema import Pair
 from udever.pairs.settings import DatasetSettings
-from udever.pairs.sources import adjust, digest_paths, find_files, open_hub
+from udever.pairs.sources import digest_paths, find_files, open_hub
+from udever.pairs.walks import adjust
 
 _LOOKED_AT, _AT_ONCE = 1_000_000, 4096
 """Rows that are read on after the first one without a side, to name the others with it; a stream may have no end."""
