@@ -76,14 +76,13 @@ def role_embedder(_):
 
 
 def hub_data(_):
-    from udever.pairs.hub import load_hub
-    from udever.pairs.settings import DatasetSettings
+    from udever.data_sets import open_dataset
 
-    load_hub(DatasetSettings(hub="a/b"), streaming=False)
+    open_dataset("a/b")
 
 
 def streamed_data(rows):
-    from udever.pairs.hub import stream_files
+    from udever.data_sets import stream_files
 
     stream_files([rows])
 

@@ -8,6 +8,7 @@ from udever.errors import DataError, ModelError
 from udever.pairs.mixture import Batch
 from udever.pairs.schema import Pair
 from udever.pairs.sources import Traits
+from udever.processors import BusyWarning
 from udever.training import loop
 from udever.training.loop import num_steps, rate_factor
 from udever.training.recipe import ModelSettings
@@ -43,6 +44,12 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(base, to
 
     assert trained(1) == trained(1)
     assert trained(1) != trained(2)
+
+
+def test_a_run_that_others_slow_down_says_so(embedder, tools, monkeypatch):
+    monkeypatch.setattr(loop.Company, "joins", lambda self, seconds, tokens: seconds > 0 and tokens > 0)
+    with pytest.warns(BusyWarning, match="go on with --resume to choose anew"):
+        tools.finetune(embedder, tools.mixture(), tools.settings(max_steps=1))
 
 
 @pytest.mark.parametrize("tuning", ["bitfit", "lora"])

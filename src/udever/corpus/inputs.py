@@ -1,7 +1,6 @@
 """What a job reads: files, folders, globs and `datasets` become one list of sources in a fixed order."""
 
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,11 +8,19 @@ from glob import has_magic
 from pathlib import Path
 
 from udever.errors import DataError, FileRefused
-from udever.files import READ, Format, format_of, open_regular, printable, text_format
+from udever.files import (
+    READ,
+    Format,
+    format_of,
+    is_hub_name,
+    is_saved_dataset,
+    open_regular,
+    printable,
+    text_format,
+)
 from udever.nearest import path_suggestion
 
 _JOBS = ("job.json", "_job.json", ".job.json")
-_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +44,6 @@ class Source:
     def shown(self) -> str:
         """The location for messages."""
         return printable(self.location)
-
-
-def _is_saved_dataset(path: Path) -> bool:
-    return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
 
 
 def _walk(root: Path, skipped: Counter[str]) -> Iterator[Path]:
@@ -77,7 +80,7 @@ def _usable(root: Path, file: Path, skipped: Counter[str]) -> bool:
 
 
 def _folder(path: Path, split: str | None, skipped: Counter[str]) -> list[Source]:
-    if _is_saved_dataset(path):
+    if is_saved_dataset(path):
         return [Source(_named(path), str(path), None, True, split)]
     if any((path / name).is_file() for name in _JOBS):
         raise DataError(f"{printable(path)} is the output of a corpus job; give the texts it was made from")
@@ -126,7 +129,7 @@ def _one(given: str, split: str | None, alone: bool, skipped: Counter[str]) -> l
         return [Source(_named(path), str(path), form, alone)]
     if has_magic(given):
         return _glob(given, skipped)
-    if _HUB_NAME.fullmatch(given) and not path.parent.is_dir() and format_of(path) is None:
+    if is_hub_name(given):
         return [Source(given, given, None, True, split, is_hub=True)]
     otherwise = "give a file, folder, glob, saved dataset or a hub dataset (org/name)"
     raise DataError(f"{printable(given)} does not exist; {path_suggestion(given, otherwise)}")

@@ -6,10 +6,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pyarrow as pa
-
 from udever.corpus.inputs import Source
-from udever.errors import DataError, needs
+from udever.data_sets import arrow_tables, open_dataset
+from udever.errors import DataError
 from udever.nearest import nearest
 from udever.records import Broken, Record, column_names, read_file, table_records
 
@@ -48,33 +47,7 @@ class Columns(NamedTuple):
 
 
 def _open_dataset(source: Source) -> Any:
-    with needs("datasets", "train", "a dataset as a corpus"):
-        import datasets
-    try:
-        if source.is_hub:
-            opened: Any = datasets.load_dataset(source.location, split=source.split, streaming=True)
-        else:
-            opened = datasets.load_from_disk(source.location)
-    except Exception as error:  # the library raises a dozen kinds for what it cannot find
-        reason = (str(error).strip().splitlines() or ["unknown"])[0]
-        raise DataError(f"the dataset {source.location} cannot be opened: {reason}") from error
-    if not isinstance(opened, dict):
-        return opened
-    split = source.split or (next(iter(opened)) if len(opened) == 1 else None)
-    if split is None or split not in opened:
-        near = nearest(source.split or "", map(str, opened))
-        hint = "choose one with --split" if near is None else f"did you mean --split {near}?"
-        raise DataError(f"{source.location} has the splits {', '.join(map(str, opened))}; {hint}")
-    return opened[split]
-
-
-def _dataset_records(source: Source, wanted: list[str] | None) -> Iterator[tuple[int, Record]]:
-    tables = _open_dataset(source).with_format("arrow").iter(_BATCH)
-    try:
-        yield from table_records(tables, wanted)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"the dataset {source.location} cannot be read: {reason}") from error
+    return open_dataset(source.location, source.split, streaming=source.is_hub, choose_by="with --split")
 
 
 def read_records(source: Source, wanted: list[str] | None) -> Iterator[tuple[int, Record]]:
@@ -83,7 +56,7 @@ def read_records(source: Source, wanted: list[str] | None) -> Iterator[tuple[int
     As `records.read_file`. Raises DataError where the source cannot be read on.
     """
     if source.format is None:
-        return _dataset_records(source, wanted)
+        return table_records(arrow_tables(_open_dataset(source), _BATCH), wanted)
     if not Path(source.location).exists():
         raise DataError(f"{source.shown} is gone; put it back or leave it out, then run again")
     return read_file(Path(source.location), source.format, wanted, None if source.root is None else Path(source.root))

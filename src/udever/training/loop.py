@@ -5,6 +5,7 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from udever.embedder import Embedder
 from udever.errors import ModelError
 from udever.model.adapters import Tuning, apply_tuning
 from udever.pairs.mixture import Batch, Mixture
+from udever.processors import BusyWarning, Company
 from udever.progress import progress_bar
 from udever.training import checkpoint
 from udever.training.distributed import World, shard
@@ -26,6 +28,11 @@ from udever.training.log import History, Log, Measure, Step
 from udever.training.memory import plan_budget
 from udever.training.objectives import LossSettings
 from udever.training.recipe import TrainingSettings, WatchSettings
+
+_BUSY = (
+    "other processes began to take processors that this run had to itself, and its steps take longer; its threads wait "
+    "as was best when it began: stop it and go on with --resume to choose anew, or give it fewer --threads"
+)
 
 
 class Evaluate(Protocol):
@@ -130,6 +137,7 @@ class Trainer:
         log.start(first)
         done, stopped = first, False
         shown = show_progress and world.leads
+        company = Company() if world.size == 1 else None  # the other processes of a run are no strangers
         with _stop_signals() as stop, progress_bar("training", total, completed=first, enabled=shown) as advance:
             if evaluate and log.measure is None:
                 log.add_measure(evaluate.measure())
@@ -138,7 +146,10 @@ class Trainer:
                 log.add_scores(0, self._scores(evaluate))
                 stopped = world.largest(float(stop.is_set())) > 0
             while done < total and not stopped:
-                log.add_step(self.step(done))
+                step = self.step(done)
+                log.add_step(step)
+                if company is not None and company.joins(step.seconds, step.num_tokens):
+                    warnings.warn(_BUSY, BusyWarning, stacklevel=2)
                 done += 1
                 advance(note=_note(log, self.stepper.budget.batch_tokens))
                 stopped = world.largest(float(stop.is_set())) > 0
