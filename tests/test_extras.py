@@ -88,8 +88,7 @@ def streamed_data(rows):
 
 
 def dataset_corpus(_):
-    from udever.corpus.inputs import Source
-    from udever.corpus.rows import read_records
+    from udever.corpus.inputs import Source, read_records
 
     list(read_records(Source("a/b", "a/b", None, True, is_hub=True), ["text"]))
 
