@@ -81,7 +81,7 @@ class EmbedStep:
         """Embed, the longest first; a vector without a direction is the failure of its text alone."""
         import torch
 
-        from udever.model.pooling import unusable
+        from udever.model.packing import unusable
 
         lengths = [len(sequence) for sequence in prepared.ids]
         out = torch.empty(len(lengths), self.num_dimensions)
