@@ -76,21 +76,19 @@ def role_embedder(_):
 
 
 def hub_data(_):
-    from udever.pairs.hub import load_hub
-    from udever.pairs.settings import DatasetSettings
+    from udever.data_sets import open_dataset
 
-    load_hub(DatasetSettings(hub="a/b"), streaming=False)
+    open_dataset("a/b")
 
 
 def streamed_data(rows):
-    from udever.pairs.hub import stream_files
+    from udever.data_sets import stream_files
 
     stream_files([rows])
 
 
 def dataset_corpus(_):
-    from udever.corpus.inputs import Source
-    from udever.corpus.rows import read_records
+    from udever.corpus.inputs import Source, read_records
 
     list(read_records(Source("a/b", "a/b", None, True, is_hub=True), ["text"]))
 

@@ -1,6 +1,7 @@
-"""Reading files of pairs in batches of rows, in memory that does not grow with the file."""
+"""Reading tables of pairs in batches of rows, in memory that does not grow with the table."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
+from udever.data_sets import arrow_tables, files_of, open_pairs
 from udever.errors import DataError
-from udever.files import Format, open_regular, pairs_format
+from udever.files import TABLES, Format, is_hub_name, open_regular, pairs_format
 from udever.nearest import path_suggestion
 from udever.pairs.columns import (
     NUMBERED,
@@ -33,7 +35,13 @@ _UNPACKED = 6  # about how much larger packed text becomes
 
 Choose = Callable[[list[str]], dict[str, str]]
 """From the columns a file has to the column of the file for each column of pairs; see `columns.choose_columns`."""
-_NAMES = {"parquet": "Parquet", "jsonl": "JSON lines", "csv": "CSV", "tsv": "TSV", "txt": "text"}
+_NAMES = {
+    "parquet": "Parquet",
+    "jsonl": "JSON lines",
+    "csv": "CSV",
+    "tsv": "TSV",
+    "txt": "text",
+}
 
 
 def write_pairs(pairs: Sequence[Pair], path: str | Path) -> None:
@@ -60,33 +68,58 @@ def read_pairs(path: str | Path, split: Split | None = None) -> list[Pair]:
 def read_batches(
     path: str | Path, mapping: Mapping[str, str] | None = None, *, others: bool = True, keep_empty: bool = False
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a file as normalised batches (`columns.normalise`).
+    """The rows of a table, a file or a data set, as normalised batches (`columns.normalise`).
 
-    `mapping` names the file's column for a column of pairs; `others=False` reads no column besides. Rows with an
+    `mapping` names the table's column for a column of pairs; `others=False` reads no column besides. Rows with an
     empty side are given all the same: after the last row DataError names all of them, unless `keep_empty`. Raises
-    DataError in one line for a file that is none or is broken, a missing column, and a bad row, which it names.
+    DataError in one line for a table that is none or is broken, a missing column, and a bad row, which it names.
     """
     path = Path(path)
-    if not path.is_file():
-        hint = path_suggestion(path, "give a Parquet, JSONL, CSV or TSV file")
-        raise DataError(f"{path} is not a file; {hint}")
-    form = pairs_format(path)
-    read = _parquet_batches if form.kind == "parquet" else _record_batches
+    form = table_format(path)
+    read = partial({"parquet": _parquet_batches, "dataset": _named_dataset}.get(form.kind, _record_batches), path, form)
+    return _normalised(read, str(path), mapping or {}, others, keep_empty)
+
+
+def dataset_batches(
+    dataset: Any, mapping: Mapping[str, str], where: str, *, keep_empty: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """The rows of an opened data set, as `read_batches` has them."""
+    return _normalised(partial(_dataset_batches, dataset), where, mapping, True, keep_empty)
+
+
+def _normalised(
+    read: Callable[[Choose], Iterator[pa.RecordBatch]],
+    where: str,
+    mapping: Mapping[str, str],
+    others: bool,
+    keep_empty: bool,
+) -> Iterator[pa.RecordBatch]:
     first = 0
-
-    def choose(available: list[str]) -> dict[str, str]:
-        return choose_columns(available, mapping or {}, str(path), others=others)
-
-    blanks = Blanks(str(path), skip=keep_empty)
-    for batch in read(path, form, choose):
-        yield normalise(batch, str(path), first, blanks)
+    blanks = Blanks(where, skip=keep_empty)
+    for batch in read(lambda available: choose_columns(available, mapping, where, others=others)):
+        yield normalise(batch, where, first, blanks)
         first += batch.num_rows
     blanks.check()
 
 
+def table_format(path: Path) -> Format:
+    """The format of a table of pairs. Raises DataError for a path that is none and no name on a hub."""
+    form = pairs_format(path) if path.exists() or is_hub_name(path) else None
+    if form is None or (form.kind != "dataset" and not path.is_file()):
+        raise DataError(f"{path} is not a file; {path_suggestion(path, f'give {TABLES}')}")
+    return form
+
+
+def files_under(path: Path) -> list[Path]:
+    """The files on this machine that hold the rows of a table."""
+    return files_of(open_pairs(path)) if table_format(path).kind == "dataset" else [path]
+
+
 def column_names(path: Path) -> list[str]:
-    """The columns of a file of pairs, of JSON lines those of its first; none where it cannot be read."""
-    form = pairs_format(path)
+    """The columns of a table of pairs, of JSON lines those of its first row; none where it cannot be read."""
+    form = table_format(path)
+    if form.kind == "dataset":
+        return list(open_pairs(path).column_names)
     if form.kind == "parquet":
         try:
             return pq.read_schema(path).names
@@ -110,9 +143,11 @@ def without_empty(rows: Rows) -> Rows:
 
 
 def size_in_memory(path: Path) -> int:
-    """About how many bytes the rows of a file take once read; 0 where that cannot be told."""
+    """About how many bytes the rows of a table take once read; 0 where that cannot be told."""
     try:
-        form = pairs_format(path)
+        form = table_format(path)
+        if form.kind == "dataset":
+            return sum(file.stat().st_size for file in files_under(path))
         if form.kind != "parquet":
             return path.stat().st_size * (_UNPACKED if form.packing else 1)
         metadata = pq.read_metadata(path)
@@ -131,14 +166,25 @@ def _parquet_batches(path: Path, form: Format, choose: Choose) -> Iterator[pa.Re
         with open_regular(path) as opened, pq.ParquetFile(opened) as file:
             chosen = choose(file.schema_arrow.names)
             for batch in file.iter_batches(batch_rows(file.metadata, BATCH_ROWS), columns=sorted(set(chosen.values()))):
-                yield rename(batch, chosen)
+                yield _rename(batch, chosen)
                 row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         after = f"after row {row - 1}: " if row else ""
         raise _broken(path, form, f"{after}{(str(error).splitlines() or ['unknown'])[0]}") from error
 
 
-def rename(batch: pa.RecordBatch, chosen: Mapping[str, str]) -> pa.RecordBatch:
+def _named_dataset(path: Path, _: Format, choose: Choose) -> Iterator[pa.RecordBatch]:
+    return _dataset_batches(open_pairs(path), choose)
+
+
+def _dataset_batches(dataset: Any, choose: Choose) -> Iterator[pa.RecordBatch]:
+    chosen = choose(list(dataset.column_names))
+    for table in arrow_tables(dataset, BATCH_ROWS):
+        for batch in table.combine_chunks().to_batches():
+            yield _rename(batch, chosen)
+
+
+def _rename(batch: pa.RecordBatch, chosen: Mapping[str, str]) -> pa.RecordBatch:
     """`batch` with the columns `chosen` (pairs' name -> name there) under the pairs' names."""
     return pa.RecordBatch.from_arrays([batch.column(name) for name in chosen.values()], names=list(chosen))
 

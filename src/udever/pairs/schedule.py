@@ -90,6 +90,19 @@ class Draws:
                 node, number = node.right, number - before
         return node, number
 
+    def taken(self, number: int) -> list[int]:
+        """How often each thing was taken in the draws before `number`."""
+        counts: list[int] = []
+        waiting: list[tuple[_Fork | int, int]] = [(self._root, number)]
+        while waiting:
+            node, draws = waiting.pop()
+            if isinstance(node, _Fork):
+                left = node.gone_left(draws)
+                waiting += [(node.right, draws - left), (node.left, left)]
+            else:
+                counts.append(draws)
+        return counts
+
 
 def _grow(weights: Sequence[Fraction], first: int, seed: str) -> _Fork | int:
     if len(weights) == 1:

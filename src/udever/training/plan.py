@@ -53,7 +53,7 @@ class Plan:
 
     @property
     def peak_bytes(self) -> float:
-        """Weights, gradients, the optimiser's two moments, activations."""
+        """Weights and their averages, gradients, the optimiser's two moments, activations."""
         return self.weights_bytes + self.optimizer_bytes + self.activations_bytes
 
     @property
@@ -86,6 +86,7 @@ class Plan:
             left += f", {d.num_empty:,} rows without anchor or positive left out" if d.num_empty else ""
             left += f", {d.num_held_out:,} rows held out" if d.num_held_out else ""
             left += f", {d.num_repeating:,} that repeat those left out" if d.num_repeating else ""
+            left += f", {d.num_untaught:,} texts without a teacher's vector left out" if d.num_untaught else ""
             out.append(f"  {d.name}: {pairs}, {d.share:.1%} of the batches of {d.batch_size:,}{repeated}{left}")
         return out
 
@@ -133,7 +134,7 @@ def plan(recipe: Recipe) -> Plan:
         run_again=max(0, again),
         bytes_per_token=per_token,
         weights_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
-        optimizer_bytes=3 * sum(p.numel() * p.element_size() for p in trainable),
+        optimizer_bytes=(4 if recipe.training.average else 3) * sum(p.numel() * p.element_size() for p in trainable),
         activations_bytes=max(kept, min(in_step, budget.batch_tokens)) * per_token * 1.3,
         seconds_per_step=seconds,
         others_share=others.share(),
