@@ -69,6 +69,8 @@ class _Run:
     """Token behind each cell (a text's last token repeats); None where the rectangle is the run itself."""
     kept: Int[Tensor, "tokens"] | None
     """The cells that hold a token of their own."""
+    front: int = 0
+    """As many tokens at the very beginning of the batch stand in front of each text."""
 
     @property
     def stop(self) -> int:
@@ -79,22 +81,30 @@ class _Run:
         cells = x[self.start : self.stop] if self.spread is None else x.index_select(0, self.spread)
         return cells.view(len(self.lengths), self.length, *x.shape[1:]).transpose(1, 2)
 
+    def columns(self, x: Tensor) -> Tensor:
+        """All that the texts of the run may see: [total, heads, dim] -> [texts, heads, front + length, dim]."""
+        own = self.rectangle(x)
+        if not self.front:
+            return own
+        front = x[: self.front].transpose(0, 1).expand(len(self.lengths), -1, -1, -1)
+        return torch.cat((front, own), 2)
 
-def _make_run(first: int, lengths: tuple[int, ...], start: int, device: torch.device) -> _Run:
+
+def _make_run(first: int, lengths: tuple[int, ...], start: int, device: torch.device, front: int) -> _Run:
     longest = max(lengths)
     if min(lengths) == longest:
-        return _Run(first, lengths, start, longest, None, None)
+        return _Run(first, lengths, start, longest, None, None, front)
     sizes = torch.tensor(lengths)
     starts = start + sizes.cumsum(0) - sizes
     column = torch.arange(longest)
     spread = (starts[:, None] + torch.minimum(column, sizes[:, None] - 1)).flatten()
     kept = (column < sizes[:, None]).flatten().nonzero().flatten()
-    return _Run(first, lengths, start, longest, spread.to(device), kept.to(device))
+    return _Run(first, lengths, start, longest, spread.to(device), kept.to(device), front)
 
 
 def _runs(packed: Packed) -> list[_Run]:
     runs: list[_Run] = []
-    first, start = 0, 0
+    first, start = 0, packed.front
     while first < len(packed.lengths):
         longest = total = packed.lengths[first]
         stop = first + 1
@@ -104,7 +114,7 @@ def _runs(packed: Packed) -> list[_Run]:
                 break
             total += packed.lengths[stop]
             stop += 1
-        runs.append(_make_run(first, packed.lengths[first:stop], start, packed.tokens.device))
+        runs.append(_make_run(first, packed.lengths[first:stop], start, packed.tokens.device, packed.front))
         first, start = stop, start + total
     return runs
 
@@ -120,12 +130,14 @@ class GroupedAttention:
         self.packed = packed
         self.causal = causal
         self.runs = _runs(packed)
+        assert causal or not packed.front, "what is in front of texts sees none of them"
         self._biases: dict[object, Tensor | None] = {}
 
     def full(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """See `Attention.full`."""
         parts = []
-        for run in self.runs:
+        front = [_Run(0, (self.packed.front,), 0, self.packed.front, None, None)] if self.packed.front else []
+        for run in (*front, *self.runs):
             out = self._attend(run, run.rectangle(query), key, value, scores)
             cells = out.transpose(1, 2).reshape(-1, *query.shape[1:])
             parts.append(cells if run.kept is None else cells.index_select(0, run.kept))
@@ -140,7 +152,7 @@ class GroupedAttention:
         return torch.cat(parts)
 
     def _attend(self, run: _Run, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
-        key, value = run.rectangle(key), run.rectangle(value)
+        key, value = run.columns(key), run.columns(value)
         if query.shape[2] == run.length:
             key, value = _shared(key, query.shape[1]), _shared(value, query.shape[1])
             bias = self._bias(run, scores, query.dtype)
@@ -153,14 +165,14 @@ class GroupedAttention:
         groups = key.shape[1]
         rows = query.reshape(len(query), groups, -1, query.shape[3])
         if bias is not None and bias.shape[1] > 1:
-            bias = bias.reshape(len(bias), groups, -1, run.length)
+            bias = bias.reshape(len(bias), groups, -1, bias.shape[3])
         return F.scaled_dot_product_attention(rows, key, value, attn_mask=bias, scale=scores.scale).reshape_as(query)
 
     def _bias(self, run: _Run, scores: Scores, dtype: torch.dtype) -> Tensor | None:
         """What is added to the products of a rectangle; None where `is_causal` or nothing says it all."""
-        window = scores.window if scores.window is not None and scores.window < run.length else None
+        window = scores.window if scores.window is not None and scores.window < run.front + run.length else None
         hidden_cells = not self.causal and run.kept is not None
-        if scores.slopes is None and window is None and not hidden_cells:
+        if scores.slopes is None and window is None and not hidden_cells and not run.front:
             return None
         key = (run.start, window, id(scores.slopes), dtype)
         if key not in self._biases:
@@ -169,9 +181,9 @@ class GroupedAttention:
 
     def _build_bias(
         self, run: _Run, slopes: Tensor | None, window: int | None, dtype: torch.dtype
-    ) -> Float[Tensor, "texts heads length length"]:
-        place = torch.arange(run.length, device=self.packed.tokens.device)
-        ahead = place[None, :] - place[:, None]  # k - q
+    ) -> Float[Tensor, "texts heads length columns"]:
+        place = torch.arange(run.front + run.length, device=self.packed.tokens.device)
+        ahead = place[None, :] - place[run.front :, None]  # k - q
         seen = ahead <= 0 if self.causal else torch.ones_like(ahead, dtype=torch.bool)
         if window is not None:
             seen = seen & (ahead > -window) & (ahead < window)
@@ -182,8 +194,8 @@ class GroupedAttention:
         return _masked_bias(-ahead.abs()[None, None], slopes, seen, dtype)
 
     def _last_bias(self, run: _Run, scores: Scores, dtype: torch.dtype) -> Tensor | None:
-        sizes = torch.tensor(run.lengths, device=self.packed.tokens.device)
-        place = torch.arange(run.length, device=sizes.device)
+        sizes = torch.tensor(run.lengths, device=self.packed.tokens.device) + run.front
+        place = torch.arange(run.front + run.length, device=sizes.device)
         behind = (place - (sizes[:, None] - 1))[:, None, None, :]  # k - q, q the closing token
         seen = behind <= 0
         if scores.window is not None:
@@ -284,7 +296,7 @@ class FlexAttention:
 
             def seen(b: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
                 ahead = key_position[k] - query_position[q]
-                visible = query_text[q] == key_text[k]
+                visible = (query_text[q] == key_text[k]) | (key_text[k] < 0)  # what is in front of all
                 if causal:
                     visible = visible & (ahead <= 0)
                 if window is not None:
