@@ -9,6 +9,7 @@ from torch import Tensor
 
 from udever.embedder import Embedder
 from udever.errors import ModelError
+from udever.model.backbone import pick_dtype
 from udever.pairs.mixture import Mixture
 from udever.training.batches import Tokens, embedding
 from udever.training.recipe import TrainingSettings
@@ -97,7 +98,8 @@ def bytes_per_token(embedder: Embedder, settings: TrainingSettings, mixture: Mix
             break
         chosen.append(sequence)
         total += len(sequence)
-    embed = embedding(embedder, Tokens(chosen[::-1], [0] * len(chosen), 0), settings.precision)
+    dtype = pick_dtype(settings.precision, embedder.device)
+    embed = embedding(embedder, Tokens(chosen[::-1], [0] * len(chosen), 0), dtype)
     random = torch.get_rng_state()
     saved = saved_bytes(lambda: embed(range(len(chosen))))
     torch.set_rng_state(random)
