@@ -53,7 +53,7 @@ class Plan:
 
     @property
     def peak_bytes(self) -> float:
-        """Weights, gradients, the optimiser's two moments, activations."""
+        """Weights and their averages, gradients, the optimiser's two moments, activations."""
         return self.weights_bytes + self.optimizer_bytes + self.activations_bytes
 
     @property
@@ -134,7 +134,7 @@ def plan(recipe: Recipe) -> Plan:
         run_again=max(0, again),
         bytes_per_token=per_token,
         weights_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
-        optimizer_bytes=3 * sum(p.numel() * p.element_size() for p in trainable),
+        optimizer_bytes=(4 if recipe.training.average else 3) * sum(p.numel() * p.element_size() for p in trainable),
         activations_bytes=max(kept, min(in_step, budget.batch_tokens)) * per_token * 1.3,
         seconds_per_step=seconds,
         others_share=others.share(),

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from udever.corpus.inputs import find_sources
-from udever.corpus.rows import BadRow, Columns, Row, check_columns, read_rows
+from udever.corpus.inputs import BadRow, Columns, Row, check_columns, find_sources, read_rows
 from udever.errors import DataError
 from udever.files import text_format
 
