@@ -230,9 +230,9 @@ def test_code_breaks_between_words(open_page, address):
             const [line] = linesOf([{ line: 1, parts: [{ text, match: false }] }], true);
             return line.querySelector(".line-text").innerHTML.split("<wbr>");
           };
-          return ["    self.read_file(pathName, 3.14)", "x == 'one.two'", "größeTeil", 'f(name="text")', "f() -> a"].map(broken).concat([
-            breakablePath("src/a_b/c.d.py").map((part) => part.outerHTML ?? part),
-          ]);
+          const code = ["    self.read_file(pathName, 3.14)", "x == 'one.two'", "größeTeil", 'f(name="text")', "f() -> a"];
+          const path = breakablePath("src/a_b/c.d.py").map((part) => part.outerHTML ?? part);
+          return [...code.map(broken), path];
         }""",
         address,
     )
