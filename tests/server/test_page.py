@@ -230,9 +230,9 @@ def test_code_breaks_between_words(open_page, address):
             const [line] = linesOf([{ line: 1, parts: [{ text, match: false }] }], true);
             return line.querySelector(".line-text").innerHTML.split("<wbr>");
           };
-          const code = ["    self.read_file(pathName, 3.14)", "x == 'one.two'", "größeTeil", 'f(name="text")', "f() -> a"];
+          const code = ["    self.read_file(pathName, 3.14)", "x == 'one.two'", "größeTeil", 'f(name="text")'];
           const path = breakablePath("src/a_b/c.d.py").map((part) => part.outerHTML ?? part);
-          return [...code.map(broken), path];
+          return [...code.map(broken), broken("f() -> a"), path];
         }""",
         address,
     )
