@@ -156,6 +156,24 @@ def server(_):
     serve(None)
 
 
+def gguf_file(_):
+    from udever.exporting.gguf_file import plan
+
+    plan(None)
+
+
+def onnx_graph(_):
+    from udever.exporting.onnx_file import check
+
+    check(None)
+
+
+def openvino_graph(rows):
+    from udever.exporting import export_openvino
+
+    export_openvino(None, rows.parent / "out")
+
+
 NEEDS = [
     (evaluate_a_folder, "mteb", "eval"),
     (evaluate_public, "mteb", "eval"),
@@ -174,6 +192,9 @@ NEEDS = [
     (postgres, "psycopg", "postgres"),
     (mcp_server, "mcp", "mcp"),
     (umap, "umap", "umap"),
+    (gguf_file, "gguf", "gguf"),
+    *((onnx_graph, package, "onnx") for package in ("onnx", "onnxscript", "onnxruntime")),
+    (openvino_graph, "openvino", "openvino"),
     (figure, "matplotlib", "figures"),
     (interactive_figure, "plotly", "figures"),
     *((server, package, "serve") for package in ("fastapi", "uvicorn", "httptools", "orjson", "prometheus_client")),

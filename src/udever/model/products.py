@@ -219,6 +219,7 @@ def _through_onednn(layer: nn.Module, x: Tensor) -> bool:
         and x.dtype in (torch.float32, torch.bfloat16)
         and x.is_contiguous()
         and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_exporting()  # a graph is of operations that other programs know
         and _onednn_works()
     )
 
