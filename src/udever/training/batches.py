@@ -10,14 +10,12 @@ import torch
 from torch import Tensor
 
 from udever.embedder import Embedder
-from udever.model.backbone import pick_dtype
 from udever.model.contract import RoleName
 from udever.pairs.mixture import Batch
 from udever.pairs.schema import Pair
 from udever.pairs.taught import Taught
 from udever.training.likeness import Lesson
 from udever.training.objectives import BatchIds
-from udever.training.recipe import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +164,8 @@ Embed = Callable[[Sequence[int]], Tensor]
 """Indices of texts -> their embeddings [texts, hidden], with gradients where they are on."""
 
 
-def embedding(embedder: Embedder, tokens: Tokens, precision: Precision = "float32") -> Embed:
+def embedding(embedder: Embedder, tokens: Tokens, dtype: torch.dtype = torch.float32) -> Embed:
     """How the texts of `tokens` are embedded: in bfloat16, products over float32 weights are autocast."""
-    dtype = pick_dtype(precision, embedder.device)
 
     def embed(indices: Sequence[int]) -> Tensor:
         half = contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(embedder.device.type, dtype=dtype)
