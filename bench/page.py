@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 QUESTION = "write a file whole or not at all"
+LONG = "a record that is no CSV costs its first line"
 TEXTS = ["How do I read a file?", "Wie lese ich eine Datei?", "def read(path): return open(path).read()", "A cake"]
 WIDE, NARROW = (1280, 800), (390, 844)
 
@@ -71,8 +72,9 @@ def show_search(page: Any, address: str) -> None:
 
 
 def show_opened(page: Any, address: str) -> None:
-    """The answers, filters unfolded and the first hit's whole text shown."""
-    show_search(page, address)
+    """The answers, filters unfolded and the whole text of a long first hit shown."""
+    page.goto(f"{address}/#search?q={LONG}")
+    page.wait_for_selector(".hit")
     if page.is_visible(".fold-out"):
         page.click(".fold-out")
     page.locator(".unfold").first.click()
@@ -88,7 +90,7 @@ def show_empty(page: Any, address: str) -> None:
 
 def show_no_hits(page: Any, address: str) -> None:
     """A question that nothing passes."""
-    page.goto(f"{address}/#search?q=file&lang=fra-Latn&path=nowhere/**")
+    page.goto(f"{address}/#search?q=file&language=fra-Latn&path=nowhere/**")
     page.wait_for_selector(".results .empty")
 
 

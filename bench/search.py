@@ -31,11 +31,10 @@ from rich.console import Console
 from rich.table import Table
 
 from udever.search.exact import top_k
-from udever.search.filters import Filters
 from udever.search.index import Index, describe
 from udever.search.lance import LanceStore
-from udever.search.manifest import Manifest, Tuning
-from udever.search.store import FileRecord, Row, Where, digest_of
+from udever.search.searchable import Filters
+from udever.search.store import FileRecord, Manifest, Row, Tuning, Where, digest_of
 from udever.search.tune import tune
 from udever.search.update import Settings, update_index
 from udever.source.chunks import Chunk

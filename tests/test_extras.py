@@ -76,21 +76,19 @@ def role_embedder(_):
 
 
 def hub_data(_):
-    from udever.pairs.hub import load_hub
-    from udever.pairs.settings import DatasetSettings
+    from udever.data_sets import open_dataset
 
-    load_hub(DatasetSettings(hub="a/b"), streaming=False)
+    open_dataset("a/b")
 
 
 def streamed_data(rows):
-    from udever.pairs.hub import stream_files
+    from udever.data_sets import stream_files
 
     stream_files([rows])
 
 
 def dataset_corpus(_):
-    from udever.corpus.inputs import Source
-    from udever.corpus.rows import read_records
+    from udever.corpus.inputs import Source, read_records
 
     list(read_records(Source("a/b", "a/b", None, True, is_hub=True), ["text"]))
 
@@ -158,6 +156,24 @@ def server(_):
     serve(None)
 
 
+def gguf_file(_):
+    from udever.exporting.gguf_file import plan
+
+    plan(None)
+
+
+def onnx_graph(_):
+    from udever.exporting.onnx_file import check
+
+    check(None)
+
+
+def openvino_graph(rows):
+    from udever.exporting import export_openvino
+
+    export_openvino(None, rows.parent / "out")
+
+
 NEEDS = [
     (evaluate_a_folder, "mteb", "eval"),
     (evaluate_public, "mteb", "eval"),
@@ -176,6 +192,9 @@ NEEDS = [
     (postgres, "psycopg", "postgres"),
     (mcp_server, "mcp", "mcp"),
     (umap, "umap", "umap"),
+    (gguf_file, "gguf", "gguf"),
+    *((onnx_graph, package, "onnx") for package in ("onnx", "onnxscript", "onnxruntime")),
+    (openvino_graph, "openvino", "openvino"),
     (figure, "matplotlib", "figures"),
     (interactive_figure, "plotly", "figures"),
     *((server, package, "serve") for package in ("fastapi", "uvicorn", "httptools", "orjson", "prometheus_client")),

@@ -1,4 +1,4 @@
-"""A model published on a hub and loaded from it: huggingface_hub's own client against a server on this machine."""
+"""Models and data sets of a hub: the real clients against a server on this machine."""
 
 import base64
 import hashlib
@@ -50,7 +50,7 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self):
         path = self.path.partition("?")[0]
-        found = re.match(r"/someone/mine/resolve/[^/]+/(.+)", path)
+        found = re.match(r"(?:/datasets)?/someone/mine/resolve/[^/]+/(.+)", path)
         if found:
             content = self.server.files.get(found[1])
             return self.send(content) if content is not None else self.answer({"error": "Entry not found"}, 404)
@@ -126,3 +126,35 @@ def test_what_cannot_be_published_is_said_in_one_line(hub, decoders, tmp_path):
         assert (done.returncode, said in done.stderr) == (2, True), done.stderr
         assert token not in done.stderr
     assert hub.files == {}
+
+
+def test_a_data_set_of_the_hub_is_a_table_of_pairs_by_its_name_in_every_command(hub, tmp_path):
+    rows = [
+        {"question": f"where is item {n}", "answer": f"item {n} lies on shelf {n} of room {n % 3}"} for n in range(40)
+    ]
+    hub.files = {"README.md": b"", "train.jsonl": "\n".join(map(json.dumps, rows)).encode()}
+    task = tmp_path / "tasks" / "sts"
+    task.mkdir(parents=True)
+    (task / "task.json").write_text(json.dumps({"name": "sts", "type": "sts", "languages": ["eng-Latn"]}))
+    pair = {"sentence1": rows[3]["answer"], "sentence2": "Somebody plays the flute by the river", "score": 1.0}
+    (task / "eng.jsonl").write_text(json.dumps(pair))
+    code = """
+import json, sys
+from pathlib import Path
+from udever.cli.app import app
+from udever.pairs.files import read_pairs
+hard, mined, tasks = sys.argv[1:]
+for command in (
+    ["negatives", "someone/mine", "--mode", "words", "-o", hard, "--max-share", "1"],
+    ["pairs", "someone/mine", "-o", mined],
+    ["overlap", "someone/mine", tasks, "--json"],
+):
+    app(command, standalone_mode=False)
+print(len(read_pairs(hard)), len(read_pairs(mined)))
+"""
+    given = [tmp_path / "hard.parquet", tmp_path / "mined.parquet", tmp_path / "tasks"]
+    done = run(hub, tmp_path / "home", "-c", code, *map(str, given))
+    assert done.returncode == 0, done.stderr
+    *_, overlap, counts = done.stdout.splitlines()
+    assert json.loads(overlap)["rows"][0]["num_exact"] == 1
+    assert counts == "40 40"

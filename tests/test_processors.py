@@ -10,9 +10,8 @@ import pytest
 import torch
 import typer
 
-from udever import processors
 from udever.cli import app, main
-from udever.processors import OthersLoad, use_threads, wait_gently
+from udever.processors import BUSY_SPINS, QUIET_SPINS, Company, OthersLoad, use_threads, wait_gently
 
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
@@ -30,7 +29,7 @@ def test_commands_wait_gently_unless_the_environment_says_otherwise(environment)
     environment.setattr(sys, "argv", ["udever", "--version"])
     with pytest.raises(SystemExit):
         main()
-    assert os.environ["GOMP_SPINCOUNT"] == str(processors.QUIET_SPINS)
+    assert os.environ["GOMP_SPINCOUNT"] == str(QUIET_SPINS)
     environment.delenv("GOMP_SPINCOUNT")
     environment.delenv("KMP_BLOCKTIME")
     environment.setenv("OMP_WAIT_POLICY", "ACTIVE")
@@ -93,10 +92,10 @@ def test_what_other_processes_take_is_told(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("others", "own", "spins"),
     [
-        (0.0, 1.0, processors.QUIET_SPINS),  # what this process does itself is no reason to sleep at once
-        (0.3, 1.0, processors.QUIET_SPINS),
-        (0.5, 0.0, processors.BUSY_SPINS),
-        (1.0, 1.0, processors.BUSY_SPINS),
+        (0.0, 1.0, QUIET_SPINS),  # what this process does itself is no reason to sleep at once
+        (0.3, 1.0, QUIET_SPINS),
+        (0.5, 0.0, BUSY_SPINS),
+        (1.0, 1.0, BUSY_SPINS),
     ],
 )
 def test_beside_other_work_a_command_lets_its_threads_sleep_at_once(tmp_path, environment, others, own, spins):
@@ -130,7 +129,7 @@ def test_a_command_looks_at_the_machine_while_it_is_imported():
     )
     environment = {name: value for name, value in os.environ.items() if name not in WAITING}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == f"[False, False] {processors.BUSY_SPINS}"
+    assert done.stdout.splitlines()[-1] == f"[False, False] {BUSY_SPINS}"
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="only Linux says which processors are ours")
@@ -141,4 +140,29 @@ def test_a_command_imported_in_less_than_the_system_counts_waits_until_the_load_
     later.start()
     wait_gently(others)
     later.join()
-    assert os.environ["GOMP_SPINCOUNT"] == str(processors.BUSY_SPINS)
+    assert os.environ["GOMP_SPINCOUNT"] == str(BUSY_SPINS)
+
+
+@pytest.mark.parametrize(
+    ("spins", "windows", "told"),
+    [
+        (QUIET_SPINS, [(0.1, 2.0), (1.0, 2.0), (1.0, 3.0), (1.0, 3.0)], [2]),  # others alone cost nothing yet
+        (QUIET_SPINS, [(0.1, 2.0), (0.1, 3.0), (0.1, 2.0)], []),  # slower by itself
+        (QUIET_SPINS, [(1.0, 3.0), (1.0, 6.0)], []),  # others were there before
+        (QUIET_SPINS, [(None, 2.0), (None, 3.0)], []),
+        (BUSY_SPINS, [(0.1, 2.0), (1.0, 3.0)], []),
+    ],
+)
+def test_a_run_that_others_join_and_slow_down_sees_it_once(spins, windows, told, environment):
+    """A window: how many processors others take, and how many seconds a unit of work."""
+    environment.setenv("GOMP_SPINCOUNT", str(spins))
+    taken = iter([others for others, _ in windows])
+
+    class Load(OthersLoad):
+        def processors(self):
+            return next(taken)
+
+    company = Company(Load)
+    assert not company.joins(1.0, 100.0)  # too little to tell
+    company = Company(Load)
+    assert [place for place, (_, pace) in enumerate(windows) if company.joins(60.0, 60.0 / pace)] == told

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from udever.corpus.vectors import read_vectors
     from udever.embedder import Embedder, TruncationWarning
     from udever.evaluation.plan import evaluate
-    from udever.search.filters import Filters
     from udever.search.index import Index
+    from udever.search.searchable import Filters
     from udever.server.run import serve
     from udever.training.recipe import Recipe
     from udever.training.run import train
@@ -43,7 +43,7 @@ __all__ = [
 _MODULES = {
     "AdaptSettings": "udever.adaptation",
     "Embedder": "udever.embedder",
-    "Filters": "udever.search.filters",
+    "Filters": "udever.search.searchable",
     "Index": "udever.search.index",
     "Recipe": "udever.training.recipe",
     "TruncationWarning": "udever.embedder",

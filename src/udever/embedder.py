@@ -22,9 +22,8 @@ from udever.model.attention import attention_over
 from udever.model.backbone import AttentionKind, pick_dtype, vocab_size, width
 from udever.model.contract import Contract, RoleName
 from udever.model.eight_bits import is_eight_bit
-from udever.model.lengths import separate
-from udever.model.packing import pack, plan_batches
-from udever.model.pooling import Pooling, pool, unit, unusable
+from udever.model.lengths import looks_at_longest, separate
+from udever.model.packing import Pooling, pack, plan_batches, pool, unit, unusable
 from udever.model.similarity import cosines
 from udever.model.tokens import (
     TextTokenizer,
@@ -35,7 +34,7 @@ from udever.model.tokens import (
     tokenizer_digest,
 )
 from udever.model.weights import digest_tensors
-from udever.nearest import suggestion, told
+from udever.nearest import suggestion
 from udever.options import Asked, EncodeOptions, SymmetricOptions
 from udever.progress import progress_bar
 from udever.storage import atomic_folder
@@ -56,7 +55,7 @@ class Embedder:
     Not made directly: see `Embedder.load`. `last_truncation` tells, item by item, what the last call cut.
     """
 
-    @told({}, habits.LOAD_IT)
+    @habits.told({}, habits.LOAD_IT)
     def __init__(self, loaded: Loaded, *, name: str = "") -> None:
         if not isinstance(loaded, Loaded):
             raise TypeError(f"an embedder is loaded: write Embedder.load({str(loaded)!r})")
@@ -64,6 +63,9 @@ class Embedder:
         self.contract = loaded.contract
         self.tokenizer = TextTokenizer(loaded.tokenizer, loaded.contract)
         self.name = name
+        self._width, self._vocab_size = width(loaded.backbone), vocab_size(loaded.backbone.config)
+        self._looks_at_longest = looks_at_longest(loaded.backbone.config)
+        self._eight_bits = is_eight_bit(loaded.backbone)  # pyright: ignore[reportArgumentType]
         self.last_truncation: Truncation | None = None
         self._weights_digest = self._base_weights = loaded.weights
         self._tokenizer_digest: str | None = None
@@ -90,7 +92,7 @@ class Embedder:
             super().__setattr__(name, value)
 
     @classmethod
-    @told(habits.LOAD)
+    @habits.told(habits.LOAD)
     def load(
         cls,
         name_or_folder: str | Path,
@@ -145,7 +147,7 @@ class Embedder:
         if verify and loaded.saved is not None and loaded.contract == loaded.saved.contract:
             saving.check_vectors(embedder.name, loaded.saved, embedder.fingerprint, embedder._reference, embedder.dtype)
             embedder.last_truncation = None
-        if how.eight_bits and not is_eight_bit(embedder.backbone):  # pyright: ignore[reportArgumentType]
+        if how.eight_bits and not embedder._eight_bits:
             embedder._into_eight_bits()
         return embedder
 
@@ -154,6 +156,7 @@ class Embedder:
         model: Any = self.backbone
         precise = self._reference()
         quantising.quantise(model, self._embed_sample)
+        self._eight_bits = True
         self._weights_digest = self._base_weights = digest_tensors(quantising.stored(model))
         quantising.settle(model, pick_dtype("auto", self.device))
         quantising.check_gate(self.name, precise, self._reference())
@@ -166,7 +169,7 @@ class Embedder:
     @property
     def dimensions(self) -> int:
         """Length of a vector."""
-        return self.contract.dimensions or width(self.backbone)
+        return self.contract.dimensions or self._width
 
     @property
     def max_length(self) -> int:
@@ -181,7 +184,7 @@ class Embedder:
     @property
     def dtype(self) -> torch.dtype:
         """What the weights are held in: two floating-point precisions share a fingerprint; int8 has its own."""
-        if is_eight_bit(self.backbone):  # pyright: ignore[reportArgumentType]
+        if self._eight_bits:
             return torch.int8
         return next(self.backbone.parameters()).dtype  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -214,7 +217,7 @@ class Embedder:
     def encode_query(
         self, texts: Texts, *, convert_to_tensor: Literal[True], **options: Unpack[EncodeOptions]
     ) -> Tensor: ...
-    @told(habits.ENCODE_SIDE)
+    @habits.told(habits.ENCODE_SIDE)
     def encode_query(
         self,
         texts: Texts,
@@ -252,7 +255,7 @@ class Embedder:
     def encode_document(
         self, texts: Texts, *, convert_to_tensor: Literal[True], **options: Unpack[EncodeOptions]
     ) -> Tensor: ...
-    @told(habits.ENCODE_SIDE)
+    @habits.told(habits.ENCODE_SIDE)
     def encode_document(
         self,
         texts: Texts,
@@ -290,7 +293,7 @@ class Embedder:
     def encode(
         self, texts: Texts, *, convert_to_tensor: Literal[True], **options: Unpack[SymmetricOptions]
     ) -> Tensor: ...
-    @told(habits.ENCODE)
+    @habits.told(habits.ENCODE)
     def encode(
         self,
         texts: Texts,
@@ -357,11 +360,11 @@ class Embedder:
         caller has them on. `skip` is how many tokens of each
         text are a prompt that the means leave out, one number or one a text.
         """
-        passes = separate([len(sequence) for sequence in ids], self.backbone.config)
         skips = [skip] * len(ids) if isinstance(skip, int) else list(skip)
+        if not self._looks_at_longest:
+            return self._embed_pass(ids, skips)
+        passes = separate([len(sequence) for sequence in ids], self.backbone.config)
         parts = [self._embed_pass([ids[i] for i in chosen], [skips[i] for i in chosen]) for chosen in passes]
-        if len(parts) == 1:
-            return parts[0]
         order = torch.tensor([i for chosen in passes for i in chosen], device=self.device)
         return torch.cat(parts)[order.argsort()]
 
@@ -435,11 +438,10 @@ class Embedder:
 
     def _reference(self) -> np.ndarray:
         """Queries, then documents, of the reference texts; full width, unit length."""
-        whole = width(self.backbone)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TruncationWarning)
             sides = [
-                encode(artefact.REFERENCE_TEXTS, normalize_embeddings=True, truncate_dim=whole)
+                encode(artefact.REFERENCE_TEXTS, normalize_embeddings=True, truncate_dim=self._width)
                 for encode in (self.encode_query, self.encode_document)
             ]
         return np.concatenate(sides)
@@ -448,7 +450,7 @@ class Embedder:
         rows = [texts] if isinstance(texts, str) else listed(texts)
         if not options.allow_empty:
             check_not_empty(rows)
-        size = self.check_dimensions(options.dimensions) or width(self.backbone)
+        size = self.check_dimensions(options.dimensions) or self._width
         out = torch.empty(len(rows), size, device=self.device)
         tokenized = self.tokenize(rows, role, self._prompt(options))
         self._report_truncation(tokenized.truncation)
@@ -507,7 +509,7 @@ class Embedder:
 
     def check_tokens(self, ids: Sequence[Sequence[int]]) -> None:
         """Raise TextError, naming the row, for a token the model has no embedding for. No sequence is empty."""
-        rows = vocab_size(self.backbone.config)
+        rows = self._vocab_size
         for row, sequence in enumerate(ids):
             if max(sequence) >= rows or min(sequence) < 0:
                 wrong = next(token for token in sequence if not 0 <= token < rows)
@@ -521,11 +523,10 @@ class Embedder:
 
     def check_dimensions(self, dimensions: int | None) -> int | None:
         """`dimensions`, or the contract's where it is None. Raises TextError where the model has not as many."""
-        size = width(self.backbone)
         if dimensions is None:
             return self.contract.dimensions
-        if not 1 <= dimensions <= size:
-            raise TextError(f"dimensions is {dimensions}; expected 1 to {size}, the model's own")
+        if not 1 <= dimensions <= self._width:
+            raise TextError(f"dimensions is {dimensions}; expected 1 to {self._width}, the model's own")
         return dimensions
 
     def _report_truncation(self, truncation: Truncation) -> None:

@@ -74,7 +74,7 @@ def _reason(error: OSError | RuntimeError) -> str:
     return f"cannot be read ({getattr(error, 'strerror', None) or error})"
 
 
-Kind = Literal["parquet", "jsonl", "csv", "tsv", "txt"]
+Kind = Literal["parquet", "jsonl", "csv", "tsv", "txt", "dataset"]
 Packing = Literal["", "gz", "zst"]
 
 _KINDS: dict[str, Kind] = {
@@ -102,11 +102,17 @@ _STRUCTURED = re.compile(
 )
 READ = ".parquet, .jsonl, .ndjson, .json, .csv, .tsv, .txt, each but Parquet also as .gz or .zst"
 """The table in words, for messages."""
+TABLES = f"{READ.replace(', .txt', '')}, a saved data set, or one of the hub (org/name)"
+"""What holds pairs, in words."""
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How the bytes of a file become rows. `in_folders`: whether a folder that holds such a file means it as data."""
+    """How the bytes of a file become rows. `in_folders`: whether a folder that holds such a file means it as data.
+
+    A "dataset" is none of bytes: a folder that the `datasets` package saved, or a name on its hub.
+    """
 
     kind: Kind
     packing: Packing = ""
@@ -142,11 +148,33 @@ def text_format(path: Path) -> Format:
     return Format("txt", packing)
 
 
+def is_saved_dataset(path: Path) -> bool:
+    """Whether `path` is a folder that the `datasets` package saved."""
+    return (path / "dataset_dict.json").is_file() or (path / "state.json").is_file()
+
+
+def is_hub_name(given: str | Path) -> bool:
+    """Whether `given` can only be the name of a data set on a hub: org/name, and no path here."""
+    path = Path(given)
+    named = _HUB_NAME.fullmatch(str(given)) is not None and path.parts[0] not in (".", "..")
+    return named and not path.exists() and not path.parent.is_dir() and format_of(path) is None
+
+
+def may_hold_pairs(path: Path) -> bool:
+    """Whether `path` can hold pairs, as its name tells: a file, a saved data set, or a name on a hub."""
+    form = format_of(path)
+    if form is not None and form.kind != "txt" and path.is_file():
+        return True
+    return is_saved_dataset(path) or is_hub_name(path)
+
+
 def pairs_format(path: Path) -> Format:
-    """The format of a file of pairs. Raises DataError for one that cannot hold any."""
+    """The format of a table of pairs. Raises DataError for what cannot hold any."""
+    if is_saved_dataset(path) or is_hub_name(path):
+        return Format("dataset")
     found = format_of(path)
     if found is None or found.kind == "txt":
-        raise DataError(f"{path} is of a type that holds no pairs; give {READ.replace(', .txt', '')}")
+        raise DataError(f"{path} is of a type that holds no pairs; give {TABLES}")
     return found
 
 

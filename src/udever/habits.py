@@ -1,8 +1,13 @@
 """Names that hands know from sentence-transformers and that are others here: what to write instead."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from inspect import signature
+from typing import Any, TypeVar, cast
 
 from udever.nearest import suggestion
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 LOAD_IT = "an embedder is loaded: write Embedder.load(name, ...)"
 
@@ -87,3 +92,29 @@ def as_tensor(convert_to_numpy: bool, convert_to_tensor: bool) -> bool:
             "convert_to_numpy is False; vectors are one array, or write convert_to_tensor=True for a tensor"
         )
     return convert_to_tensor
+
+
+def told(answers: Mapping[str, str], otherwise: str | None = None) -> Callable[[F], F]:
+    """Let a function answer a keyword it does not have with the right one, as TypeError.
+
+    `answers` says what to write for names of other libraries; for any other name it is the nearest of the function's
+    own, or `otherwise` where that is given. The signature stays the function's.
+    """
+
+    def decorate(function: F) -> F:
+        parameters = signature(function).parameters.values()
+        own = [p.name for p in parameters if p.name not in ("self", "cls")]
+        taken = frozenset(own)
+        shown = function.__qualname__.removesuffix(".__init__")
+
+        @wraps(function)
+        def call(*args: Any, **keywords: Any) -> Any:
+            for name in keywords:
+                if name not in taken:
+                    answer = answers.get(name) or otherwise or suggestion(name, own)
+                    raise TypeError(f"{shown} has no option {name!r}; {answer}")
+            return function(*args, **keywords)
+
+        return cast(F, call)
+
+    return decorate

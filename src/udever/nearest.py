@@ -1,19 +1,14 @@
-"""What a mistyped name was likely meant to be: words, paths, and the keywords of a Python call."""
+"""What a mistyped name was likely meant to be: words and paths."""
 
 import difflib
 import os
-from collections.abc import Callable, Iterable, Mapping
-from functools import wraps
-from inspect import signature
+from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar, cast
 
 _LIKENESS = 0.6
 _MOST_ENTRIES = 10_000
 """Of a folder, so that a mistyped path below a huge one is told at once."""
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
@@ -56,29 +51,3 @@ def path_suggestion(path: str | Path, otherwise: str) -> str:
     """The end of a message about a path that does not exist: the nearest one that does, else `otherwise`."""
     near = near_path(path)
     return otherwise if near is None else f"did you mean {near}?"
-
-
-def told(answers: Mapping[str, str], otherwise: str | None = None) -> Callable[[F], F]:
-    """Let a function answer a keyword it does not have with the right one, as TypeError.
-
-    `answers` says what to write for names of other libraries; for any other name it is the nearest of the function's
-    own, or `otherwise` where that is given. The signature stays the function's.
-    """
-
-    def decorate(function: F) -> F:
-        parameters = signature(function).parameters.values()
-        own = [p.name for p in parameters if p.name not in ("self", "cls")]
-        taken = frozenset(own)
-        shown = function.__qualname__.removesuffix(".__init__")
-
-        @wraps(function)
-        def call(*args: Any, **keywords: Any) -> Any:
-            for name in keywords:
-                if name not in taken:
-                    answer = answers.get(name) or otherwise or suggestion(name, own)
-                    raise TypeError(f"{shown} has no option {name!r}; {answer}")
-            return function(*args, **keywords)
-
-        return cast(F, call)
-
-    return decorate

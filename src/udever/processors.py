@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 QUIET_SPINS = 3000
@@ -12,6 +13,8 @@ BUSY_SPINS = 0
 """The same beside other work: a thread that looks has the processor that another thread of the same product needs."""
 BUSY_FROM = 0.4
 """How many processors' worth others take where it counts as beside other work."""
+_WINDOW_S = 30.0  # seconds of work that are compared with those before
+_SLOWER = 1.15
 _BLOCK_MS = 0  # LLVM's and Intel's OpenMP count milliseconds; their default is 200
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 _THREADS = ("OMP_NUM_THREADS", "RAYON_NUM_THREADS")
@@ -85,3 +88,33 @@ class OthersLoad:
             return None
         total = sum(map(sum, times)) / tick
         return total - sum(sum(line[_IDLE]) for line in times) / tick, total, time.process_time(), len(times)
+
+
+class BusyWarning(UserWarning):
+    """Other processes began to take processors in the middle of a run."""
+
+
+class Company:
+    """Sees whether others begin to take the processors of a run under way, when threads cannot change how they wait."""
+
+    def __init__(self, look: Callable[[], OthersLoad] = OthersLoad) -> None:
+        self._look = look
+        self._alone: float | None = None  # seconds for a unit of work beside nobody
+        self._is_told = os.environ.get("GOMP_SPINCOUNT") == str(BUSY_SPINS)  # nothing would be gained
+        self._begin()
+
+    def joins(self, seconds: float, amount: float) -> bool:
+        """After `amount` of work in `seconds`: whether others came and it takes longer than before; True once."""
+        self._seconds, self._amount = self._seconds + seconds, self._amount + amount
+        if self._is_told or self._seconds < _WINDOW_S:
+            return False
+        taken, pace = self._others.processors(), self._seconds / max(1.0, self._amount)
+        self._begin()
+        if taken is not None and taken < BUSY_FROM:
+            self._alone = pace if self._alone is None else min(pace, self._alone)
+        elif taken is not None and self._alone is not None:
+            self._is_told = pace > _SLOWER * self._alone
+        return self._is_told
+
+    def _begin(self) -> None:
+        self._others, self._seconds, self._amount = self._look(), 0.0, 0.0

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from udever.data_sets import arrow_tables, open_pairs
 from udever.errors import DataError
 from udever.files import Expands, Format, open_bytes, open_regular, printable
 
@@ -48,6 +49,9 @@ def read_file(
     """
     if form.kind == "parquet":
         yield from _parquet_records(path, wanted, root)
+        return
+    if form.kind == "dataset":
+        yield from table_records(arrow_tables(open_pairs(path), _BATCH_ROWS), wanted)
         return
     lines = _Lines(path, form, root)
     if form.kind == "jsonl":

@@ -10,7 +10,8 @@ import torch
 
 from udever import loading
 from udever.errors import ContractError, ModelError
-from udever.model import adapters, artefact, export
+from udever.model import adapters, artefact
+from udever.model import folder as written
 from udever.model.backbone import width
 from udever.model.eight_bits import is_eight_bit
 from udever.model.tokens import tokenizer_digest
@@ -74,7 +75,7 @@ def write(
     """
     model: Any = parts.backbone
     saved_base = None
-    shared = export.shared_markers(parts.contract, parts.tokenizer)
+    shared = written.shared_markers(parts.contract, parts.tokenizer)
     eight_bits = is_eight_bit(model)
     if eight_bits and not merged:
         raise ModelError("a model in int8 has no adapter to save; save it with merged=True")
@@ -82,13 +83,13 @@ def write(
     known = None if eight_bits else shared
     if merged:
         adapters.merge_lora(model)
-        export.save_weights(model, folder, dtype)
-        export.save_sentence_transformers(parts.contract, known, width(model), folder)
+        written.save_weights(model, folder, dtype)
+        written.save_sentence_transformers(parts.contract, known, width(model), folder)
     else:
         assert parts.weights is not None, "an adapter is of a model that was loaded"
         saved_base = artefact.Base(name=card.base, weights=parts.weights)
         adapters.save_adapter(model, folder, card.base)
-    export.save_tokenizer(parts.tokenizer, parts.contract, shared, folder)
+    written.save_tokenizer(parts.tokenizer, parts.contract, shared, folder)
     files, weights = loading.saved_parts(folder, None if merged else parts.weights)
     saved = artefact.Saved(
         contract=parts.contract,
@@ -98,8 +99,8 @@ def write(
         base=saved_base,
     )
     (folder / artefact.CONTRACT_FILE).write_text(saved.model_dump_json(indent=2) + "\n")
-    trust = "" if export.is_plain(parts.contract, known) else ", trust_remote_code=True"
-    text = export.CARD.format(
+    trust = "" if written.is_plain(parts.contract, known) else ", trust_remote_code=True"
+    text = written.CARD.format(
         header=card.header(),
         title=card.title,
         base=parts.source or card.base,
@@ -107,11 +108,11 @@ def write(
         dimensions=parts.contract.dimensions or width(model),
         fingerprint=saved.fingerprint,
         notes=card.notes,
-        sentence_transformers=export.SENTENCE_TRANSFORMERS.format(trust=trust) if merged and not eight_bits else "",
+        sentence_transformers=written.SENTENCE_TRANSFORMERS.format(trust=trust) if merged and not eight_bits else "",
         **parts.contract.model_dump(include={"pooling", "attention", "max_length", "normalize"}),
     )
     (folder / "README.md").write_text(text)
-    export.open_to_umask(folder)
+    written.open_to_umask(folder)
     return weights
 
 

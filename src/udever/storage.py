@@ -20,7 +20,7 @@ from typing import Any, Literal, get_args
 
 from udever.errors import OutputError
 
-Kind = Literal["model", "filter", "adapted", "report", "plane", "checkpoint", "index"]
+Kind = Literal["model", "filter", "adapted", "report", "plane", "checkpoint", "index", "exported"]
 
 MARKER = ".udever-output.json"
 _LOCK = ".udever-lock"

@@ -39,7 +39,19 @@ EVERY = dict(walk(COMMANDS))
 def test_the_model_is_m_in_every_command_and_stands_nowhere_by_its_place():
     short = {name: option for name, command in EVERY.items() for option in command.params if "-m" in option.opts}
     assert short.keys() == {
-        *("adapt", "demo", "audit", "classify apply", "classify fit", "embed", "eval", "index", "index-tune", "mcp"),
+        *(
+            "adapt",
+            "demo",
+            "audit",
+            "classify apply",
+            "classify fit",
+            "embed",
+            "eval",
+            "export",
+            "index",
+            "index-tune",
+            "mcp",
+        ),
         *("merge", "negatives", "plane", "push", "quantize", "search", "serve"),
     }
     assert {max(option.opts, key=len) for option in short.values()} == {"--model", "--base"}

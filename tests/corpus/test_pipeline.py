@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from udever.corpus.pipeline import Behind, ahead
+from udever.corpus.job import Behind, ahead
 
 
 def test_items_come_in_order_from_another_thread():

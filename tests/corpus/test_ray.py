@@ -12,10 +12,9 @@ import pyarrow as pa
 import pytest
 
 from udever.corpus import RayRunner, audit, on_ray
-from udever.corpus.hashes import hash_bytes
-from udever.corpus.rows import Row
-from udever.corpus.step import digest_of
-from udever.corpus.survey import SPOOL_SCHEMA, Block
+from udever.corpus.inputs import Row
+from udever.corpus.steps import digest_of
+from udever.corpus.survey import SPOOL_SCHEMA, Block, hash_bytes
 from udever.errors import OutputError, RecipeError
 
 SCRIPT = textwrap.dedent("""

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udever.errors import DataError, OutputError
-from udever.pairs import hub, rows
+from udever.pairs import files as pair_files
 from udever.pairs.files import write_pairs
 from udever.pairs.mixture import Mixture
 from udever.pairs.schema import Pair
@@ -277,7 +277,7 @@ def test_texts_for_a_tokenizer(folder):
 def test_large_data_is_mapped_from_a_cache_outside_the_data_folder(folder, monkeypatch):
     settings = [DatasetSettings(path="a.parquet"), DatasetSettings(path="b.parquet", columns={"source": "anchor"})]
     small = opened(*settings)
-    monkeypatch.setattr(rows, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(pair_files, "IN_MEMORY_BYTES", 0)
     large = opened(*settings)
     files = {path: path.stat().st_mtime_ns for path in (folder / "cache").iterdir()}
     assert len(files) == 2
@@ -299,7 +299,7 @@ def test_rows_stay_in_arrow(folder, monkeypatch):
     count = 100_000
     table = pa.table({"anchor": [f"a{i}" for i in range(count)], "positive": [f"p{i}" for i in range(count)]})
     pq.write_table(table, "big.parquet")
-    monkeypatch.setattr(rows, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(pair_files, "IN_MEMORY_BYTES", 0)
     before = pa.total_allocated_bytes()
     mixture = opened(DatasetSettings(path="big.parquet"), batch_size=64)
     held = pa.total_allocated_bytes() - before
@@ -353,23 +353,46 @@ def test_the_hub_and_folders_by_the_datasets_package(folder, monkeypatch):
     mixture = opened(settings)
     assert mixture.num_pairs == 40 and sorted(anchors(mixture.batch(0)))[0].startswith("a anchor")
     assert opened(settings).fingerprint == mixture.fingerprint
-    with pytest.raises(DataError, match=r"org/none: .*check name, config, hub_split and the network") as caught:
+    with pytest.raises(
+        DataError, match=r"org/none cannot be had from the hub.*check name, config, split and the network"
+    ) as caught:
         opened(DatasetSettings(hub="org/none"))
     assert "\n" not in str(caught.value)
-    with pytest.raises(DataError, match=r"hub: .*nowhere"):
+    with pytest.raises(DataError, match=r"hub cannot be opened: .*nowhere"):
         opened(DatasetSettings(hub=str(data), hub_split="nowhere"))
 
 
+def test_a_folder_that_the_datasets_package_saved_is_a_path_like_others(folder):
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    saved = datasets.Dataset.from_parquet("a.parquet", cache_dir=folder / "cache")
+    saved.save_to_disk("saved")
+    mixture = opened(DatasetSettings(path="saved"))
+    assert set(mixture.pairs()) == set(opened(DatasetSettings(path="a.parquet")).pairs())
+    assert opened(DatasetSettings(path="saved")).fingerprint == mixture.fingerprint
+    assert set(opened(DatasetSettings(hub="saved")).pairs()) == set(mixture.pairs())
+    with pytest.raises(DataError, match="streamed files are of dataset"):
+        opened(DatasetSettings(path="saved", streaming=True))
+    datasets.DatasetDict({"train": saved, "test": saved.select([0, 1])}).save_to_disk("both")
+    assert opened(DatasetSettings(path="both")).num_pairs == 40
+    assert opened(DatasetSettings(hub="both", hub_split="test")).num_pairs == 2
+    datasets.DatasetDict({"a": saved, "b": saved}).save_to_disk("other")
+    with pytest.raises(DataError, match="other has the splits a, b; choose one by its folder in other"):
+        opened(DatasetSettings(path="other"))
+    assert opened(DatasetSettings(path="other/b")).num_pairs == 40
+
+
 def test_what_is_asked_of_the_hub(folder, monkeypatch):
+    datasets = pytest.importorskip("datasets")
     seen = []
 
-    def load(**arguments):
-        seen.append(arguments)
+    def load(path, name, **arguments):
+        seen.append({"path": path, "name": name, **arguments})
         raise ConnectionError("no network\nand more")
 
-    monkeypatch.setattr(hub, "_load", load)
+    monkeypatch.setattr(datasets, "load_dataset", load)
     for streaming in (False, True):
-        with pytest.raises(DataError, match="org/name: no network; check"):
+        with pytest.raises(DataError, match=r"org/name cannot be had from the hub .*: no network; check"):
             opened(DatasetSettings(hub="org/name", config="en", hub_split="dev", revision="abc", streaming=streaming))
     asked = {"path": "org/name", "name": "en", "split": "dev", "revision": "abc"}
     assert seen == [{**asked, "streaming": False}, {**asked, "streaming": True}]

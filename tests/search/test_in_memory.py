@@ -6,9 +6,8 @@ import pytest
 from udever.errors import ContractError, DataError
 from udever.search import EmbeddingTable
 from udever.search.embeddings_file import Header, write
-from udever.search.filters import Filters
 from udever.search.in_memory import EmbeddingsFiles, InMemory
-from udever.search.searchable import Hit
+from udever.search.searchable import Filters, Hit
 
 TEXTS = ["how to parse json", "open a file", "sort a list of numbers", "the weather today", "parse a date"]
 

@@ -1,9 +1,9 @@
 import pytest
 
 from udever.errors import ContractError, DataError, RecipeError
-from udever.search.filters import Filters, full_language, matching_paths
 from udever.search.fusion import WORDS_WEIGHT, fuse
 from udever.search.index import MAX_READ_LINES, Index
+from udever.search.searchable import Filters, full_language, matching_paths
 
 TREE = {
     "src/net/http.py": "def send(url):\n    return open_socket(url)\n",
@@ -177,7 +177,7 @@ def test_patterns_cost_what_they_are_long(found):
 
 
 def test_patterns_have_a_time_limit(found, monkeypatch):
-    monkeypatch.setattr("udever.search.filters._PATTERNS_S", -1)
+    monkeypatch.setattr("udever.search.searchable._PATTERNS_S", -1)
     with pytest.raises(DataError, match="fewer, simpler ones"):
         found.search(None, "send", mode="words", filters=Filters(paths=["*"]))
 

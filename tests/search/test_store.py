@@ -9,9 +9,8 @@ import pytest
 from udever.errors import DataError, MissingExtra, OutputError
 from udever.search import lance as lance_module
 from udever.search import postgres as postgres_module
-from udever.search.manifest import Tuning
 from udever.search.postgres import PostgresStore, parse_uri
-from udever.search.store import FileRecord, Row, Where, digest_of, file_id
+from udever.search.store import FileRecord, Row, Tuning, Where, digest_of, file_id
 from udever.source.chunks import Chunk
 from udever.text.words import words
 

@@ -9,7 +9,7 @@ import pytest
 from udever.errors import DataError, ModelError
 from udever.search.index import Index
 from udever.search.locate import NAME, check_found, open_store, own_model
-from udever.search.manifest import parse_manifest
+from udever.search.store import parse_manifest
 
 TREE = {"src/a.py": "def parse(text):\n    return load(text)\n", "b.md": "# Guide\n\nHow to parse.\n"}
 

@@ -4,8 +4,7 @@ import pytest
 from udever.errors import DataError
 from udever.search import tune as tuning_module
 from udever.search.index import Index, describe
-from udever.search.manifest import Manifest, Tuning
-from udever.search.store import Row, Where, digest_of
+from udever.search.store import Manifest, Row, Tuning, Where, digest_of
 from udever.search.tune import has_outgrown, read_queries, tune
 from udever.source.chunks import Chunk
 

@@ -7,9 +7,9 @@ import pytest
 
 from udever.errors import ContractError, DataError, OutputError
 from udever.search import update as updating
-from udever.search.filters import Filters
 from udever.search.index import Index
 from udever.search.locate import only_writer
+from udever.search.searchable import Filters
 from udever.source.walk import Found
 
 TREE = {

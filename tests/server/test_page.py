@@ -225,12 +225,14 @@ def test_code_breaks_between_words(open_page, address):
     page = open_page(f"{address}/#search?q=sum", ready=".hit")
     said = page.evaluate(
         """async (base) => {
-          const { linesOf } = await import(base + "/page/lines.js");
+          const { breakablePath, linesOf } = await import(base + "/page/lines.js");
           const broken = (text) => {
             const [line] = linesOf([{ line: 1, parts: [{ text, match: false }] }], true);
             return line.querySelector(".line-text").innerHTML.split("<wbr>");
           };
-          return ["    self.read_file(pathName, 3.14)", "x == 'one.two'", "größeTeil"].map(broken);
+          const code = ["    self.read_file(pathName, 3.14)", "x == 'one.two'", "größeTeil", 'f(name="text")'];
+          const path = breakablePath("src/a_b/c.d.py").map((part) => part.outerHTML ?? part);
+          return [...code.map(broken), broken("f() -> a"), path];
         }""",
         address,
     )
@@ -238,6 +240,9 @@ def test_code_breaks_between_words(open_page, address):
         ["    self.", "read_", "file(", "path", "Name, 3.14)", ""],
         ["x == 'one.", "two'", ""],
         ["größe", "Teil"],
+        ["f(", "name=", '"text")', ""],
+        ['f() <span class="whole">-&gt;</span> a'],
+        ["src/", "<wbr>", "a_b/", "<wbr>", "c.d.py"],
     ]
 
 

@@ -48,6 +48,7 @@ def datasets(data, what):
 
 def recipe(base, data, folder, *, tuning="full", what="one", **training):
     steps = {"max_steps": STEPS, "epochs": 50.0, "batch_size": 8, "precision": "float32", "lora_dropout": 0.1}
+    steps |= {"average": 0.7, "decay": 0.4} if what == "several" else {}
     return Recipe.model_validate(
         {
             "model": {"base": str(base), "max_length": 32},

@@ -8,9 +8,12 @@ from udever.errors import DataError, ModelError
 from udever.pairs.mixture import Batch
 from udever.pairs.schema import Pair
 from udever.pairs.sources import Traits
+from udever.processors import BusyWarning
 from udever.training import loop
-from udever.training.loop import num_steps, rate_factor
-from udever.training.recipe import ModelSettings
+from udever.training.log import Log, Measure
+from udever.training.loop import Keeping, Trainer, num_steps, rate_factor
+from udever.training.objectives import LossSettings
+from udever.training.recipe import ModelSettings, WatchSettings
 from udever.training.run import load_base
 
 
@@ -43,6 +46,12 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(base, to
 
     assert trained(1) == trained(1)
     assert trained(1) != trained(2)
+
+
+def test_a_run_that_others_slow_down_says_so(embedder, tools, monkeypatch):
+    monkeypatch.setattr(loop.Company, "joins", lambda self, seconds, tokens: seconds > 0 and tokens > 0)
+    with pytest.warns(BusyWarning, match="go on with --resume to choose anew"):
+        tools.finetune(embedder, tools.mixture(), tools.settings(max_steps=1))
 
 
 @pytest.mark.parametrize("tuning", ["bitfit", "lora"])
@@ -123,6 +132,68 @@ def test_schedules(tools):
     assert rate_factor(10, 100, cosine) == 1.0
     assert rate_factor(55, 100, cosine) == pytest.approx(0.5)
     assert rate_factor(99, 100, cosine) < 0.01
+    tail = tools.settings(warmup=0.1, decay=0.3)
+    assert rate_factor(10, 100, tail) == rate_factor(69, 100, tail) == 1.0
+    assert rate_factor(70, 100, tail) == pytest.approx(30 / 31)
+    assert rate_factor(99, 100, tail) == pytest.approx(1 / 31)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"decay": 0.2, "schedule": "cosine"}, 'cosine", which falls by itself'),
+        ({"warmup": 0.7, "decay": 0.6}, "warmup and decay are 1.3 of the steps together; at most 1"),
+    ],
+)
+def test_a_schedule_that_cannot_be(tools, wrong, says):
+    with pytest.raises(ValueError, match=says):
+        tools.settings(**wrong)
+
+
+def test_parts_move_at_rates_of_their_own(embedder, tools):
+    given = tools.settings(rates={"*.bias": 0.5, "word_embeddings.*": 2.0}, warmup=0.0, beta2=0.98)
+    trainer = Trainer.prepare(embedder, tools.mixture(), given, LossSettings())
+    before = {name: p.detach().clone() for name, p in embedder.backbone.named_parameters()}
+    trainer.step(0)
+    # AdamW's first step moves every weight that has a gradient by the rate, less what decay takes of matrices.
+    moved = {n: (p.detach() - before[n]).abs().max().item() for n, p in embedder.backbone.named_parameters()}
+    assert moved["word_embeddings.weight"] == pytest.approx(2 * 3e-3, rel=0.02)
+    assert moved["ln_f.bias"] == pytest.approx(0.5 * 3e-3, rel=0.02)
+    assert moved["ln_f.weight"] == pytest.approx(3e-3, rel=0.02)
+    assert {group["betas"] for group in trainer.optimizer.param_groups} == {(0.9, 0.98)}
+
+
+def test_a_rate_for_a_part_that_is_not_there(embedder, tools):
+    with pytest.raises(ModelError, match=r"training\.rates names 'word_embedding\.weight'.*'word_embeddings\.weight'"):
+        Trainer.prepare(embedder, tools.mixture(), tools.settings(rates={"word_embedding.weight": 2.0}), LossSettings())
+
+
+def test_averages_are_what_is_scored_and_kept(embedder, tools, tmp_path):
+    """After each step the average keeps its share, less at first; the steps themselves go on from the last weights."""
+    trainer = Trainer.prepare(embedder, tools.mixture(), tools.settings(average=0.6, max_steps=8), LossSettings())
+    weight, plain = embedder.backbone.ln_f.weight, trainer.step
+    expected, last = [weight.detach().clone()], [weight.detach().clone()]
+    scored = []
+
+    def step(number):
+        torch.testing.assert_close(weight.detach(), last[-1], rtol=0, atol=0)
+        found = plain(number)
+        last.append(weight.detach().clone())
+        expected.append(expected[-1].lerp(last[-1], 1 - min(0.6, (number + 1) / (number + 10))))
+        return found
+
+    class Evaluate:
+        def scores(self, embedder):
+            scored.append(embedder.backbone.ln_f.weight.detach().clone())
+            return {}
+
+        def measure(self):
+            return Measure(0, 0, "", {})
+
+    trainer.step = step
+    trainer.run(Log(), Keeping(tmp_path, {}, WatchSettings(evaluate_every=4)), Evaluate())
+    torch.testing.assert_close(scored, [expected[0], expected[4], expected[8]])
+    torch.testing.assert_close(weight.detach(), expected[8])
 
 
 def test_what_cannot_be_trained_is_refused(embedder, base, tools):

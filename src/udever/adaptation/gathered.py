@@ -10,7 +10,8 @@ from rich.console import Console
 
 from udever.adaptation.settings import AdaptSettings
 from udever.errors import DataError
-from udever.pairs.gathering import gather, is_table_of_pairs, told_columns
+from udever.files import may_hold_pairs
+from udever.pairs.gathering import gather, told_columns
 from udever.pairs.mining import ASKED, Mined
 from udever.pairs.schema import Pair
 
@@ -23,7 +24,7 @@ def gathered(paths: Sequence[Path], settings: AdaptSettings) -> tuple[Mined, flo
 
 def tell(mined: Mined, paths: Sequence[Path], settings: AdaptSettings, console: Console) -> None:
     """Say what there is to train and to score on. Raises DataError where that is nothing."""
-    for path in filter(is_table_of_pairs, paths):
+    for path in filter(may_hold_pairs, paths):
         console.print(told_columns(path, settings.columns), markup=False, highlight=False)
     train_pairs, held_out = split(mined)
     console.print(

@@ -5,6 +5,7 @@ from udever.cli import (  # noqa: F401 # importing a module registers its comman
     classify,
     corpus,
     evaluate,
+    export,
     index,
     map,
     merge,

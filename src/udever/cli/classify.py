@@ -31,7 +31,7 @@ app.add_typer(classify, name="classify")
 
 def _records(inputs: list[str], split: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
     from udever.corpus import find_sources, read_records
-    from udever.corpus.rows import Broken
+    from udever.corpus.inputs import Broken
     from udever.errors import DataError
 
     for source in find_sources(inputs, split):

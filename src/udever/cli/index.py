@@ -161,8 +161,8 @@ def search(
 
     check_no_model(place or "")
     with uncollected(), ModelProcess.begin(enabled=mode != SearchMode.words) as process:
-        from udever.search.filters import Filters
         from udever.search.index import Index, open_searchable, sealed
+        from udever.search.searchable import Filters
 
         if mode != SearchMode.words and (early := _choice(sealed(place), model, dtype)) is not None:
             process.load(*early, device)

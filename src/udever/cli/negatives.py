@@ -24,7 +24,7 @@ from udever.terminal import quiet_transformers
 
 @app.command()
 def negatives(
-    pairs: Annotated[Path, typer.Argument(help="Table of pairs: CSV, TSV, JSONL or Parquet.", show_default=False)],
+    pairs: Annotated[Path, typer.Argument(help="Table of pairs: a file or a data set.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
     num_negatives: Annotated[int, typer.Option("--num-negatives", "-n", min=1, help="Negatives per row.")] = 4,
     model: Annotated[

@@ -11,7 +11,7 @@ from udever.terminal import printable
 
 @app.command()
 def overlap(
-    train: Annotated[list[Path], typer.Argument(help="Training pairs: files or folders.", show_default=False)],
+    train: Annotated[list[Path], typer.Argument(help="Training pairs: files, folders, data sets.", show_default=False)],
     eval_folder: Annotated[Path, typer.Argument(help="Folder of tasks, or of one.", show_default=False)],
     threshold: Annotated[float, typer.Option(help="Shared shingles from which texts are near duplicates.")] = 0.8,
     min_chars: Annotated[

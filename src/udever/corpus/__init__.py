@@ -1,13 +1,11 @@
 """Corpora of any size into folders of embeddings or labels, resumable and provably whole."""
 
 from udever.corpus.audit import Again, Audit, audit
-from udever.corpus.embedding import EmbedStep, VectorStep
 from udever.corpus.folder import check_output, check_place
-from udever.corpus.inputs import find_sources
+from udever.corpus.inputs import Columns, find_sources, read_records
 from udever.corpus.job import Reading, Summary, run_job
 from udever.corpus.on_ray import RayRunner, runner_for
-from udever.corpus.rows import Columns, read_records
-from udever.corpus.step import Output, Step
+from udever.corpus.steps import EmbedStep, Output, Step, VectorStep
 
 __all__ = [
     "Again",

@@ -12,12 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from udever.corpus import folder as layout
-from udever.corpus.hashes import HASH, HashLog, hash_bytes, repeated
+from udever.corpus.inputs import Row
 from udever.corpus.job import Reading, reading_of
-from udever.corpus.rows import Row
 from udever.corpus.shards import ShardInfo, read_columns, read_identity, read_info, to_numpy
-from udever.corpus.step import Step
-from udever.corpus.survey import hashed
+from udever.corpus.steps import Step
+from udever.corpus.survey import HASH, HashLog, hash_bytes, hashed, repeated
 from udever.corpus.vectors import mapped
 from udever.errors import ContractError, DataError
 from udever.progress import progress_bar

@@ -6,23 +6,24 @@ run      spool -> tokens -> model -> shard, each in a thread of its own, windows
 end      failed rows, manifest; shards nobody needs any more go
 """
 
+import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty, Queue
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
 from udever.corpus import folder as layout
-from udever.corpus.hashes import hash_bytes
-from udever.corpus.inputs import Source, find_sources
-from udever.corpus.pipeline import Behind, ahead
-from udever.corpus.reuse import Reuse, find_reuse
-from udever.corpus.rows import BadRow, Columns, Row, check_columns, read_rows
+from udever.corpus.inputs import BadRow, Columns, Row, Source, check_columns, find_sources, read_rows
 from udever.corpus.shards import ShardName, read_columns, read_info
-from udever.corpus.step import Output, Step, Tick, digest_of
-from udever.corpus.survey import FailedFile, Survey, read_failed, survey
-from udever.corpus.window_job import Job, Place, finish, nothing, plan, texts_of
+from udever.corpus.steps import Output, Step, Tick, digest_of
+from udever.corpus.survey import FailedFile, Survey, hash_bytes, read_failed, survey
+from udever.corpus.windows import Job, Place, Reuse, find_reuse, finish, nothing, plan, texts_of
 from udever.errors import RecipeError
 from udever.progress import Advance, progress_bar
 from udever.storage import atomic_file, digest_file
@@ -252,3 +253,83 @@ def _names(found: Survey, shards: list[Path]) -> list[str]:
 def reading_of(manifest: layout.Manifest) -> Reading:
     """What a job read."""
     return Reading(manifest.inputs, Columns(**manifest.columns), manifest.split)
+
+
+T = TypeVar("T")
+
+
+def ahead(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
+    """`items` in order, made in a thread of their own; at most `depth` of them lie waiting.
+
+    What `items` raises is raised here. To be closed where it is not read to the end: the thread then ends
+    with the item in hand.
+    """
+    waiting: Queue[tuple[bool, Any]] = Queue(depth)
+    stopped = threading.Event()
+
+    def work() -> None:
+        last: tuple[bool, Any] = (False, None)
+        try:
+            for item in items:
+                waiting.put((True, item))
+                if stopped.is_set():
+                    return
+        except BaseException as error:  # it belongs to the reader
+            last = (False, error)
+        waiting.put(last)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            is_item, value = waiting.get()
+            if not is_item:
+                break
+            yield value
+        if value is not None:
+            raise value
+    finally:
+        stopped.set()
+        with suppress(Empty):  # a thread that waits to put finds room once, and then sees that it is to stop
+            while True:
+                waiting.get_nowait()
+        thread.join()
+        if isinstance(items, Generator):
+            items.close()
+
+
+class Behind:
+    """Runs calls one after the other in a thread of its own; at most `depth` lie waiting, then `do` waits.
+
+    An exception of a call is raised by a later `do` or at the end of the block; calls after it are not run. An
+    exception of the block leaves the calls before it to be done.
+    """
+
+    def __init__(self, depth: int = 1) -> None:
+        self._depth = depth
+        self._pool = ThreadPoolExecutor(1)
+        self._waiting: deque[Future[None]] = deque()
+        self._failed = False
+
+    def do(self, call: Callable[..., None], *arguments: Any) -> None:
+        """Have `call(*arguments)` run after all calls before it."""
+        while len(self._waiting) > self._depth or (self._waiting and self._waiting[0].done()):
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(self._run, call, *arguments))
+
+    def _run(self, call: Callable[..., None], *arguments: Any) -> None:
+        if self._failed:  # what comes after may build on what failed
+            return
+        try:
+            call(*arguments)
+        except BaseException:
+            self._failed = True
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._pool.shutdown()  # what was handed over is done, also where the block ends with an error
+        while error is None and self._waiting:
+            self._waiting.popleft().result()

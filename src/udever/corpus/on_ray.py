@@ -20,10 +20,9 @@ import numpy as np
 
 from udever import errors
 from udever.corpus.job import Runner, run_here
-from udever.corpus.reuse import Reuse
 from udever.corpus.shards import shard_of
-from udever.corpus.step import Output, Step, Tick, digest_of
-from udever.corpus.window_job import Job, Place, do, finish, nothing
+from udever.corpus.steps import Output, Step, Tick, digest_of
+from udever.corpus.windows import Job, Place, Reuse, do, finish, nothing
 from udever.errors import ContractError, OutputError, RecipeError, UdeverError, needs
 from udever.storage import atomic_file
 

@@ -28,8 +28,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from udever.corpus.rows import BadRow
-from udever.corpus.step import Step, digest_of
+from udever.corpus.inputs import BadRow
+from udever.corpus.steps import Step, digest_of
 from udever.errors import DataError
 from udever.storage import digest_file, move
 

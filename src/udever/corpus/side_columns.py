@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from udever.corpus.folder import MANIFEST, read_manifest
-from udever.corpus.inputs import Source, find_sources
-from udever.corpus.rows import BadRow, Columns, read_records, read_rows
+from udever.corpus.inputs import BadRow, Columns, Source, find_sources, read_records, read_rows
 from udever.errors import DataError
 from udever.records import Broken
 

@@ -20,17 +20,21 @@ def read_vectors(folder: str | Path) -> tuple[list[str], NDArray[np.floating[Any
     holds no vectors or its job has not ended, OutputError where the file cannot be written.
     """
     folder = Path(folder)
-    manifest = layout.read_manifest(folder)
-    shards = manifest.files(folder)
     ids: list[str] = []
-    for shard in shards:
+    for shard in layout.read_manifest(folder).files(folder):
         ids += read_columns(shard, ["id"]).column(0).to_pylist()
+    return ids, map_vectors(folder)
+
+
+def map_vectors(folder: Path) -> NDArray[np.floating[Any]]:
+    """The array of `read_vectors` alone. Raises what that raises."""
+    manifest = layout.read_manifest(folder)
     found = mapped(folder)
     if found is None:
-        _copy(shards, len(ids), folder / layout.VECTORS)
+        _copy(manifest.files(folder), manifest.num_rows - manifest.num_failed, folder / layout.VECTORS)
         found = mapped(folder)
         assert found is not None, "what was just written is there and newer"
-    return ids, found
+    return found
 
 
 def mapped(folder: Path) -> NDArray[np.floating[Any]] | None:

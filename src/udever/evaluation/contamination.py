@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError, RecipeError
 from udever.evaluation.tasks import find_tasks, is_table, read_rows
-from udever.files import READ, pairs_format
+from udever.files import TABLES, is_hub_name, is_saved_dataset, pairs_format
 from udever.nearest import path_suggestion
 from udever.progress import progress_bar
 from udever.text.minhash import MinHashIndex
@@ -256,13 +256,13 @@ def train_files(paths: Sequence[str | Path]) -> list[Path]:
     """The tables of pairs among `paths` and in the folders among them, sorted within a folder."""
     found: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
+        if path.is_dir() and not is_saved_dataset(path):
             inside = sorted(file for file in path.rglob("*") if is_table(file))
             if not inside:
-                raise DataError(f"{path} holds no table of pairs; give {READ}")
+                raise DataError(f"{path} holds no table of pairs; give {TABLES}")
             found += inside
-        elif not path.exists():
-            raise DataError(f"{path} does not exist; {path_suggestion(path, f'give training pairs, {READ}')}")
+        elif not path.exists() and not is_hub_name(path):
+            raise DataError(f"{path} does not exist; {path_suggestion(path, f'give training pairs, {TABLES}')}")
         else:
             pairs_format(path)
             found.append(path)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from udever.errors import ContractError, ModelError
 from udever.model.contract import Contract, Role
 from udever.model.lengths import position_limit
-from udever.model.pooling import Pooling
+from udever.model.packing import Pooling
 from udever.model.tokens import template_ids
 from udever.model.weights import effective, inside
 

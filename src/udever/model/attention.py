@@ -61,35 +61,30 @@ def attention_over(packed: Packed, *, causal: bool) -> Attention:
 class _Run:
     """Neighbouring texts of near-equal length, seen as a rectangle of `length` columns."""
 
-    first: int
     lengths: tuple[int, ...]
     start: int
     length: int
     spread: Int[Tensor, "cells"] | None
-    """Token behind each cell (a text's last token repeats); None where the rectangle is the run itself."""
+    """Which token of the run is behind each cell (a text's last repeats); None where the rectangle is the run."""
     kept: Int[Tensor, "tokens"] | None
     """The cells that hold a token of their own."""
 
-    @property
-    def stop(self) -> int:
-        return self.start + sum(self.lengths)
-
     def rectangle(self, x: Tensor) -> Tensor:
-        """[total, heads, dim] -> [texts, heads, length, dim]."""
-        cells = x[self.start : self.stop] if self.spread is None else x.index_select(0, self.spread)
+        """The run's tokens [tokens, heads, dim] -> [texts, heads, length, dim]."""
+        cells = x if self.spread is None else x.index_select(0, self.spread)
         return cells.view(len(self.lengths), self.length, *x.shape[1:]).transpose(1, 2)
 
 
-def _make_run(first: int, lengths: tuple[int, ...], start: int, device: torch.device) -> _Run:
+def _make_run(lengths: tuple[int, ...], start: int, device: torch.device) -> _Run:
     longest = max(lengths)
     if min(lengths) == longest:
-        return _Run(first, lengths, start, longest, None, None)
+        return _Run(lengths, start, longest, None, None)
     sizes = torch.tensor(lengths)
-    starts = start + sizes.cumsum(0) - sizes
+    starts = sizes.cumsum(0) - sizes
     column = torch.arange(longest)
     spread = (starts[:, None] + torch.minimum(column, sizes[:, None] - 1)).flatten()
     kept = (column < sizes[:, None]).flatten().nonzero().flatten()
-    return _Run(first, lengths, start, longest, spread.to(device), kept.to(device))
+    return _Run(lengths, start, longest, spread.to(device), kept.to(device))
 
 
 def _runs(packed: Packed) -> list[_Run]:
@@ -104,7 +99,7 @@ def _runs(packed: Packed) -> list[_Run]:
                 break
             total += packed.lengths[stop]
             stop += 1
-        runs.append(_make_run(first, packed.lengths[first:stop], start, packed.tokens.device))
+        runs.append(_make_run(packed.lengths[first:stop], start, packed.tokens.device))
         first, start = stop, start + total
     return runs
 
@@ -125,8 +120,8 @@ class GroupedAttention:
     def full(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """See `Attention.full`."""
         parts = []
-        for run in self.runs:
-            out = self._attend(run, run.rectangle(query), key, value, scores)
+        for run, own, keys, values in zip(self.runs, *map(self._by_run, (query, key, value)), strict=True):
+            out = self._attend(run, run.rectangle(own), keys, values, scores)
             cells = out.transpose(1, 2).reshape(-1, *query.shape[1:])
             parts.append(cells if run.kept is None else cells.index_select(0, run.kept))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
@@ -134,10 +129,14 @@ class GroupedAttention:
     def last(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """See `Attention.last`."""
         parts = []
-        for run in self.runs:
-            own = query[run.first : run.first + len(run.lengths)].unsqueeze(2)
-            parts.append(self._attend(run, own, key, value, scores).squeeze(2))
+        closing = query.split([len(run.lengths) for run in self.runs])
+        for run, own, keys, values in zip(self.runs, closing, *map(self._by_run, (key, value)), strict=True):
+            parts.append(self._attend(run, own.unsqueeze(2), keys, values, scores).squeeze(2))
         return torch.cat(parts)
+
+    def _by_run(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The rows of each run: views, whose gradients are put together once and not, as slices', run by run."""
+        return x.split([sum(run.lengths) for run in self.runs])
 
     def _attend(self, run: _Run, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         key, value = run.rectangle(key), run.rectangle(value)

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from udever.model.pooling import Pooling
+from udever.model.packing import Pooling
 
 RoleName = Literal["query", "document", "symmetric"]
 

@@ -36,10 +36,15 @@ def _side(config: Any, length: int) -> tuple[int, ...]:
     return tuple(sides)
 
 
+def looks_at_longest(config: Any) -> bool:
+    """Whether a position rule of the model looks at the longest text of a pass: there is none in nearly every one."""
+    return bool(_side(config, 1))
+
+
 def separate(lengths: Sequence[int], config: Any) -> list[list[int]]:
     """Share out texts into passes in which no text changes another's positions; return their indices.
 
-    One pass for nearly every model. Every index occurs once, in ascending order within its pass.
+    Every index occurs once, in ascending order within its pass.
     """
     passes: dict[tuple[int, ...], list[int]] = {}
     for index, length in enumerate(lengths):

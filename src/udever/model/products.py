@@ -122,7 +122,7 @@ class FusedLinear(nn.Linear):
 
 def _weights(layer: nn.Module, x: Tensor) -> kept.Weights | None:
     """What `kept` multiplies by where gradients are on and it can; else None."""
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() or torch.compiler.is_exporting():
         return None
     weights = kept.weights_of(layer, (nn.Linear, FusedLinear))
     autocast = torch.is_autocast_enabled(x.device.type)
@@ -142,5 +142,6 @@ def _through_onednn(layer: nn.Module, x: Tensor) -> bool:
         and x.dtype in (torch.float32, torch.bfloat16)
         and x.is_contiguous()
         and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_exporting()  # a graph is of operations that other programs know
         and kept.onednn_works()
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from udever.errors import ModelError
 from udever.model.contract import Contract, Role
-from udever.model.pooling import Pooling
+from udever.model.packing import Pooling
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from udever.errors import DataError
-from udever.model.pooling import unit
+from udever.model.packing import unit
 
 
 def cosines(a: Any, b: Any) -> np.ndarray | Tensor:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from blake3 import blake3
@@ -80,6 +80,7 @@ class TextTokenizer:
     def __init__(self, base: Any, contract: Contract) -> None:
         self.base = base  # transformers', or a `PlainTokenizer`
         self.contract = contract
+        self._roles = {name: contract.role(name) for name in get_args(RoleName)}
         self._backend, self._special = _plain_backend(base, contract.marker_ids)
         named = {i for i, token in base.added_tokens_decoder.items() if token.special}
         self._reserved = named.union(base.all_special_ids) - {base.unk_token_id}
@@ -138,7 +139,7 @@ class TextTokenizer:
                     cut_at = max(start, reached)
                 pieces.append(Piece(piece, shown if place == 0 else "", part))
             reached = max(reached, end)
-        role = self.contract.role(role_name)
+        role = self._roles[role_name]
         kept = [
             *(Piece(i, self._name(i), "marker") for i in role.prefix_ids),
             *(Piece(i, self._name(i), "prompt") for i in frame.prefix[len(role.prefix_ids) :]),
@@ -154,7 +155,7 @@ class TextTokenizer:
         return self._special.get(token) or str(self.base.convert_ids_to_tokens(token))
 
     def _frame(self, role_name: RoleName, prompt: str | None) -> _Frame:
-        role = self.contract.role(role_name)
+        role = self._roles[role_name]
         lead, tail = self._split_prompt(role.prompt if prompt is None else prompt)
         prefix, suffix = [*role.prefix_ids, *lead], list(role.suffix_ids)
         room = self.contract.max_length - len(prefix) - len(suffix)

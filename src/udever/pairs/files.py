@@ -1,18 +1,28 @@
-"""Reading files of pairs in batches of rows, in memory that does not grow with the file."""
+"""Reading tables of pairs in batches of rows, in memory that does not grow with the table, and holding them.
 
+Arrow record batches are held in memory or, where they are large, memory-mapped from the cache folder.
+"""
+
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from udever.errors import DataError
-from udever.files import Format, open_regular, pairs_format
+from udever.data_sets import arrow_tables, files_of, open_pairs
+from udever.errors import DataError, OutputError
+from udever.files import TABLES, Format, is_hub_name, open_regular, pairs_format
 from udever.nearest import path_suggestion
 from udever.pairs.columns import (
     NUMBERED,
+    ROWS_SCHEMA,
     Blanks,
     are_blank,
     choose_columns,
@@ -20,12 +30,16 @@ from udever.pairs.columns import (
     guess_columns,
     normalise,
 )
-from udever.pairs.rows import Rows
 from udever.pairs.schema import Pair, Split, to_table
 from udever.records import Broken, batch_rows, read_file
-from udever.storage import atomic_file
+from udever.storage import atomic_file, cache_folder
 
 pc: Any = pyarrow.compute  # its functions are made at run time: type checkers see none
+
+IN_MEMORY_BYTES = 64_000_000
+"""Data up to this size is held in memory; what is larger is written once to the cache folder and mapped."""
+
+_FORMAT = "1"
 
 BATCH_ROWS = 8192
 _BATCH_CHARACTERS = 64_000_000
@@ -33,7 +47,65 @@ _UNPACKED = 6  # about how much larger packed text becomes
 
 Choose = Callable[[list[str]], dict[str, str]]
 """From the columns a file has to the column of the file for each column of pairs; see `columns.choose_columns`."""
-_NAMES = {"parquet": "Parquet", "jsonl": "JSON lines", "csv": "CSV", "tsv": "TSV", "txt": "text"}
+_NAMES = {
+    "parquet": "Parquet",
+    "jsonl": "JSON lines",
+    "csv": "CSV",
+    "tsv": "TSV",
+    "txt": "text",
+}
+
+
+class Rows:
+    """The rows of `batches`, which are normalised (see `columns.normalise`) and stay where they are."""
+
+    def __init__(self, batches: Iterable[pa.RecordBatch]) -> None:
+        self.batches = [batch for batch in batches if batch.num_rows]
+        self._ends = np.cumsum([batch.num_rows for batch in self.batches], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if self.batches else 0
+
+    def __iter__(self) -> Iterator[Pair]:
+        for batch in self.batches:
+            yield from _pairs(batch)
+
+    def take(self, indices: NDArray[np.int64]) -> list[Pair]:
+        """The rows at `indices`, in that order.
+
+        Batch by batch: `take` on a chunked column would first copy the column into one piece.
+        """
+        out: list[Any] = [None] * len(indices)
+        owners = np.searchsorted(self._ends, indices, side="right")
+        for owner in np.unique(owners).tolist():
+            places = np.flatnonzero(owners == owner)
+            batch = self.batches[owner]
+            first = int(self._ends[owner]) - batch.num_rows
+            chosen = _pairs(batch, pa.array(indices[places] - first))
+            for place, pair in zip(places.tolist(), chosen, strict=True):
+                out[place] = pair
+        return out
+
+    def column(self, name: str) -> Iterator[pa.Array]:
+        """One column, batch by batch."""
+        return (batch.column(name) for batch in self.batches)
+
+
+def _pairs(batch: pa.RecordBatch, rows: pa.Array | None = None) -> Iterator[Pair]:
+    """The pairs of a batch, or of some of its rows."""
+    count = batch.num_rows if rows is None else len(rows)
+    columns: list[list[Any]] = []
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if column.null_count == len(column):  # most columns of most files: a fifth of the time
+            columns.append([() if name == "negatives" else None] * count)
+            continue
+        values = (column if rows is None else column.take(rows)).to_pylist()
+        if name == "negatives":
+            values = [tuple(texts or ()) for texts in values]
+        elif name == "scores":
+            values = [None if numbers is None else tuple(numbers) for numbers in values]
+        columns.append(values)
+    return (Pair(*values) for values in zip(*columns, strict=True))
 
 
 def write_pairs(pairs: Sequence[Pair], path: str | Path) -> None:
@@ -60,33 +132,58 @@ def read_pairs(path: str | Path, split: Split | None = None) -> list[Pair]:
 def read_batches(
     path: str | Path, mapping: Mapping[str, str] | None = None, *, others: bool = True, keep_empty: bool = False
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a file as normalised batches (`columns.normalise`).
+    """The rows of a table, a file or a data set, as normalised batches (`columns.normalise`).
 
-    `mapping` names the file's column for a column of pairs; `others=False` reads no column besides. Rows with an
+    `mapping` names the table's column for a column of pairs; `others=False` reads no column besides. Rows with an
     empty side are given all the same: after the last row DataError names all of them, unless `keep_empty`. Raises
-    DataError in one line for a file that is none or is broken, a missing column, and a bad row, which it names.
+    DataError in one line for a table that is none or is broken, a missing column, and a bad row, which it names.
     """
     path = Path(path)
-    if not path.is_file():
-        hint = path_suggestion(path, "give a Parquet, JSONL, CSV or TSV file")
-        raise DataError(f"{path} is not a file; {hint}")
-    form = pairs_format(path)
-    read = _parquet_batches if form.kind == "parquet" else _record_batches
+    form = table_format(path)
+    read = partial({"parquet": _parquet_batches, "dataset": _named_dataset}.get(form.kind, _record_batches), path, form)
+    return _normalised(read, str(path), mapping or {}, others, keep_empty)
+
+
+def dataset_batches(
+    dataset: Any, mapping: Mapping[str, str], where: str, *, keep_empty: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """The rows of an opened data set, as `read_batches` has them."""
+    return _normalised(partial(_dataset_batches, dataset), where, mapping, True, keep_empty)
+
+
+def _normalised(
+    read: Callable[[Choose], Iterator[pa.RecordBatch]],
+    where: str,
+    mapping: Mapping[str, str],
+    others: bool,
+    keep_empty: bool,
+) -> Iterator[pa.RecordBatch]:
     first = 0
-
-    def choose(available: list[str]) -> dict[str, str]:
-        return choose_columns(available, mapping or {}, str(path), others=others)
-
-    blanks = Blanks(str(path), skip=keep_empty)
-    for batch in read(path, form, choose):
-        yield normalise(batch, str(path), first, blanks)
+    blanks = Blanks(where, skip=keep_empty)
+    for batch in read(lambda available: choose_columns(available, mapping, where, others=others)):
+        yield normalise(batch, where, first, blanks)
         first += batch.num_rows
     blanks.check()
 
 
+def table_format(path: Path) -> Format:
+    """The format of a table of pairs. Raises DataError for a path that is none and no name on a hub."""
+    form = pairs_format(path) if path.exists() or is_hub_name(path) else None
+    if form is None or (form.kind != "dataset" and not path.is_file()):
+        raise DataError(f"{path} is not a file; {path_suggestion(path, f'give {TABLES}')}")
+    return form
+
+
+def files_under(path: Path) -> list[Path]:
+    """The files on this machine that hold the rows of a table."""
+    return files_of(open_pairs(path)) if table_format(path).kind == "dataset" else [path]
+
+
 def column_names(path: Path) -> list[str]:
-    """The columns of a file of pairs, of JSON lines those of its first; none where it cannot be read."""
-    form = pairs_format(path)
+    """The columns of a table of pairs, of JSON lines those of its first row; none where it cannot be read."""
+    form = table_format(path)
+    if form.kind == "dataset":
+        return list(open_pairs(path).column_names)
     if form.kind == "parquet":
         try:
             return pq.read_schema(path).names
@@ -110,9 +207,11 @@ def without_empty(rows: Rows) -> Rows:
 
 
 def size_in_memory(path: Path) -> int:
-    """About how many bytes the rows of a file take once read; 0 where that cannot be told."""
+    """About how many bytes the rows of a table take once read; 0 where that cannot be told."""
     try:
-        form = pairs_format(path)
+        form = table_format(path)
+        if form.kind == "dataset":
+            return sum(file.stat().st_size for file in files_under(path))
         if form.kind != "parquet":
             return path.stat().st_size * (_UNPACKED if form.packing else 1)
         metadata = pq.read_metadata(path)
@@ -131,14 +230,25 @@ def _parquet_batches(path: Path, form: Format, choose: Choose) -> Iterator[pa.Re
         with open_regular(path) as opened, pq.ParquetFile(opened) as file:
             chosen = choose(file.schema_arrow.names)
             for batch in file.iter_batches(batch_rows(file.metadata, BATCH_ROWS), columns=sorted(set(chosen.values()))):
-                yield rename(batch, chosen)
+                yield _rename(batch, chosen)
                 row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         after = f"after row {row - 1}: " if row else ""
         raise _broken(path, form, f"{after}{(str(error).splitlines() or ['unknown'])[0]}") from error
 
 
-def rename(batch: pa.RecordBatch, chosen: Mapping[str, str]) -> pa.RecordBatch:
+def _named_dataset(path: Path, _: Format, choose: Choose) -> Iterator[pa.RecordBatch]:
+    return _dataset_batches(open_pairs(path), choose)
+
+
+def _dataset_batches(dataset: Any, choose: Choose) -> Iterator[pa.RecordBatch]:
+    chosen = choose(list(dataset.column_names))
+    for table in arrow_tables(dataset, BATCH_ROWS):
+        for batch in table.combine_chunks().to_batches():
+            yield _rename(batch, chosen)
+
+
+def _rename(batch: pa.RecordBatch, chosen: Mapping[str, str]) -> pa.RecordBatch:
     """`batch` with the columns `chosen` (pairs' name -> name there) under the pairs' names."""
     return pa.RecordBatch.from_arrays([batch.column(name) for name in chosen.values()], names=list(chosen))
 
@@ -204,3 +314,48 @@ def _unwritable(text: str | None) -> str | None:
     except UnicodeEncodeError:
         return "has a lone surrogate, which is no character; expected a text"
     return None
+
+
+def digest_files(paths: Iterable[Path]) -> str:
+    """SHA-256 over the content of files, in the order given."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()
+
+
+def digest_batches(batches: Iterable[pa.RecordBatch]) -> str:
+    """SHA-256 over rows in memory."""
+    digest = hashlib.sha256()
+    for batch in batches:
+        digest.update(batch.serialize())
+    return digest.hexdigest()
+
+
+def hold(read: Callable[[], Iterator[pa.RecordBatch]], key: str, size_bytes: int) -> Rows:
+    """The rows that `read` gives; from the cache where `key` (which names their content) is there already."""
+    if size_bytes <= IN_MEMORY_BYTES:
+        return Rows(read())
+    path = cache_folder() / f"{hashlib.sha256(f'{_FORMAT} {key}'.encode()).hexdigest()}.arrow"
+    if path.is_file():
+        with suppress(pa.ArrowException, OSError):  # a cache that is broken or of another version is written anew
+            return _mapped(path)
+    _write(path, read())
+    return _mapped(path)
+
+
+def _write(path: Path, batches: Iterator[pa.RecordBatch]) -> None:
+    try:
+        with atomic_file(path) as temporary, pa.ipc.new_file(str(temporary), ROWS_SCHEMA) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+    except OutputError as error:
+        raise OutputError(f"{error} (set UDEVER_CACHE to a folder with room for the data)") from error
+
+
+def _mapped(path: Path) -> Rows:
+    file = pa.ipc.open_file(pa.memory_map(str(path)))
+    if file.schema != ROWS_SCHEMA:
+        raise pa.ArrowInvalid(f"{path} has other columns")
+    return Rows(file.get_batch(number) for number in range(file.num_record_batches))

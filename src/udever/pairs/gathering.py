@@ -7,13 +7,12 @@ from functools import partial
 from pathlib import Path
 
 from udever.errors import DataError, RecipeError
-from udever.files import format_of
+from udever.files import may_hold_pairs
 from udever.nearest import suggestion
-from udever.pairs.files import meant_columns, read_batches, size_in_memory, without_empty
+from udever.pairs.files import Rows, meant_columns, read_batches, size_in_memory, without_empty
 from udever.pairs.mining import ASKED, KINDS, Mined, mine
 from udever.pairs.mining.dedupe import family
 from udever.pairs.mining.pipeline import MIN_TO_CHOOSE
-from udever.pairs.rows import Rows
 from udever.pairs.schema import Pair
 from udever.pairs.settings import BY_FILE, BY_TEXT, UNIT
 from udever.pairs.split import split_table
@@ -52,11 +51,11 @@ class Gathering:
 def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_progress: bool = True) -> Mined:
     """Return the rows of the tables among `paths` and what `mine` finds in the other files and folders.
 
-    A table is a file, named itself, of a format that can hold pairs. Its rows that say which of them are held out keep
-    that; those that repeat another row or a held-out text are left out and counted. Raises as `mine` and
-    `read_batches` do.
+    A table is a file, named itself, of a format that can hold pairs, a saved data set, or a name on a hub. Its rows
+    that say which of them are held out keep that; those that repeat another row or a held-out text are left out and
+    counted. Raises as `mine` and `read_batches` do.
     """
-    tables = [path for path in map(Path, paths) if is_table_of_pairs(path)]
+    tables = [path for path in map(Path, paths) if may_hold_pairs(path)]
     others = [path for path in map(Path, paths) if path not in tables]
     mining = partial(
         mine,
@@ -105,12 +104,6 @@ def _check(settings: Gathering) -> None:
     if settings.held_out_by not in _UNITS:
         hint = suggestion(settings.held_out_by, _UNITS, "expected one of")
         raise RecipeError(f"held_out_by is {settings.held_out_by!r}; {hint}")
-
-
-def is_table_of_pairs(path: Path) -> bool:
-    """Whether `path` is a file whose format can hold pairs."""
-    form = format_of(path)
-    return form is not None and form.kind != "txt" and path.is_file()
 
 
 def told_columns(path: Path, columns: Mapping[str, str]) -> str:

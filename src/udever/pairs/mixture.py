@@ -1,7 +1,7 @@
 """Which pairs make which batch: a pure function of the settings, the seed and the batch's number."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -9,15 +9,12 @@ import numpy as np
 
 from udever.errors import DataError
 from udever.pairs.columns import normalise
-from udever.pairs.rows import Rows, digest_batches
-from udever.pairs.schedule import Draws, key_of, permute
+from udever.pairs.files import Rows, digest_batches
+from udever.pairs.schedule import Balanced, Draws, Part, Table, Walk, key_of, permute
 from udever.pairs.schema import Pair, to_table
 from udever.pairs.settings import DatasetSettings, DataSettings
 from udever.pairs.sources import (
-    Part,
-    Table,
     Traits,
-    Walk,
     choose_rows,
     count_empty,
     count_languages,
@@ -28,15 +25,20 @@ from udever.pairs.sources import (
 )
 from udever.pairs.split import Division
 from udever.pairs.streams import Stream
+from udever.pairs.taught import Taught, have_targets
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The pairs of one step; `traits[i]` are those of the dataset `pairs[i]` comes from."""
+    """The pairs of one step; `traits[i]` are those of the dataset `pairs[i]` comes from.
+
+    With `taught` it is of plain texts, each the anchor and the positive of a pair, and of one dataset.
+    """
 
     number: int
     pairs: tuple[Pair, ...]
     traits: tuple[Traits, ...]
+    taught: Taught | None = None
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,8 @@ class DatasetSummary:
     `share` is its share of the batches (mixed: of the rows); `duplicate_anchors` and `duplicate_positives` the
     share of rows whose text stood in a row before; `kinds` and `languages` count rows. `num_left_out` are rows that
     no batch holds, since they are alone of their kind; `num_empty` lack a side and are left out by `skip_empty`;
-    `num_held_out` are held out as the settings have it, and `num_repeating` left out since they repeat those.
+    `num_held_out` are held out as the settings have it, and `num_repeating` left out since they repeat those;
+    `num_untaught` are texts that the teacher has no vector of.
     What a stream would have to be read for is None or empty.
     """
 
@@ -62,6 +65,7 @@ class DatasetSummary:
     num_empty: int = 0
     num_held_out: int = 0
     num_repeating: int = 0
+    num_untaught: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ class _Dataset:
     chosen: "np.typing.NDArray[np.int64] | None" = None
     kinds: tuple[tuple[str, int], ...] = ()
     division: Division | None = None
+    taught: Taught | None = None
+    num_untaught: int = 0
 
 
 class Mixture:
@@ -90,14 +96,22 @@ class Mixture:
         self._draws = Draws([dataset.weight for dataset in datasets], f"{seed} datasets")
 
     @classmethod
-    def open(cls, settings: DataSettings, *, batch_size: int, seed: int) -> Self:
+    def open(
+        cls, settings: DataSettings, *, batch_size: int, seed: int, taught: Mapping[str, Taught] | None = None
+    ) -> Self:
         """Open every dataset and check what can be checked without looking at each row in turn.
 
-        Raises DataError in one line, naming file and row, for what is missing, broken, empty or no pair.
+        `taught` are the teachers of datasets of plain texts, by the datasets' names; without it these are texts alone.
+        Raises DataError in one line, naming file and row, for what is missing, broken, empty or no pair, and for texts
+        a teacher has no vector of.
         """
         power = 1.0 if settings.sampling_temperature is None else settings.sampling_temperature
         datasets = [
-            _open(dataset, dataset.batch_size or batch_size, seed, power, mixed=settings.mixed)
+            _open(
+                dataset,
+                _Plan(dataset.batch_size or batch_size, seed, power, settings.mixed),
+                (taught or {}).get(dataset.name or ""),
+            )
             for dataset in settings.all_datasets
         ]
         return cls(datasets, batch_size, seed, mixed=settings.mixed)
@@ -125,7 +139,7 @@ class Mixture:
         dataset = self._datasets[which]
         part, turn = dataset.draws.draw(turn)
         pairs = dataset.parts[part].batch(turn)
-        return Batch(number, tuple(pairs), (dataset.traits,) * len(pairs))
+        return Batch(number, tuple(pairs), (dataset.traits,) * len(pairs), dataset.taught)
 
     def _mixed_batch(self, number: int) -> Batch:
         first = number * self._batch_size
@@ -197,7 +211,7 @@ class Mixture:
         try:
             for number in range(number_of_batches):
                 for pair in self.batch(number).pairs:
-                    for text in (pair.anchor, pair.positive):
+                    for text in dict.fromkeys((pair.anchor, pair.positive)):
                         if count == limit:
                             return
                         yield text
@@ -227,19 +241,20 @@ class _Plan:
     mixed: bool
 
 
-def _open(settings: DatasetSettings, batch_size: int, seed: int, power: float, *, mixed: bool) -> _Dataset:
+def _open(settings: DatasetSettings, plan: _Plan, teacher: Taught | None) -> _Dataset:
     if settings.streaming:
-        stream = Stream(settings, batch_size)
-        return _Dataset(
-            traits_of(settings), settings.weight or 1.0, batch_size, (stream,), Draws([1.0], "stream"), stream.digest
-        )
+        stream, turns = Stream(settings, plan.batch_size), Draws([1.0], "stream")
+        weight = settings.weight or 1.0
+        return _Dataset(traits_of(settings), weight, plan.batch_size, (stream,), turns, stream.digest)
     rows, digest = open_table(settings)
     if not len(rows):
         raise DataError(f"dataset {settings.name!r} holds no pairs; expected at least 2")
     division = division_of(rows, settings, digest)
-    chosen = choose_rows(rows, settings, f"{seed} {settings.name}", division)
-    dataset = _of_table(settings, rows, chosen, digest, _Plan(batch_size, seed, power, mixed))
-    return replace(dataset, division=division)
+    known, num_untaught = (None, 0) if teacher is None else have_targets(rows, settings, teacher)
+    chosen = choose_rows(rows, settings, f"{plan.seed} {settings.name}", division, taught=known)
+    digest = digest if teacher is None else f"{digest}\0{teacher.digest}"
+    dataset = _of_table(settings, rows, chosen, digest, plan)
+    return replace(dataset, division=division, taught=teacher, num_untaught=num_untaught)
 
 
 def rows_of(settings: DatasetSettings, seed: int) -> list[Pair]:
@@ -258,7 +273,14 @@ def rows_of(settings: DatasetSettings, seed: int) -> list[Pair]:
 def traits_of(settings: DatasetSettings) -> Traits:
     """What the settings give all rows of a dataset."""
     assert settings.name is not None
-    return Traits(settings.name, settings.in_batch_negatives, settings.instruction, settings.document_instruction)
+    return Traits(
+        name=settings.name,
+        in_batch_negatives=settings.in_batch_negatives,
+        instruction=settings.instruction,
+        document_instruction=settings.document_instruction,
+        closeness=settings.closeness if settings.text else 0.0,
+        neighbours=settings.neighbours if settings.text else 0.0,
+    )
 
 
 def _of_table(settings: DatasetSettings, rows: Rows, chosen: Any, digest: str, plan: _Plan) -> _Dataset:
@@ -266,15 +288,22 @@ def _of_table(settings: DatasetSettings, rows: Rows, chosen: Any, digest: str, p
     counts = {kind: len(rows) if numbers is None else len(numbers) for kind, numbers in kinds.items()}
     table = Table(rows, settings.kind, settings.num_negatives)
     seed = f"{plan.seed} {settings.name}"
+    power = settings.language_temperature
+
+    def part_of(numbers: "np.typing.NDArray[np.int64] | None", name: str) -> Walk | Balanced:
+        if power is None:
+            return Walk(table, numbers, plan.batch_size, name)
+        return Balanced(table, numbers, plan.batch_size, power, name)
+
     if plan.mixed:
-        parts = (Walk(table, chosen, plan.batch_size, seed),)
+        parts = (part_of(chosen, seed),)
         passes = float(parts[0].num_rows)
     else:
         # A row that is alone of its kind has nothing to be told apart from.
         several = {kind: numbers for kind, numbers in kinds.items() if counts[kind] > 1}
         if not several:
             raise DataError(f"dataset {settings.name!r} has one row of each kind; expected at least 2 of one")
-        parts = tuple(Walk(table, numbers, plan.batch_size, f"{seed} {kind}") for kind, numbers in several.items())
+        parts = tuple(part_of(numbers, f"{seed} {kind}") for kind, numbers in several.items())
         passes = sum(part.passes for part in parts)
     return _Dataset(
         traits=traits_of(settings),
@@ -308,4 +337,5 @@ def _summarise(dataset: _Dataset, share: float) -> DatasetSummary:
         num_empty=count_empty(table),
         num_held_out=dataset.division.num_held_out if dataset.division else 0,
         num_repeating=sum(dataset.division.skipped.values()) if dataset.division else 0,
+        num_untaught=dataset.num_untaught,
     )

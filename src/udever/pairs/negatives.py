@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from udever.embedder import Embedder
 from udever.errors import DataError, RecipeError
-from udever.nearest import path_suggestion
 from udever.pairs.candidates import (
     Documents,
     Files,
@@ -35,8 +34,16 @@ from udever.pairs.candidates import (
     number_documents,
     windows,
 )
-from udever.pairs.files import meant_columns, read_batches, size_in_memory, without_empty
-from udever.pairs.rows import Rows, digest_files, hold
+from udever.pairs.files import (
+    Rows,
+    digest_files,
+    files_under,
+    hold,
+    meant_columns,
+    read_batches,
+    size_in_memory,
+    without_empty,
+)
 from udever.pairs.schema import SCHEMA, Pair, to_table
 from udever.progress import progress_bar
 from udever.search.bm25 import Bm25
@@ -190,17 +197,11 @@ def mine_negatives(
 
 
 def _open_pairs(path: Path, options: Options) -> Rows:
-    if not path.is_file():
-        hint = path_suggestion(path, "give a table of pairs: CSV, TSV, JSONL or Parquet")
-        raise DataError(f"{path} is not a file; {hint}")
     return _open(path, meant_columns(path, options.columns), skip_empty=options.skip_empty)
 
 
 def _open(path: Path, mapping: dict[str, str], *, others: bool = True, skip_empty: bool = False) -> Rows:
-    if not path.is_file():
-        hint = path_suggestion(path, "give a CSV, TSV, JSONL or Parquet file")
-        raise DataError(f"{path} is not a file; {hint}")
-    key = f"{digest_files([path])} {sorted(mapping.items())} {others} {skip_empty}"
+    key = f"{digest_files(files_under(path))} {sorted(mapping.items())} {others} {skip_empty}"
     rows = hold(lambda: read_batches(path, mapping, others=others, keep_empty=skip_empty), key, size_in_memory(path))
     rows = without_empty(rows) if skip_empty else rows
     if not len(rows):

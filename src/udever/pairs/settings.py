@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -11,6 +11,13 @@ from udever.settings import Section
 BY_TEXT, BY_FILE = "text", "file"
 UNIT = "source"
 """The column of pairs into which the file or the column by which rows are held out is read."""
+
+
+_OF_TEXTS = ("language", "teacher", "skip_untaught", "closeness", "neighbours")
+"""What only a dataset of plain texts takes."""
+
+_OF_PAIRS = ("streaming", "held_out", "num_negatives", "document_instruction")
+"""What it does not take, as it has no pairs."""
 
 
 class DatasetSettings(Section):
@@ -30,6 +37,12 @@ class DatasetSettings(Section):
     with its own hard negatives alone. `instruction` goes to the anchors (of symmetric pairs to both sides),
     `document_instruction` to the positives and negatives. `batch_size` is this dataset's own. A `streaming`
     dataset is read from first row to last, over and over, and never held as a whole.
+    With `language_temperature` a language with n rows is drawn as if it had n to that power.
+
+    `text` names the one column of a dataset of plain texts, `language` its column of languages. Each text is to land
+    where `teacher`, an output of `udever embed` or several, has it: `closeness` weights 1 - cosine of the two vectors,
+    `neighbours` how far the batch's similarities to itself are from the teacher's. A text the teacher has no vector of
+    is an error, or left out with `skip_untaught`.
     """
 
     name: str | None = Field(default=None, min_length=1)
@@ -54,6 +67,18 @@ class DatasetSettings(Section):
     in_batch_negatives: bool = True
     batch_size: int | None = Field(default=None, ge=2)
     split: Literal["train", "held_out"] = "train"
+    language_temperature: float | None = Field(default=None, ge=0, le=1)
+    text: str | None = Field(default=None, min_length=1)
+    language: str | None = Field(default=None, min_length=1)
+    teacher: str | list[str] | None = None
+    skip_untaught: bool = False
+    closeness: float = Field(default=1.0, ge=0)
+    neighbours: float = Field(default=1.0, ge=0)
+
+    @property
+    def teachers(self) -> list[str]:
+        """The outputs of `udever embed` given."""
+        return [self.teacher] if isinstance(self.teacher, str) else list(self.teacher or ())
 
     @property
     def paths(self) -> list[str]:
@@ -73,6 +98,36 @@ class DatasetSettings(Section):
 
         return self.held_out_by if self.held_out_by in (BY_TEXT, *COLUMNS) else UNIT
 
+    @model_validator(mode="before")
+    @classmethod
+    def _texts_are_pairs_of_one_side(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("text"), str):
+            return values
+        columns: Any = values.get("columns", {})
+        if not isinstance(columns, dict):
+            return values
+        named = dict.fromkeys(("anchor", "positive"), values["text"])
+        if isinstance(values.get("language"), str):
+            named |= {f"{side}_language": values["language"] for side in ("anchor", "positive")}
+        return {"kind": "symmetric", **values, "columns": columns | named}
+
+    @model_validator(mode="after")
+    def _texts_and_teacher(self) -> Self:
+        if self.text is None:
+            given = [name for name in _OF_TEXTS if getattr(self, name) != type(self).model_fields[name].default]
+            if given:
+                raise ValueError(f'{given[0]} is for plain texts; name their column too, such as text = "text"')
+            return self
+        if not self.teachers:
+            raise ValueError("plain texts are no pairs to learn from; give teacher, the output of a udever embed")
+        given = [name for name in _OF_PAIRS if getattr(self, name) is not None and getattr(self, name) is not False]
+        given += ["kind"] if self.kind != "symmetric" else []
+        if given:
+            raise ValueError(f"{given[0]} is for pairs; leave it out of a dataset of plain texts")
+        if self.closeness == self.neighbours == 0:
+            raise ValueError("closeness and neighbours are both 0, so nothing would be learned; raise one of them")
+        return self
+
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if (self.hub is None) == (not self.paths):
@@ -90,6 +145,12 @@ class DatasetSettings(Section):
             raise ValueError("a stream is never seen as a whole to hold out a share of it; leave out one of the two")
         elif self.hub is not None and self.held_out_by == BY_FILE:
             raise ValueError('held_out_by is "file" for a dataset of the hub, which has none; give "text" or a column')
+        return self
+
+    @model_validator(mode="after")
+    def _languages_are_known(self) -> Self:
+        if self.streaming and self.language_temperature is not None:
+            raise ValueError("a stream's languages are not known beforehand; leave language_temperature out")
         return self
 
     @model_validator(mode="after")
@@ -154,4 +215,6 @@ class DataSettings(Section):
             raise ValueError(f"the size of {stream!r} is unknown, as it streams; give every dataset a weight")
         if self.mixed and any(dataset.batch_size for dataset in given):
             raise ValueError("with mixed, a batch has rows of all datasets; leave their batch_size out")
+        if self.mixed and any(dataset.text for dataset in given):
+            raise ValueError("with mixed, a batch has pairs of all datasets; plain texts are none: leave mixed out")
         return self

@@ -3,23 +3,24 @@
 import glob
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 from numpy.typing import NDArray
 
+from udever.data_sets import files_of, open_dataset
 from udever.errors import DataError
+from udever.files import TABLES, is_saved_dataset
 from udever.nearest import path_suggestion
 from udever.pairs.columns import are_blank, column_type
-from udever.pairs.files import read_batches, size_in_memory
-from udever.pairs.hub import hub_batches, load_hub
-from udever.pairs.rows import Rows, digest_files, hold
-from udever.pairs.schedule import key_of, permute
-from udever.pairs.schema import KINDS, Kind, Pair
+from udever.pairs.files import Rows, dataset_batches, digest_files, files_under, hold, read_batches, size_in_memory
+from udever.pairs.schedule import adjust, key_of, permute
+from udever.pairs.schema import KINDS
 from udever.pairs.settings import BY_FILE, UNIT, DatasetSettings
 from udever.pairs.split import HELD_OUT, TRAIN, Division, divide
 
@@ -34,95 +35,12 @@ class Traits:
     in_batch_negatives: bool = True
     instruction: str | None = None
     document_instruction: str | None = None
-
-
-class Part(Protocol):
-    """Rows that are drawn together: one kind of one dataset, or, mixed, the dataset."""
-
-    @property
-    def num_rows(self) -> int | None:
-        """How many there are; None where nobody knows."""
-        ...
-
-    @property
-    def passes(self) -> float:
-        """How many batches make one pass; 1 where nobody knows."""
-        ...
-
-    def batch(self, number: int) -> list[Pair]:
-        """Batch `number` (from 0) of the walk over these rows."""
-        ...
-
-    def run(self, start: int, count: int) -> list[Pair]:
-        """Rows `start` to `start + count` of an endless walk that leaves none out."""
-        ...
-
-
-class Walk:
-    """Rows in a random order, another in each pass: any batch of any pass, without those before it.
-
-    A pass gives as many full batches as there are; the rest of its rows, less than a batch and different in each
-    pass, is left out. Fewer rows than a batch make one smaller batch a pass.
-    """
-
-    def __init__(self, table: "Table", chosen: NDArray[np.int64] | None, batch_size: int, seed: str) -> None:
-        self._table = table
-        self._chosen = chosen  # None: all rows
-        self._seed = seed
-        self.num_rows = len(table.rows) if chosen is None else len(chosen)
-        self.batch_size = min(batch_size, self.num_rows)
-
-    @property
-    def passes(self) -> float:
-        """How many batches make one pass."""
-        return self.num_rows / self.batch_size
-
-    def batch(self, number: int) -> list[Pair]:
-        """Batch `number` of the walk."""
-        epoch, place = divmod(number, self.num_rows // self.batch_size)
-        return self._rows(epoch, place * self.batch_size, self.batch_size)
-
-    def run(self, start: int, count: int) -> list[Pair]:
-        """Rows `start` to `start + count` of the walk, pass after pass."""
-        rows: list[Pair] = []
-        while count:
-            epoch, place = divmod(start, self.num_rows)
-            here = min(count, self.num_rows - place)
-            rows += self._rows(epoch, place, here)
-            start, count = start + here, count - here
-        return rows
-
-    def _rows(self, epoch: int, start: int, count: int) -> list[Pair]:
-        places = np.arange(start, start + count, dtype=np.int64)
-        numbers = permute(places, self.num_rows, key_of(self._seed, epoch))
-        return self._table.take(numbers if self._chosen is None else self._chosen[numbers])
-
-
-@dataclass(frozen=True)
-class Table:
-    """The rows of a dataset, and what its settings do to each."""
-
-    rows: Rows
-    kind: Kind | None = None
-    num_negatives: int | None = None
-
-    def take(self, numbers: NDArray[np.int64]) -> list[Pair]:
-        """The rows with these numbers."""
-        return [adjust(pair, self.kind, self.num_negatives) for pair in self.rows.take(numbers)]
-
-
-def adjust(pair: Pair, kind: Kind | None, num_negatives: int | None) -> Pair:
-    """`pair` with the kind and the number of negatives that the settings ask for."""
-    if kind is not None and pair.kind != kind:
-        pair = replace(pair, kind=kind)
-    if num_negatives is not None and len(pair.negatives) > num_negatives:
-        scores = None if pair.scores is None else pair.scores[: 1 + num_negatives]
-        pair = replace(pair, negatives=pair.negatives[:num_negatives], scores=scores)
-    return pair
+    closeness: float = 0.0
+    neighbours: float = 0.0
 
 
 def find_files(settings: DatasetSettings) -> list[Path]:
-    """The files of a dataset, sorted within each pattern. Raises DataError for a path or pattern without a file."""
+    """The tables of a dataset, sorted within each pattern. Raises DataError for a path or pattern without a file."""
     found: list[Path] = []
     for given in settings.paths:
         paths = [Path(given)]
@@ -131,8 +49,8 @@ def find_files(settings: DatasetSettings) -> list[Path]:
             paths = [Path(name) for name in names if Path(name).is_file()]
             if not paths:
                 raise DataError(f"dataset {settings.name!r}: no file matches {given}; check the pattern")
-        if not paths[0].is_file():
-            hint = path_suggestion(given, "give a CSV, TSV, JSONL or Parquet file")
+        if not paths[0].is_file() and not is_saved_dataset(paths[0]):
+            hint = path_suggestion(given, f"give {TABLES}")
             raise DataError(f"dataset {settings.name!r}: {given} is not a file; {hint}")
         found += paths
     return found
@@ -142,10 +60,10 @@ def open_table(settings: DatasetSettings) -> tuple[Rows, str]:
     """All rows of a dataset that does not stream, and a digest of its content."""
     columns = sorted(settings.reading.items())
     if settings.hub is not None:
-        dataset = load_hub(settings, streaming=False)
-        digest = digest_files(Path(file["filename"]) for file in dataset.cache_files)
-        size = sum(Path(file["filename"]).stat().st_size for file in dataset.cache_files)
-        read = hub_batches(dataset, settings.reading, settings.hub, keep_empty=settings.skip_empty)
+        dataset = open_hub(settings, streaming=False)
+        digest = digest_files(files_of(dataset))
+        size = sum(file.stat().st_size for file in files_of(dataset))
+        read = partial(dataset_batches, dataset, settings.reading, settings.hub, keep_empty=settings.skip_empty)
         return hold(read, f"{digest} {columns}{_variant(settings)}", size), digest
     paths = find_files(settings)
     digest = digest_paths(paths)
@@ -158,6 +76,18 @@ def open_table(settings: DatasetSettings) -> tuple[Rows, str]:
     size = sum(size_in_memory(path) for path in paths)
     by_file = f" by file {_names(paths)}" if settings.held_out_by == BY_FILE else ""
     return hold(read_all, f"{digest} {columns}{_variant(settings)}{by_file}", size), digest
+
+
+def open_hub(settings: DatasetSettings, *, streaming: bool) -> Any:
+    """The data set that `hub` names, as `datasets` has it. Raises DataError where it cannot be had."""
+    return open_dataset(
+        str(settings.hub),
+        settings.hub_split,
+        config=settings.config,
+        revision=settings.revision,
+        streaming=streaming,
+        choose_by="as hub_split",
+    )
 
 
 def _variant(settings: DatasetSettings) -> str:
@@ -177,19 +107,25 @@ def _of_file(batch: pa.RecordBatch, name: str) -> pa.RecordBatch:
 
 
 def digest_paths(paths: Sequence[Path]) -> str:
-    """A digest of the content of files; DataError for one that cannot be read."""
+    """A digest of the content of tables; DataError for one that cannot be read."""
     try:
-        return digest_files(paths)
+        return digest_files(file for path in paths for file in files_under(path))
     except OSError as error:
         raise DataError(f"{error.filename} cannot be read: {error.strerror}; check its permissions") from error
 
 
 def choose_rows(
-    rows: Rows, settings: DatasetSettings, seed: str, division: Division | None = None, *, least: int = 2
+    rows: Rows,
+    settings: DatasetSettings,
+    seed: str,
+    division: Division | None = None,
+    *,
+    taught: NDArray[np.bool_] | None = None,
+    least: int = 2,
 ) -> NDArray[np.int64] | None:
     """The numbers of the rows the settings keep, ascending; None for all. Raises DataError for fewer than `least`.
 
-    With `division` it says which rows are of the split, and not the file.
+    With `division` it says which rows are of the split, and not the file. With `taught` only rows marked in it stay.
     """
     keep = np.concatenate([_spoken(*columns, settings) for columns in _languages(rows)] or [np.zeros(0, bool)])
     if division is None:
@@ -198,6 +134,8 @@ def choose_rows(
         keep &= division.sides == (HELD_OUT if settings.split == "held_out" else TRAIN)
     if settings.skip_empty:
         keep &= ~_empty(rows)
+    if taught is not None:
+        keep &= taught
     chosen = np.flatnonzero(keep)
     if settings.cap is not None and len(chosen) > settings.cap:
         chosen = np.sort(chosen[permute(np.arange(settings.cap), len(chosen), key_of(seed, "cap"))])

@@ -8,14 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from udever.data_sets import one_line, stream_files
 from udever.errors import DataError
 from udever.pairs.columns import Blanks, choose_columns, normalise
-from udever.pairs.files import from_records
-from udever.pairs.hub import load_hub, one_line, stream_files
-from udever.pairs.rows import Rows
+from udever.pairs.files import Rows, from_records
+from udever.pairs.schedule import adjust
 from udever.pairs.schema import Pair
 from udever.pairs.settings import DatasetSettings
-from udever.pairs.sources import adjust, digest_paths, find_files
+from udever.pairs.sources import digest_paths, find_files, open_hub
 
 _LOOKED_AT, _AT_ONCE = 1_000_000, 4096
 """Rows that are read on after the first one without a side, to name the others with it; a stream may have no end."""
@@ -43,7 +43,7 @@ class Stream:
         self._batch_size = batch_size
         self._paths = find_files(settings) if settings.hub is None else []
         hub = settings.hub is not None
-        self._whole = load_hub(settings, streaming=True) if hub else stream_files(self._paths)
+        self._whole = open_hub(settings, streaming=True) if hub else stream_files(self._paths)
         self._is_told = False
         self._rewind()
         self._peek()

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from udever.errors import DataError
 from udever.search.index import Index
 from udever.search.locate import only_writer, open_store
-from udever.search.manifest import Manifest, parse_manifest
 from udever.search.seal import damage, read_seal
-from udever.search.store import UNFINISHED, Store
+from udever.search.store import UNFINISHED, Manifest, Store, parse_manifest
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder

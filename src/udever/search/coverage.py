@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from udever.errors import DataError
 from udever.search.fusion import read_words_weight
-from udever.search.manifest import Manifest
-from udever.search.store import Store
+from udever.search.store import Manifest, Store
 from udever.source.walk import Found, walk
 
 if TYPE_CHECKING:

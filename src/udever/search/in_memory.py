@@ -24,10 +24,9 @@ from udever.search.embeddings_file import (
 )
 from udever.search.exact import rank, top_k_blocks
 from udever.search.exact import top_k as exact_top_k
-from udever.search.filters import Filters, full_language, matching_paths
 from udever.search.fusion import WORDS_WEIGHT, read_words_weight
 from udever.search.points import Vectors, evenly
-from udever.search.searchable import Hit, Searchable
+from udever.search.searchable import Filters, Hit, Searchable, full_language, matching_paths
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError, FileRefused, UdeverError
 from udever.nearest import path_suggestion
-from udever.search.filters import Filters, full_language, matching_paths
 from udever.search.in_memory import Columns, EmbeddingsFiles
 from udever.search.locate import (
     check_owner,
@@ -24,11 +23,21 @@ from udever.search.locate import (
     own_model,
     readable_base,
 )
-from udever.search.manifest import Manifest, Tuning, base_of, check_embedder, parse_manifest
 from udever.search.points import Vectors
 from udever.search.seal import read_seal
-from udever.search.searchable import Hit, Searchable
-from udever.search.store import Found, Store, Where, digest_of, file_id
+from udever.search.searchable import Filters, Hit, Searchable, full_language, matching_paths
+from udever.search.store import (
+    Found,
+    Manifest,
+    Store,
+    Tuning,
+    Where,
+    base_of,
+    check_embedder,
+    digest_of,
+    file_id,
+    parse_manifest,
+)
 from udever.source.reading import read
 from udever.source.walk import Found as SourceFile
 

@@ -18,8 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from udever.errors import DataError, OutputError, needs
-from udever.search.manifest import Tuning
-from udever.search.store import EXACT_FILTERED_UP_TO, FileRecord, Found, Row, Where, file_id
+from udever.search.store import EXACT_FILTERED_UP_TO, FileRecord, Found, Row, Tuning, Where, file_id
 from udever.source.chunks import Chunk
 
 _FILTERED_EFFORT = 4

@@ -16,8 +16,7 @@ from udever.bundled import bundled_folder
 from udever.errors import DataError, ModelError, OutputError
 from udever.nearest import path_suggestion
 from udever.search.embeddings_file import embeddings_files
-from udever.search.manifest import Manifest, base_of, parse_manifest
-from udever.search.store import Store
+from udever.search.store import Manifest, Store, base_of, parse_manifest
 from udever.storage import check_folder, clean, is_output, write_marker
 
 NAME = Path(".udever") / "index"

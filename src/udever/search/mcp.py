@@ -5,9 +5,8 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from udever.errors import DataError, UdeverError, needs
-from udever.search.filters import Filters
 from udever.search.index import Index, Lines, Status
-from udever.search.searchable import Hit, Mode, Searchable
+from udever.search.searchable import Filters, Hit, Mode, Searchable
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder

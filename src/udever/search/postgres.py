@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError, OutputError, UdeverError, needs
 from udever.search.bm25 import K1, B
-from udever.search.manifest import Tuning
-from udever.search.store import EXACT_FILTERED_UP_TO, FileRecord, Found, Row, Where, file_id
+from udever.search.store import EXACT_FILTERED_UP_TO, FileRecord, Found, Row, Tuning, Where, file_id
 from udever.source.chunks import Chunk
 
 _WHOLE_UP_TO = 2_000

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from udever.errors import DataError
 from udever.search.exact import top_k as exact_top_k
 from udever.search.locate import only_writer
-from udever.search.manifest import Tuning, parse_manifest
 from udever.search.seal import unsealed
-from udever.search.store import EXACT_UP_TO, Store, Where
+from udever.search.store import EXACT_UP_TO, Store, Tuning, Where, parse_manifest
 
 TOP_K = 10
 _LEAST_CHUNKS = 1_000

@@ -21,17 +21,21 @@ from udever.errors import DataError, FileRefused, TextError
 from udever.progress import progress_bar
 from udever.search.coverage import Seen, covering, full_name, new_manifest, scan
 from udever.search.locate import check_paths, only_writer, prepare
-from udever.search.manifest import (
+from udever.search.seal import damage, read_seal, unsealed
+from udever.search.store import (
     CUT,
+    UNFINISHED,
+    FileRecord,
     Manifest,
+    Row,
+    Store,
     base_of,
     check_embedder,
+    digest_of,
     other_model,
     parse_manifest,
     saved_fingerprint,
 )
-from udever.search.seal import damage, read_seal, unsealed
-from udever.search.store import UNFINISHED, FileRecord, Row, Store, digest_of
 from udever.search.tune import has_outgrown, tune
 from udever.source.chunks import Chunk, cut_file
 from udever.source.reading import left_out, read

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from udever.model.contract import RoleName
-from udever.search.filters import Filters
 from udever.search.highlight import marked_lines, matches
-from udever.search.searchable import Hit, Searchable
+from udever.search.searchable import Filters, Hit, Searchable
 from udever.server import replies, wire
 from udever.server.encoding import dumps, embeddings, packed_map, usage
 from udever.server.errors import ApiError, unprocessable

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from udever.embedder import Embedder
-from udever.model.backbone import pick_dtype
 from udever.model.contract import RoleName
 from udever.model.packing import fillers
 from udever.pairs.mixture import Batch
 from udever.pairs.schema import Pair
+from udever.pairs.taught import Taught
+from udever.training.likeness import Lesson
 from udever.training.objectives import BatchIds
-from udever.training.recipe import Precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,8 @@ class Text:
 class BatchTexts:
     """Every distinct text of a batch once, and where each side of each pair finds its own.
 
-    A pure function of the batch: every process computes the same and embeds a share of `texts`.
+    A pure function of the batch: every process computes the same and embeds a share of `texts`. With a `lesson` there
+    are no pairs: each text is to be like its target there.
     """
 
     texts: list[Text]
@@ -40,6 +41,7 @@ class BatchTexts:
     positives: Tensor
     negatives: Tensor
     ids: BatchIds
+    lesson: Lesson | None = None
 
     @cached_property
     def by_size(self) -> list[int]:
@@ -78,6 +80,8 @@ def _teacher(pairs: Sequence[Pair]) -> Tensor | None:
 
 def batch_texts(batch: Batch) -> BatchTexts:
     """Take a batch apart."""
+    if batch.taught is not None:
+        return _taught_texts(batch, batch.taught)
     seen: dict[Text, int] = {}
 
     def place(text: str, role: RoleName, instruction: str | None) -> int:
@@ -109,6 +113,22 @@ def batch_texts(batch: Batch) -> BatchTexts:
     )
     index = [torch.tensor(side, dtype=torch.int64) for side in (anchors, positives, list(negatives))]
     return BatchTexts(list(seen), index[0], index[1], index[2], ids)
+
+
+def _taught_texts(batch: Batch, taught: Taught) -> BatchTexts:
+    traits = batch.traits[0]
+    texts = list(dict.fromkeys(pair.anchor for pair in batch.pairs))
+    seen = {text: place for place, text in enumerate(texts)}
+    none = torch.empty(0, dtype=torch.int64)
+    lesson = Lesson(torch.from_numpy(taught.targets(texts)), traits.closeness, traits.neighbours)
+    return BatchTexts(
+        texts=[Text(text, taught.role, traits.instruction) for text in texts],
+        anchors=torch.tensor([seen[pair.anchor] for pair in batch.pairs], dtype=torch.int64),
+        positives=none,
+        negatives=none,
+        ids=BatchIds(none, none, none, none, none, none, none, none.bool(), none.bool()),
+        lesson=lesson,
+    )
 
 
 @dataclass(frozen=True)
@@ -145,13 +165,11 @@ Embed = Callable[[Sequence[int]], Tensor]
 """Indices of texts -> their embeddings [texts, hidden], with gradients where they are on."""
 
 
-def embedding(embedder: Embedder, tokens: Tokens, precision: Precision = "float32") -> Embed:
+def embedding(embedder: Embedder, tokens: Tokens, dtype: torch.dtype = torch.float32) -> Embed:
     """How the texts of `tokens` are embedded: in bfloat16, products over float32 weights are autocast.
 
     On the CPU fillers keep the batches' shapes few, since kernels compiled for a shape stay in memory.
     """
-    dtype = pick_dtype(precision, embedder.device)
-
     fills = embedder.device.type == "cpu"
 
     def embed(indices: Sequence[int]) -> Tensor:

@@ -2,16 +2,16 @@
 
 A checkpoint is a folder `step-00000042` with `checkpoint.json` (step, recipe, what the data was, positions of
 streams, names of the tensors, a digest of all), and for each process `shard-00000.safetensors` with what it holds of
-the trained weights and of the optimiser's state, and its random state. It is written under another name, synced and
-moved; nothing is pickled. Sharded tensors are cut along their first dimension; a checkpoint loads on any number of
-processes.
+the trained weights, of their averages and of the optimiser's state, and its random state. It is written under another
+name, synced and moved; nothing is pickled. Sharded tensors are cut along their first dimension; a checkpoint loads on
+any number of processes.
 """
 
 import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ _NAME = re.compile(r"step-(\d{8})")
 _RANDOM, _CUDA_RANDOM = "random", "random_cuda"
 _KINDS = ("weight", "optimizer.step", "optimizer.exp_avg", "optimizer.exp_avg_sq")
 """The tensors of each trained parameter; the optimiser's are AdamW's."""
+
+_NOTHING: Mapping[str, Tensor] = {}
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,21 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if _NAME.fullmatch(p.name) and (p / STATE_FILE).is_file())
 
 
-def save(folder: Path, state: State, optimizer: torch.optim.Optimizer, names: dict[int, str], world: World) -> None:
+def save(
+    folder: Path,
+    state: State,
+    optimizer: torch.optim.Optimizer,
+    names: dict[int, str],
+    world: World,
+    more: Mapping[str, Tensor] = _NOTHING,
+) -> None:
     """Write a checkpoint of this step into `folder`; every process of `world` calls this.
 
-    `names` are the trained parameters' names by `id`. Raises OutputError where it cannot be written; the
-    checkpoints before it are left alone.
+    `names` are the trained parameters' names by `id`, `more` further tensors by name. Raises OutputError where it
+    cannot be written; the checkpoints before it are left alone.
     """
     target = folder / _name(state.step)
-    tensors, places = _collect(optimizer, names)
+    tensors, places = _collect([*_named(optimizer, names), *more.items()])
     tensors[_RANDOM] = torch.get_rng_state()
     if torch.cuda.is_initialized():
         tensors[_CUDA_RANDOM] = torch.cuda.get_rng_state()
@@ -116,13 +125,11 @@ def _local(tensor: Tensor) -> tuple[Tensor, list[int] | None]:
     return tensor.to_local().detach(), rows
 
 
-def _collect(
-    optimizer: torch.optim.Optimizer, names: dict[int, str]
-) -> tuple[dict[str, Tensor], dict[str, list[int] | None]]:
-    """The trained weights and the optimiser's state as named tensors, and the place of each in the whole."""
+def _collect(named: Iterable[tuple[str, Tensor]]) -> tuple[dict[str, Tensor], dict[str, list[int] | None]]:
+    """What this process holds of each tensor, and its place in the whole."""
     tensors: dict[str, Tensor] = {}
     places: dict[str, list[int] | None] = {}
-    for name, tensor in _named(optimizer, names):
+    for name, tensor in named:
         local, place = _local(tensor)
         tensors[name] = local.contiguous()
         places[name] = place
@@ -130,6 +137,7 @@ def _collect(
 
 
 def _named(optimizer: torch.optim.Optimizer, names: dict[int, str]) -> Iterator[tuple[str, Tensor]]:
+    """The trained weights and the optimiser's state."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             name = names[id(parameter)]
@@ -180,8 +188,14 @@ def read_state(path: Path) -> State:
     return _read(path)[0]
 
 
-def load(path: Path, optimizer: torch.optim.Optimizer, names: dict[int, str], world: World) -> State:
-    """Put weights, optimiser and random state back, in place, on however many processes there are.
+def load(
+    path: Path,
+    optimizer: torch.optim.Optimizer,
+    names: dict[int, str],
+    world: World,
+    more: Mapping[str, Tensor] = _NOTHING,
+) -> State:
+    """Put weights, optimiser, random state and `more` back, in place, on however many processes there are.
 
     Raises ModelError, before anything is changed, where a file is damaged or weights or moments are missing.
     """
@@ -189,6 +203,7 @@ def load(path: Path, optimizer: torch.optim.Optimizer, names: dict[int, str], wo
 
     state, tensors = _read(path)
     wanted = {f"{kind}.{names[id(p)]}" for kind in _KINDS for group in optimizer.param_groups for p in group["params"]}
+    wanted |= more.keys()
     differing = sorted(wanted ^ set(tensors))
     if differing:
         which = "lacks" if differing[0] in wanted else "holds, and the run has not,"
@@ -202,6 +217,8 @@ def load(path: Path, optimizer: torch.optim.Optimizer, names: dict[int, str], wo
         if source.keys() - {_RANDOM, _CUDA_RANDOM} != wanted:
             raise ValueError("its shards hold other tensors than it says")
         _restore(optimizer, names, source)
+        for name, tensor in more.items():
+            _fill(tensor, name, source)
         own = shards[world.rank if world.rank < len(shards) else 0][0]
         torch.set_rng_state(own.get_tensor(_RANDOM))
         if _CUDA_RANDOM in own.keys() and torch.cuda.is_available():  # noqa: SIM118 # safe_open has no `in`

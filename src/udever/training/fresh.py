@@ -36,7 +36,7 @@ def make_base(
     from transformers import BloomConfig, PreTrainedTokenizerFast
 
     from udever.model.bloom import Bloom, init_weights
-    from udever.model.export import save_weights
+    from udever.model.folder import save_weights
 
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(_word_pattern(), behavior="isolated")

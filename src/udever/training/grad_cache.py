@@ -14,10 +14,12 @@ from torch import Tensor
 
 from udever.embedder import Embedder
 from udever.errors import ModelError
+from udever.model.backbone import pick_dtype
 from udever.model.packing import plan_batches
 from udever.pairs.mixture import Batch
 from udever.training.batches import BatchTexts, Embed, batch_texts, embedding, tokenize
 from udever.training.distributed import World
+from udever.training.likeness import likeness_loss
 from udever.training.memory import Budget, is_out_of_memory
 from udever.training.objectives import LossSettings, contrastive_loss
 from udever.training.recipe import TrainingSettings
@@ -131,6 +133,9 @@ class Stepper:
     world: World = field(default_factory=World)
     sharded: bool = False
 
+    def __post_init__(self) -> None:
+        self._dtype = pick_dtype(self.settings.precision, self.embedder.device)
+
     def accumulate(self, batch: Batch) -> Outcome:
         """Add the gradient of the batch's loss to the weights' gradients and return what it came to.
 
@@ -162,7 +167,7 @@ class Stepper:
     def _attempt(self, texts: BatchTexts) -> Outcome:
         own = texts.share(self.world.rank, self.world.size)
         tokens = tokenize(self.embedder, [texts.texts[i] for i in own])
-        embed = embedding(self.embedder, tokens, self.settings.precision)
+        embed = embedding(self.embedder, tokens, self._dtype)
         cache = GradCache(embed, tokens.lengths, self.budget)
         if self.sharded:
             fewest_kept = -self.world.largest(-float(cache.keeps_all))
@@ -182,14 +187,23 @@ class Stepper:
         """The loss, and its gradient by every text's embedding [texts, hidden], summed over the processes."""
         leaf = vectors.requires_grad_()
         device = vectors.device
-        rows = torch.arange(self.world.rank, len(texts.anchors), self.world.size, device=device)
-        sides = [leaf.index_select(0, index.to(device)) for index in (texts.anchors, texts.positives, texts.negatives)]
-        loss = contrastive_loss(sides[0], sides[1], sides[2], texts.ids, self.loss, rows)
+        num_rows = len(texts.anchors) if texts.lesson is None else len(texts.texts)
+        rows = torch.arange(self.world.rank, num_rows, self.world.size, device=device)
+        loss = batch_loss(texts, leaf, self.loss, rows)
         (gradient,) = torch.autograd.grad(loss, leaf)
         total = self.world.sum(loss.detach().clone())
         gradient = self.world.sum(gradient)
         # FSDP averages the processes' gradients; ours are parts of a sum.
         return float(total), gradient * self.world.size if self.sharded else gradient
+
+
+def batch_loss(texts: BatchTexts, vectors: Tensor, loss: LossSettings, rows: Tensor | None = None) -> Tensor:
+    """The share of `rows` (pairs, or texts with a lesson; all where None) of a batch's loss, by its texts' vectors."""
+    if texts.lesson is not None:
+        return likeness_loss(vectors, texts.lesson, loss, rows)
+    index = (texts.anchors, texts.positives, texts.negatives)
+    anchors, positives, negatives = (vectors.index_select(0, places.to(vectors.device)) for places in index)
+    return contrastive_loss(anchors, positives, negatives, texts.ids, loss, rows)
 
 
 def held_out_loss(
@@ -203,7 +217,6 @@ def held_out_loss(
         tokens = tokenize(embedder, texts.texts)
         with torch.inference_mode():
             vectors = GradCache(embedding(embedder, tokens), tokens.lengths, budget).forward()
-        sides = [vectors[index.to(vectors.device)] for index in (texts.anchors, texts.positives, texts.negatives)]
         with torch.no_grad():
-            losses.append(float(contrastive_loss(sides[0], sides[1], sides[2], texts.ids, loss)))
+            losses.append(float(batch_loss(texts, vectors, loss)))
     return sum(losses) / len(losses)

@@ -89,13 +89,13 @@ class HeldOut:
 def held_out(recipe: Recipe) -> HeldOut | None:
     """What an embedder is scored on while it is trained; None where there are no rows for it, or none are asked for.
 
-    Rows whose split is held_out, at most `watch.evaluate_queries` in all; none of streams. Those are left out whose
-    anchor or positive (of classification: whose anchor) also is, exactly or nearly, a text of the rows that are trained
-    on; how many is told as a LeakWarning. The candidates are all positives of the data, a sample where there are more
-    than `watch.evaluate_candidates`, or the texts of `watch.evaluate_corpus`.
+    Rows whose split is held_out, at most `watch.evaluate_queries` in all; none of streams and plain texts. Those are
+    left out whose anchor or positive (of classification: whose anchor) also is, exactly or nearly, a text of the rows
+    that are trained on; how many is told as a LeakWarning. The candidates are all positives of the data, a sample where
+    there are more than `watch.evaluate_candidates`, or the texts of `watch.evaluate_corpus`.
     """
     watch, seed = recipe.watch, recipe.training.seed
-    datasets = [dataset for dataset in recipe.data.all_datasets if not dataset.streaming]
+    datasets = [dataset for dataset in recipe.data.all_datasets if not (dataset.streaming or dataset.text)]
     if not watch.evaluate_queries or not datasets:
         return None
     each = max(1, watch.evaluate_queries // len(datasets))
@@ -109,7 +109,8 @@ def held_out(recipe: Recipe) -> HeldOut | None:
     sample = _Sample(0 if watch.evaluate_corpus else max(0, watch.evaluate_candidates - len(own)))
     for pair in rest:
         sample.offer(pair)
-    rows = _unseen(rows, datasets, seed, sample) if rows else []
+    known = [dataset for dataset in recipe.data.all_datasets if not dataset.streaming]
+    rows = _unseen(rows, known, seed, sample) if rows else []
     if not rows:
         return None
     own = {pair.positive for pair, _ in rows}
@@ -130,7 +131,7 @@ def _held_back(dataset: DatasetSettings) -> DatasetSettings:
 
 
 def _unseen(rows: list[Row], datasets: list[DatasetSettings], seed: int, sample: _Sample) -> list[Row]:
-    """The rows that repeat no text of the training rows, all of which are offered to `sample` on the way."""
+    """The rows that repeat no text of the training rows; all pairs among these are offered to `sample` on the way."""
     held = Held(text for pair, _ in rows for text in compared(pair))
     seen: set[int] = set()
     for dataset in datasets:
@@ -139,7 +140,7 @@ def _unseen(rows: list[Row], datasets: list[DatasetSettings], seed: int, sample:
             mixture = Mixture.open(settings, batch_size=2, seed=seed)
         except DataError:
             continue  # the run itself says what is wrong with it
-        seen.update(*held.matches(_texts(mixture, sample)))
+        seen.update(*held.matches(_texts(mixture, None if dataset.text else sample)))
     kept = [row for row in rows if seen.isdisjoint(map(held.number, compared(row[0])))]
     if len(kept) < len(rows):
         warnings.warn(
@@ -151,9 +152,10 @@ def _unseen(rows: list[Row], datasets: list[DatasetSettings], seed: int, sample:
     return kept
 
 
-def _texts(mixture: Mixture, sample: _Sample) -> Iterator[str]:
+def _texts(mixture: Mixture, sample: _Sample | None) -> Iterator[str]:
     for pair in mixture.pairs():
-        sample.offer(pair)
+        if sample:
+            sample.offer(pair)
         yield from compared(pair)
 
 

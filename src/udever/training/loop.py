@@ -5,8 +5,10 @@ import math
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,15 +19,23 @@ from udever.allocator import give_back_free, return_large_blocks
 from udever.embedder import Embedder
 from udever.errors import ModelError
 from udever.model.adapters import Tuning, apply_tuning
+from udever.nearest import suggestion
 from udever.pairs.mixture import Batch, Mixture
+from udever.processors import BusyWarning, Company
 from udever.progress import progress_bar
 from udever.training import checkpoint
+from udever.training.averages import Averages
 from udever.training.distributed import World, shard
 from udever.training.grad_cache import Stepper
 from udever.training.log import History, Log, Measure, Step
 from udever.training.memory import plan_budget
 from udever.training.objectives import LossSettings
 from udever.training.recipe import TrainingSettings, WatchSettings
+
+_BUSY = (
+    "other processes began to take processors that this run had to itself, and its steps take longer; its threads wait "
+    "as was best when it began: stop it and go on with --resume to choose anew, or give it fewer --threads"
+)
 
 
 class Evaluate(Protocol):
@@ -61,6 +71,7 @@ class Trainer:
     stepper: Stepper
     optimizer: torch.optim.Optimizer
     num_trainable: int
+    averages: Averages | None = None
     num_truncated: int = 0
 
     @classmethod
@@ -94,7 +105,9 @@ class Trainer:
             shard(model, world, embedder.contract.max_length)
         torch.manual_seed(settings.seed + world.rank)  # dropout differs between processes
         stepper = Stepper(embedder, settings, loss, budget, world, sharded)
-        return cls(embedder, mixture, settings, stepper, make_optimizer(model, settings), num_trainable)
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        averages = Averages(trained, settings.average) if settings.average else None
+        return cls(embedder, mixture, settings, stepper, make_optimizer(model, settings), num_trainable, averages)
 
     @property
     def model(self) -> Any:
@@ -131,6 +144,7 @@ class Trainer:
         log.start(first)
         done, stopped = first, False
         shown = show_progress and world.leads
+        company = Company() if world.size == 1 else None  # the other processes of a run are no strangers
         with _stop_signals() as stop, progress_bar("training", total, completed=first, enabled=shown) as advance:
             if evaluate and log.measure is None:
                 log.add_measure(evaluate.measure())
@@ -139,7 +153,10 @@ class Trainer:
                 log.add_scores(0, self._scores(evaluate))
                 stopped = world.largest(float(stop.is_set())) > 0
             while done < total and not stopped:
-                log.add_step(self.step(done))
+                step = self.step(done)
+                log.add_step(step)
+                if company is not None and company.joins(step.seconds, step.num_tokens):
+                    warnings.warn(_BUSY, BusyWarning, stacklevel=2)
                 done += 1
                 advance(note=_note(log, self.stepper.budget.batch_tokens))
                 stopped = world.largest(float(stop.is_set())) > 0
@@ -148,17 +165,18 @@ class Trainer:
                 if evaluate and every and done % every == 0 and done < total and not stopped:
                     log.add_scores(done, self._scores(evaluate))
         self.model.eval()
+        if self.averages:
+            self.averages.swap()
         self.embedder.weights_changed()
         if evaluate and done == total and not any(step == total for step, _ in log.scores):
-            log.add_scores(total, self._scores(evaluate))
+            log.add_scores(total, evaluate.scores(self.embedder))
         return History(log.steps, self.num_trainable, self.num_truncated, log.scores, log.measure, done < total)
 
     def step(self, number: int) -> Step:
         """Batch `number` (from 0): loss, gradients, clipping and one optimiser step."""
         started = time.perf_counter()
         rate = self.settings.learning_rate * rate_factor(number, self.num_steps, self.settings)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate)
         batch = self.mixture.batch(number)
         self.optimizer.zero_grad(set_to_none=True)
         outcome = self.stepper.accumulate(batch)
@@ -168,6 +186,8 @@ class Trainer:
         if not (math.isfinite(outcome.loss) and math.isfinite(norm)):
             raise ModelError(_not_finite(batch, outcome.loss, norm))
         self.optimizer.step()
+        if self.averages:
+            self.averages.update(number)
         self.num_truncated += outcome.num_truncated
         seconds = time.perf_counter() - started
         names = ", ".join(dict.fromkeys(traits.name for traits in batch.traits))
@@ -184,7 +204,7 @@ class Trainer:
             num_truncated=self.num_truncated,
         )
         world = self.stepper.world
-        checkpoint.save(keeping.folder, state, self.optimizer, self.names, world)
+        checkpoint.save(keeping.folder, state, self.optimizer, self.names, world, self._averaged)
         if world.leads:
             checkpoint.prune(keeping.folder, keeping.watch.keep)
 
@@ -196,17 +216,22 @@ class Trainer:
         state = checkpoint.read_state(found[-1])
         if not keeping.allow_changes:
             checkpoint.check_same(state, keeping.recipe, self.mixture.fingerprint, keeping.folder)
-        checkpoint.load(found[-1], self.optimizer, self.names, self.stepper.world)
+        checkpoint.load(found[-1], self.optimizer, self.names, self.stepper.world, self._averaged)
         self.stepper.budget.batch_tokens, self.stepper.budget.kept_tokens = state.budget
         self.mixture.restore(state.streams)
         self.num_truncated = state.num_truncated
         return state.step
 
+    @property
+    def _averaged(self) -> dict[str, torch.Tensor]:
+        return self.averages.tensors if self.averages else {}
+
     def _scores(self, evaluate: Evaluate) -> dict[str, float]:
         random, was_training = torch.get_rng_state(), self.model.training
         self.model.eval()
-        self.embedder.weights_changed()
-        scores = evaluate.scores(self.embedder)
+        with self.averages.in_place() if self.averages else contextlib.nullcontext():
+            self.embedder.weights_changed()
+            scores = evaluate.scores(self.embedder)
         self.model.train(was_training)
         torch.set_rng_state(random)
         return scores
@@ -229,16 +254,6 @@ def num_steps(mixture: Mixture, settings: TrainingSettings) -> int:
     return min(planned, settings.max_steps or planned)
 
 
-def rate_factor(step: int, total: int, settings: TrainingSettings) -> float:
-    """What the learning rate is multiplied by at `step` (from 0): a linear rise, then constant or half a cosine."""
-    warmup = round(settings.warmup * total)
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    if settings.schedule == "constant":
-        return 1.0
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
-
-
 _SMALL = 100_000_000
 """Parameters outside the embedding table below which "auto" moves all of them."""
 
@@ -249,21 +264,6 @@ def pick_tuning(model: nn.Module, settings: TrainingSettings) -> Tuning:
         return settings.tuning
     tables = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
     return "full" if sum(p.numel() for p in model.parameters() if id(p) not in tables) < _SMALL else "lora"
-
-
-def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
-    """AdamW; biases, norms and embeddings are not decayed."""
-    decayed, plain = [], []
-    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            keep = parameter.ndim < 2 or id(parameter) in embeddings
-            (plain if keep else decayed).append(parameter)
-    groups = [
-        {"params": decayed, "weight_decay": settings.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=settings.learning_rate, fused=True)
 
 
 @contextlib.contextmanager
@@ -306,3 +306,50 @@ def use_gradient_checkpointing(backbone: Any) -> None:
     model = backbone.model  # the method has a new name in later releases of transformers 5
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
+
+
+Parts = dict[tuple[float, bool], list[nn.Parameter]]
+
+
+def rate_factor(step: int, total: int, settings: TrainingSettings) -> float:
+    """What the learning rate is multiplied by at `step` (from 0).
+
+    A linear rise, then half a cosine, or constant up to a linear fall to nothing.
+    """
+    warmup, decay = round(settings.warmup * total), round(settings.decay * total)
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if settings.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+    return min(1.0, (total - step) / (decay + 1))
+
+
+def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """AdamW; biases, norms and embeddings are not decayed, and each part has its rate (`set_rate`).
+
+    Raises ModelError for a pattern of `settings.rates` that no trained parameter fits.
+    """
+    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    for pattern in settings.rates:
+        if not any(fnmatchcase(name, pattern) for name in trained):
+            raise ModelError(
+                f"training.rates names {pattern!r}, and no parameter that is trained is called so; "
+                f"{suggestion(pattern, list(trained), 'there are')}"
+            )
+    parts: Parts = {}
+    for name, parameter in trained.items():
+        factor = next((rate for pattern, rate in settings.rates.items() if fnmatchcase(name, pattern)), 1.0)
+        is_decayed = parameter.ndim > 1 and id(parameter) not in embeddings
+        parts.setdefault((factor, is_decayed), []).append(parameter)
+    groups = [
+        {"params": parameters, "weight_decay": settings.weight_decay if is_decayed else 0.0, "factor": factor}
+        for (factor, is_decayed), parameters in parts.items()
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, settings.beta2), fused=True)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Let every part move at `rate` times its own factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["factor"]

@@ -10,11 +10,15 @@ from torch import Tensor
 from udever.allocator import resident_bytes
 from udever.embedder import Embedder
 from udever.errors import ModelError
+from udever.model.backbone import pick_dtype
 from udever.pairs.mixture import Mixture
 from udever.training.batches import Tokens, embedding
 from udever.training.recipe import TrainingSettings
 
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
+_MOST_TOKENS, _SMALL_BYTES = 32_768, 2.5e8
+"""Small models on the CPU take larger micro-batches, up to so many bytes: each has the gradient of a whole table."""
+
 _PROBE_TOKENS = 512
 _PROBE_TEXTS = 64
 _TRANSIENT = 0.3
@@ -113,7 +117,8 @@ def bytes_per_token(embedder: Embedder, settings: TrainingSettings, mixture: Mix
             break
         chosen.append(sequence)
         total += len(sequence)
-    embed = embedding(embedder, Tokens(chosen[::-1], [0] * len(chosen), 0), settings.precision)
+    dtype = pick_dtype(settings.precision, embedder.device)
+    embed = embedding(embedder, Tokens(chosen[::-1], [0] * len(chosen), 0), dtype)
     random = torch.get_rng_state()
     saved = saved_bytes(lambda: embed(range(len(chosen))))
     torch.set_rng_state(random)
@@ -124,5 +129,6 @@ def plan_budget(embedder: Embedder, settings: TrainingSettings, mixture: Mixture
     """Micro-batches for the memory the settings give. Raises ModelError where next to nothing fits."""
     device = embedder.device
     memory = default_memory_bytes(device) if settings.memory_gb is None else settings.memory_gb * 1e9
+    per_token = bytes_per_token(embedder, settings, mixture)
     most = _BATCH_TOKENS.get(device.type, _BATCH_TOKENS["cpu"])
-    return Budget.from_memory(memory, bytes_per_token(embedder, settings, mixture), most)
+    return Budget.from_memory(memory, per_token, max(most, min(_MOST_TOKENS, int(_SMALL_BYTES / per_token))))

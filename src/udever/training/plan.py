@@ -91,6 +91,7 @@ class Plan:
             left += f", {d.num_empty:,} rows without anchor or positive left out" if d.num_empty else ""
             left += f", {d.num_held_out:,} rows held out" if d.num_held_out else ""
             left += f", {d.num_repeating:,} that repeat those left out" if d.num_repeating else ""
+            left += f", {d.num_untaught:,} texts without a teacher's vector left out" if d.num_untaught else ""
             out.append(f"  {d.name}: {pairs}, {d.share:.1%} of the batches of {d.batch_size:,}{repeated}{left}")
         return out
 

@@ -2,9 +2,9 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from udever.errors import RecipeError
 from udever.nearest import path_suggestion
@@ -38,8 +38,11 @@ class TrainingSettings(Section):
 
     `batch_size` counts pairs: the contrastive batch over all processes. `memory_gb` is what the activations of
     one process may take beside the weights (default: a quarter of what is free); the batch is worked off in
-    micro-batches that fit, and gradients do not depend on it. `warmup` is the share of all steps in which
-    the learning rate rises. `precision` "auto" computes in bfloat16 where the device multiplies it; weights
+    micro-batches that fit, and gradients do not depend on it. `warmup` is the share of all steps in which the learning
+    rate rises, `decay` (of the constant schedule) that of the last ones in which it falls to nothing. `rates`: a
+    pattern of parameters' names, and what their rate is multiplied by; the first that fits counts. With `average` (such
+    as 0.999) a moving average of the weights, which keeps that share of itself at every step, is scored and saved in
+    place of them. `beta2` is AdamW's. `precision` "auto" computes in bfloat16 where the device multiplies it; weights
     stay float32. `gradient_checkpointing` saves each layer's input alone and computes the rest again.
     `sharding` "full" spreads weights, gradients and optimiser over the processes (FSDP2).
     """
@@ -52,6 +55,10 @@ class TrainingSettings(Section):
     learning_rate: float = Field(default=1e-4, gt=0)
     schedule: Literal["constant", "cosine"] = "constant"
     warmup: float = Field(default=0.08, ge=0, le=1)
+    decay: float = Field(default=0.0, ge=0, le=1)
+    rates: dict[str, Annotated[float, Field(gt=0)]] = Field(default={})
+    average: float = Field(default=0.0, ge=0, lt=1)
+    beta2: float = Field(default=0.999, gt=0, lt=1)
     weight_decay: float = Field(default=0.01, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     precision: Precision = "auto"
@@ -61,6 +68,14 @@ class TrainingSettings(Section):
     lora_rank: int = Field(default=16, ge=1)
     lora_alpha: float = Field(default=32.0, gt=0)
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _schedule_is_one(self) -> "TrainingSettings":
+        if self.decay and self.schedule == "cosine":
+            raise ValueError('decay stands beside schedule = "cosine", which falls by itself; leave one of them out')
+        if self.warmup + self.decay > 1:
+            raise ValueError(f"warmup and decay are {self.warmup + self.decay:g} of the steps together; at most 1")
+        return self
 
 
 class WatchSettings(Section):

@@ -28,6 +28,7 @@ from udever.training.held_out import held_out
 from udever.training.log import LOG_FILE, History, Log
 from udever.training.loop import Keeping, Trainer, pick_tuning
 from udever.training.recipe import RECIPE_FILE, ModelSettings, Recipe
+from udever.training.teacher import check_sizes, teachers_of
 
 TRAINING_FILE = "training.json"
 _TOKENIZER_TEXTS = 200_000
@@ -50,7 +51,8 @@ def train(
     Ctrl-C end the run after a step, with a checkpoint and without a model. Every process torchrun started calls this.
     """
     folder = Path(recipe.output.folder)
-    given = [recipe.model.base, *(path for dataset in recipe.data.all_datasets for path in dataset.paths)]
+    datasets = recipe.data.all_datasets
+    given = [recipe.model.base, *(path for dataset in datasets for path in (*dataset.paths, *dataset.teachers))]
     check_replaceable(folder, "model", given)
     kept = recipe.checkpoint_folder
     check_begun(kept, resume=resume, restart=restart)
@@ -121,10 +123,14 @@ def load_base(settings: ModelSettings, texts: Iterable[str] = (), seed: int = 0)
 
 
 def open_recipe(recipe: Recipe) -> tuple[Embedder, Mixture]:
-    """The model and the data of a recipe, ready to train."""
-    mixture = Mixture.open(recipe.data, batch_size=recipe.training.batch_size, seed=recipe.training.seed)
+    """The model and the data of a recipe, ready to train. Raises DataError for what a teacher cannot teach it."""
+    teachers = teachers_of(recipe.data)
+    batch_size, seed = recipe.training.batch_size, recipe.training.seed
+    mixture = Mixture.open(recipe.data, batch_size=batch_size, seed=seed, taught=teachers)
     texts = mixture.texts(_TOKENIZER_TEXTS) if recipe.model.base == FRESH else ()
-    return load_base(recipe.model, texts, recipe.training.seed), mixture
+    embedder = load_base(recipe.model, texts, seed)
+    check_sizes(recipe.data, teachers, embedder)
+    return embedder, mixture
 
 
 def _save(trainer: Trainer, recipe: Recipe, history: History) -> None:

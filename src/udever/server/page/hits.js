@@ -1,5 +1,5 @@
 import { count, el, icon, put } from "./dom.js";
-import { breakable, firstLine, linesOf, placeOf, SHOWN_CHARACTERS, wholeLines } from "./lines.js";
+import { breakablePath, firstLine, linesOf, placeOf, SHOWN_CHARACTERS, wholeLines } from "./lines.js";
 
 /** What a score is, by how was searched. */
 export const SCORES = {
@@ -32,7 +32,7 @@ export function hitNode(hit, rank, scored, only) {
       "header",
       {},
       el("span", { class: "rank quiet number" }, rank),
-      el("bdi", { class: "where" }, breakable(place), el("span", { class: "quiet" }, rest)),
+      el("bdi", { class: "where" }, breakablePath(place), el("span", { class: "quiet" }, rest)),
       score(scored),
       button,
     ),

@@ -4,8 +4,8 @@ import { el } from "./dom.js";
 export const SHOWN_CHARACTERS = 20000;
 
 // Where a line of code may break: between a sign or "_" and the word behind it, and before a capital inside a word.
-// A quote stays with what it opens, a number whole.
-const BREAKS = /(?<=[^\s\p{L}\p{N}\p{M}"'`@#$\\])(?=[\p{L}\p{N}])(?<!\d\.(?=\d))|(?<=\p{Ll})(?=\p{Lu})/u;
+// A quote stays with what it opens, behind what it is given to; a number whole.
+const BREAKS = /(?<=[^\s\p{L}\p{N}\p{M}"'`@#$\\])(?=[\p{L}\p{N}])(?<!\d\.(?=\d))|(?<=\p{Ll})(?=\p{Lu})|(?<=[=(,:[{])(?=["'`])/u;
 const TAB = 4;
 const DEEPEST = 16;
 
@@ -27,10 +27,20 @@ function piece({ text, match }, code) {
   return match ? el("mark", {}, shown) : shown;
 }
 
-/** Text that may break at its signs, not only at its blanks: code, paths. */
-export function breakable(text) {
-  const pieces = text.split(BREAKS).flatMap((token) => [token, el("wbr")]);
+/** Code that may break at its signs, not only at its blanks, and nowhere inside an arrow. */
+function breakable(text) {
+  const pieces = text.split(BREAKS).flatMap((token) => [whole(token), el("wbr")]);
   return /[\s\p{L}\p{N}]$/u.test(text) ? pieces.slice(0, -1) : pieces;
+}
+
+// Trap: a browser may break behind any hyphen, that of "->" too.
+function whole(token) {
+  return token.split(/(->)/).filter(Boolean).map((part) => (part === "->" ? el("span", { class: "whole" }, part) : part));
+}
+
+/** A path that breaks behind its slashes before it breaks inside a name. */
+export function breakablePath(path) {
+  return path.split(/(?<=[/\\])/).flatMap((part) => [part, el("wbr")]).slice(0, -1);
 }
 
 /** A whole text as lines for `linesOf`: `first` is its first line's number or null, `matches` its marks in code points. */

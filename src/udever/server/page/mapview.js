@@ -1,6 +1,6 @@
 import { count, counted, el, icon, put, segmented } from "./dom.js";
 import { Legend } from "./legend.js";
-import { breakable, firstLine, linesOf, placeOf, SHOWN_CHARACTERS, wholeLines } from "./lines.js";
+import { breakablePath, firstLine, linesOf, placeOf, SHOWN_CHARACTERS, wholeLines } from "./lines.js";
 import { Plane } from "./plane.js";
 import { rowsByHit, valueOf } from "./points.js";
 
@@ -203,7 +203,7 @@ export class MapView {
     const facts = columns.map((name) => valueOf(this.points, name, row)).filter(Boolean);
     put(
       this.details,
-      el("header", {}, el("h2", {}, el("bdi", {}, breakable(this.where(row)))), close),
+      el("header", {}, el("h2", {}, el("bdi", {}, breakablePath(this.where(row)))), close),
       el("p", { class: "chips" }, facts.map((fact) => el("bdi", { class: "chip" }, fact))),
       body,
       this.group(row),
@@ -280,7 +280,7 @@ export class MapView {
             el(
               "button",
               { type: "button", onclick: () => this.open(hit.row) },
-              el("bdi", { class: "where" }, breakable(hit.where || this.where(hit.row))),
+              el("bdi", { class: "where" }, breakablePath(hit.where || this.where(hit.row))),
               el("span", { class: "line", dir: "auto" }, hit.text.slice(0, TIP_CHARACTERS)),
             ),
           ),

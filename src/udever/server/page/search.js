@@ -213,7 +213,7 @@ export class SearchView {
       : "";
     if (!hits.length) {
       const clear = el("button", { type: "button", class: "button", onclick: () => this.clearFilters() }, "Clear the filters");
-      const why = answer.notes.length ? `${answer.notes.join(". ")}.` : filtered ? "Nothing passes these filters." : "No text has any of these words. Searching by meaning may find it.";
+      const why = answer.notes.length ? answer.notes.map(sentence).join(" ") : filtered ? "Nothing passes these filters." : "No text has any of these words. Searching by meaning may find it.";
       put(this.results, empty("No hits", el("p", {}, why), filtered && clear));
       return;
     }
@@ -283,6 +283,11 @@ export class SearchView {
       this.question.select();
     }
   }
+}
+
+/** A note of the server as a sentence. */
+function sentence(note) {
+  return `${note.charAt(0).toUpperCase()}${note.slice(1)}.`;
 }
 
 function numFilters({ languages, paths, kinds }) {

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from udever.corpus.inputs import find_sources
-from udever.corpus.rows import BadRow, Columns, Row, check_columns, read_rows
+from udever.corpus.inputs import BadRow, Columns, Row, check_columns, find_sources, read_rows
 from udever.errors import DataError
 from udever.files import text_format
 
@@ -294,15 +293,15 @@ def test_a_saved_dataset_with_splits(tmp_path):
 def test_a_hub_dataset_is_streamed(monkeypatch):
     import datasets
 
-    def load(name, *, split, streaming):
-        assert (name, split, streaming) == ("org/texts", "train", True)
+    def load(name, config, *, split, revision, streaming):
+        assert (name, config, split, revision, streaming) == ("org/texts", None, "train", None, True)
         return datasets.Dataset.from_list([{"text": "x", "id": "a"}]).to_iterable_dataset()
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     (source,) = find_sources(["org/texts"], "train")
     assert [(row.id, row.text) for row in read_rows(source, Columns())] == [("a", "x")]
     monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: 1 / 0)
-    with pytest.raises(DataError, match="org/texts cannot be opened"):
+    with pytest.raises(DataError, match="org/texts cannot be had from the hub"):
         list(read_rows(source, Columns()))
 
 

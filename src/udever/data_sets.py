@@ -1,0 +1,92 @@
+"""Data sets as the `datasets` package has them: folders it saved, and names on a hub."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from udever.errors import DataError, needs
+from udever.files import is_saved_dataset, pairs_format, printable
+from udever.nearest import near_path, nearest
+
+
+def open_dataset(
+    location: str,
+    split: str | None = None,
+    *,
+    config: str | None = None,
+    revision: str | None = None,
+    streaming: bool = False,
+    choose_by: str = "",
+) -> Any:
+    """The data set saved in the folder `location`, or the hub's of that name, as `datasets` has it.
+
+    Of several splits the one named `split`; without a name there must be one alone. `choose_by` says in messages how a
+    person names one. Raises DataError in one line for what cannot be had.
+    """
+    saved = is_saved_dataset(Path(location))
+    with needs("datasets", "train", "a data set of the hub, or one it saved,"):
+        import datasets
+    try:
+        if saved:
+            opened: Any = datasets.load_from_disk(location)
+        else:
+            opened = datasets.load_dataset(location, config, split=split, revision=revision, streaming=streaming)
+    except Exception as error:  # whatever the hub's client and the readers raise: there is no common base
+        near = near_path(location)
+        hint = "check name, config, split and the network" if near is None else f"did you mean {near}?"
+        what = "opened" if Path(location).exists() else "had from the hub (it is no path here)"
+        raise DataError(f"{printable(location)} cannot be {what}: {one_line(error).rstrip('.')}; {hint}") from error
+    return _of_split(opened, split, location, choose_by) if isinstance(opened, dict) else opened
+
+
+def _of_split(opened: dict[Any, Any], split: str | None, location: str, choose_by: str) -> Any:
+    names = [str(name) for name in opened]
+    if split is None and len(names) == 1:
+        return opened[names[0]]
+    if split in names:
+        return opened[split]
+    near = nearest(split or "", names)
+    hint = f"choose one {choose_by}".strip() if near is None else f"did you mean {near!r} ({choose_by})?"
+    raise DataError(f"{location} has the splits {', '.join(names)}; {hint}")
+
+
+def open_pairs(path: Path) -> Any:
+    """The training rows of a data set named where tables of pairs are: those of its split `train`."""
+    choose_by = f"by its folder in {path}" if is_saved_dataset(path) else "in a recipe, as hub_split"
+    return open_dataset(str(path), "train", choose_by=choose_by)
+
+
+def arrow_tables(dataset: Any, rows: int) -> Iterator[pa.Table]:
+    """The rows of an opened data set in order, `rows` at a time. Raises DataError where it cannot be read on."""
+    try:
+        yield from dataset.with_format("arrow").iter(rows)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"the data set cannot be read: {one_line(error)}") from error
+
+
+def files_of(dataset: Any) -> list[Path]:
+    """The files on this machine that hold the rows of a data set that does not stream."""
+    return [Path(file["filename"]) for file in dataset.cache_files]
+
+
+def stream_files(paths: list[Path]) -> Any:
+    """Local files as a stream."""
+    kinds = sorted({pairs_format(path).kind for path in paths})
+    if kinds not in (["jsonl"], ["parquet"]):
+        raise DataError(
+            f"{paths[0]}: streamed files are of {', '.join(kinds)}; give Parquet files or JSONL files alone"
+        )
+    kind = "json" if kinds == ["jsonl"] else "parquet"
+    with needs("datasets", "train", "a stream"):
+        import datasets
+    try:
+        return datasets.load_dataset(kind, data_files=[str(path) for path in paths], split="train", streaming=True)
+    except Exception as error:  # as above
+        raise DataError(f"{paths[0]} cannot be streamed: {one_line(error)}") from error
+
+
+def one_line(error: Exception) -> str:
+    """What an exception of another package says, on one line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
