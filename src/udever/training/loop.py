@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from udever.allocator import return_large_blocks
+from udever.allocator import give_back_free, return_large_blocks
 from udever.embedder import Embedder
 from udever.errors import ModelError
 from udever.model.adapters import Tuning, apply_tuning
@@ -86,6 +86,7 @@ class Trainer:
             raise ModelError("training needs float32 weights; load the model with dtype='float32'")
         if embedder.device.type == "cpu":
             return_large_blocks()
+            give_back_free()
         world = World.from_environment(embedder.device)
         torch.manual_seed(settings.seed)
         num_trainable = apply_tuning(
