@@ -348,7 +348,7 @@ def test_quantize_writes_what_embed_reads(loaded, decoders, tmp_path, monkeypatc
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
-    assert run(monkeypatch, "quantize", "-m", decoders("qwen3"), "-o", "small") == 0
+    assert run(monkeypatch, "quantize", "-m", decoders("qwen3"), "-o", "small", "--no-suite") == 0
     assert loaded("qwen3")[1].fingerprint in capsys.readouterr().out
     for model, dtype, out in (("small", "auto", "a"), (decoders("qwen3"), "int8", "b")):
         assert run(monkeypatch, "embed", "texts.txt", "-m", model, "--dtype", dtype, "-o", out) == 0
@@ -365,6 +365,25 @@ def test_quantize_refuses_below_the_gate_and_leaves_nothing(decoders, tmp_path, 
     assert "loses too much in int8" in error
     assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(("lost", "code"), [(0.004, 0), (0.006, 2)])
+def test_quantize_scores_the_suite_before_and_after(lost, code, decoders, tmp_path, monkeypatch, capsys):
+    from udever.evaluation import loss
+
+    def score(embedder, **_):
+        return {"one": 0.5, "two": 0.25 - (2 * lost if embedder.precision == "int8" else 0)}
+
+    monkeypatch.setattr(loss, "score_suite", score)
+    assert run(monkeypatch, "quantize", "-m", decoders("qwen3"), "-o", tmp_path / "small") == code
+    told = capsys.readouterr()
+    if code == 0:
+        assert "37.50 points of the universal suite in float32, 37.10 in int8" in told.out
+        assert "37.50 points of the universal suite in float32" in (tmp_path / "small" / "README.md").read_text()
+    else:
+        assert f"loses {100 * lost:.2f} points of the suite's mean in int8 (37.50 before), most in two" in told.err
+        assert told.err.count("\n") == 1
+        assert not (tmp_path / "small").exists()
 
 
 def test_an_index_in_eight_bits_knows_its_model_again(embedders, tmp_path, monkeypatch, capsys):
