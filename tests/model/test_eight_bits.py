@@ -45,6 +45,34 @@ def test_rounding_moves_no_number_by_more_than_half_a_step_of_its_row(seed, powe
     assert whole.abs().max() == 127
 
 
+@pytest.mark.parametrize("factors", [None, torch.arange(1.0, 34.0)])
+def test_rows_brought_into_eight_bits_in_parts_are_those_of_the_whole(factors, monkeypatch):
+    x = drawn(0, 11, 33).float()
+    whole = quantise_rows(x, factors)
+    monkeypatch.setattr(eight_bits, "_BLOCK", 100)  # three rows
+    parts = quantise_rows(x, factors)
+    assert torch.equal(parts.values, whole.values)
+    assert torch.equal(parts.scale, whole.scale)
+
+
+HELD = 0.30
+"""Of the bytes that a model has in float32."""
+
+
+def test_a_model_in_eight_bits_holds_less_than_a_third_of_its_bytes(make, tmp_path):
+    shape = {"hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 4, "head_dim": 64}
+    folder = make.decoder("qwen3", tmp_path / "model", **shape)
+    bytes_held = {}
+    for dtype in ("float32", "int8"):
+        model = Embedder.load(folder, dtype=dtype, device="cpu").backbone
+        held = {id(tensor): tensor.nbytes for tensor in (*model.parameters(), *model.buffers())}
+        for layer in model.modules():
+            packed = (getattr(layer, name, None) for name in ("_packed", "_zeros", "factors"))
+            held.update((id(tensor), tensor.nbytes) for tensor in packed if tensor is not None)
+        bytes_held[dtype] = sum(held.values())
+    assert bytes_held["int8"] <= HELD * bytes_held["float32"]
+
+
 def layer_of(linear, dtype):
     layer = EightBitLinear(*quantise_weight(linear.weight), None if linear.bias is None else linear.bias.to(dtype))
     layer.pack()

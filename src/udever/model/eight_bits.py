@@ -19,6 +19,8 @@ _LARGEST = 127
 _ZERO = 128
 """Activations are stored without a sign: this is their zero."""
 _TABLE_ROWS = 65536
+_BLOCK = 1 << 21
+"""Activations that are brought into eight bits at once, where there are more."""
 SCALE = "weight_scale"
 SHRINK = "input_shrink"
 
@@ -43,6 +45,19 @@ def quantise_rows(x: Tensor, factors: Tensor | None = None) -> Rows:
 
     `factors` [in] are what channels are multiplied by before.
     """
+    step = max(1, _BLOCK // x.shape[1])
+    if len(x) <= step:
+        return _quantise(x, factors)
+    # what stands between x and the result fits a cache then, and comes out of the heap: pages of the system are slower
+    rows = Rows(torch.empty(x.shape, dtype=torch.uint8), x.new_empty(len(x), 1))
+    for part, values, scale in zip(x.split(step), rows.values.split(step), rows.scale.split(step), strict=True):
+        found = _quantise(part, factors)
+        values.copy_(found.values)
+        scale.copy_(found.scale)
+    return rows
+
+
+def _quantise(x: Tensor, factors: Tensor | None) -> Rows:
     if factors is not None:
         x = x * factors
     scale = x.abs().amax(-1, keepdim=True).div_(_LARGEST).clamp_min_(torch.finfo(x.dtype).tiny)
