@@ -261,7 +261,7 @@ def test_large_channels_are_shrunk_and_so_lose_little(decoders, tmp_path, monkey
     layers = [module for module in ours.backbone.modules() if isinstance(module, EightBitLinear)]
     assert {int(layer.input_shrink[7]) for layer in layers if layer.input_shrink is not None} & {2, 3, 4}
     first = ours.backbone.model.layers[0]
-    x = torch.randn(3, 32).to(torch.bfloat16 if layers[0].factors.dtype is torch.bfloat16 else torch.float32)
+    x = torch.randn(3, 32)
     group = (first.self_attn.q_proj, first.self_attn.k_proj, first.self_attn.v_proj)
     assert isinstance(products.shared(x, *group), eight_bits.Rows)
     assert products.shared(x, first.self_attn.q_proj, first.mlp.down_proj) is x

@@ -90,7 +90,7 @@ def best(layers: Sequence[nn.Linear], seen: Seen | None) -> list[EightBitLinear]
 def _made(layer: nn.Linear, shrink: Tensor | None) -> EightBitLinear:
     weight = layer.weight if shrink is None else layer.weight * shrink.float().exp2()
     made = EightBitLinear(*quantise_weight(weight), layer.bias, None if shrink is None else shrink.clone())
-    made.shrink_in(torch.float32)
+    made.shrink()
     return made
 
 
