@@ -7,6 +7,7 @@ from typing import Any
 
 from udever.embedder import Embedder
 from udever.errors import ModelError
+from udever.markdown import table
 from udever.model.merging import Method, blend
 from udever.model.tokens import tokenizer_state
 from udever.storage import check_replaceable
@@ -73,16 +74,13 @@ def _check_same(left: Embedder, right: Embedder) -> None:
 
 
 def _notes(parts: Sequence[str], weights: Sequence[float], fingerprints: Sequence[str], method: Method) -> str:
-    rows = "\n".join(
-        f"| `{part}` | {weight / sum(weights):.4g} | `{fingerprint}` |"
+    rows = [
+        [f"`{part}`", f"{weight / sum(weights):.4g}", f"`{fingerprint}`"]
         for part, weight, fingerprint in zip(parts, weights, fingerprints, strict=True)
-    )
+    ]
     return f"""
 ## Merged
 
 The weights of {len(parts)} models, averaged ({method}):
 
-| model | weight | fingerprint |
-|---|---|---|
-{rows}
-"""
+{table(["model", "weight", "fingerprint"], rows)}"""

@@ -1,11 +1,15 @@
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from transformers import AutoModel
 
 from udever import Embedder
 from udever.loading import resolve
+from udever.model import products
 from udever.model.attention import attention_over
 from udever.model.bloom import Bloom, alibi_slopes, init_weights
+from udever.model.bloom_config import BloomConfig
 from udever.model.decoders import PackedDecoder
 from udever.model.llama import LlamaShaped
 from udever.model.packing import pack
@@ -52,6 +56,38 @@ def test_fresh_weights_come_from_the_seed_alone(make):
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["word_embeddings.weight"], other["word_embeddings.weight"])
     assert first["h.0.mlp.dense_h_to_4h.bias"].abs().sum() == 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 49), min_size=1, max_size=12), min_size=1, max_size=9),
+    st.sampled_from([1, 3]),
+    st.sampled_from([1, 2]),
+    st.booleans(),
+)
+def test_the_last_layer_learns_without_keys_and_values_what_it_would_with_them(texts, num_heads, num_layers, causal):
+    """While it is trained, the closing tokens ask the inputs themselves: the same vectors, the same gradients."""
+    model = Bloom(BloomConfig(vocab_size=50, hidden_size=24, n_layer=num_layers, n_head=num_heads)).double()
+    init_weights(model, 0)
+    for parameter in model.parameters():  # large enough that attention is far from even
+        parameter.data.mul_(10 if parameter.ndim == 2 else 1).add_(0.1)
+    packed, found = pack(texts), []
+    for training in (False, True):
+        model.train(training).zero_grad()
+        vectors = model(attention_over(packed, causal=causal), last_only=True)
+        vectors.square().mul(torch.linspace(0, 1, 24)).sum().backward()
+        found.append([vectors.detach(), *(p.grad.clone() for p in model.parameters())])
+    torch.testing.assert_close(found[1], found[0])
+
+
+def test_the_last_layer_makes_no_keys_while_it_learns(monkeypatch):
+    model = Bloom(BloomConfig(vocab_size=50, hidden_size=24, n_layer=1, n_head=2))
+    widths, linear = [], products.linear
+    monkeypatch.setattr(products, "linear", lambda layer, x: widths.append(len(layer.weight)) or linear(layer, x))
+    model.train()(attention_over(pack([[1, 2, 3]]), causal=True), last_only=True)
+    assert 3 * 24 not in widths
+    model.train()(attention_over(pack([[1, 2, 3]]), causal=True))
+    assert 3 * 24 in widths
 
 
 def padded_gradients(model, ids, weights, pooling):

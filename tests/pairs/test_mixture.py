@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udever.errors import DataError, OutputError
-from udever.pairs import rows
+from udever.pairs import files as pair_files
 from udever.pairs.files import write_pairs
 from udever.pairs.mixture import Mixture
 from udever.pairs.schema import Pair
@@ -277,7 +277,7 @@ def test_texts_for_a_tokenizer(folder):
 def test_large_data_is_mapped_from_a_cache_outside_the_data_folder(folder, monkeypatch):
     settings = [DatasetSettings(path="a.parquet"), DatasetSettings(path="b.parquet", columns={"source": "anchor"})]
     small = opened(*settings)
-    monkeypatch.setattr(rows, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(pair_files, "IN_MEMORY_BYTES", 0)
     large = opened(*settings)
     files = {path: path.stat().st_mtime_ns for path in (folder / "cache").iterdir()}
     assert len(files) == 2
@@ -299,7 +299,7 @@ def test_rows_stay_in_arrow(folder, monkeypatch):
     count = 100_000
     table = pa.table({"anchor": [f"a{i}" for i in range(count)], "positive": [f"p{i}" for i in range(count)]})
     pq.write_table(table, "big.parquet")
-    monkeypatch.setattr(rows, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(pair_files, "IN_MEMORY_BYTES", 0)
     before = pa.total_allocated_bytes()
     mixture = opened(DatasetSettings(path="big.parquet"), batch_size=64)
     held = pa.total_allocated_bytes() - before

@@ -11,6 +11,7 @@ from udever.model.adapters import apply_tuning
 from udever.pairs.mixture import Batch
 from udever.pairs.schema import Pair
 from udever.pairs.sources import Traits
+from udever.training import memory
 from udever.training.grad_cache import GradCache
 from udever.training.loop import use_gradient_checkpointing
 from udever.training.memory import Budget, is_out_of_memory, saved_bytes
@@ -168,6 +169,12 @@ def test_a_plan_says_what_fits():
     with pytest.raises(ModelError, match=r"raise training\.memory_gb"):
         Budget.from_memory(1e6, 1e6, 2048)
     assert is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"))
+
+
+@pytest.mark.parametrize(("per_token", "tokens"), [(5e5, 2048), (5e4, 5000), (5e3, 32_768)])
+def test_small_models_take_larger_micro_batches(embedder, tools, monkeypatch, per_token, tokens):
+    monkeypatch.setattr(memory, "bytes_per_token", lambda *_: per_token)
+    assert memory.plan_budget(embedder, tools.settings(memory_gb=9.0), tools.mixture()).batch_tokens == tokens
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
 
 

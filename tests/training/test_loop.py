@@ -11,9 +11,8 @@ from udever.pairs.sources import Traits
 from udever.processors import BusyWarning
 from udever.training import loop
 from udever.training.log import Log, Measure
-from udever.training.loop import Keeping, Trainer, num_steps
+from udever.training.loop import Keeping, Trainer, num_steps, rate_factor
 from udever.training.objectives import LossSettings
-from udever.training.rates import rate_factor
 from udever.training.recipe import ModelSettings, WatchSettings
 from udever.training.run import load_base
 

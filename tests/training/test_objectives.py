@@ -93,7 +93,7 @@ def at_one_size(a, p, c, ids, options):
             terms += counted([p[i] @ x for x in c], texts, None, lambda j, name, known=known: name in known, own=no_own)
         forward = focus(-target / options.temperature + total_of(terms, options), options)
         if not ids.symmetric[i]:
-            rows.append(forward + taught(a, c, ids, i, options))
+            rows.append(forward + taught(a, c, ids, i, options) + ordered(a, p, ids, i, options))
             continue
         positive = int(ids.positives[i])
         back = counted(
@@ -104,7 +104,7 @@ def at_one_size(a, p, c, ids, options):
             own=no_own,
         )
         backward = focus(-target / options.temperature + total_of([target, *back], options), options)
-        rows.append((forward + backward) / 2 + taught(a, c, ids, i, options))
+        rows.append((forward + backward) / 2 + taught(a, c, ids, i, options) + ordered(a, p, ids, i, options))
     return sum(rows) / pairs
 
 
@@ -128,6 +128,18 @@ def taught(a, c, ids, i, options):
     return options.distillation * (wanted * (wanted.log() - model)).sum()
 
 
+def is_graded(ids, i):
+    return not ids.in_batch[i] and [bool(math.isfinite(score)) for score in ids.teacher[i].tolist()].count(True) == 1
+
+
+def ordered(a, p, ids, i, options):
+    if not options.graded or ids.teacher is None or not is_graded(ids, i):
+        return 0.0
+    lower = [j for j in range(len(a)) if is_graded(ids, j) and ids.teacher[j, 0] < ids.teacher[i, 0]]
+    above = [torch.exp((a[j] @ p[j] - a[i] @ p[i]) / options.temperature) for j in lower]
+    return options.graded * torch.log(1 + sum(above)) if above else 0.0
+
+
 @st.composite
 def batches(draw):
     pairs = draw(st.integers(1, 6))
@@ -139,7 +151,8 @@ def batches(draw):
         [t for t in dict.fromkeys(row) if t != positives[i]] for i, row in enumerate(each(st.lists(text, max_size=3)))
     ]
     nan = float("nan")
-    scores = [[0.9, 0.6, 0.3, 0.1] if draw(st.booleans()) else [nan] * 4 for _ in own]
+    grade = st.sampled_from([0.9, 0.5, 0.2])
+    scores = [[draw(grade), 0.6, 0.3, 0.1] if draw(st.booleans()) else [nan] * 4 for _ in own]
     teacher = [
         [score if k <= len(row) else nan for k, score in enumerate(line)] for line, row in zip(scores, own, strict=True)
     ]
@@ -158,6 +171,7 @@ def batches(draw):
         "matryoshka": draw(st.sampled_from([[], [6, 3], [2]])),
         "focal_gamma": draw(st.sampled_from([0.0, 0.5])),
         "distillation": draw(st.sampled_from([0.0, 0.7])),
+        "graded": draw(st.sampled_from([0.0, 0.6])),
     }
     return ids, options, draw(st.integers(0, 1000))
 
@@ -215,6 +229,18 @@ def test_agrees_with_sentence_transformers_multiple_negatives_ranking_loss():
         MultipleNegativesRankingLoss(torch.nn.Identity(), scale=20.0), unit, None
     )
     assert float(contrastive_loss(*sides, ids, LossSettings())) == pytest.approx(float(theirs))
+
+
+def test_the_order_of_graded_pairs_agrees_with_sentence_transformers_cosent_loss():
+    from sentence_transformers.sentence_transformer.losses import CoSENTLoss
+
+    a, p = vectors(2, 1), vectors(2, 2)
+    theirs = CoSENTLoss.compute_loss_from_embeddings(
+        CoSENTLoss(torch.nn.Identity(), scale=20.0), [a, p], torch.tensor([0.9, 0.2])
+    )
+    ids = make_ids([0, 1], [2, 3], in_batch=[False] * 2, teacher=[[0.9], [0.2]])
+    ours = contrastive_loss(a, p, a[:0], ids, LossSettings(graded=1.0))
+    assert 2 * ours.item() == pytest.approx(theirs.item()), "of two pairs one row has the whole sum"
 
 
 PLAIN = {"anchors": [0, 1, 2], "positives": [3, 4, 5]}

@@ -2,7 +2,8 @@
 
 Reads the weights and the configuration of transformers' BLOOM under the same parameter names and computes
 the same function, without padding, with ALiBi in float32 relative to each text, and, where the caller
-wants only closing tokens, with the last layer's queries, output projection and MLP run for those alone.
+wants only closing tokens, with the last layer's queries, output projection and MLP run for those alone; while it
+learns, without the last layer's keys and values too.
 """
 
 import math
@@ -43,6 +44,8 @@ class BloomAttention(nn.Module):
 
     def forward(self, hidden: Tensor, residual: Tensor, attention: Attention, *, last_only: bool) -> Tensor:
         """Attention's output plus `residual`: [total, hidden], or [texts, hidden] where `last_only`."""
+        if last_only and self.training and self._weights_are_plain(hidden):
+            return products.linear_add(self.dense, self._asked_of_inputs(hidden, attention), residual)
         qkv = products.linear(self.query_key_value, hidden).unflatten(1, (self.num_heads, 3, -1))
         query, key, value = qkv.unbind(2)  # each [total, heads, dim]
         scores = Scores(scale=query.shape[-1] ** -0.5, slopes=self.slopes)
@@ -51,6 +54,25 @@ class BloomAttention(nn.Module):
         else:
             mixed = attention.full(query, key, value, scores)
         return products.linear_add(self.dense, mixed.flatten(1), residual)
+
+    def _weights_are_plain(self, hidden: Tensor) -> bool:
+        """Whether the one projection can be taken apart: no adapter around it, and no fused kernel to miss."""
+        return isinstance(self.query_key_value, products.FusedLinear) and hidden.device.type == "cpu"
+
+    def _asked_of_inputs(self, hidden: Tensor, attention: Attention) -> Tensor:
+        """What the closing tokens hear, [texts, hidden], with no product for any other token.
+
+        q.(K x) is (K'q).x, and the weighted sum of V x is V times that of x: keys and values are the inputs themselves,
+        shared by all heads. A bias of keys moves all scores of a text alike, and so none of its weights.
+        """
+        size = hidden.shape[1]
+        weight = self.query_key_value.weight.view(self.num_heads, 3, -1, size)
+        bias = self.query_key_value.bias.view(self.num_heads, 3, -1)
+        query = torch.einsum("te,hde->thd", hidden[attention.packed.last], weight[:, 0]) + bias[:, 0]
+        asked = torch.einsum("thd,hde->the", query, weight[:, 1])
+        scores = Scores(scale=query.shape[-1] ** -0.5, slopes=self.slopes)
+        heard = attention.last(asked, hidden[:, None], hidden[:, None], scores)
+        return (torch.einsum("the,hde->thd", heard, weight[:, 2]) + bias[:, 2]).flatten(1)
 
 
 class BloomMLP(nn.Module):
@@ -63,8 +85,7 @@ class BloomMLP(nn.Module):
 
     def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
         """The MLP's output plus `residual`, both [rows, hidden]."""
-        wide = products.linear(self.dense_h_to_4h, hidden, "gelu_tanh")
-        return products.linear_add(self.dense_4h_to_h, wide, residual)
+        return products.feed_forward_add(hidden, residual, "gelu_tanh", self.dense_h_to_4h, self.dense_4h_to_h)
 
 
 class BloomBlock(nn.Module):

@@ -9,11 +9,10 @@ from pathlib import Path
 from udever.errors import DataError, RecipeError
 from udever.files import may_hold_pairs
 from udever.nearest import suggestion
-from udever.pairs.files import meant_columns, read_batches, size_in_memory, without_empty
+from udever.pairs.files import Rows, meant_columns, read_batches, size_in_memory, without_empty
 from udever.pairs.mining import ASKED, KINDS, Mined, mine
 from udever.pairs.mining.dedupe import family
 from udever.pairs.mining.pipeline import MIN_TO_CHOOSE
-from udever.pairs.rows import Rows
 from udever.pairs.schema import Pair
 from udever.pairs.settings import BY_FILE, BY_TEXT, UNIT
 from udever.pairs.split import split_table

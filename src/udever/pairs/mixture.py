@@ -9,9 +9,8 @@ import numpy as np
 
 from udever.errors import DataError
 from udever.pairs.columns import normalise
-from udever.pairs.languages import Balanced
-from udever.pairs.rows import Rows, digest_batches
-from udever.pairs.schedule import Draws, key_of, permute
+from udever.pairs.files import Rows, digest_batches
+from udever.pairs.schedule import Balanced, Draws, Part, Table, Walk, key_of, permute
 from udever.pairs.schema import Pair, to_table
 from udever.pairs.settings import DatasetSettings, DataSettings
 from udever.pairs.sources import (
@@ -27,7 +26,6 @@ from udever.pairs.sources import (
 from udever.pairs.split import Division
 from udever.pairs.streams import Stream
 from udever.pairs.taught import Taught, have_targets
-from udever.pairs.walks import Part, Table, Walk
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,17 @@ from udever.pairs.candidates import (
     number_documents,
     windows,
 )
-from udever.pairs.files import check_pairs_name, files_under, meant_columns, read_batches, size_in_memory, without_empty
-from udever.pairs.rows import Rows, digest_files, hold
+from udever.pairs.files import (
+    Rows,
+    check_pairs_name,
+    digest_files,
+    files_under,
+    hold,
+    meant_columns,
+    read_batches,
+    size_in_memory,
+    without_empty,
+)
 from udever.pairs.schema import SCHEMA, Pair, to_table
 from udever.progress import progress_bar
 from udever.search.bm25 import Bm25

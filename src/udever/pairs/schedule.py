@@ -1,12 +1,20 @@
-"""Which row and which dataset comes when, computed place by place and never stored."""
+"""Which row and which dataset comes when: computed place by place, without those before, and never stored."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from hashlib import blake2b
+from typing import Any, Protocol
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute
 from numpy.typing import NDArray
+
+from udever.pairs.files import Rows
+from udever.pairs.schema import Kind, Pair
+
+pc: Any = pyarrow.compute  # its functions are made at run time: type checkers see none
 
 _ROUNDS = 8
 _MIX = (np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53))
@@ -116,3 +124,138 @@ def _grow(weights: Sequence[Fraction], first: int, seed: str) -> _Fork | int:
         left=_grow(weights[:middle], first, seed),
         right=_grow(weights[middle:], first + middle, seed),
     )
+
+
+class Part(Protocol):
+    """Rows that are drawn together: one kind of one dataset, or, mixed, the dataset."""
+
+    @property
+    def num_rows(self) -> int | None:
+        """How many there are; None where nobody knows."""
+        ...
+
+    @property
+    def passes(self) -> float:
+        """How many batches make one pass; 1 where nobody knows."""
+        ...
+
+    def batch(self, number: int) -> list[Pair]:
+        """Batch `number` (from 0) of the walk over these rows."""
+        ...
+
+    def run(self, start: int, count: int) -> list[Pair]:
+        """Rows `start` to `start + count` of an endless walk that leaves none out."""
+        ...
+
+
+class Walk:
+    """Rows in a random order, another in each pass: any batch of any pass, without those before it.
+
+    A pass gives as many full batches as there are; the rest of its rows, less than a batch and different in each
+    pass, is left out. Fewer rows than a batch make one smaller batch a pass.
+    """
+
+    def __init__(self, table: "Table", chosen: NDArray[np.int64] | None, batch_size: int, seed: str) -> None:
+        self._table = table
+        self._chosen = chosen  # None: all rows
+        self._seed = seed
+        self.num_rows = len(table.rows) if chosen is None else len(chosen)
+        self.batch_size = min(batch_size, self.num_rows)
+
+    @property
+    def passes(self) -> float:
+        """How many batches make one pass."""
+        return self.num_rows / self.batch_size
+
+    def batch(self, number: int) -> list[Pair]:
+        """Batch `number` of the walk."""
+        epoch, place = divmod(number, self.num_rows // self.batch_size)
+        return self._table.take(self._numbers(epoch, place * self.batch_size, self.batch_size))
+
+    def run(self, start: int, count: int) -> list[Pair]:
+        """Rows `start` to `start + count` of the walk, pass after pass."""
+        return self._table.take(self.numbers(start, count))
+
+    def numbers(self, start: int, count: int) -> NDArray[np.int64]:
+        """The numbers of those rows in the table."""
+        found = [np.empty(0, dtype=np.int64)]
+        while count:
+            epoch, place = divmod(start, self.num_rows)
+            here = min(count, self.num_rows - place)
+            found.append(self._numbers(epoch, place, here))
+            start, count = start + here, count - here
+        return np.concatenate(found)
+
+    def _numbers(self, epoch: int, start: int, count: int) -> NDArray[np.int64]:
+        places = np.arange(start, start + count, dtype=np.int64)
+        numbers = permute(places, self.num_rows, key_of(self._seed, epoch))
+        return numbers if self._chosen is None else self._chosen[numbers]
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a dataset, and what its settings do to each."""
+
+    rows: Rows
+    kind: Kind | None = None
+    num_negatives: int | None = None
+
+    def take(self, numbers: NDArray[np.int64]) -> list[Pair]:
+        """The rows with these numbers."""
+        return [adjust(pair, self.kind, self.num_negatives) for pair in self.rows.take(numbers)]
+
+
+def adjust(pair: Pair, kind: Kind | None, num_negatives: int | None) -> Pair:
+    """`pair` with the kind and the number of negatives that the settings ask for."""
+    if kind is not None and pair.kind != kind:
+        pair = replace(pair, kind=kind)
+    if num_negatives is not None and len(pair.negatives) > num_negatives:
+        scores = None if pair.scores is None else pair.scores[: 1 + num_negatives]
+        pair = replace(pair, negatives=pair.negatives[:num_negatives], scores=scores)
+    return pair
+
+
+class Balanced:
+    """A part of a mixture in which a language with n rows has a share of n ** `power`.
+
+    A language is what a row's two sides are in, together. Each is walked in its own random order, another in every
+    pass, and the languages take turns as evenly as whole numbers can: any batch is found without those before it.
+    """
+
+    def __init__(
+        self, table: Table, chosen: NDArray[np.int64] | None, batch_size: int, power: float, seed: str
+    ) -> None:
+        self._table = table
+        by_language = rows_by_language(table.rows, chosen)
+        self._walks = [Walk(table, rows, batch_size, f"{seed} {name}") for name, rows in by_language.items()]
+        self._draws = Draws([walk.num_rows**power for walk in self._walks], f"{seed} languages")
+        self.num_rows = sum(walk.num_rows for walk in self._walks)
+        self.batch_size = min(batch_size, self.num_rows)
+
+    @property
+    def passes(self) -> float:
+        """How many batches hold as many rows as there are."""
+        return self.num_rows / self.batch_size
+
+    def batch(self, number: int) -> list[Pair]:
+        """Batch `number` (from 0)."""
+        return self.run(number * self.batch_size, self.batch_size)
+
+    def run(self, start: int, count: int) -> list[Pair]:
+        """Draws `start` to `start + count`, the rows of a language side by side."""
+        before, after = self._draws.taken(start), self._draws.taken(start + count)
+        turns = zip(self._walks, before, after, strict=True)
+        return self._table.take(np.concatenate([walk.numbers(first, end - first) for walk, first, end in turns]))
+
+
+def rows_by_language(rows: Rows, chosen: NDArray[np.int64] | None) -> dict[str, NDArray[np.int64]]:
+    """The numbers of the chosen rows (all where None) of each language, by its name; sorted by name."""
+    names: list[str] = []
+    for anchor, positive in zip(rows.column("anchor_language"), rows.column("positive_language"), strict=True):
+        sides = [pc.fill_null(side, "?") for side in (anchor, positive)]
+        names += pc.binary_join_element_wise(*sides, pa.scalar(" -> ", pa.large_string())).to_pylist()
+    numbers = np.arange(len(names)) if chosen is None else chosen
+    distinct, which = np.unique(np.array(names, dtype=object)[numbers].astype(str), return_inverse=True)
+    order = np.argsort(which, kind="stable")
+    ends = np.searchsorted(which[order], np.arange(len(distinct) + 1))
+    return {str(name): numbers[order[ends[i] : ends[i + 1]]] for i, name in enumerate(distinct)}

@@ -18,13 +18,11 @@ from udever.errors import DataError
 from udever.files import TABLES, is_saved_dataset
 from udever.nearest import path_suggestion
 from udever.pairs.columns import are_blank, column_type
-from udever.pairs.files import dataset_batches, files_under, read_batches, size_in_memory
-from udever.pairs.rows import Rows, digest_files, hold
-from udever.pairs.schedule import key_of, permute
+from udever.pairs.files import Rows, dataset_batches, digest_files, files_under, hold, read_batches, size_in_memory
+from udever.pairs.schedule import adjust, key_of, permute
 from udever.pairs.schema import KINDS
 from udever.pairs.settings import BY_FILE, UNIT, DatasetSettings
 from udever.pairs.split import HELD_OUT, TRAIN, Division, divide
-from udever.pairs.walks import adjust
 
 pc: Any = pyarrow.compute  # its functions are made at run time: type checkers see none
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udever.errors import DataError
-from udever.pairs.rows import Rows
+from udever.pairs.files import Rows
 from udever.pairs.schema import Pair
 from udever.pairs.settings import BY_TEXT
 from udever.text.grouping import Held, groups_of

@@ -11,12 +11,11 @@ import pyarrow as pa
 from udever.data_sets import one_line, stream_files
 from udever.errors import DataError
 from udever.pairs.columns import Blanks, choose_columns, normalise
-from udever.pairs.files import from_records
-from udever.pairs.rows import Rows
+from udever.pairs.files import Rows, from_records
+from udever.pairs.schedule import adjust
 from udever.pairs.schema import Pair
 from udever.pairs.settings import DatasetSettings
 from udever.pairs.sources import digest_paths, find_files, open_hub
-from udever.pairs.walks import adjust
 
 _LOOKED_AT, _AT_ONCE = 1_000_000, 4096
 """Rows that are read on after the first one without a side, to name the others with it; a stream may have no end."""

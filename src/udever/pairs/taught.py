@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udever.errors import DataError
-from udever.pairs.rows import Rows
+from udever.pairs.files import Rows
 from udever.pairs.settings import DatasetSettings
 from udever.pairs.sources import choose_rows
 

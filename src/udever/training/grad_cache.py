@@ -14,6 +14,7 @@ from torch import Tensor
 
 from udever.embedder import Embedder
 from udever.errors import ModelError
+from udever.model.backbone import pick_dtype
 from udever.model.packing import plan_batches
 from udever.pairs.mixture import Batch
 from udever.training.batches import BatchTexts, Embed, batch_texts, embedding, tokenize
@@ -132,6 +133,9 @@ class Stepper:
     world: World = field(default_factory=World)
     sharded: bool = False
 
+    def __post_init__(self) -> None:
+        self._dtype = pick_dtype(self.settings.precision, self.embedder.device)
+
     def accumulate(self, batch: Batch) -> Outcome:
         """Add the gradient of the batch's loss to the weights' gradients and return what it came to.
 
@@ -163,7 +167,7 @@ class Stepper:
     def _attempt(self, texts: BatchTexts) -> Outcome:
         own = texts.share(self.world.rank, self.world.size)
         tokens = tokenize(self.embedder, [texts.texts[i] for i in own])
-        embed = embedding(self.embedder, tokens, self.settings.precision)
+        embed = embedding(self.embedder, tokens, self._dtype)
         cache = GradCache(embed, tokens.lengths, self.budget)
         if self.sharded:
             fewest_kept = -self.world.largest(-float(cache.keeps_all))

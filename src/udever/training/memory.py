@@ -7,17 +7,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from udever.allocator import resident_bytes
 from udever.embedder import Embedder
 from udever.errors import ModelError
+from udever.model.backbone import pick_dtype
 from udever.pairs.mixture import Mixture
 from udever.training.batches import Tokens, embedding
 from udever.training.recipe import TrainingSettings
 
 _BATCH_TOKENS = {"cpu": 2048, "cuda": 32768}
+_MOST_TOKENS, _SMALL_BYTES = 32_768, 2.5e8
+"""Small models on the CPU take larger micro-batches, up to so many bytes: each has the gradient of a whole table."""
+
 _PROBE_TOKENS = 512
 _PROBE_TEXTS = 64
-_TRANSIENT = 1.3
-"""What a forward and backward pass needs at its peak over what it saves, as measured on BLOOM and Qwen3."""
+_TRANSIENT = 0.3
+"""What a micro-batch needs at its peak beside what it saves, as a share of that; measured on BLOOM, Qwen3, Gemma 3."""
 
 
 @dataclass
@@ -34,13 +39,21 @@ class Budget:
     @classmethod
     def from_memory(cls, memory_bytes: float, bytes_per_token: float, batch_tokens: int) -> "Budget":
         """The plan for so much memory. Raises ModelError where not even 16 tokens fit."""
-        tokens = int(memory_bytes / (bytes_per_token * _TRANSIENT))
-        if tokens < 16:
+        tokens = memory_bytes / bytes_per_token
+        whole = int(tokens / (1 + _TRANSIENT))
+        if whole < 16:
             raise ModelError(
-                f"{memory_bytes / 1e9:.2f} GB hold the activations of {tokens} tokens ({bytes_per_token / 1e6:.2f} MB "
+                f"{memory_bytes / 1e9:.2f} GB hold the activations of {whole} tokens ({bytes_per_token / 1e6:.2f} MB "
                 f"each); raise training.memory_gb, or turn on training.gradient_checkpointing"
             )
-        return cls(min(batch_tokens, tokens), tokens)
+        micro_batch = min(batch_tokens, whole)
+        return cls(micro_batch, int(tokens - _TRANSIENT * micro_batch))
+
+    def peak_bytes(self, step_tokens: float, bytes_per_token: float) -> float:
+        """What the activations of a step of so many tokens take at most."""
+        micro_batch = min(step_tokens, self.batch_tokens)
+        kept = max(micro_batch, min(step_tokens, self.kept_tokens))
+        return (kept + _TRANSIENT * micro_batch) * bytes_per_token
 
     def shrink(self) -> None:
         """Halve everything. Raises ModelError the second time."""
@@ -75,6 +88,13 @@ def saved_bytes(work: Callable[[], object]) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in seen.values())
 
 
+def taken_bytes(device: torch.device) -> tuple[int, int] | None:
+    """What this process has of the device's memory now, and the most it had; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device), torch.cuda.max_memory_reserved(device)
+    return resident_bytes()
+
+
 def default_memory_bytes(device: torch.device) -> float:
     """A quarter of the machine's memory, half of the accelerator's: the same on every start of a run.
 
@@ -97,7 +117,8 @@ def bytes_per_token(embedder: Embedder, settings: TrainingSettings, mixture: Mix
             break
         chosen.append(sequence)
         total += len(sequence)
-    embed = embedding(embedder, Tokens(chosen[::-1], [0] * len(chosen), 0), settings.precision)
+    dtype = pick_dtype(settings.precision, embedder.device)
+    embed = embedding(embedder, Tokens(chosen[::-1], [0] * len(chosen), 0), dtype)
     random = torch.get_rng_state()
     saved = saved_bytes(lambda: embed(range(len(chosen))))
     torch.set_rng_state(random)
@@ -108,5 +129,6 @@ def plan_budget(embedder: Embedder, settings: TrainingSettings, mixture: Mixture
     """Micro-batches for the memory the settings give. Raises ModelError where next to nothing fits."""
     device = embedder.device
     memory = default_memory_bytes(device) if settings.memory_gb is None else settings.memory_gb * 1e9
+    per_token = bytes_per_token(embedder, settings, mixture)
     most = _BATCH_TOKENS.get(device.type, _BATCH_TOKENS["cpu"])
-    return Budget.from_memory(memory, bytes_per_token(embedder, settings, mixture), most)
+    return Budget.from_memory(memory, per_token, max(most, min(_MOST_TOKENS, int(_SMALL_BYTES / per_token))))

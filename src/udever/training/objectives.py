@@ -37,7 +37,8 @@ class LossSettings(Section):
     the first dimensions of these numbers (arXiv 2205.13147), each with its weight of `matryoshka_weights` (all 1
     where empty); the losses are averaged. `focal_gamma` weights a row by (1 - p of its positive)^gamma.
     `distillation` is the weight of the divergence from the teacher's scores over a row's own candidates, softened by
-    `teacher_temperature`.
+    `teacher_temperature`. `graded` is the weight of the order of graded pairs: rows without in-batch negatives whose
+    `scores` grade the pair alone.
     """
 
     temperature: float = Field(default=0.05, gt=0)
@@ -49,6 +50,7 @@ class LossSettings(Section):
     focal_gamma: float = Field(default=0.0, ge=0)
     distillation: float = Field(default=0.0, ge=0)
     teacher_temperature: float = Field(default=0.05, gt=0)
+    graded: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
     def _weights_fit(self) -> "LossSettings":
@@ -330,10 +332,34 @@ def _distillation(sides: Sides, ids: BatchIds, settings: LossSettings, rows: Ten
     return settings.distillation * torch.where(there.sum(1) > 1, term.masked_fill(~there, 0.0).sum(1), 0.0)
 
 
+def _graded(sides: Sides, ids: BatchIds, settings: LossSettings, rows: Tensor) -> Tensor | None:
+    """For each graded row log(1 + the sum of exp((cosine of a row graded lower - its own) / temperature)); else 0.
+
+    CoSENT's order of cosines (https://kexue.fm/archives/8847), row by row. A row is graded where it sees no negatives
+    of the batch and has a score of its positive alone.
+    """
+    if not settings.graded or ids.teacher is None:
+        return None
+    known = torch.isfinite(ids.teacher)
+    graded = ~ids.in_batch & known[:, 0] & ~known[:, 1:].any(1)
+    own = torch.nonzero(graded).flatten()
+    found = sides.anchors.new_zeros(len(rows))
+    which = torch.nonzero(graded[rows.cpu()]).flatten()
+    if not len(which):
+        return found
+    others, which = own.to(found.device), which.to(found.device)
+    grades, cosines = ids.teacher[own].to(found)[:, 0], (sides.anchors[others] * sides.positives[others]).sum(1)
+    at = torch.searchsorted(others, rows[which])
+    above = (cosines[None, :] - cosines[at, None]) / settings.temperature
+    above = above.masked_fill(grades[None, :] >= grades[at, None], float("-inf"))
+    losses = torch.logsumexp(F.pad(above, (1, 0)), dim=1)  # the pad is the 1
+    return settings.graded * found.index_put((which,), losses)
+
+
 Term = Callable[[Sides, BatchIds, LossSettings, Tensor], Tensor | None]
 """Each chosen row's share of the loss at one number of dimensions; None where the settings do not ask for it."""
 
-TERMS: tuple[Term, ...] = (_row_losses, _distillation)
+TERMS: tuple[Term, ...] = (_row_losses, _distillation, _graded)
 """What the loss of a row is the sum of."""
 
 

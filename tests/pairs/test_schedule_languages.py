@@ -8,12 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udever.pairs.columns import normalise
-from udever.pairs.languages import Balanced
-from udever.pairs.rows import Rows
-from udever.pairs.schedule import Draws
+from udever.pairs.files import Rows
+from udever.pairs.schedule import Balanced, Draws, Table
 from udever.pairs.schema import Pair, to_table
 from udever.pairs.settings import DatasetSettings
-from udever.pairs.walks import Table
 
 
 def balanced(counts, batch_size, power):
