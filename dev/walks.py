@@ -90,7 +90,7 @@ def things(folder: Path) -> dict[str, Callable[[], object]]:
 
 def main() -> None:
     """Print the four walks."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="The files that four things pass.")
     parser.add_argument("--functions", action="store_true", help="what runs in each file, and how often")
     shown = parser.parse_args().functions
     with tempfile.TemporaryDirectory() as folder:
