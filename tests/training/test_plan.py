@@ -5,7 +5,6 @@ import re
 import sys
 import warnings
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 from huggingface_hub import ModelCard
@@ -17,7 +16,7 @@ from udever.errors import DataError
 from udever.pairs.files import write_pairs
 from udever.pairs.schema import Pair
 from udever.training import train
-from udever.training.figure import draw, ticks
+from udever.training.card import figure
 from udever.training.held_out import LeakWarning, held_out
 from udever.training.log import LOG_FILE, History, Measure, Step
 from udever.training.plan import plan
@@ -182,15 +181,6 @@ def test_a_run_says_where_it_ended(start, end, bm25, says):
     assert History([], 1, 0).outcome is None
 
 
-@given(st.floats(-50, 0), st.floats(0, 5000))
-def test_an_axis_holds_nought_and_all_values(low, high):
-    marks = ticks(low, high)
-    assert 0 in marks and marks[0] <= low + 1e-6 and marks[-1] >= high - 1e-6
-    assert 2 <= len(marks) <= 8
-    steps = [after - before for before, after in pairwise(marks)]
-    assert max(steps) == pytest.approx(min(steps), rel=1e-6)
-
-
 def test_tensorboard_reads_the_events(recipe, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -204,8 +194,8 @@ def test_tensorboard_reads_the_events(recipe, tmp_path):
 
 def test_a_figure_of_one_step_is_drawn():
     step = Step(1, 2.5, 1e-3, 1.0, 8, 100, 0.1, "a <b>")
-    assert "2.5" in draw(History([step], 1, 0, [(1, {"a<b": 0.5})]))
-    assert "a&lt;b" in draw(History([step], 1, 0, [(1, {"a<b": 0.5})]))
+    assert "2.5" in figure(History([step], 1, 0, [(1, {"a<b": 0.5})]))
+    assert "a&lt;b" in figure(History([step], 1, 0, [(1, {"a<b": 0.5})]))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -19,9 +19,8 @@ from udever.model.markers import with_markers
 from udever.pairs.mixture import Mixture
 from udever.storage import check_replaceable
 from udever.training import checkpoint
-from udever.training.card import notes, results
+from udever.training.card import FIGURE, figure, notes, results
 from udever.training.distributed import gather
-from udever.training.figure import FIGURE, draw
 from udever.training.fresh import FRESH, make_base
 from udever.training.held_out import held_out
 from udever.training.log import LOG_FILE, History, Log
@@ -155,7 +154,7 @@ def _save(trainer: Trainer, recipe: Recipe, history: History) -> None:
         extra_files={
             RECIPE_FILE: recipe.to_toml(),
             TRAINING_FILE: json.dumps(found, indent=2) + "\n",
-            FIGURE: draw(history),
+            FIGURE: figure(history),
         },
     )
 
