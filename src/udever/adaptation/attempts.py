@@ -159,7 +159,7 @@ def prepare(
         data=data_of(mined, own),
         training=arrangement.training.model_copy(update={"epochs": passes}),
         watch=WatchSettings(checkpoints=str(folder), checkpoint_every=_CHECKPOINT_EVERY, evaluate_queries=0),
-        output=OutputSettings(folder=str(folder / MODEL)),
+        output=OutputSettings(folder=str(folder / MODEL), save="merged"),
     )
     return recipe, mined
 
