@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from udever import Embedder, TruncationWarning
 from udever.errors import ContractError, ModelError, TextError, UdeverError
+from udever.model import packing
 
 HOSTILE = {
     "empty": "",
@@ -131,6 +132,59 @@ def test_a_text_of_white_space_alone_is_refused_with_its_row(embedders, method, 
     with pytest.raises(TextError, match="row 0"):
         encode(empty, prompt="find: ")
     assert np.isfinite(encode(["a", empty], allow_empty=True)).all()
+
+
+INSTRUCTION = "Given a question about numbers, find the function of this repository that answers it best"
+QUESTIONS = ["add two numbers", "what is the sum", "x", "hello world, what is the sum of all those numbers?"]
+
+
+@pytest.fixture
+def laid_down(monkeypatch):
+    """How many tokens each packed batch held."""
+    from udever import embedder
+
+    counts = []
+
+    def note(*given):
+        counts.append(len(packing.pack(*given).tokens))
+        return packing.pack(*given)
+
+    monkeypatch.setattr(embedder, "pack", note)
+    return counts
+
+
+@pytest.mark.parametrize("family", ["bloom", "qwen3", "gemma3_text", "mistral", "gpt_neox", "olmo2"])
+def test_an_instruction_is_computed_once_a_batch(family, embedders, laid_down):
+    embedder = embedders(family)
+    alone = np.stack([embedder.encode_query(text, instruction=INSTRUCTION) for text in QUESTIONS])
+    whole = sum(laid_down)
+    laid_down.clear()
+    together = embedder.encode_query(QUESTIONS, instruction=INSTRUCTION)
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    front = embedder.tokenize([INSTRUCTION], "query").ids[0]
+    assert whole - sum(laid_down) > 0.9 * (len(QUESTIONS) - 1) * len(front)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_a_shared_instruction_changes_little_in_other_precisions(dtype, decoders):
+    embedder = Embedder.load(decoders("qwen3"), dtype=dtype, device="cpu")
+    alone = np.stack([embedder.encode_query(text, instruction=INSTRUCTION) for text in QUESTIONS])
+    together = embedder.encode_query(QUESTIONS, instruction=INSTRUCTION)
+    assert (alone * together).sum(1).min() > 0.9995
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [("qwen3", {"pooling": "mean"}), ("qwen3", {"attention": "bidirectional"}), ("falcon", {})],
+    ids=["mean", "bidirectional", "padded"],
+)
+def test_a_front_that_is_not_the_same_for_all_is_not_shared(family, changes, embedders, laid_down):
+    embedder = embedders(family, **changes)
+    alone = np.stack([embedder.encode_query(text, instruction=INSTRUCTION) for text in QUESTIONS])
+    whole = sum(laid_down)
+    laid_down.clear()
+    np.testing.assert_allclose(embedder.encode_query(QUESTIONS, instruction=INSTRUCTION), alone, atol=1e-5)
+    assert sum(laid_down) == whole
 
 
 def test_tokenized_texts_are_encoded_batch_by_batch(embedders):

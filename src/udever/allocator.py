@@ -1,7 +1,9 @@
 """The C library's memory allocator, told how tensors live."""
 
 import ctypes
+import re
 import sys
+from pathlib import Path
 
 _M_MMAP_THRESHOLD = -3
 _THRESHOLD_BYTES = 12 << 20
@@ -29,3 +31,13 @@ def give_back_free() -> bool:
         return False
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return trim is not None and trim(0) == 1
+
+
+def resident_bytes() -> tuple[int, int] | None:
+    """What of this process lies in memory now, and the most that did so far; None where the system does not tell."""
+    try:
+        text = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    now, most = (re.search(rf"^{name}:\s+(\d+) kB", text, re.MULTILINE) for name in ("VmRSS", "VmHWM"))
+    return (int(now[1]) << 10, int(most[1]) << 10) if now and most else None

@@ -21,9 +21,10 @@ from udever.model import artefact, quantising, smoothing
 from udever.model.attention import attention_over
 from udever.model.backbone import AttentionKind, pick_dtype, vocab_size, width
 from udever.model.contract import Contract, RoleName
+from udever.model.decoders import PaddedModel
 from udever.model.eight_bits import is_eight_bit
 from udever.model.lengths import looks_at_longest, separate
-from udever.model.packing import Pooling, pack, plan_batches, pool, unit, unusable
+from udever.model.packing import Pooling, pack, plan_batches, pool, shared_front, unit, unusable
 from udever.model.similarity import cosines
 from udever.model.tokens import (
     TextTokenizer,
@@ -353,23 +354,32 @@ class Embedder:
         """The tokens the backbone sees for each text, markers included."""
         return self.tokenizer.encode(texts, role, prompt)
 
-    def embed_tokens(self, ids: Sequence[Sequence[int]], skip: int | Sequence[int] = 0) -> Tensor:
+    def embed_tokens(
+        self, ids: Sequence[Sequence[int]], skip: int | Sequence[int] = 0, *, share_front: bool = False
+    ) -> Tensor:
         """Pooled vectors of token sequences, in the order given: float32 (or float64) [texts, hidden], not scaled.
 
         One packed batch (more where texts of such lengths may not share one: LongRoPE), with gradients wherever the
-        caller has them on. `skip` is how many tokens of each
-        text are a prompt that the means leave out, one number or one a text.
+        caller has them on. `skip` is how many tokens of each text are a prompt that the means leave out, one number or
+        one a text. `share_front`: what all texts begin with, such as an instruction, is computed once where that gives
+        the same and gains something.
         """
         skips = [skip] * len(ids) if isinstance(skip, int) else list(skip)
+        share = share_front and self._may_share_front()
         if not self._looks_at_longest:
-            return self._embed_pass(ids, skips)
+            return self._embed_pass(ids, skips, share)
         passes = separate([len(sequence) for sequence in ids], self.backbone.config)
-        parts = [self._embed_pass([ids[i] for i in chosen], [skips[i] for i in chosen]) for chosen in passes]
+        parts = [self._embed_pass([ids[i] for i in chosen], [skips[i] for i in chosen], share) for chosen in passes]
         order = torch.tensor([i for chosen in passes for i in chosen], device=self.device)
         return torch.cat(parts)[order.argsort()]
 
-    def _embed_pass(self, ids: Sequence[Sequence[int]], skips: list[int]) -> Tensor:
-        packed = pack(ids, self.device)
+    def _may_share_front(self) -> bool:
+        """Whether tokens in front of a text are the same whatever follows, and are not pooled."""
+        causal_last = self.contract.attention == "causal" and self.contract.pooling == "last"
+        return causal_last and not isinstance(self.backbone, PaddedModel)
+
+    def _embed_pass(self, ids: Sequence[Sequence[int]], skips: list[int], share_front: bool) -> Tensor:
+        packed = pack(ids, self.device, shared_front(ids) if share_front else 0)
         attention = attention_over(packed, causal=self.contract.attention == "causal")
         if self.contract.pooling == "last":
             return _precise(self.backbone(attention, last_only=True))
@@ -493,7 +503,7 @@ class Embedder:
             raise TextError(f"batch_size is {batch_size}; expected at least 1")
         lengths = [len(sequence) for sequence in tokenized.ids]
         for batch in plan_batches(lengths, self.token_budget(batch_tokens), batch_size):
-            pooled = self.embed_tokens([tokenized.ids[i] for i in batch], tokenized.skip)
+            pooled = self.embed_tokens([tokenized.ids[i] for i in batch], tokenized.skip, share_front=True)
             yield batch, self.finish(pooled, dimensions, normalize=normalize)
 
     def _prompt(self, options: Asked) -> str | None:

@@ -7,6 +7,8 @@ from typing import Any
 
 from udever.embedder import Embedder
 from udever.errors import ModelError
+from udever.loading import stored_precision
+from udever.markdown import table
 from udever.model.merging import Method, blend
 from udever.model.tokens import tokenizer_state
 from udever.storage import check_replaceable
@@ -19,8 +21,9 @@ def merge_models(
 
     "linear" is the weighted mean of every weight. "slerp" goes along the arc between two, tensor by tensor; a third is
     reached from where the first two met, so that with more than two their order counts. One part is written as it is,
-    its adapter folded in. Computed and written in float32, two models in memory at a time. Raises ModelError in one
-    line where the models differ in architecture, tokenizer or contract.
+    its adapter folded in. Computed in float32, two models in memory at a time, and written in the precision that all
+    parts are stored in (float32 where they differ). Raises ModelError in one line where the models differ in
+    architecture, tokenizer or contract.
     """
     weights = _check(parts, weights)
     check_replaceable(output, "model", parts)
@@ -37,7 +40,9 @@ def merge_models(
         fingerprints.append(other.fingerprint)
     merged.weights_changed()
     notes = _notes(parts, weights, fingerprints, method)
-    merged.save(output, notes=notes, base=" + ".join(Path(part).name for part in parts))
+    stored = {stored_precision(part) for part in parts}
+    dtype = stored.pop() if len(stored) == 1 else None
+    merged.save(output, notes=notes, base=" + ".join(Path(part).name for part in parts), dtype=dtype)
     return merged
 
 
@@ -73,16 +78,13 @@ def _check_same(left: Embedder, right: Embedder) -> None:
 
 
 def _notes(parts: Sequence[str], weights: Sequence[float], fingerprints: Sequence[str], method: Method) -> str:
-    rows = "\n".join(
-        f"| `{part}` | {weight / sum(weights):.4g} | `{fingerprint}` |"
+    rows = [
+        [f"`{part}`", f"{weight / sum(weights):.4g}", f"`{fingerprint}`"]
         for part, weight, fingerprint in zip(parts, weights, fingerprints, strict=True)
-    )
+    ]
     return f"""
 ## Merged
 
 The weights of {len(parts)} models, averaged ({method}):
 
-| model | weight | fingerprint |
-|---|---|---|
-{rows}
-"""
+{table(["model", "weight", "fingerprint"], rows)}"""

@@ -84,6 +84,45 @@ def test_flex_attention_is_the_naive_one(kv_heads, window, alibi, causal, last):
     torch.testing.assert_close(out, naive(*rows, lengths, scores, causal=causal, last=last))
 
 
+def with_front(kind, front, lengths, kv_heads, scores, *, last):
+    """Rows of `kind` behind a front laid down once, and of `naive` for each text whole."""
+    packed = pack([[1] * (front + length) for length in lengths], front=front)
+    attention = kind(packed, causal=True)
+    query, key, value = (x.detach() for x in inputs([front, *lengths], kv_heads))
+    own = query[packed.last] if last else query
+    ours = (attention.last if last else attention.full)(own, key, value, scores)
+    texts = [
+        [*range(front), *range(end - length, end)] for end, length in zip(packed.cu_seqlens[1:], lengths, strict=True)
+    ]
+    whole = [x[[int(i) for text in texts for i in text]] for x in (query, key, value)]
+    sizes = [front + length for length in lengths]
+    expected = naive(own if last else whole[0], *whole[1:], sizes, scores, causal=True, last=last)
+    if last:
+        return ours, expected
+    parts = expected.split(sizes)
+    return ours, torch.cat([parts[0][:front], *(part[front:] for part in parts)])
+
+
+@given(
+    front=st.integers(1, 9),
+    lengths=LENGTHS,
+    kv_heads=st.sampled_from([1, 2, 4]),
+    window=st.none() | st.integers(1, 20),
+    alibi=st.booleans(),
+    last=st.booleans(),
+)
+def test_what_stands_in_front_of_all_is_seen_by_all(front, lengths, kv_heads, window, alibi, last):
+    scores = Scores(DIM**-0.5, alibi_slopes(HEADS) if alibi else None, window)
+    torch.testing.assert_close(*with_front(GroupedAttention, front, lengths, kv_heads, scores, last=last))
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize(("kv_heads", "window", "alibi"), [(4, None, True), (1, 5, True)])
+def test_flex_attention_sees_what_stands_in_front(kv_heads, window, alibi, last):
+    scores = Scores(DIM**-0.5, alibi_slopes(HEADS) if alibi else None, window)
+    torch.testing.assert_close(*with_front(FlexAttention, 6, [5, 9, 1, 9], kv_heads, scores, last=last))
+
+
 def test_layers_that_differ_in_window_do_not_share_a_mask():
     lengths = [12, 11]
     attention = GroupedAttention(pack([[1] * length for length in lengths]), causal=True)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from udever.model.packing import Packed, few_sizes, fillers, pack, plan_batches, pool, unit
+from udever.model.packing import Packed, few_sizes, fillers, pack, plan_batches, pool, shared_front, unit
 
 NAMES = {"last": "lasttoken", "mean": "mean", "weighted_mean": "weightedmean"}
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=6)
@@ -20,6 +20,29 @@ def test_a_packed_batch_unpacks_to_its_texts(sequences):
     assert packed.tokens[packed.last].tolist() == [ids[-1] for ids in sequences]
     assert packed.positions.tolist() == [place for ids in sequences for place in range(len(ids))]
     assert packed.text_of_token.tolist() == [row for row, ids in enumerate(sequences) for _ in ids]
+
+
+@given(
+    st.lists(st.integers(0, 9), max_size=5), st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=4), min_size=1)
+)
+def test_what_stands_in_front_of_all_is_laid_down_once(front, rests):
+    sequences = [front + rest for rest in rests]
+    packed = pack(sequences, front=len(front))
+    assert packed.tokens.tolist() == [*front, *itertools.chain(*rests)]
+    own = [place for rest in rests for place in range(len(front), len(front) + len(rest))]
+    assert packed.positions.tolist() == [*range(len(front)), *own]
+    assert packed.text_of_token.tolist() == [-1] * len(front) + [row for row, rest in enumerate(rests) for _ in rest]
+    assert packed.tokens[packed.last].tolist() == [rest[-1] for rest in rests]
+
+
+def test_a_front_is_shared_where_that_gains_something():
+    long = list(range(20))
+    assert shared_front([[*long, 7], [*long, 8, 9], [*long, 7, 1]]) == 20
+    assert shared_front([[*long, 7], [*long, 8], [*long[:17], 7, 3]]) == 17
+    assert shared_front([long, long]) == 19  # each keeps a token of its own
+    assert shared_front([long]) == 0
+    assert shared_front([long[:10], long[:10]]) == 0  # too short
+    assert shared_front([long + [1] * 60, long + [2] * 60]) == 0  # an eighth of the tokens
 
 
 @given(st.lists(st.integers(1, 50), max_size=40), st.integers(1, 120))

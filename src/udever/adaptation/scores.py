@@ -24,7 +24,7 @@ from udever.pairs.mining import ASKED, Mined
 from udever.pairs.schema import Pair, Split
 from udever.search import top_k
 from udever.training import Recipe
-from udever.training.figure import FIGURE
+from udever.training.card import FIGURE
 from udever.training.recipe import RECIPE_FILE
 from udever.training.run import TRAINING_FILE, open_recipe
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from udever.errors import DataError
 from udever.evaluation.held_out import METRICS, Question, Scores
 from udever.evaluation.statistics import Interval, paired_bootstrap
+from udever.markdown import table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -158,14 +159,11 @@ class Comparison:
 
     def to_markdown(self) -> str:
         """The table and the comparisons, as a part of a model's card."""
-        header = " | ".join(METRIC_NAMES[metric] for metric in METRICS)
-        rows = "".join(
-            f"| {name} | {' | '.join(f'{value:.3f}' for value in scores.means.values())} |\n"
-            for name, scores in self.rows.items()
-        )
+        header = ["search by", *(METRIC_NAMES[metric] for metric in METRICS)]
+        rows = [[name, *(f"{value:.3f}" for value in scores.means.values())] for name, scores in self.rows.items()]
         return (
             f"\n## Held-out questions\n\n{self.num_queries:,} questions, not trained on, each searching "
-            f"{self.num_documents:,} texts:\n\n| search by | {header} |\n|---|{'---|' * len(METRICS)}\n{rows}\n"
+            f"{self.num_documents:,} texts:\n\n{table(header, rows)}\n"
             + "".join(f"* {sentence}\n" for sentence in self.sentences())
         )
 
@@ -173,17 +171,17 @@ class Comparison:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=Text(title), title_justify="left")
-        table.add_column("search by", overflow="fold")
+        shown = Table(title=Text(title), title_justify="left")
+        shown.add_column("search by", overflow="fold")
         for metric in METRICS:
-            table.add_column(METRIC_NAMES[metric], justify="right", no_wrap=True)
+            shown.add_column(METRIC_NAMES[metric], justify="right", no_wrap=True)
         for name, scores in self.rows.items():
             cells = [
                 Text(f"{value:.3f}", style="bold" if value == self.best[metric] else "")
                 for metric, value in scores.means.items()
             ]
-            table.add_row(Text(name), *cells)
-        return table
+            shown.add_row(Text(name), *cells)
+        return shown
 
 
 def _reciprocal(ranks: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from udever.embedder import Embedder
+from udever.errors import needs
 from udever.exporting.gguf_file import Plan
 from udever.model.artefact import REFERENCE_TEXTS
 
@@ -19,8 +20,9 @@ def is_installed() -> bool:
 def vectors(path: Path, texts: list[str], max_length: int) -> np.ndarray:
     """Unit vectors that llama.cpp gives of texts with their prompts: [texts, hidden]."""
     import torch
-    from llama_cpp import Llama
 
+    with needs("llama-cpp-python", "llama-cpp", "comparing with llama.cpp"):
+        from llama_cpp import Llama
     model = Llama(
         str(path),
         embedding=True,

@@ -68,28 +68,37 @@ class _Run:
     """Which token of the run is behind each cell (a text's last repeats); None where the rectangle is the run."""
     kept: Int[Tensor, "tokens"] | None
     """The cells that hold a token of their own."""
+    front: int = 0
+    """As many tokens, those at the very beginning of the batch, stand in front of each text."""
 
     def rectangle(self, x: Tensor) -> Tensor:
         """The run's tokens [tokens, heads, dim] -> [texts, heads, length, dim]."""
         cells = x if self.spread is None else x.index_select(0, self.spread)
         return cells.view(len(self.lengths), self.length, *x.shape[1:]).transpose(1, 2)
 
+    def columns(self, x: Tensor, front: Tensor) -> Tensor:
+        """What the run's texts may see: its tokens behind those of the front -> [texts, heads, front + length, dim]."""
+        own = self.rectangle(x)
+        if not self.front:
+            return own
+        return torch.cat((front.transpose(0, 1).expand(len(self.lengths), -1, -1, -1), own), 2)
 
-def _make_run(lengths: tuple[int, ...], start: int, device: torch.device) -> _Run:
+
+def _make_run(lengths: tuple[int, ...], start: int, device: torch.device, front: int) -> _Run:
     longest = max(lengths)
     if min(lengths) == longest:
-        return _Run(lengths, start, longest, None, None)
+        return _Run(lengths, start, longest, None, None, front)
     sizes = torch.tensor(lengths)
     starts = sizes.cumsum(0) - sizes
     column = torch.arange(longest)
     spread = (starts[:, None] + torch.minimum(column, sizes[:, None] - 1)).flatten()
     kept = (column < sizes[:, None]).flatten().nonzero().flatten()
-    return _Run(lengths, start, longest, spread.to(device), kept.to(device))
+    return _Run(lengths, start, longest, spread.to(device), kept.to(device), front)
 
 
 def _runs(packed: Packed) -> list[_Run]:
     runs: list[_Run] = []
-    first, start = 0, 0
+    first, start = 0, packed.front
     while first < len(packed.lengths):
         longest = total = packed.lengths[first]
         stop = first + 1
@@ -99,7 +108,7 @@ def _runs(packed: Packed) -> list[_Run]:
                 break
             total += packed.lengths[stop]
             stop += 1
-        runs.append(_make_run(packed.lengths[first:stop], start, packed.tokens.device))
+        runs.append(_make_run(packed.lengths[first:stop], start, packed.tokens.device, packed.front))
         first, start = stop, start + total
     return runs
 
@@ -114,13 +123,17 @@ class GroupedAttention:
     def __init__(self, packed: Packed, *, causal: bool) -> None:
         self.packed = packed
         self.causal = causal
+        assert causal or not packed.front, "what stands in front of all texts sees none of them"
         self.runs = _runs(packed)
+        self._front = [_make_run((packed.front,), 0, packed.tokens.device, 0)] if packed.front else []
         self._biases: dict[object, Tensor | None] = {}
 
     def full(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """See `Attention.full`."""
         parts = []
-        for run, own, keys, values in zip(self.runs, *map(self._by_run, (query, key, value)), strict=True):
+        runs = [*self._front, *self.runs]
+        for run, own, *seen in zip(runs, *map(self._by_run, (query, key, value)), strict=True):
+            keys, values = (run.columns(x, whole[: run.front]) for x, whole in zip(seen, (key, value), strict=True))
             out = self._attend(run, run.rectangle(own), keys, values, scores)
             cells = out.transpose(1, 2).reshape(-1, *query.shape[1:])
             parts.append(cells if run.kept is None else cells.index_select(0, run.kept))
@@ -130,16 +143,20 @@ class GroupedAttention:
         """See `Attention.last`."""
         parts = []
         closing = query.split([len(run.lengths) for run in self.runs])
-        for run, own, keys, values in zip(self.runs, closing, *map(self._by_run, (key, value)), strict=True):
+        of_texts = (self._by_run(x)[len(self._front) :] for x in (key, value))
+        for run, own, *seen in zip(self.runs, closing, *of_texts, strict=True):
+            keys, values = (run.columns(x, whole[: run.front]) for x, whole in zip(seen, (key, value), strict=True))
             parts.append(self._attend(run, own.unsqueeze(2), keys, values, scores).squeeze(2))
         return torch.cat(parts)
 
     def _by_run(self, x: Tensor) -> tuple[Tensor, ...]:
-        """The rows of each run: views, whose gradients are put together once and not, as slices', run by run."""
-        return x.split([sum(run.lengths) for run in self.runs])
+        """The rows of each run, those in front of all first: views, whose gradients are put together once and not, as
+        slices', run by run.
+        """
+        return x.split([sum(run.lengths) for run in (*self._front, *self.runs)])
 
     def _attend(self, run: _Run, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
-        key, value = run.rectangle(key), run.rectangle(value)
+        """query [texts, heads, length or 1, dim]; key and value as `_Run.columns` gives them."""
         if query.shape[2] == run.length:
             key, value = _shared(key, query.shape[1]), _shared(value, query.shape[1])
             bias = self._bias(run, scores, query.dtype)
@@ -152,14 +169,14 @@ class GroupedAttention:
         groups = key.shape[1]
         rows = query.reshape(len(query), groups, -1, query.shape[3])
         if bias is not None and bias.shape[1] > 1:
-            bias = bias.reshape(len(bias), groups, -1, run.length)
+            bias = bias.reshape(len(bias), groups, -1, bias.shape[3])
         return F.scaled_dot_product_attention(rows, key, value, attn_mask=bias, scale=scores.scale).reshape_as(query)
 
     def _bias(self, run: _Run, scores: Scores, dtype: torch.dtype) -> Tensor | None:
         """What is added to the products of a rectangle; None where `is_causal` or nothing says it all."""
-        window = scores.window if scores.window is not None and scores.window < run.length else None
+        window = scores.window if scores.window is not None and scores.window < run.front + run.length else None
         hidden_cells = not self.causal and run.kept is not None
-        if scores.slopes is None and window is None and not hidden_cells:
+        if scores.slopes is None and window is None and not hidden_cells and not run.front:
             return None
         key = (run.start, window, id(scores.slopes), dtype)
         if key not in self._biases:
@@ -168,9 +185,9 @@ class GroupedAttention:
 
     def _build_bias(
         self, run: _Run, slopes: Tensor | None, window: int | None, dtype: torch.dtype
-    ) -> Float[Tensor, "texts heads length length"]:
-        place = torch.arange(run.length, device=self.packed.tokens.device)
-        ahead = place[None, :] - place[:, None]  # k - q
+    ) -> Float[Tensor, "texts heads length columns"]:
+        place = torch.arange(run.front + run.length, device=self.packed.tokens.device)
+        ahead = place[None, :] - place[run.front :, None]  # k - q
         seen = ahead <= 0 if self.causal else torch.ones_like(ahead, dtype=torch.bool)
         if window is not None:
             seen = seen & (ahead > -window) & (ahead < window)
@@ -181,8 +198,8 @@ class GroupedAttention:
         return _masked_bias(-ahead.abs()[None, None], slopes, seen, dtype)
 
     def _last_bias(self, run: _Run, scores: Scores, dtype: torch.dtype) -> Tensor | None:
-        sizes = torch.tensor(run.lengths, device=self.packed.tokens.device)
-        place = torch.arange(run.length, device=sizes.device)
+        sizes = torch.tensor(run.lengths, device=self.packed.tokens.device) + run.front
+        place = torch.arange(run.front + run.length, device=sizes.device)
         behind = (place - (sizes[:, None] - 1))[:, None, None, :]  # k - q, q the closing token
         seen = behind <= 0
         if scores.window is not None:
@@ -283,7 +300,7 @@ class FlexAttention:
 
             def seen(b: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
                 ahead = key_position[k] - query_position[q]
-                visible = query_text[q] == key_text[k]
+                visible = (query_text[q] == key_text[k]) | (key_text[k] < 0)  # what is in front of all
                 if causal:
                     visible = visible & (ahead <= 0)
                 if window is not None:

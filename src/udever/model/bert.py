@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from udever.model import products
 from udever.model.attention import Attention, Scores
+from udever.model.kept import Curve
 
-_ACTIVATIONS: dict[str, products.Activation] = {
+_ACTIVATIONS: dict[str, Curve] = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
@@ -69,6 +70,6 @@ def _attend(block: Any, hidden: Tensor, attention: Attention) -> Tensor:
     return _norm(block.output.LayerNorm, products.linear_add(block.output.dense, mixed, hidden))
 
 
-def _mlp(layer: Any, hidden: Tensor, activation: products.Activation) -> Tensor:
-    wide = products.linear(layer.intermediate.dense, hidden, activation)
-    return _norm(layer.output.LayerNorm, products.linear_add(layer.output.dense, wide, hidden))
+def _mlp(layer: Any, hidden: Tensor, activation: Curve) -> Tensor:
+    out = products.feed_forward_add(hidden, hidden, activation, layer.intermediate.dense, layer.output.dense)
+    return _norm(layer.output.LayerNorm, out)

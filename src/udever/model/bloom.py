@@ -85,8 +85,7 @@ class BloomMLP(nn.Module):
 
     def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
         """The MLP's output plus `residual`, both [rows, hidden]."""
-        wide = products.linear(self.dense_h_to_4h, hidden, "gelu_tanh")
-        return products.linear_add(self.dense_4h_to_h, wide, residual)
+        return products.feed_forward_add(hidden, residual, "gelu_tanh", self.dense_h_to_4h, self.dense_4h_to_h)
 
 
 class BloomBlock(nn.Module):

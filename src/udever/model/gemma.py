@@ -12,6 +12,7 @@ from torch import Tensor
 from udever.model import products
 from udever.model.attention import Attention, Scores
 from udever.model.llama import LlamaShaped, Rotary, halves, mix
+from udever.model.norms import rms_norm
 
 FAMILIES = frozenset({"gemma3_text"})
 """`model_type` of the configurations this forward pass is right for."""
@@ -27,7 +28,7 @@ def fits(config: Any) -> bool:
 
 
 def _norm(module: Any, hidden: Tensor) -> Tensor:
-    return products.rms_norm(hidden, module.weight, module.eps, around_one=True)
+    return rms_norm(hidden, module.weight, module.eps, around_one=True)
 
 
 def _layer(layer: Any, hidden: Tensor, rotary: Rotary, attention: Attention, *, last: bool) -> Tensor:
@@ -39,8 +40,9 @@ def _layer(layer: Any, hidden: Tensor, rotary: Rotary, attention: Attention, *, 
         hidden = hidden[attention.packed.last]
     hidden = hidden + _norm(layer.post_attention_layernorm, products.linear(module.o_proj, mixed))
     normed = _norm(layer.pre_feedforward_layernorm, hidden)
-    wide = products.gated(layer.mlp.gate_proj, layer.mlp.up_proj, normed, "gelu_tanh")
-    return hidden + _norm(layer.post_feedforward_layernorm, products.linear(layer.mlp.down_proj, wide))
+    mlp = layer.mlp
+    out = products.feed_forward(normed, "gelu_tanh", mlp.gate_proj, mlp.down_proj, mlp.up_proj)
+    return hidden + _norm(layer.post_feedforward_layernorm, out)
 
 
 class GemmaShaped(LlamaShaped):

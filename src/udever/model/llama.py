@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from udever.model import products
 from udever.model.attention import Attention, Scores
 from udever.model.lengths import reset_rotary
+from udever.model.norms import rms_norm
 
 Rotary = tuple[Tensor, Tensor]
 LayerPass = Callable[..., Tensor]
@@ -80,7 +81,7 @@ def _layer(layer: Any, hidden: Tensor, rotary: Rotary, attention: Attention, *, 
 
 
 def _norm(module: Any, hidden: Tensor) -> Tensor:
-    return products.rms_norm(hidden, module.weight, module.variance_epsilon)
+    return rms_norm(hidden, module.weight, module.variance_epsilon)
 
 
 def rotate(x: Tensor, rotary: Rotary) -> Tensor:
@@ -122,7 +123,7 @@ def mix(
     query = products.linear(module.q_proj, normed).unflatten(1, (-1, module.head_dim))
     if hasattr(module, "q_norm"):  # Qwen3, Gemma 3
         query, key = norm(module.q_norm, query), norm(module.k_norm, key)
-    query, key = rotate(query, query_rotary), rotate(key, rotary)
+    query, key = (rotate(x, place).to(value.dtype) for x, place in ((query, query_rotary), (key, rotary)))
     attend = attention.last if last else attention.full
     return attend(query, key, value, scores).flatten(1)
 
@@ -136,8 +137,8 @@ def _window(module: Any) -> int | None:
 
 def _mlp(layer: Any, hidden: Tensor) -> Tensor:
     normed = _norm(layer.post_attention_layernorm, hidden)
-    wide = products.gated(layer.mlp.gate_proj, layer.mlp.up_proj, normed, "silu")
-    return products.linear_add(layer.mlp.down_proj, wide, hidden)
+    mlp = layer.mlp
+    return products.feed_forward_add(normed, hidden, "silu", mlp.gate_proj, mlp.down_proj, mlp.up_proj)
 
 
 LlamaShaped.layer_pass = staticmethod(_layer)

@@ -15,6 +15,10 @@ from torch import Tensor
 
 Pooling = Literal["last", "mean", "weighted_mean"]
 
+_LEAST_FRONT = 16
+_LEAST_SAVED = 0.25
+"""Of a batch's tokens: attention to what is in front of a text is a little slower than to the text itself."""
+
 
 @dataclass(frozen=True)
 class Packed:
@@ -22,17 +26,21 @@ class Packed:
 
     `tokens` holds every text's ids in order; `lengths` (each at least 1) says where one ends and the next
     begins. `cu_seqlens[i]` is where text i starts, `cu_seqlens[-1]` the total.
+
+    `front`: as many tokens at the very beginning are no text. They stand in front of each: what all texts begin with,
+    computed once. `lengths` are those of what follows them.
     """
 
     tokens: Int[Tensor, "total"]
     lengths: tuple[int, ...]
+    front: int = 0
 
     @cached_property
     def cu_seqlens(self) -> Int[Tensor, "texts_and_one"]:
         """Boundaries on the device of `tokens`."""
         starts = torch.zeros(len(self.lengths) + 1, dtype=torch.int64)
         starts[1:] = torch.tensor(self.lengths).cumsum(0)
-        return starts.to(self.tokens.device)
+        return starts.add_(self.front).to(self.tokens.device)
 
     @cached_property
     def last(self) -> Int[Tensor, "texts"]:
@@ -41,22 +49,37 @@ class Packed:
 
     @cached_property
     def text_of_token(self) -> Int[Tensor, "total"]:
-        """For each token, which text it belongs to."""
-        lengths = torch.tensor(self.lengths, device=self.tokens.device)
-        return torch.repeat_interleave(torch.arange(len(lengths), device=lengths.device), lengths)
+        """For each token, which text it belongs to; -1 for those in front of all."""
+        lengths = torch.tensor([self.front, *self.lengths], device=self.tokens.device)
+        return torch.repeat_interleave(torch.arange(-1, len(self.lengths), device=lengths.device), lengths)
 
     @cached_property
     def positions(self) -> Int[Tensor, "total"]:
-        """For each token, its place within its own text, from 0."""
-        return torch.arange(len(self.tokens), device=self.tokens.device) - self.cu_seqlens[self.text_of_token]
+        """For each token, its place within its own text, from 0, and behind what is in front of it."""
+        places = torch.arange(len(self.tokens), device=self.tokens.device)
+        # of text i what follows the front begins at cu_seqlens[i]
+        shift = torch.cat([places.new_zeros(1), self.cu_seqlens[:-1] - self.front])
+        return places - shift[self.text_of_token + 1]
 
 
-def pack(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> Packed:
-    """Lay token sequences end to end, in the order given. Every sequence holds at least one id."""
-    lengths = tuple(len(sequence) for sequence in sequences)
+def pack(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu", front: int = 0) -> Packed:
+    """Lay token sequences end to end, in the order given. Every sequence holds at least one id.
+
+    All begin with the same `front` tokens, which are laid down once; each goes on behind them.
+    """
+    lengths = tuple(len(sequence) - front for sequence in sequences)
     assert lengths and min(lengths) > 0, "a packed batch needs at least one text, and each text one token"
-    flat = [token for sequence in sequences for token in sequence]
-    return Packed(torch.tensor(flat, dtype=torch.int64, device=device), lengths)
+    flat = [*sequences[0][:front], *(token for sequence in sequences for token in sequence[front:])]
+    return Packed(torch.tensor(flat, dtype=torch.int64, device=device), lengths, front)
+
+
+def shared_front(sequences: Sequence[Sequence[int]]) -> int:
+    """How many tokens all begin with, one at least left to each; 0 where laying them down once gains little."""
+    first, last = min(sequences), max(sequences)  # in the order of a dictionary: what these two share all share
+    most = min(map(len, sequences)) - 1
+    front = next((i for i in range(most) if first[i] != last[i]), most)
+    saved = front * (len(sequences) - 1)
+    return front if front >= _LEAST_FRONT and saved >= _LEAST_SAVED * sum(map(len, sequences)) else 0
 
 
 def plan_batches(lengths: Sequence[int], batch_tokens: int, batch_size: int | None = None) -> list[list[int]]:

@@ -36,6 +36,7 @@ from udever.pairs.candidates import (
 )
 from udever.pairs.files import (
     Rows,
+    check_pairs_name,
     digest_files,
     files_under,
     hold,
@@ -94,8 +95,10 @@ class Options:
             )
         if self.siblings and self.corpus is not None:
             raise RecipeError(f"siblings are positives of the pairs; {self.corpus} is searched; leave out one of both")
-        if not self.max_share <= 1 or (self.margin is not None and not self.margin >= 0):
-            raise RecipeError(f"max_share is {self.max_share}, margin {self.margin}; expected at most 1 and at least 0")
+        if not self.max_share <= 1:
+            raise RecipeError(f"max_share is {self.max_share}; expected at most 1, such as 0.95")
+        if self.margin is not None and not self.margin >= 0:
+            raise RecipeError(f"margin is {self.margin}; expected at least 0, such as 0.05")
 
     @property
     def depth(self) -> int:
@@ -161,6 +164,7 @@ def mine_negatives(
         raise RecipeError(f"searching by {options.mode} takes a model; give one (-m MODEL), or search by words")
     if embedder is None and options.siblings:
         raise RecipeError("finding siblings takes a model; give one (-m MODEL), or leave them out")
+    check_pairs_name(output)
     rows = _open_pairs(pairs, options)
     corpus = None
     if options.corpus is not None:
@@ -197,11 +201,15 @@ def mine_negatives(
 
 
 def _open_pairs(path: Path, options: Options) -> Rows:
-    return _open(path, meant_columns(path, options.columns), skip_empty=options.skip_empty)
+    rows = _open(path, meant_columns(path, options.columns), skip_empty=options.skip_empty)
+    if options.siblings and all(part.null_count == len(part) for part in rows.column("source")):
+        raise DataError(f"{path}: no row names its file in 'source', so that none has siblings; leave siblings out")
+    return rows
 
 
 def _open(path: Path, mapping: dict[str, str], *, others: bool = True, skip_empty: bool = False) -> Rows:
-    key = f"{digest_files(files_under(path))} {sorted(mapping.items())} {others} {skip_empty}"
+    files = files_under(path, texts=not others)
+    key = f"{digest_files(files)} {sorted(mapping.items())} {others} {skip_empty}"
     rows = hold(lambda: read_batches(path, mapping, others=others, keep_empty=skip_empty), key, size_in_memory(path))
     rows = without_empty(rows) if skip_empty else rows
     if not len(rows):

@@ -41,6 +41,7 @@ _PATTERNS_S = 5.0
 """How long matching the paths of an index may take."""
 
 _SHOWN = 8
+_LOOKED_AT = 10_000
 
 
 @dataclass(frozen=True)
@@ -279,9 +280,12 @@ def no_language(wanted: str, languages: Mapping[str, int]) -> str:
 
 def no_path(patterns: Iterable[str], paths: Iterable[str]) -> str:
     """What to say of patterns that no path matches."""
-    tops = dict.fromkeys(f"{top}/" if inside else top for top, inside, _ in (p.partition("/") for p in sorted(paths)))
+    known = sorted(paths)
+    tops = dict.fromkeys(f"{top}/" if inside else top for top, inside, _ in (p.partition("/") for p in known))
     given = list(patterns)
     shown = ", ".join(map(repr, given))
+    if len(given) == 1 and (meant := nearest(given[0], known[:_LOOKED_AT])):
+        return f"no path matches {shown[:200]}; did you mean {meant!r}?"
     near = nearest(given[0].lstrip("!").partition("/")[0], [top.rstrip("/") for top in tops]) if given else None
     if near is not None and near != given[0].lstrip("!").partition("/")[0]:
         return f"no path matches {shown[:200]}; did you mean {near!r}?"

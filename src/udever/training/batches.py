@@ -11,6 +11,7 @@ from torch import Tensor
 
 from udever.embedder import Embedder
 from udever.model.contract import RoleName
+from udever.model.packing import fillers
 from udever.pairs.mixture import Batch
 from udever.pairs.schema import Pair
 from udever.pairs.taught import Taught
@@ -165,11 +166,18 @@ Embed = Callable[[Sequence[int]], Tensor]
 
 
 def embedding(embedder: Embedder, tokens: Tokens, dtype: torch.dtype = torch.float32) -> Embed:
-    """How the texts of `tokens` are embedded: in bfloat16, products over float32 weights are autocast."""
+    """How the texts of `tokens` are embedded: in bfloat16, products over float32 weights are autocast.
+
+    On the CPU fillers keep the batches' shapes few, since kernels compiled for a shape stay in memory.
+    """
+    fills = embedder.device.type == "cpu"
 
     def embed(indices: Sequence[int]) -> Tensor:
+        ids, skip = [tokens.ids[i] for i in indices], [tokens.skip[i] for i in indices]
+        more = [max(ids, key=len)[:length] for length in fillers([len(sequence) for sequence in ids])] if fills else []
         half = contextlib.nullcontext() if dtype == torch.float32 else torch.autocast(embedder.device.type, dtype=dtype)
         with half:
-            return embedder.embed_tokens([tokens.ids[i] for i in indices], [tokens.skip[i] for i in indices])
+            vectors = embedder.embed_tokens([*ids, *more], [*skip, *[0] * len(more)])
+        return vectors[: len(ids)]
 
     return embed

@@ -1,34 +1,35 @@
-"""What a trained model's card says about its training, as Markdown."""
+"""What a trained model's card says about its training, as Markdown, and the figure beside it."""
 
 from collections.abc import Sequence
 
 from udever.evaluation.comparison import METRIC_NAMES
+from udever.markdown import table
 from udever.pairs.mixture import DatasetSummary
+from udever.report.curves import Panel, draw
 from udever.saving import Result
-from udever.training.figure import FIGURE
 from udever.training.log import History
 from udever.training.recipe import RECIPE_FILE, Recipe
+
+FIGURE = "training.svg"
+_TITLES = {"loss": "Training loss, step by step", "held-out loss": "Loss on held-out rows"}
 
 
 def notes(recipe: Recipe, history: History, datasets: Sequence[DatasetSummary]) -> str:
     """The part of the model card that says how it was trained, on what, and what came of it."""
     last = history.steps[-20:]
     loss = sum(step.loss for step in last) / max(1, len(last))
-    data = "".join(
-        f"| {d.name} | {'' if d.num_pairs is None else format(d.num_pairs, ',')} | {d.share:.3f} | "
-        f"{', '.join(d.languages) or '-'} |\n"
+    data = [
+        [d.name, "" if d.num_pairs is None else f"{d.num_pairs:,}", f"{d.share:.3f}", ", ".join(d.languages) or "-"]
         for d in datasets
-    )
+    ]
     return f"""
 ## Training
 
-{len(history.steps):,} steps of {recipe.training.batch_size}, {history.num_trainable:,} parameters moved; mean loss of
+{len(history.steps):,} steps of {recipe.training.batch_size}, {history.moved}; mean loss of
 the last {len(last)} steps {loss:.3f}; {history.num_truncated:,} texts were cut at {recipe.model.max_length} tokens.
 The resolved recipe is in `{RECIPE_FILE}`.
 
-| data | pairs | share | languages |
-|---|---|---|---|
-{data}{_scores(history)}
+{table(["data", "pairs", "share", "languages"], data)}{_scores(history)}
 ![loss and scores]({FIGURE})
 """
 
@@ -50,20 +51,14 @@ def _scores(history: History) -> str:
     end = history.scores[-1][0]
     names = [name for name in history.scores[0][1] if name not in METRIC_NAMES]
     rows = [("BM25", measure.bm25)] + [(_at(step, end), found) for step, found in history.scores]
-    lines = "".join(
-        f"| {label} | {' | '.join(_number(found.get(name)) for name in [*METRIC_NAMES, *names])} |\n"
-        for label, found in rows
-    )
-    header = " | ".join([*METRIC_NAMES.values(), *names])
+    lines = [[label, *(_number(found.get(name)) for name in [*METRIC_NAMES, *names])] for label, found in rows]
     return f"""
 ### Held-out rows
 
 {measure.num_queries:,} queries, not trained on, each searching {measure.num_candidates:,} candidates:
 {measure.candidates}. {history.outcome}.
 
-| | {header} |
-|---|{"---|" * (len(METRIC_NAMES) + len(names))}
-{lines}"""
+{table(["", *METRIC_NAMES.values(), *names], lines)}"""
 
 
 def _at(step: int, end: int) -> str:
@@ -74,3 +69,18 @@ def _at(step: int, end: int) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
+
+
+def figure(history: History) -> str:
+    """The loss by step, and each score of held-out rows, as SVG."""
+    curves: dict[str, list[tuple[int, float]]] = {"loss": [(step.number, step.loss) for step in history.steps]}
+    for step, scores in history.scores:
+        for name, value in scores.items():
+            curves.setdefault(name, []).append((step, value))
+    bm25 = history.measure.bm25 if history.measure else {}
+    among = f" among {history.measure.num_candidates:,} candidates" if history.measure else ""
+
+    def title(name: str) -> str:
+        return _TITLES.get(name) or f"{METRIC_NAMES.get(name, name)} of held-out rows{among}"
+
+    return draw([Panel(title(name), points, bm25.get(name)) for name, points in curves.items() if points])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from udever.allocator import resident_bytes
 from udever.embedder import Embedder
 from udever.errors import ModelError
 from udever.model.backbone import pick_dtype
@@ -20,8 +21,8 @@ _MOST_TOKENS, _SMALL_BYTES = 32_768, 2.5e8
 
 _PROBE_TOKENS = 512
 _PROBE_TEXTS = 64
-_TRANSIENT = 1.3
-"""What a forward and backward pass needs at its peak over what it saves, as measured on BLOOM and Qwen3."""
+_TRANSIENT = 0.3
+"""What a micro-batch needs at its peak beside what it saves, as a share of that; measured on BLOOM, Qwen3, Gemma 3."""
 
 
 @dataclass
@@ -38,13 +39,21 @@ class Budget:
     @classmethod
     def from_memory(cls, memory_bytes: float, bytes_per_token: float, batch_tokens: int) -> "Budget":
         """The plan for so much memory. Raises ModelError where not even 16 tokens fit."""
-        tokens = int(memory_bytes / (bytes_per_token * _TRANSIENT))
-        if tokens < 16:
+        tokens = memory_bytes / bytes_per_token
+        whole = int(tokens / (1 + _TRANSIENT))
+        if whole < 16:
             raise ModelError(
-                f"{memory_bytes / 1e9:.2f} GB hold the activations of {tokens} tokens ({bytes_per_token / 1e6:.2f} MB "
+                f"{memory_bytes / 1e9:.2f} GB hold the activations of {whole} tokens ({bytes_per_token / 1e6:.2f} MB "
                 f"each); raise training.memory_gb, or turn on training.gradient_checkpointing"
             )
-        return cls(min(batch_tokens, tokens), tokens)
+        micro_batch = min(batch_tokens, whole)
+        return cls(micro_batch, int(tokens - _TRANSIENT * micro_batch))
+
+    def peak_bytes(self, step_tokens: float, bytes_per_token: float) -> float:
+        """What the activations of a step of so many tokens take at most."""
+        micro_batch = min(step_tokens, self.batch_tokens)
+        kept = max(micro_batch, min(step_tokens, self.kept_tokens))
+        return (kept + _TRANSIENT * micro_batch) * bytes_per_token
 
     def shrink(self) -> None:
         """Halve everything. Raises ModelError the second time."""
@@ -77,6 +86,13 @@ def saved_bytes(work: Callable[[], object]) -> int:
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         work()
     return sum(tensor.untyped_storage().nbytes() for tensor in seen.values())
+
+
+def taken_bytes(device: torch.device) -> tuple[int, int] | None:
+    """What this process has of the device's memory now, and the most it had; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device), torch.cuda.max_memory_reserved(device)
+    return resident_bytes()
 
 
 def default_memory_bytes(device: torch.device) -> float:

@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 
+from udever.allocator import give_back_free
 from udever.model.packing import plan_batches
 from udever.pairs.mixture import DatasetSummary
 from udever.processors import OthersLoad
 from udever.progress import duration
 from udever.training.batches import batch_texts, tokenize
 from udever.training.grad_cache import Outcome
-from udever.training.loop import Trainer, pick_tuning
-from udever.training.memory import bytes_per_token
+from udever.training.loop import Trainer, freezes_table, pick_tuning
+from udever.training.memory import bytes_per_token, taken_bytes
 from udever.training.recipe import Recipe
 from udever.training.run import open_recipe
 
@@ -44,17 +45,21 @@ class Plan:
     run_again: int
     """Micro-batches run a second time in the backward pass, because their activations do not stay in memory."""
     bytes_per_token: float
-    weights_bytes: int
+    base_bytes: int
+    """The process with model and data open, before the first step; the weights alone where the system is silent."""
     optimizer_bytes: int
+    """Gradients and the optimiser's two moments."""
     activations_bytes: float
+    loading_bytes: int
+    """The most the process took until the first step."""
     seconds_per_step: float
     others_share: float | None = None
     """What other processes took of the processors while this was found out; None where the system does not tell."""
 
     @property
     def peak_bytes(self) -> float:
-        """Weights and their averages, gradients, the optimiser's two moments, activations."""
-        return self.weights_bytes + self.optimizer_bytes + self.activations_bytes
+        """The most the process takes of the memory, as the system counts it."""
+        return max(self.loading_bytes, self.base_bytes + self.optimizer_bytes + self.activations_bytes)
 
     @property
     def seconds(self) -> float:
@@ -71,8 +76,8 @@ class Plan:
             f"embedded once)",
             f"{self.micro_batches} micro-batches of at most {self.batch_tokens:,} tokens, {self.run_again} of them "
             f"run twice",
-            f"{self.peak_bytes / 1e9:.2f} GB at the peak: weights {self.weights_bytes / 1e9:.2f}, gradients and "
-            f"optimiser {self.optimizer_bytes / 1e9:.2f}, activations {self.activations_bytes / 1e9:.2f} "
+            f"{self.peak_bytes / 1e9:.2f} GB at the peak: process and weights {self.base_bytes / 1e9:.2f}, "
+            f"gradients and optimiser {self.optimizer_bytes / 1e9:.2f}, activations {self.activations_bytes / 1e9:.2f} "
             f"({self.bytes_per_token / 1e3:,.0f} KB a token)",
             f"{self.seconds_per_step:.2f} s a step, {duration(self.seconds)} in all, on this machine{self._busy()}",
         ]
@@ -106,18 +111,20 @@ def plan(recipe: Recipe) -> Plan:
     model: Any = embedder.backbone
     num_parameters = sum(p.numel() for p in model.parameters())
     tuning = pick_tuning(model, recipe.training)
+    tuning += " without the embedding table" if freezes_table(model, recipe.training) else ""
     trainer = Trainer.prepare(embedder, mixture, recipe.training, recipe.loss)
     budget = trainer.stepper.budget
     batches = [batch_texts(mixture.batch(i)) for i in range(min(_SAMPLE_BATCHES, trainer.num_steps))]
     tokens = [tokenize(embedder, texts.texts) for texts in batches]
     sides = [len(t.anchors) + len(t.positives) + len(t.ids.own_ids) for t in batches]
+    before = _taken(trainer)
     outcome, seconds = _time(trainer)
     per_token = bytes_per_token(embedder, recipe.training, mixture)
+    gradients = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     in_step = mean(sum(t.lengths) for t in tokens)
     micro = plan_batches(tokens[0].lengths, budget.batch_tokens)
     kept = min(in_step, budget.kept_tokens)
     again = 0 if outcome.kept_all else sum(1 for _ in micro) - int(kept // budget.batch_tokens)
-    trainable = [p for p in model.parameters() if p.requires_grad]
     result = Plan(
         tuning=tuning,
         num_parameters=num_parameters,
@@ -133,14 +140,34 @@ def plan(recipe: Recipe) -> Plan:
         micro_batches=len(micro),
         run_again=max(0, again),
         bytes_per_token=per_token,
-        weights_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
-        optimizer_bytes=(4 if recipe.training.average else 3) * sum(p.numel() * p.element_size() for p in trainable),
-        activations_bytes=max(kept, min(in_step, budget.batch_tokens)) * per_token * 1.3,
+        base_bytes=before[0],
+        optimizer_bytes=3 * gradients,
+        activations_bytes=_activations(trainer, before, gradients, budget.peak_bytes(in_step, per_token)),
+        loading_bytes=before[1],
         seconds_per_step=seconds,
         others_share=others.share(),
     )
     torch.manual_seed(recipe.training.seed)
     return result
+
+
+def _taken(trainer: Trainer) -> tuple[int, int]:
+    """What the process takes before its first step and took at most until then; else the weights."""
+    if trainer.embedder.device.type == "cpu":
+        give_back_free()
+    weights = sum(p.numel() * p.element_size() for p in trainer.model.parameters())
+    return taken_bytes(trainer.embedder.device) or (weights, weights)
+
+
+def _activations(trainer: Trainer, before: tuple[int, int], gradients: int, estimate: float) -> float:
+    """What the steps just run took beside their gradients, kernels and holes in the heap included.
+
+    The estimate where the system does not tell, or loading took more than the steps.
+    """
+    after = taken_bytes(trainer.embedder.device)
+    if after is None or after[1] <= before[1]:
+        return estimate
+    return max(0, after[1] - before[0] - gradients)
 
 
 def _time(trainer: Trainer) -> tuple[Outcome, float]:

@@ -1,42 +1,26 @@
-"""The figure that a run leaves beside its model: the loss and the held-out scores by step, as SVG."""
+"""Curves over the steps of a training run, as SVG: drawn here, since training needs no library of figures."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from udever.evaluation.comparison import METRIC_NAMES
-from udever.training.log import History
-
-FIGURE = "training.svg"
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 640, 250, 58, 620, 34, 206
 _MOST_POINTS, _MOST_DOTS, _TICKS = 600, 40, 4
-_TITLES = {"loss": "Training loss, step by step", "held-out loss": "Loss on held-out rows"}
 
 
 @dataclass(frozen=True)
-class _Panel:
-    """One curve over the steps, and a level to compare it with."""
+class Panel:
+    """One curve of at least one point over the steps, and the level of BM25 to compare it with."""
 
     title: str
     points: Sequence[tuple[int, float]]
     level: float | None = None
 
 
-def draw(history: History) -> str:
-    """A panel for the loss and for each score of held-out rows; every vertical axis holds 0."""
-    curves: dict[str, list[tuple[int, float]]] = {"loss": [(step.number, step.loss) for step in history.steps]}
-    for step, scores in history.scores:
-        for name, value in scores.items():
-            curves.setdefault(name, []).append((step, value))
-    bm25 = history.measure.bm25 if history.measure else {}
-    among = f" among {history.measure.num_candidates:,} candidates" if history.measure else ""
-    panels = [
-        _Panel(_TITLES.get(name) or f"{METRIC_NAMES.get(name, name)} of held-out rows{among}", points, bm25.get(name))
-        for name, points in curves.items()
-        if points
-    ]
-    last = max((points[-1][0] for points in curves.values() if points), default=1)
+def draw(panels: Sequence[Panel]) -> str:
+    """The panels below one another, over the same steps, as SVG without any library; every vertical axis holds 0."""
+    last = max((panel.points[-1][0] for panel in panels), default=1)
     drawn = "".join(
         f'<g transform="translate(0 {number * _HEIGHT})">{_draw(panel, last)}</g>'
         for number, panel in enumerate(panels)
@@ -48,7 +32,7 @@ def draw(history: History) -> str:
     )
 
 
-def _draw(panel: _Panel, last: int) -> str:
+def _draw(panel: Panel, last: int) -> str:
     values = [value for _, value in panel.points if math.isfinite(value)]
     values += [] if panel.level is None else [panel.level]
     marks = ticks(min(0.0, *values, 0.0), max(0.0, *values, 0.0))
@@ -79,7 +63,7 @@ def _draw(panel: _Panel, last: int) -> str:
     return "".join(parts)
 
 
-def _curve(panel: _Panel, across: Callable[[int], float], up: Callable[[float], float]) -> str:
+def _curve(panel: Panel, across: Callable[[int], float], up: Callable[[float], float]) -> str:
     every = max(1, len(panel.points) // _MOST_POINTS)
     finite = [point for point in panel.points if math.isfinite(point[1])]
     if not finite:
