@@ -104,8 +104,8 @@ def _differences(comparison: Comparison) -> Table:
         values += [(a, b, METRIC_NAMES[metric], i.difference, i.low, i.high) for metric, i in found.items()]
     data = Data(("system", "minus", "metric", "difference", "low", "high"), values)
     note = (
-        "Bold where the interval does not hold 0, so that chance does not explain the difference; never with fewer than "
-        f"{MIN_TO_TELL} questions."
+        "Bold where the interval does not hold 0, so that chance does not explain the difference, and where there are "
+        f"at least {MIN_TO_TELL} questions."
     )
     return Table("differences", "Differences", ["systems", *METRIC_NAMES.values()], rows, data, note)
 
