@@ -83,7 +83,7 @@ class Shingled:
         return self.hashes[self.starts[index] : self.starts[index + 1]]
 
     def signatures(self) -> NDArray[np.uint32]:
-        """The MinHash of every text, shape (text, NUM_HASHES): equal in about the share that two sets of shingles overlap."""
+        """The MinHash of every text, shape (text, NUM_HASHES): equal in about the share that two sets overlap."""
         found = np.empty((len(self), NUM_HASHES), dtype=np.uint32)
         for first in range(0, len(self), _CHUNK_TEXTS):
             starts = self.starts[first : first + _CHUNK_TEXTS + 1]
