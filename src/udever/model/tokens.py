@@ -1,6 +1,7 @@
 """From text to token ids: special tokens are ids, never text, and the closing token survives every cut."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -224,7 +225,9 @@ def _bound_chars(text: str, max_tokens: int) -> tuple[str, bool]:
 def check_text(text: object, row: int) -> str:
     """`text` if it can be encoded as UTF-8; raise TextError naming `row` otherwise."""
     if not isinstance(text, str):
-        raise TextError(f"row {row} is {type(text).__name__}, not a text; drop the row or give a string")
+        is_missing = isinstance(text, float) and math.isnan(text)  # as pandas has it
+        what = "missing (nan)" if is_missing else type(text).__name__
+        raise TextError(f"row {row} is {what}, not a text; drop the row or give a string")
     try:
         text.encode()
     except UnicodeEncodeError as error:

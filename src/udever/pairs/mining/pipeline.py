@@ -18,6 +18,7 @@ from udever.pairs.schema import Pair
 from udever.pairs.split import split_pairs
 from udever.progress import progress_bar
 from udever.source.history import changes
+from udever.source.languages import named_language
 from udever.source.pages import SPLITTERS
 from udever.source.reading import read_found
 from udever.source.tree_code import GRAMMARS
@@ -148,6 +149,7 @@ def mine(
     paths = [Path(path) for path in paths]
     shares = held_out if isinstance(held_out, tuple) else (held_out, 0.0)
     wanted = _check(paths, kinds, shares)
+    language = None if language is None else named_language(language)
     skipped: Counter[str] = Counter()
     suffixes = {suffix for kind in wanted for suffix in _SUFFIXES[kind]}
     files = list(walk(paths, suffixes, exclude, skipped))
