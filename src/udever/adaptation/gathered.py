@@ -15,6 +15,9 @@ from udever.pairs.gathering import gather, told_columns
 from udever.pairs.mining import ASKED, Mined
 from udever.pairs.schema import Pair
 
+_BOUND = "folder: history"
+"""Of a repository's history more was there than was read, which a person should know."""
+
 
 def gathered(paths: Sequence[Path], settings: AdaptSettings) -> tuple[Mined, float]:
     """What the files give, and how many seconds that took."""
@@ -31,6 +34,10 @@ def tell(mined: Mined, paths: Sequence[Path], settings: AdaptSettings, console: 
         f"{mined.num_files:,} files gave {len(train_pairs):,} training pairs and {len(held_out):,} held-out pairs "
         f"(no question of theirs in training; {sum(mined.skipped.values()):,} files and rows left out)"
     )
+
+    for reason in mined.skipped:
+        if reason.startswith(_BOUND):
+            console.print(f"left out: {reason.removeprefix('folder: ')}", markup=False, highlight=False)
 
 
 def _sampled(mined: Mined, settings: AdaptSettings) -> Mined:

@@ -1,17 +1,20 @@
 """Repositories that are not as one would wish: bare, alone, cut off, long, of other encodings, twice in one folder."""
 
+import io
 import shutil
 import subprocess
 from collections import Counter
 
 import pytest
+from rich.console import Console
 
 from udever.adaptation import AdaptSettings
-from udever.adaptation.gathered import gathered, split
+from udever.adaptation.gathered import gathered, split, tell
 from udever.errors import DataError
 from udever.pairs.files import write_pairs
 from udever.pairs.gathering import gather
-from udever.pairs.mining import ASKED, mine
+from udever.pairs.mining import ASKED, Mined, mine
+from udever.pairs.schema import Pair
 from udever.source import git as git_module
 from udever.source.history import MAX_COMMITS, changes
 from udever.source.walk import walk
@@ -100,6 +103,10 @@ def test_of_a_long_history_the_newest_commits_are_read_and_the_bound_is_told(tmp
         f"Count up to number {n} here" for n in (count - 1, count - MAX_COMMITS)
     ]
     assert skipped == {f"folder: history beyond the last {MAX_COMMITS:,} commits": 1}
+    mined = Mined([Pair("a b", "c"), Pair("d e", "f"), Pair("g h", "i", split="held_out")], dict(skipped), 1)
+    console = Console(file=io.StringIO())
+    tell(mined, [tmp_path], AdaptSettings(), console)
+    assert f"left out: history beyond the last {MAX_COMMITS:,} commits" in console.file.getvalue()
 
 
 def test_of_a_history_that_takes_too_long_what_was_told_till_then_is_read(tmp_path, monkeypatch):
