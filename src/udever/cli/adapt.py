@@ -44,9 +44,7 @@ def adapt(
     epochs: Annotated[float | None, typer.Option(help="Passes over the training pairs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    negatives: Annotated[
-        int | None, typer.Option(min=0, help="Hard negatives for each pair; tried with and without if left out.")
-    ] = None,
+    negatives: Annotated[int, typer.Option(min=0, help="Hard negatives for each pair.")] = 0,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Time to try arrangements in; five times the mining if left out.")
     ] = None,

@@ -164,10 +164,10 @@ def read_batches(
 
 
 def dataset_batches(
-    dataset: Any, mapping: Mapping[str, str], where: str, *, keep_empty: bool = False
+    dataset: Any, mapping: Mapping[str, str], where: str, *, others: bool = True, keep_empty: bool = False
 ) -> Iterator[pa.RecordBatch]:
     """The rows of an opened data set, as `read_batches` has them."""
-    return _normalised(partial(_dataset_batches, dataset), where, mapping, True, keep_empty)
+    return _normalised(partial(_dataset_batches, dataset), where, mapping, others, keep_empty)
 
 
 def _normalised(
