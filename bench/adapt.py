@@ -97,12 +97,14 @@ def fetch(project: Project, work: Path) -> Path:
         archives = place.with_name(f"{place.name}-archive")
         archives.mkdir(parents=True, exist_ok=True)
         subprocess.run(project.fetching, cwd=archives, check=True)
+        partial = place.with_name(f"{place.name}-partial")  # so that a fetch that was killed does not count
         packages = list(archives.glob("*.deb"))
         if packages:
-            subprocess.run(["dpkg-deb", "-x", packages[0], place], check=True)
-            return place / project.folder
-        with tarfile.open(next(archives.glob("*.t*gz"))) as content:
-            content.extractall(place, filter="data")
+            subprocess.run(["dpkg-deb", "-x", packages[0], partial], check=True)
+        else:
+            with tarfile.open(next(archives.glob("*.t*gz"))) as content:
+                content.extractall(partial, filter="data")
+        partial.rename(place)
     return place / project.folder
 
 
@@ -122,20 +124,19 @@ QUICK = replace(
 
 def ablations() -> dict[str, AdaptSettings]:
     """Each setting by name: all kinds, none, each alone, all but each; negatives; rates; tried in time; no choice."""
-    every, names = EVERY, ("names",)
+    every = EVERY
     found = {
         "all kinds": every,
         "questions alone": replace(every, kinds=ASKED),
         "not chosen": replace(every, development=0.0),
-        "one hard negative": replace(every, negatives=1),
         "two hard negatives": replace(every, negatives=2),
         "tried in ten minutes": replace(every, minutes=10.0),
     }
     found |= {f"{kind} alone": replace(every, kinds=(*ASKED, kind)) for kind in MINERS}
     found |= {f"without {kind}": replace(every, kinds=tuple(k for k in KINDS if k != kind)) for kind in MINERS}
-    for epochs, rate in ((3.0, 3e-4), (3.0, 1e-3), (6.0, 5e-4)):
+    for epochs, rate in ((4.0, 5e-4), (4.0, 2e-3), (8.0, 4e-3)):
         training = default_training("seedling").model_copy(update={"epochs": epochs, "learning_rate": rate})
-        found[f"{epochs:g} passes at {rate:g}"] = replace(every, kinds=(*ASKED, *names), training=training)
+        found[f"{epochs:g} passes at {rate:g}"] = replace(every, training=training)
     return found
 
 

@@ -1,9 +1,9 @@
 """The files of the package that four things pass, counted while they happen: `python dev/walks.py [--functions]`.
 
-A file is passed where one of its functions runs between beginning and end: validation, progress and all; class
-bodies and imports are not counted, since each thing has happened once before. `load`: the name of a folder to an
-embedder. `embed`: a corpus file to shards, the model loaded. `gradient`: a pairs file, opened, to the gradients of one
-step. `hits`: a question to an open index, the model loaded.
+A file is passed where one of its functions runs between beginning and end; class bodies and imports are not counted,
+since each thing has happened once before. Files that only check or show are told apart. `load`: the name of a folder to
+an embedder. `embed`: a corpus file to shards, the model loaded. `gradient`: a pairs file, opened, to the gradients of
+one step. `hits`: a question to an open index, the model loaded.
 """
 
 import argparse
@@ -24,6 +24,8 @@ from udever.search.update import Settings, update_index
 from udever.training.loop import Trainer
 
 _PACKAGE = f"{Path(udever.__file__).parent}/"
+_ASIDE = {"errors.py", "habits.py", "nearest.py", "progress.py", "terminal.py"}
+"""Files that only check or show."""
 
 
 def walk(thing: Callable[[], object]) -> dict[str, dict[str, int]]:
@@ -90,14 +92,14 @@ def things(folder: Path) -> dict[str, Callable[[], object]]:
 
 def main() -> None:
     """Print the four walks."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="The files that four things pass.")
     parser.add_argument("--functions", action="store_true", help="what runs in each file, and how often")
     shown = parser.parse_args().functions
     with tempfile.TemporaryDirectory() as folder:
         for name, thing in things(Path(folder)).items():
             thing()  # what is made once is there
             files = walk(thing)
-            print(f"{name}: {len(files)} files")
+            print(f"{name}: {len(files)} files, {len(_ASIDE & files.keys())} of which only check or show")
             for file, functions in files.items():
                 ran = ": " + ", ".join(f"{function} {count}" for function, count in functions.items())
                 print(f"    {file}{ran if shown else ''}")

@@ -1,13 +1,13 @@
-"""Step 9: the goals of the seedling from results of `udever eval`, beside other models: Markdown and JSON.
+"""Step 8: the goals of the seedling from results of `udever eval`, beside other models: Markdown and JSON.
 
-    udever eval -m CANDIDATE -m UNTRAINED -m bm25 -m char-tfidf -o RESULTS           # the suite of the package
+    udever eval -m CANDIDATE -m base -m teacher -m bm25 -m char-tfidf -o RESULTS           # the suite of the package
     for task in tatoeba stsb_multi xquad_r sts12 sts13 sts14 sts15 sts16 sickr banking77 amazon_counterfactual; do
-        udever eval -m CANDIDATE -m UNTRAINED --data DATA/eval --task $task -o RESULTS
+        udever eval -m CANDIDATE -m base -m teacher --data DATA/eval --task $task -o RESULTS
     done
     python benchmark.py RESULTS... [--published PUBLISHED.json] [--output goals.json]
 
-`--untrained FOLDER` writes the same architecture with random weights instead. Published scores are those of mteb's
-result files: {"org__model": {public task: {split: {subset: score}}}}.
+`base` is what base.py wrote, the same network with random weights. Published scores are those of mteb's result files:
+{"org__model": {public task: {split: {subset: score}}}}.
 """
 
 import argparse
@@ -51,12 +51,8 @@ class Goal:
 
 def sentences_by_language() -> Counter[str]:
     """Translated sentences to train on in each language: dictionaries and symbols' names are not counted."""
-    table = pq.read_table(WORK / "data" / "students.parquet", columns=["language", "source"])
-    counts: Counter[str] = Counter()
-    for row in table.group_by(["language", "source"]).aggregate([([], "count_all")]).to_pylist():
-        if not row["source"].startswith(("freedict", "cldr")):
-            counts[row["language"]] += row["count_all"]
-    return counts
+    table = pq.read_table(WORK / "pairs" / "translations.parquet", columns=["anchor_language", "positive_language"])
+    return Counter(name for column in table.columns for name in column.to_pylist())
 
 
 def goals(counts: Counter[str]) -> list[Goal]:
@@ -147,26 +143,13 @@ def written(value: Value | None) -> str:
     return f"{value[0]:.3f}" if math.isnan(value[1]) else f"{value[0]:.3f} ± {value[1]:.3f}"
 
 
-def untrained(folder: Path, layers: int, heads: int) -> None:
-    """The same architecture with random weights."""
-    import model as seedling
-    import torch
-
-    torch.manual_seed(0)
-    seedling.export(seedling.make(layers, heads), folder, "")
-
-
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="*")
     parser.add_argument("--published", type=Path)
     parser.add_argument("--output", type=Path)
-    parser.add_argument("--untrained", type=Path)
     options = parser.parse_args()
-    if options.untrained:
-        untrained(options.untrained, 1, 2)
-        return
     models: dict[str, dict[Key, Value]] = {}
     for model in read_scores(options.results):
         models.setdefault(model.name.rpartition("/")[2], {}).update(measured(model))

@@ -1,26 +1,31 @@
-"""Step 8: the averaged weights of a run -> a model folder in bfloat16, with its card.
+"""Step 9: what was trained -> a model folder in bfloat16, with its card.
 
-    python export.py RUN [FOLDER]      (FOLDER: SEEDLING_WORK/candidate)
+    python export.py run FOLDER                                   the run's end
+    python export.py run-checkpoints/step-00015000 FOLDER         the averaged weights on the way
 
 The card is card.md with its {places} filled: licences and rows by source, packages with versions, development
-scores of score.py where they were taken.
+scores of score.py (folders `run`, `half` and `quarter`) and the goals of benchmark.py where they were taken.
 """
 
-import itertools
 import json
 import re
 import sys
 from collections import Counter
 from pathlib import Path
 
-import model as seedling
 import numpy as np
-import pyarrow.parquet as pq
+import torch
 from benchmark import written
 from common import SHARE_ALIKE, WORK
-from distill import load_model
+from safetensors.torch import load_file
 
-LOSSES = ("close", "neighbours", "contrast")
+from udever import Embedder
+
+TEACHER = ("queries", "passages")
+LOSSES = (*TEACHER, "pairs")
+AVERAGE = "average."
+MAX_LENGTH = 512
+"""Tokens of a text; training cuts sooner, to save time."""
 
 
 def table(head: tuple[str, ...], rows: list[tuple]) -> str:
@@ -30,13 +35,9 @@ def table(head: tuple[str, ...], rows: list[tuple]) -> str:
 
 
 def counted() -> Counter[tuple[str, str]]:
-    """Rows by source and licence of the two tables that training draws from."""
-    counts: Counter[tuple[str, str]] = Counter()
-    for name in ("students", "contrast"):
-        rows = pq.read_table(WORK / "data" / f"{name}.parquet", columns=["source", "licence"])
-        for row in rows.group_by(["source", "licence"]).aggregate([([], "count_all")]).to_pylist():
-            counts[row["source"], row["licence"]] += row["count_all"]
-    return counts
+    """Texts and pairs by source and licence, as prepare.py counted them."""
+    rows = json.loads((WORK / "counts.json").read_text())["sources"]
+    return Counter({(source, licence): count for source, licence, count in rows})
 
 
 def sources(counts: Counter[tuple[str, str]]) -> str:
@@ -53,7 +54,8 @@ def sources(counts: Counter[tuple[str, str]]) -> str:
 
 def packages(counts: Counter[tuple[str, str]]) -> str:
     """Every package that something was mined from."""
-    versions = json.loads((WORK / "packages" / "versions.json").read_text())
+    path = WORK / "packages" / "versions.json"
+    versions = json.loads(path.read_text()) if path.exists() else {}
     licences = dict(counts.keys())
     rows = []
     for key, archive in sorted(versions.items()):
@@ -97,61 +99,51 @@ def benchmark() -> str:
     return table(("", *models), rows)
 
 
-def cpu_minutes(lines: list[dict]) -> float:
-    """Processor time of a run over all its starts; the clock of each begins at zero."""
-    ends = [a["cpu"] for a, b in itertools.pairwise(lines) if b["cpu"] < a["cpu"]]
-    return (sum(ends) + lines[-1]["cpu"]) / 60
-
-
 def losses(lines: list[dict]) -> str:
-    """Losses along the way: means over the tenths of the run."""
+    """Losses along the way: means over the tenths of the run, by what was learned."""
     rows = []
     for part in np.array_split(np.arange(len(lines)), 10):
-        means = (np.mean([lines[i][name] for i in part if lines[i][name]]) for name in LOSSES)
-        rows.append((f"{lines[part[-1]]['step']:,}", *(f"{mean:.3f}" for mean in means)))
-    return table(("up to step", "distillation: closeness", "distillation: neighbours", "InfoNCE"), rows)
+        found = {name: [lines[i]["loss"] for i in part if learned(lines[i]) == name] for name in LOSSES}
+        means = (f"{np.mean(values):.3f}" if values else "" for values in found.values())
+        rows.append((f"{lines[part[-1]]['step']:,}", *means))
+    return table(("up to step", "teacher: queries", "teacher: passages", "pairs"), rows)
 
 
-def curves(lines: list[dict], path: Path) -> None:
-    """The same as a figure."""
-    import matplotlib as mpl
+def learned(line: dict) -> str:
+    """What a step of the log learned from."""
+    return line["datasets"] if line["datasets"] in TEACHER else "pairs"
 
-    mpl.use("svg")
-    from matplotlib import pyplot as plt
 
-    plt.rcParams |= {"svg.hashsalt": "udever", "svg.fonttype": "none", "font.family": "sans-serif"}
-    figure, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
-    steps = np.array([line["step"] for line in lines])
-    for name, colour, dashes in zip(LOSSES, ("#0072B2", "#D55E00", "#009E73"), ("-", "--", ":"), strict=True):
-        values = np.array([line[name] for line in lines])
-        smooth = np.convolve(values, np.ones(5) / 5, mode="valid")
-        axes.plot(steps[4:], smooth, dashes, color=colour, label={"contrast": "InfoNCE"}.get(name, name))
-    axes.set(xlabel="step", ylabel="loss, mean of 250 steps", ylim=(0, 3))
-    axes.legend(frameon=False)
-    figure.savefig(path, metadata={"Date": None})
+def load(source: Path) -> Embedder:
+    """A model folder, or the averaged weights of a checkpoint."""
+    if not (source / "checkpoint.json").exists():
+        return Embedder.load(source, dtype="float32", max_length=MAX_LENGTH)
+    embedder = Embedder.load(WORK / "base", dtype="float32", max_length=MAX_LENGTH)
+    tensors = load_file(source / "shard-00000.safetensors")
+    state = {name.removeprefix(AVERAGE): tensor for name, tensor in tensors.items() if name.startswith(AVERAGE)}
+    embedder.backbone.load_state_dict(state)
+    return embedder
 
 
 def main() -> None:
     """Write the folder."""
-    run = sys.argv[1]
-    folder = Path(sys.argv[2]) if len(sys.argv) > 2 else WORK / "candidate"
+    source, folder = map(Path, sys.argv[1:])
     notes = (Path(__file__).parent / "card.md").read_text(encoding="utf-8")
-    lines = [json.loads(line) for line in (WORK / run / "log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (WORK / "run-checkpoints" / "log.jsonl").read_text().splitlines()]
+    lines = [line for line in log if "loss" in line]
     counts = counted()
     filled = {
         "sources": sources(counts),
         "packages": packages(counts),
-        "development": scores({"all of the steps": run, "half": "half", "a fifth": "fifth"}),
-        "arms": scores({"a": "arm_a", "b": "arm_b", "c": "arm_c", "d": "arm_d"}),
+        "development": scores({"all of the steps": "run", "half": "half", "a quarter": "quarter"}),
         "benchmark": benchmark(),
-        "steps": f"{lines[-1]['step']:,}",
-        "cpu_minutes": f"{cpu_minutes(lines):.0f}",
+        "steps": f"{len(lines):,}",
+        "hours": f"{sum(line['seconds'] for line in lines) / 3600:.1f}",
         "losses": losses(lines),
     }
     for name, text in filled.items():
         notes = notes.replace("{" + name + "}", text)
-    seedling.export(load_model(WORK / run), folder, notes)
-    curves(lines, folder / "losses.svg")
+    load(source).save(folder, base="nothing", dtype=torch.bfloat16, notes=notes)
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {total / 1e6:.1f} MB")
 

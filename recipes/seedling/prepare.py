@@ -1,32 +1,66 @@
-"""Step 2: shared pairs and corpora -> texts to distil and pairs to contrast, filtered by licence, without overlap.
+"""Step 2: shared pairs, corpora and what was mined -> plain texts for the teacher, and pairs to contrast.
 
-Writes into SEEDLING_WORK/data:
+Writes into SEEDLING_WORK:
 
-    targets.parquet   distinct English texts: `text`, `source`, `licence`, `split`
-    students.parquet  what is to land on a target's vector: `text`, `language`, `target` (row number above),
-                      `source`, `licence`, `split`
-    contrast.parquet  pairs without an English text or with two meanings: `anchor`, `positive`, `negative`,
-                      `anchor_language`, `positive_language`, `kind`, `group`, `source`, `licence`, `split`
+    texts/queries-NNN.parquet, texts/passages-NNN.parquet   `text`, `language`, `kind`, `source`, `licence`; distinct
+    pairs/FAMILY.parquet                                    pairs, see FAMILIES, with `split` train or development
+    counts.json                                             rows by source and licence, what was left out and why
 
-A text equal to any text under eval/ (NFKC, lower case, spaces joined) is left out with its pair. 1 % of the
-groups of texts that are equal, near-equal, of one pair or of one file are the split "development", by a hash of their
-first text.
+Queries are what the teacher is to read as such: sentences, words, names, questions, headings, docstrings; passages are
+longer pieces and functions. The parts of each come in an order in which every beginning is balanced: a kind has its
+share, and within it a language with n texts n ** 0.5. So the teacher can stop after any part.
+
+Left out: texts under other licences and in other languages (common.py), and every text equal to one under eval/ (NFKC,
+lower case, spaces joined). 1 % of the groups of pairs whose texts are equal, near-equal, of one group or of one file
+are development rows; texts that repeat one of theirs, exactly or nearly, are left out too.
+
+    python prepare.py [--limit ROWS]      ROWS: at most so many of each file, to try things
 """
 
+import argparse
+import json
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from common import CODE, DATA, LANGUAGES, SHIPS, WORK, is_development, plain
 
-from udever.text.grouping import groups_of, spelling
+from udever.pairs.schema import Pair
+from udever.pairs.schema import to_table as table_of
+from udever.text.grouping import Held, groups_of, spelling
 
-MAX_CHARS = 500
-"""A text to distil is cut into pieces of at most so many characters (English documents) or left out (pairs)."""
+PART_TEXTS = 50_000
+MAX_CHARS = {"passage": 500, "function": 1500}
+"""A longer text of a kind is left out, of other kinds from 300 characters on; pieces of corpora are cut before."""
 
-CORPUS_CHARS = 300
+PIECE_CHARS = {"zh": 120, "zh-tw": 120, "ja": 120, "ko": 150, "th": 200, "lo": 200, "km": 200, "my": 200}
+"""Characters of a piece of a document, by language; 300 of the others."""
+
+KINDS = {
+    "queries": {"sentence": 0.5, "question": 0.15, "word": 0.13, "heading": 0.09, "docstring": 0.08, "name": 0.05},
+    "passages": {"passage": 0.75, "function": 0.25},
+}
+"""The two sides of the teacher, and of each kind of texts its share."""
+
+LANGUAGE_TEMPERATURE = 0.5
+SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[。！？।])\s*")
+
+FAMILIES = {
+    "code": ("code_", "python_library"), "questions": ("qa_",), "headings": ("docs_",), "shell": ("nl_shell",),
+    "words": ("freedict",), "names": ("cldr",), "meanings": ("wordnet",), "entailment": ("nli_", "paraphrase_"),
+}  # fmt: skip
+"""Pairs that are contrasted with one another, by their sources; what is left are "translations"."""
+
+KIND_OF = {"code": ("docstring", "function"), "questions": ("question", "passage"), "headings": ("heading", "passage"),
+           "words": ("word", "word"), "names": ("name", "name")}  # fmt: skip
+"""What anchors and positives of a family are; those of others are sentences."""
+
+Said = tuple[str, str, str, str]
+"""Language, kind, source and licence of a text."""
 
 
 def eval_texts() -> set[str]:
@@ -43,179 +77,183 @@ def eval_texts() -> set[str]:
     return found - {""}
 
 
-def shared_pairs() -> Iterator[dict]:
-    """Rows of pairs/ whose licence allows shipping, graded sets left out."""
-    for path in sorted(DATA.glob("pairs/*.parquet")):
-        if path.stem.startswith("sts_"):
+def all_pairs(limit: int | None) -> Iterator[dict]:
+    """Rows of pairs/ and of mine.py whose licence and languages fit; graded sets are left out."""
+    shared = [path for path in sorted(DATA.glob("pairs/*.parquet")) if not path.stem.startswith("sts_")]
+    for path in [*shared, *sorted((WORK / "mined").glob("*.parquet"))]:
+        for row in pq.read_table(path).slice(0, limit).to_pylist():
+            if row["licence"] in SHIPS and {row["anchor_language"], row["positive_language"]} <= LANGUAGES | CODE:
+                source = path.stem if path in shared else row["source"]
+                yield {"negative": None, "group": None, **row, "source": source}
+
+
+def pieces(limit: int | None) -> Iterator[tuple[str, Said]]:
+    """Short runs of sentences from the corpora, and of every third of them its first sentence alone."""
+    for path in sorted(DATA.glob("corpora/*.parquet")):
+        if path.stem not in LANGUAGES:
             continue
-        for row in pq.read_table(path).to_pylist():
-            if row["licence"] in SHIPS:
-                row["source"] = path.stem
-                yield row
-
-
-def mined_pairs() -> Iterator[dict]:
-    """Rows that mine.py wrote, in the same columns."""
-    for path in sorted((WORK / "mined").glob("*.parquet")):
-        for row in pq.read_table(path).to_pylist():
-            languages = {row["anchor_language"], row["positive_language"]}
-            if row["licence"] in SHIPS and languages <= LANGUAGES | CODE:
-                yield {"negative": None, "group": None, **row}
-
-
-def english_pieces() -> Iterator[tuple[str, str, str]]:
-    """Sentences or short runs of them from the English corpora: text, source, licence."""
-    table = pq.read_table(DATA / "corpora" / "en.parquet")
-    for row in table.to_pylist():
-        if row["licence"] not in SHIPS:
-            continue
-        for paragraph in re.split(r"\n\s*\n", row["text"]):
-            piece = ""
-            for sentence in re.split(r"(?<=[.!?])\s+", " ".join(paragraph.split())):
-                if piece and len(piece) + len(sentence) > CORPUS_CHARS:
-                    yield piece, row["source"], row["licence"]
-                    piece = ""
-                piece = f"{piece} {sentence}".strip()[:MAX_CHARS]
-            if len(piece) >= 20:
-                yield piece, row["source"], row["licence"]
-
-
-class Collector:
-    """Gathers targets, students and pairs to contrast, each text once per role."""
-
-    def __init__(self, held: set[str]) -> None:
-        self.held = held
-        self.counts: Counter[str] = Counter()
-        self.targets: dict[str, tuple[int, str, str]] = {}
-        self.students: dict[tuple[str, int], tuple[str, str, str, str]] = {}
-        self.contrast: list[dict] = []
-
-    def target(self, text: str, source: str, licence: str) -> int | None:
-        """Row number of an English text, or None where it may not be used."""
-        text = text.strip()
-        if plain(text) in self.held or not 2 <= len(text) <= MAX_CHARS:
-            self.counts[f"{source}: target left out"] += 1
-            return None
-        number, *_ = self.targets.setdefault(text, (len(self.targets), source, licence))
-        if (text, number) not in self.students:
-            self.students[text, number] = ("en", source, licence, text)
-        return number
-
-    def student(self, row: dict, text: str, language: str, target: str) -> None:
-        """`text` shall land where `target`, an English text, is."""
-        text = text.strip()
-        if plain(text) in self.held or not 1 <= len(text) <= MAX_CHARS:
-            self.counts[f"{row['source']}: text left out"] += 1
-            return
-        number = self.target(target, row["source"], row["licence"])
-        if number is not None and text != target.strip():
-            self.students.setdefault((text, number), (language, row["source"], row["licence"], target.strip()))
-
-    def pair(self, row: dict) -> None:
-        """A pair to contrast."""
-        sides = [row["anchor"], row["positive"], row["negative"] or ""]
-        if any(plain(side) in self.held for side in sides) or not (row["anchor"].strip() and row["positive"].strip()):
-            self.counts[f"{row['source']}: pair left out"] += 1
-            return
-        self.contrast.append(row)
-
-
-def route(row: dict, collector: Collector, waiting: dict[str, list[dict]]) -> None:
-    """One pair to where it belongs: to distil, to contrast, or waiting for an English text of its group."""
-    anchor, positive = row["anchor_language"], row["positive_language"]
-    translated = row["kind"] == "symmetric" and anchor != positive
-    if translated and anchor == "en":
-        collector.student(row, row["positive"], positive, row["anchor"])
-    elif translated and positive == "en":
-        collector.student(row, row["anchor"], anchor, row["positive"])
-    elif translated and row["group"]:
-        waiting[row["group"]].append(row)
-    else:
-        collector.pair(row)
-        for side in ("anchor", "positive", "negative"):
-            language = row["positive_language" if side == "negative" else f"{side}_language"]
-            if language == "en" and row[side] and len(row[side]) <= MAX_CHARS:
-                collector.target(row[side], row["source"], row["licence"])
-
-
-def split_groups(rows: Iterator[dict], collector: Collector) -> None:
-    """Pairs with an English side, or whose group has an English text, are distilled; the rest is contrasted."""
-    waiting: dict[str, list[dict]] = defaultdict(list)
-    english_of: dict[str, str] = {}
-    for row in rows:
-        for side in ("anchor", "positive"):
-            if row["kind"] == "symmetric" and row["group"] and row[f"{side}_language"] == "en":
-                english_of.setdefault(row["group"], row[side])
-        route(row, collector, waiting)
-    for group, members in waiting.items():
-        for row in members:
-            if group not in english_of:
-                collector.pair(row)
+        room, number = PIECE_CHARS.get(path.stem, 300), 0
+        for row in pq.read_table(path).slice(0, limit).to_pylist():
+            if row["licence"] not in SHIPS:
                 continue
-            for side in ("anchor", "positive"):
-                collector.student(row, row[side], row[f"{side}_language"], english_of[group])
+            for run in cut(row["text"], room):
+                number += 1
+                said = (path.stem, row["source"], row["licence"])
+                yield " ".join(run), (said[0], "passage", *said[1:])
+                if number % 3 == 0:
+                    yield run[0], (said[0], "sentence", *said[1:])
 
 
-def splits(targets: Sequence[str], pairs: Sequence[dict]) -> tuple[dict[str, str], list[str]]:
-    """ "train" or "development" for each target and for each pair.
+def cut(text: str, room: int) -> Iterator[list[str]]:
+    """Runs of sentences of at most `room` characters together, of a paragraph each, shorter ones than 20 left out."""
+    for paragraph in re.split(r"\n\s*\n", text):
+        run: list[str] = []
+        for sentence in [*filter(None, SENTENCES.split(" ".join(paragraph.split()))), ""]:
+            if run and (not sentence or len(" ".join(run)) + len(sentence) > room):
+                if len(" ".join(run)) >= 20:
+                    yield run
+                run = []
+            if sentence:
+                run.append(sentence[:room])
 
-    Texts that are equal in any spelling or near-equal are on one side, with all that they share a pair or a file with.
+
+def family_of(source: str) -> str:
+    """The family of a pair."""
+    return next((name for name, starts in FAMILIES.items() if source.startswith(starts)), "translations")
+
+
+def texts_of(rows: Iterable[dict]) -> Iterator[tuple[str, Said]]:
+    """Both sides of pairs, and negatives, as texts of their own."""
+    for row in rows:
+        kinds = KIND_OF.get(family_of(row["source"]), ("sentence", "sentence"))
+        for side, kind in (("anchor", kinds[0]), ("positive", kinds[1]), ("negative", kinds[1])):
+            language = row["anchor_language" if side == "anchor" else "positive_language"]
+            if row[side]:
+                yield row[side].strip(), (language, kind, row["source"], row["licence"])
+
+
+def gather(found: Iterable[tuple[str, Said]], held: set[str], left_out: Counter[str]) -> dict[str, Said]:
+    """Each text once, as what it was found first; what may not be used is counted."""
+    texts: dict[str, Said] = {}
+    for text, said in found:
+        kind = said[1]
+        if not 2 <= len(text) <= MAX_CHARS.get(kind, 300):
+            left_out[f"{kind}: too short or too long"] += 1
+        elif text not in texts and plain(text) in held:
+            left_out[f"{kind}: stands in eval/"] += 1
+        else:
+            texts.setdefault(text, said)
+    return texts
+
+
+def split_pairs(pairs: Sequence[dict]) -> list[str]:
+    """ "train" or "development" for each pair.
+
+    Texts that are equal in any spelling or near-equal are on one side, with all that they share a pair, a group or a
+    file with.
     """
-    names = [row.get("file") or f"pair {number}" for number, row in enumerate(pairs)]
+    names = [row.get("file") or row.get("group") or f"pair {number}" for number, row in enumerate(pairs)]
     sides = [(row[side], name) for row, name in zip(pairs, names, strict=True) for side in ("anchor", "positive")]
-    texts = [*targets, *(text for text, _ in sides)]
-    groups = groups_of(texts, [*[None] * len(targets), *(name for _, name in sides)])
+    groups = groups_of([text for text, _ in sides], [name for _, name in sides])
     first: dict[int, str] = {}
-    for group, text in zip(groups.tolist(), texts, strict=True):
+    for group, (text, _) in zip(groups.tolist(), sides, strict=True):
         first.setdefault(group, spelling(text))
-    found = ["development" if is_development(first[group]) else "train" for group in groups.tolist()]
-    return dict(zip(targets, found, strict=False)), found[len(targets) :: 2]
+    return ["development" if is_development(first[group]) else "train" for group in groups.tolist()[::2]]
 
 
-def write(collector: Collector) -> None:
-    """Write the three tables, and print what is in them."""
-    folder = WORK / "data"
+def in_order(texts: dict[str, Said], side: str) -> list[str]:
+    """The texts of a side, drawn without putting back, each by its weight: kinds by share, languages by the power."""
+    chosen = [text for text, said in texts.items() if said[1] in KINDS[side]]
+    cells = Counter(texts[text][:2] for text in chosen)
+    total: Counter[str] = Counter()
+    for (_, kind), count in cells.items():
+        total[kind] += count**LANGUAGE_TEMPERATURE  # pyright: ignore[reportArgumentType]
+    weight = {
+        cell: KINDS[side][cell[1]] * count ** (LANGUAGE_TEMPERATURE - 1) / total[cell[1]]
+        for cell, count in cells.items()
+    }
+    weights = np.array([weight[texts[text][:2]] for text in chosen])
+    order = np.argsort(np.random.default_rng(0).exponential(size=len(chosen)) / weights)
+    return [chosen[number] for number in order.tolist()]
+
+
+def write_texts(texts: dict[str, Said], counts: dict[str, dict[str, int]]) -> None:
+    """Both sides, part by part."""
+    folder = WORK / "texts"
     folder.mkdir(parents=True, exist_ok=True)
+    for side in KINDS:
+        ordered = in_order(texts, side)
+        for number, start in enumerate(range(0, len(ordered), PART_TEXTS)):
+            part = ordered[start : start + PART_TEXTS]
+            columns = zip(*(texts[text] for text in part), strict=True)
+            named = dict(zip(("language", "kind", "source", "licence"), map(list, columns), strict=True))
+            pq.write_table(
+                pa.table({"text": part, **named}), folder / f"{side}-{number:03}.parquet", compression="zstd"
+            )
+        counts[side] = dict(Counter(" ".join(texts[text][:2]) for text in ordered).most_common())
+        print(f"{side}: {len(ordered):,}")
+
+
+def write_pairs(rows: Sequence[dict], splits: Sequence[str]) -> dict[str, int]:
+    """The pairs of each family, as udever reads them."""
+    folder = WORK / "pairs"
+    folder.mkdir(parents=True, exist_ok=True)
+    families: dict[str, list[Pair]] = {}
+    names = ("anchor", "positive", "anchor_language", "positive_language", "kind", "group", "source", "licence")
+    for row, split in zip(rows, splits, strict=True):
+        negatives = (row["negative"],) if row["negative"] else ()
+        pair = Pair(**{name: row[name] for name in names}, negatives=negatives, split=split)
+        families.setdefault(family_of(row["source"]), []).append(pair)
+    for name, pairs in families.items():
+        pq.write_table(table_of(pairs), folder / f"{name}.parquet", compression="zstd")
+        print(f"{name}: {len(pairs):,} pairs")
+    return {name: len(pairs) for name, pairs in families.items()}
+
+
+def usable(rows: Iterable[dict], held: set[str], left_out: Counter[str]) -> list[dict]:
+    """Pairs without a text of eval/, each once."""
     distinct: dict[tuple[str, str], dict] = {}
-    for row in collector.contrast:
-        distinct.setdefault((row["anchor"], row["positive"]), row)
-    pairs = list(distinct.values())
-    split, pair_splits = splits(list(collector.targets), pairs)
-    targets = [
-        {"text": text, "source": source, "licence": licence, "split": split[text]}
-        for text, (_, source, licence) in collector.targets.items()
-    ]
-    pq.write_table(pa.Table.from_pylist(targets), folder / "targets.parquet", compression="zstd")
-    students = [
-        {"text": text, "language": language, "target": number, "source": source, "licence": licence, "split": split[to]}
-        for (text, number), (language, source, licence, to) in collector.students.items()
-    ]
-    pq.write_table(pa.Table.from_pylist(students), folder / "students.parquet", compression="zstd")
-    columns = ("anchor", "positive", "negative", "anchor_language", "positive_language", "kind", "group", "source")
-    contrast = [
-        {**{name: row[name] for name in columns}, "licence": row["licence"], "split": side}
-        for row, side in zip(pairs, pair_splits, strict=True)
-    ]
-    pq.write_table(pa.Table.from_pylist(contrast), folder / "contrast.parquet", compression="zstd")
-    print(f"targets {len(targets):,}  students {len(students):,}  contrast {len(contrast):,}")
-    for name, rows in (("students", students), ("contrast", contrast)):
-        for source, count in Counter(row["source"] for row in rows).most_common():
-            print(f"  {name}  {source:32} {count:>9,}")
-    for language, count in Counter(row["language"] for row in students).most_common():
-        print(f"  language {language:10} {count:>9,}")
-    for reason, count in collector.counts.most_common():
-        print(f"  {reason}: {count:,}")
+    for row in rows:
+        sides = (row["anchor"], row["positive"], row["negative"] or "")
+        if any(plain(side) in held for side in sides) or not (row["anchor"].strip() and row["positive"].strip()):
+            left_out["pairs with a text of eval/, or none"] += 1
+        else:
+            distinct.setdefault((row["anchor"], row["positive"]), row)
+    return list(distinct.values())
 
 
 def main() -> None:
     """Read, filter, split, write."""
-    collector = Collector(eval_texts())
-    print(f"{len(collector.held):,} evaluation texts")
-    for rows in (shared_pairs(), mined_pairs()):
-        split_groups(rows, collector)
-    for text, source, licence in english_pieces():
-        collector.target(text, source, licence)
-    write(collector)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--limit", type=int)
+    limit = parser.parse_args().limit
+    held, left_out = eval_texts(), Counter()
+    print(f"{len(held):,} evaluation texts", flush=True)
+    rows = usable(all_pairs(limit), held, left_out)
+    splits = split_pairs(rows)
+    print(f"{len(rows):,} pairs", flush=True)
+    train = [row for row, split in zip(rows, splits, strict=True) if split == "train"]
+    kept_back = Held(
+        row[side]
+        for row, split in zip(rows, splits, strict=True)
+        if split == "development"
+        for side in ("anchor", "positive")
+    )
+
+    def found() -> Iterator[tuple[str, Said]]:
+        yield from texts_of(train)
+        yield from pieces(limit)
+
+    texts = gather(found(), held, left_out)
+    repeats = kept_back.repeated(list(texts))
+    left_out["texts that repeat development rows"] = int(repeats.sum())
+    texts = {text: said for (text, said), repeat in zip(texts.items(), repeats.tolist(), strict=True) if not repeat}
+    counts = {"pairs": write_pairs(rows, splits)}
+    write_texts(texts, counts)
+    sources = Counter((said[2], said[3]) for said in texts.values())
+    sources.update((row["source"], row["licence"]) for row in rows)
+    told = {"sources": [[*key, count] for key, count in sources.most_common()], "left out": left_out, **counts}
+    Path(WORK / "counts.json").write_text(json.dumps(told, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Development scores of a run or a model folder; every choice is made by these, none by anything under eval/.
+"""Step 7: development scores of model folders; every choice is made by these, none by anything under eval/.
 
-python score.py RUN_OR_FOLDER ... [--full]
+    python score.py FOLDER ... [--full]      -> SEEDLING_WORK/scores/FOLDER.json
 
 sentences   nearest English sentence among those of the same language's held-out pairs, mean over languages
 words       the same for dictionary words
@@ -14,61 +14,58 @@ import json
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
-import model as seedling
 import numpy as np
 import pyarrow.parquet as pq
-import torch
 from common import DATA, WORK, position
-from distill import load_model
 from scipy.stats import spearmanr
 
 from udever import Embedder
 
-Encode = "Callable[[list[str]], np.ndarray]"
+Encode = Callable[[list[str]], np.ndarray]
+Couples = list[tuple[str, str]]
 QUESTIONS = ("qa_mlqa_dev", "qa_jaquad", "qa_tydi", "docs_heading_passage", "docs_d365", "docs_courses_react")
 
 
-def rows_of(name: str, columns: list[str], limit: int, by: tuple[str, ...]) -> list[dict]:
-    """Development rows of a table, at most `limit` for each value of `by`, chosen by hash."""
-    table = pq.read_table(WORK / "data" / f"{name}.parquet", columns=columns, filters=[("split", "=", "development")])
-    rows = sorted(table.to_pylist(), key=lambda row: position(str(row)))
-    counts: dict[tuple, int] = defaultdict(int)
-    kept = []
+def development(family: str) -> list[dict]:
+    """The development rows of a family of pairs, in an order of their hashes; none where there are no such pairs."""
+    path = WORK / "pairs" / f"{family}.parquet"
+    if not path.exists():
+        return []
+    rows = pq.read_table(path, filters=[("split", "=", "development")]).to_pylist()
+    return sorted(rows, key=lambda row: position(f"{row['anchor']}\0{row['positive']}"))
+
+
+def with_english(rows: list[dict], limit: int) -> dict[str, Couples]:
+    """Texts of each language and their English, each English text once in a language."""
+    found: dict[str, Couples] = defaultdict(list)
+    seen: set[tuple[str, str]] = set()
     for row in rows:
-        key = tuple(row[name] for name in by)
-        counts[key] += 1
-        if counts[key] <= limit:
-            kept.append(row)
-    return kept
+        sides = {row[f"{side}_language"]: row[side] for side in ("anchor", "positive")}
+        if "en" not in sides or len(sides) < 2:
+            continue
+        (language,) = sides.keys() - {"en"}
+        if (language, sides["en"]) not in seen and len(found[language]) < limit:
+            seen.add((language, sides["en"]))
+            found[language].append((sides[language], sides["en"]))
+    return found
 
 
 def make_sets(limit: int) -> dict:
     """Everything that is scored, as texts."""
-    targets = pq.read_table(WORK / "data" / "targets.parquet", columns=["text"])["text"].to_pylist()
-    bitext: dict[str, dict[str, list]] = {"sentences": defaultdict(list), "words": defaultdict(list)}
-    columns = ["text", "language", "target", "source", "split"]
-    table = pq.read_table(WORK / "data" / "students.parquet", columns=columns, filters=[("split", "=", "development")])
-    seen: set[tuple[str, int]] = set()
-    for row in sorted(table.to_pylist(), key=lambda row: position(str(row))):
-        name = "words" if row["source"].startswith("freedict") else "sentences"
-        skip = row["language"] == "en" or row["source"].startswith("cldr") or (row["language"], row["target"]) in seen
-        if not skip and len(bitext[name][row["language"]]) < limit:
-            seen.add((row["language"], row["target"]))
-            bitext[name][row["language"]].append((row["text"], targets[row["target"]]))
+    bitext = {name: with_english(development(family), limit)
+              for name, family in (("sentences", "translations"), ("words", "words"))}  # fmt: skip
     sts = defaultdict(list)
     for row in pq.read_table(DATA / "pairs" / "sts_stsb_multi_train.parquet").to_pylist():
         if position(row["group"]) < limit / 1000:
             sts[row["anchor_language"]].append((row["anchor"], row["positive"], row["score"]))
-    contrast = rows_of(
-        "contrast", ["anchor", "positive", "source", "split", "kind", "anchor_language"], 10**6, ("kind",)
-    )
-    questions: dict[str, list] = {}
-    for source in QUESTIONS:
-        questions[source] = [(r["anchor"], r["positive"]) for r in contrast if r["source"] == source][: 2 * limit]
-    code = [r for r in contrast if r["source"].startswith(("code_", "python_library"))]
-    functions = {"functions": [(r["anchor"], r["positive"]) for r in code][: 8 * limit]}
+    questions: dict[str, Couples] = defaultdict(list)
+    for row in [*development("questions"), *development("headings")]:
+        if row["source"] in QUESTIONS and len(questions[row["source"]]) < 2 * limit:
+            questions[row["source"]].append((row["anchor"], row["positive"]))
+    functions = {"functions": [(row["anchor"], row["positive"]) for row in development("code")][: 8 * limit]}
     return {"bitext": bitext, "sts": sts, "questions": questions, "functions": functions}
 
 
@@ -80,6 +77,11 @@ def mrr(queries: np.ndarray, documents: np.ndarray, right: np.ndarray) -> float:
     return float(np.where(rank <= 10, 1 / rank, 0).mean())
 
 
+def mean(scores: dict[str, float]) -> float:
+    """Over all; nan where there are none."""
+    return float(np.mean(list(scores.values()))) if scores else float("nan")
+
+
 def score(encode: Encode, sets: dict) -> dict[str, float]:
     """All scores of one model."""
     result: dict[str, float] = {}
@@ -89,14 +91,14 @@ def score(encode: Encode, sets: dict) -> dict[str, float]:
             if len(pairs) >= 20:
                 texts, english = encode([a for a, _ in pairs]), encode([b for _, b in pairs])
                 found[language] = float(((texts @ english.T).argmax(1) == np.arange(len(pairs))).mean())
-        result[name] = float(np.mean(list(found.values())))
+        result[name] = mean(found)
         result |= {f"{name}/{language}": value for language, value in found.items()}
     sts = {}
     for language, rows in sets["sts"].items():
         cosine = (encode([a for a, _, _ in rows]) * encode([b for _, b, _ in rows])).sum(1)
         sts[language] = float(spearmanr(cosine, [s for _, _, s in rows]).statistic)
     result["sts/en"] = sts.pop("en")
-    result["sts"] = float(np.mean(list(sts.values())))
+    result["sts"] = mean(sts)
     for name in ("questions", "functions"):
         found = {}
         for source, pairs in sets[name].items():
@@ -105,17 +107,14 @@ def score(encode: Encode, sets: dict) -> dict[str, float]:
             documents = {text: i for i, text in enumerate(dict.fromkeys(b for _, b in pairs))}
             right = np.array([documents[b] for _, b in pairs])
             found[source] = mrr(encode([a for a, _ in pairs]), encode(list(documents)), right)
-        result[name] = float(np.mean(list(found.values())))
+        result[name] = mean(found)
         result |= {f"{name}/{source}": value for source, value in found.items() if len(found) > 1}
     return result
 
 
-def encoder(name: str) -> Encode:
-    """Texts -> unit vectors, of a run of distill.py or of a model folder."""
-    if (WORK / name / "ema.pt").exists():
-        loaded = seedling.embedder(load_model(WORK / name))
-    else:
-        loaded = Embedder.load(Path(name), max_length=256)
+def encoder(folder: str) -> Encode:
+    """Texts -> unit vectors of a model folder."""
+    loaded = Embedder.load(folder, max_length=256)
 
     def encode(texts: list[str]) -> np.ndarray:
         # Long functions and passages tell little more after 256 tokens, and take their time.
@@ -126,20 +125,15 @@ def encoder(name: str) -> Encode:
 
 def main() -> None:
     """Score what the command line names."""
-    torch.set_num_threads(1)
-    full = "--full" in sys.argv
-    sets = make_sets(300 if full else 100)
+    sets = make_sets(300 if "--full" in sys.argv else 100)
     for name in [argument for argument in sys.argv[1:] if not argument.startswith("--")]:
         started = time.time()
         result = score(encoder(name), sets)
         folder = WORK / "scores"
         folder.mkdir(exist_ok=True)
         (folder / f"{Path(name).name}.json").write_text(json.dumps(result, indent=1))
-        print(
-            name,
-            {k: round(v, 3) for k, v in result.items() if "/" not in k or k == "sts/en"},
-            f"{time.time() - started:.0f} s",
-        )
+        shown = {key: round(value, 3) for key, value in result.items() if "/" not in key or key == "sts/en"}
+        print(name, shown, f"{time.time() - started:.0f} s")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from udever.model.gguf import GGUFSource, gguf_folder, read_source
 from udever.model.lengths import position_limit
 from udever.model.published import RECIPES, contract_of
 from udever.model.tokenizer_files import load_hf_tokenizer, load_plain_tokenizer
-from udever.model.weights import digest_file, digest_weights, is_quantised, read_config, weight_files
+from udever.model.weights import digest_file, digest_weights, is_quantised, read_config, stored_dtype, weight_files
 from udever.nearest import near_path, nearest, path_suggestion, suggestion
 from udever.packaged import PACKAGED, packaged_folder
 from udever.settings import explain
@@ -200,6 +200,14 @@ def resolve(name: str, revision: str | None = None, *, allow_pickle: bool = Fals
         near = nearest(name, [*NAMES, *PACKAGED, *RECIPES]) or near_path(name)
         hint = f"did you mean {near!r}?" if near else f"models that need no hub: {', '.join((*NAMES, *PACKAGED))}"
         raise ModelError(f"{error}; {hint}") from error
+
+
+def stored_precision(name: str) -> torch.dtype | None:
+    """The precision that a model's weights are stored in, those at the bottom of an adapter; None where none is said.
+
+    Raises as `load` where there is no such model.
+    """
+    return stored_dtype(_find(name, pick_how("auto", "cpu")).backbone)
 
 
 def _looks_local(name: str) -> bool:

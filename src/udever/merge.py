@@ -7,6 +7,7 @@ from typing import Any
 
 from udever.embedder import Embedder
 from udever.errors import ModelError
+from udever.loading import stored_precision
 from udever.markdown import table
 from udever.model.merging import Method, blend
 from udever.model.tokens import tokenizer_state
@@ -20,8 +21,9 @@ def merge_models(
 
     "linear" is the weighted mean of every weight. "slerp" goes along the arc between two, tensor by tensor; a third is
     reached from where the first two met, so that with more than two their order counts. One part is written as it is,
-    its adapter folded in. Computed and written in float32, two models in memory at a time. Raises ModelError in one
-    line where the models differ in architecture, tokenizer or contract.
+    its adapter folded in. Computed in float32, two models in memory at a time, and written in the precision that all
+    parts are stored in (float32 where they differ). Raises ModelError in one line where the models differ in
+    architecture, tokenizer or contract.
     """
     weights = _check(parts, weights)
     check_replaceable(output, "model", parts)
@@ -38,7 +40,9 @@ def merge_models(
         fingerprints.append(other.fingerprint)
     merged.weights_changed()
     notes = _notes(parts, weights, fingerprints, method)
-    merged.save(output, notes=notes, base=" + ".join(Path(part).name for part in parts))
+    stored = {stored_precision(part) for part in parts}
+    dtype = stored.pop() if len(stored) == 1 else None
+    merged.save(output, notes=notes, base=" + ".join(Path(part).name for part in parts), dtype=dtype)
     return merged
 
 

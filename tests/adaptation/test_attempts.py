@@ -31,25 +31,26 @@ def names(settings, mined=MINED):
 
 
 def test_what_is_worth_a_try():
-    first, negatives, rate, fewer = arrangements(AdaptSettings(), "seedling", MINED)
-    assert (first.negatives, negatives.negatives, negatives.training) == (0, 2, first.training)
-    assert rate.training.learning_rate == 2 * first.training.learning_rate
+    first, fewer, longer, slower = arrangements(AdaptSettings(), "seedling", MINED)
     assert "comments" not in fewer.kinds and {"code", "docs", "names"} < {*fewer.kinds}
+    assert longer.training.epochs == 2 * first.training.epochs
+    assert slower.training.learning_rate == first.training.learning_rate / 2
     every = names(AdaptSettings())
-    assert names(AdaptSettings(negatives=1)) == names(AdaptSettings(negatives=0)) == [every[0], *every[2:]]
-    assert arrangements(AdaptSettings(negatives=1), "seedling", MINED)[0].negatives == 1
+    assert {one.negatives for one in arrangements(AdaptSettings(negatives=1), "seedling", MINED)} == {1}
     assert names(AdaptSettings(training=TRAINING)) == every[:1]
     undecided = replace(MINED, pairs=[replace(pair, split="train") for pair in PAIRS])
     assert names(AdaptSettings(), undecided) == every[:1]
-    assert names(AdaptSettings(), replace(MINED, kinds=["code"] * 10)) == every[:-1]
+    assert names(AdaptSettings(), replace(MINED, kinds=["code"] * 10)) == [every[0], *every[2:]]
 
 
 def test_what_there_is_time_for():
     tried = arrangements(AdaptSettings(), "seedling", MINED)
-    assert seconds_of(tried, 9.0, MINED, None) == pytest.approx([9, 18, 9, 6])
-    seconds = [18.0, 9.0, 6.0]
-    assert fitting(tried[1:], seconds, 9.0, 25.0) == tried[2:]
-    assert fitting(tried[1:], seconds, 9.0, 35.9) == [tried[1], tried[3]]
+    assert seconds_of(tried, 9.0, MINED, None) == pytest.approx([9, 6, 18, 9])
+    with_negatives = [tried[0], replace(tried[0], negatives=2)]
+    assert seconds_of(with_negatives, 9.0, MINED, None) == pytest.approx([9, 18])
+    seconds = [6.0, 18.0, 9.0]
+    assert fitting(tried[1:], seconds, 9.0, 25.0) == [tried[1], tried[3]]
+    assert fitting(tried[1:], seconds, 9.0, 35.9) == tried[1:3]
     assert fitting(tried[1:], seconds, 9.0, 8.0) == []
     assert fitting(tried[1:], seconds, 9.0, 100.0) == tried[1:]
 
@@ -71,7 +72,12 @@ def small(monkeypatch):
     """Few steps, a few development questions, and of two arrangements the one with negatives chosen by them."""
     monkeypatch.setattr(pipeline, "MIN_TO_CHOOSE", 8)
     monkeypatch.setattr(attempts, "default_training", lambda _: TRAINING)
-    monkeypatch.setattr(attempts, "arrangements", lambda *given: arrangements(*given)[:2])
+
+    def two(*given):
+        first = arrangements(*given)[0]
+        return [first, replace(first, name="with two hard negatives", negatives=2)]
+
+    monkeypatch.setattr(attempts, "arrangements", two)
 
     def chosen(start, trained, task):
         assert task is not None and len(list(trained)) == 2
@@ -128,20 +134,20 @@ def test_what_was_begun_is_tried_again_however_long_it_takes_now(tmp_path, monke
     def tried(kept, seconds, minutes):
         taken[0] = seconds
         said = io.StringIO()
-        settings = AdaptSettings(minutes=minutes, negatives=0)
+        settings = AdaptSettings(minutes=minutes)
         found = train_all(MINED, settings, "seedling", kept, 1.0, resume=True, console=Console(file=said, width=200))
         return None if found is None else [attempt.arrangement.name for attempt in found], said.getvalue()
 
     monkeypatch.setattr(attempts, "train", train)
-    every = names(AdaptSettings(negatives=0))
+    every = names(AdaptSettings())
     found, said = tried(tmp_path / "one", 9.0, None)
-    assert found == every[:1] and "2 more would not have been done within 5 s (--minutes)" in said
-    assert tried(tmp_path / "two", 9.0, 0.4) == (every, f"trying {every[1]}\ntrying {every[2]}\n")
-    assert tried(tmp_path / "two", 900.0, 0.4)[0] == every, "what a stopped run had begun to try"
+    assert found == every[:1] and "3 more would not have been done within 5 s (--minutes)" in said
+    assert tried(tmp_path / "two", 9.0, 2) == (every, "".join(f"trying {name}\n" for name in every[1:]))
+    assert tried(tmp_path / "two", 900.0, 2)[0] == every, "what a stopped run had begun to try"
     assert tried(tmp_path / "three", 0.0, 9)[0] is None
-    left = {path.name for path in (tmp_path / "two" / "attempts" / "3").iterdir()}
+    left = {path.name for path in (tmp_path / "two" / "attempts" / "2").iterdir()}
     assert left == {"pairs.parquet", "studied.parquet"}
-    assert {pair.anchor for pair in read_pairs(tmp_path / "two" / "attempts" / "3" / "studied.parquet")} == {"a5", "a6"}
+    assert {pair.anchor for pair in read_pairs(tmp_path / "two" / "attempts" / "2" / "studied.parquet")} == {"a5", "a6"}
 
 
 def test_a_plan_writes_nothing(small, project, base, tmp_path):

@@ -98,6 +98,12 @@ def test_a_short_option_means_one_thing_everywhere():
         (["embed", "c", "--colum", "x"], "embed has no option --colum; did you mean --column?"),
         (["serve", "--treads", "2"], "serve has no option --treads; did you mean --threads?"),
         (["train", "r.toml", "-m", "seedling"], "train has no option -m; udever train --help lists them"),
+        (["classify", "fit", "--labl", "x"], "classify fit has no option --labl; did you mean --label-column?"),
+        (["pairs", "corpus", "-o", "p.parqet"], "p.parqet is no name for pairs; give one that ends in .parquet"),
+        (
+            ["negatives", "corpus", "-o", "n.parquet", "--mode", "words"],
+            "corpus is a folder; give a table of pairs, such as udever pairs",
+        ),
         (["classify", "fit", "--modle", "x"], "classify fit has no option --modle; did you mean --model?"),
         (["embd"], "there is no command 'embd'; did you mean 'embed'?"),
         (["serach", "x"], "there is no command 'serach'; did you mean 'search'?"),

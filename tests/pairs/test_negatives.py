@@ -181,6 +181,11 @@ def test_a_corpus_of_its_own(embedder, tmp_path):
     mine_negatives(embedder, tmp_path / "p.parquet", tmp_path / "h.parquet", options)
     found = [pair.negatives for pair in read_pairs(tmp_path / "h.parquet")]
     assert found == [negatives for negatives, _ in expected(embedder, pairs, options, corpus)]
+    (tmp_path / "c.txt").write_text("\n".join(corpus))
+    mine_negatives(
+        embedder, tmp_path / "p.parquet", tmp_path / "l.parquet", replace(options, corpus=tmp_path / "c.txt")
+    )
+    assert [pair.negatives for pair in read_pairs(tmp_path / "l.parquet")] == found
     assert {text for pair in make_pairs(24) for text in pair.negatives} | {t for n in found for t in n} <= {
         *corpus,
         "kept",
@@ -208,6 +213,9 @@ def test_sampling_is_of_the_best_and_reproducible(embedder, tmp_path):
 def test_what_cannot_be_is_refused_in_one_line(embedder, tmp_path):
     write_pairs(make_pairs(12), tmp_path / "p.parquet")
     write_pairs([replace(pair, split="held_out") for pair in make_pairs(4)], tmp_path / "none.parquet")
+    write_pairs([replace(pair, source=None) for pair in make_pairs(12)], tmp_path / "plain.parquet")
+
+    (tmp_path / "made.parquet").mkdir()
 
     def run(pairs="p.parquet", output="h.parquet", model=embedder, **options):
         mine_negatives(model, tmp_path / pairs, tmp_path / output, Options(**options))
@@ -222,14 +230,21 @@ def test_what_cannot_be_is_refused_in_one_line(embedder, tmp_path):
         (RecipeError, "leave out one of both", {"corpus": tmp_path / "c.jsonl", "siblings": True}),
         (RecipeError, "sample_from is 2", {"sample_from": 2}),
         (RecipeError, "num_negatives 0", {"num_negatives": 0}),
-        (RecipeError, "max_share is 1.5", {"max_share": 1.5}),
-        (RecipeError, "margin -1", {"margin": -1.0}),
-        (OutputError, "it is a folder", {"output": "."}),
+        (RecipeError, r"max_share is 1.5; expected at most 1, such as 0.95", {"max_share": 1.5}),
+        (RecipeError, "margin is -1.0; expected at least 0", {"margin": -1.0}),
+        (
+            DataError,
+            "no column 'positve'.*did you mean 'positive'",
+            {"corpus": tmp_path / "p.parquet", "column": "positve"},
+        ),
+        (DataError, "no row names its file in 'source'", {"pairs": "plain.parquet", "siblings": True}),
+        (OutputError, "give one that ends in .parquet", {"output": "h.parqet"}),
+        (OutputError, "it is a folder", {"output": "made.parquet"}),
     ]:
         with pytest.raises(error, match=says) as caught:
             run(**wrong)
         assert "\n" not in str(caught.value)
-    assert {path.name for path in tmp_path.iterdir()} == {"p.parquet", "none.parquet"}
+    assert {path.name for path in tmp_path.iterdir()} == {"p.parquet", "none.parquet", "plain.parquet", "made.parquet"}
 
 
 def long_text(number, form="{}"):

@@ -140,7 +140,7 @@ def test_a_file_that_is_none_of_ours_is_refused(name, content, tmp_path):
 def test_missing_files_and_columns_are_named(tmp_path):
     with pytest.raises(DataError, match="is not a file"):
         read_pairs(tmp_path / "none.parquet")
-    with pytest.raises(DataError, match="is not a file"):
+    with pytest.raises(DataError, match="is a folder; give a table of pairs, such as udever pairs"):
         read_pairs(tmp_path)
     pq.write_table(pa.table({"anchor": ["a"], "query": ["b"]}), tmp_path / "p.parquet")
     with pytest.raises(DataError, match=r"'positive'.*it has anchor, query"):

@@ -1,17 +1,17 @@
-"""The recipe's own arithmetic: the fast forward pass, growing by a layer, and what counts as the same text."""
+"""The recipe's own arithmetic: what is prepared, in which order, what counts as the same text, and the base."""
 
 import importlib
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udever.model.attention import attention_over
-from udever.model.bloom import Bloom, init_weights
-from udever.model.packing import pack
+from udever import Embedder
+from udever.training.recipe import Recipe
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "seedling"
 
@@ -26,55 +26,6 @@ def scripts():
     for name in set(sys.modules) - known:
         if str(getattr(sys.modules[name], "__file__", "")).startswith(str(RECIPE)):
             del sys.modules[name]
-
-
-def bloom(num_layers, num_heads):
-    from transformers import BloomConfig
-
-    model = Bloom(BloomConfig(vocab_size=50, hidden_size=24, n_layer=num_layers, n_head=num_heads))
-    init_weights(model, 0)
-    for parameter in model.parameters():  # large enough that attention is far from even
-        parameter.data.mul_(10 if parameter.ndim == 2 else 1).add_(0.1)
-    return model
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 49), min_size=1, max_size=12), min_size=1, max_size=9), st.sampled_from([1, 3]))
-def test_the_fast_pass_of_one_layer_is_the_packages(scripts, texts, num_heads):
-    packed = pack(sorted(texts, key=len, reverse=True))
-    model = bloom(1, num_heads)
-    with torch.no_grad():
-        expected = model(attention_over(packed, causal=True), last_only=True)
-        actual = scripts("fast").closing_hidden(model, packed)
-    # Its last products are in bfloat16.
-    assert torch.nn.functional.cosine_similarity(actual, expected).min() > 0.999
-
-
-def test_the_fast_pass_has_the_packages_gradients(scripts):
-    packed = pack([[3, 4, 5, 6, 1], [7, 8, 1], [9, 1]])
-    gradients = []
-    for run in (
-        lambda m: m(attention_over(packed, causal=True), last_only=True),
-        lambda m: scripts("fast").closing_hidden(m, packed),
-    ):
-        model = bloom(1, 2)
-        run(model).square().mul(torch.linspace(0, 1, 24)).sum().backward()
-        gradients.append({name: p.grad for name, p in model.named_parameters()})
-    for name, expected in gradients[0].items():
-        # A bias of the keys moves every score of a text alike: its gradient is rounding.
-        actual, expected = gradients[1][name].flatten(), expected.flatten()
-        assert torch.linalg.vector_norm(actual - expected) <= 0.05 * torch.linalg.vector_norm(expected) + 1e-4, name
-
-
-def test_a_grown_network_is_the_same_function(scripts):
-    packed = pack([[3, 4, 5, 6, 1], [7, 8, 1]])
-    model = bloom(1, 2)
-    taller = scripts("model").grow(model)
-    assert len(taller.h) == 2
-    with torch.no_grad():
-        for last_only in (True, False):
-            expected = model(attention_over(packed, causal=True), last_only=last_only)
-            assert torch.allclose(taller(attention_over(packed, causal=True), last_only=last_only), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(("one", "other"), [("Ａ  b\n c", "a b c"), ("ﬁle", "FILE"), (" x ", "X")])
@@ -97,14 +48,103 @@ def test_no_text_in_any_spelling_and_no_file_is_on_both_sides(scripts, drawn):
         {"anchor": spellings[n % 3].format(one), "positive": spellings[(n + 1) % 3].format(other), "file": file}
         for n, (one, other, file) in enumerate(drawn)
     ]
-    targets = [spellings[2].format(number) for number in range(6)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prepare, "is_development", lambda key: int(key.split()[2]) % 2 == 0)
-        split, sides = prepare.splits(targets, pairs)
-    for row, side, (one, other, _) in zip(pairs, sides, drawn, strict=True):
-        assert split[targets[one]] == split[targets[other]] == side, row
-    for file in ("a.py", "b.py"):
-        assert len({side for row, side in zip(pairs, sides, strict=True) if row["file"] == file}) <= 1
+        sides = prepare.split_pairs(pairs)
+    seen = {}
+    for side, (one, other, file) in zip(sides, drawn, strict=True):
+        for name in (one, other, file):
+            assert name is None or seen.setdefault(name, side) == side
+
+
+def write(path, rows):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def pair(anchor, positive, **changes):
+    given = {"anchor": anchor, "positive": positive, "negative": None, "anchor_language": "en", "group": None}
+    return {**given, "positive_language": "de", "kind": "symmetric", "licence": "MIT", **changes}
+
+
+def test_texts_and_pairs_are_prepared_by_the_rules(scripts, tmp_path, monkeypatch):
+    """Licences, evaluation texts, development rows, sides of the teacher, and the order of the parts."""
+    prepare = scripts("prepare")
+    monkeypatch.setattr(prepare, "DATA", tmp_path / "data")
+    monkeypatch.setattr(prepare, "WORK", tmp_path)
+    monkeypatch.setattr(prepare, "is_development", lambda key: "kept back" in key)
+    monkeypatch.setattr(prepare, "PART_TEXTS", 20)
+    monkeypatch.setattr("sys.argv", ["prepare.py"])
+    write(tmp_path / "data" / "eval" / "a" / "test.parquet", [{"text": "Stands in  EVAL"}])
+    free, other = {"source": "s", "licence": "MIT"}, {"source": "s", "licence": "GPL-3.0"}
+    german = [{"text": f"Absatz Nummer {n} ist lang genug. Ende des Absatzes {n}.", **free} for n in range(40)]
+    write(tmp_path / "data" / "corpora" / "de.parquet", [*german, {"text": "Ein Absatz unter Lizenz.", **other}])
+    rows = [
+        pair("a sentence", "ein Satz"),
+        pair("stands in eval", "steht dort"),
+        pair("kept back", "bleibt hier"),
+        pair("closed", "zu", licence="GPL-3.0"),
+        pair("a klingon", "ein Wort", positive_language="tlh"),
+    ]
+    write(tmp_path / "data" / "pairs" / "parallel_x.parquet", rows)
+    write(
+        tmp_path / "data" / "pairs" / "qa_x.parquet",
+        [pair("what is it?", "an answer", positive_language="en", kind="asymmetric")],
+    )
+    prepare.main()
+    found = {side: pq.ParquetDataset(sorted((tmp_path / "texts").glob(f"{side}-*"))).read().to_pylist()
+             for side in ("queries", "passages")}  # fmt: skip
+    texts = {side: [row["text"] for row in rows] for side, rows in found.items()}
+    assert {"a sentence", "ein Satz", "what is it?"} <= set(texts["queries"])
+    assert "an answer" in texts["passages"] and sum(text.startswith("Absatz") for text in texts["passages"]) == 40
+    everything = " ".join(texts["queries"] + texts["passages"])
+    for wrong in ("eval", "dort", "kept back", "hier", "closed", "klingon", "Lizenz"):
+        assert wrong not in everything, wrong
+    assert [path.name for path in sorted((tmp_path / "texts").glob("passages-*"))][:2] == [
+        "passages-000.parquet",
+        "passages-001.parquet",
+    ]
+    told = pq.read_table(tmp_path / "pairs" / "translations.parquet").to_pylist()
+    assert {row["anchor"]: row["split"] for row in told} == {"a sentence": "train", "kept back": "development"}
+    assert (tmp_path / "counts.json").is_file()
+
+
+def test_every_beginning_of_a_side_is_balanced(scripts):
+    prepare = scripts("prepare")
+    texts = {f"de {n}": ("de", "sentence", "s", "MIT") for n in range(1600)}
+    texts |= {f"is {n}": ("is", "sentence", "s", "MIT") for n in range(100)}
+    texts |= {f"?{n}": ("de", "question", "s", "MIT") for n in range(900)}
+    first = [texts[text][:2] for text in prepare.in_order(texts, "queries")[:200]]
+    count = {cell: first.count(cell) for cell in set(first)}
+    # sentences and questions as 0.5 to 0.15; among sentences languages as 40 to 10
+    assert count["de", "sentence"] == pytest.approx(200 * 0.5 / 0.65 * 0.8, abs=25)
+    assert count["is", "sentence"] == pytest.approx(200 * 0.5 / 0.65 * 0.2, abs=15)
+
+
+def test_the_recipe_is_one_and_names_what_the_steps_write(scripts, monkeypatch):
+    recipe = Recipe.read(RECIPE / "seedling.toml")
+    prepare = scripts("prepare")
+    paths = {dataset.paths[0] for dataset in recipe.data.all_datasets}
+    families = {f"pairs/{name}.parquet" for name in [*prepare.FAMILIES, "translations"]}
+    assert paths == families | {f"texts/{side}-*.parquet" for side in prepare.KINDS}
+    assert sum(dataset.weight for dataset in recipe.data.all_datasets) == pytest.approx(1)
+
+
+def test_a_base_is_an_embedder_closed_by_one_token(scripts, monkeypatch, tmp_path):
+    base = scripts("base")
+    write(
+        tmp_path / "texts" / "queries-000.parquet",
+        [{"language": "en", "text": f"getName of file {n}"} for n in range(50)],
+    )
+    monkeypatch.setattr(base, "WORK", tmp_path)
+    monkeypatch.setattr(
+        "sys.argv", ["base.py", str(tmp_path / "base"), "--layers", "2", "--width", "16", "--vocabulary", "300"]
+    )
+    base.main()
+    embedder = Embedder.load(tmp_path / "base")
+    assert (embedder.dimensions, len(embedder.backbone.h)) == (16, 2)
+    assert embedder.tokenize(["getName"], "query").ids[0][-1] == 1
+    assert (embedder.encode_query(["get_name"]) == embedder.encode_document(["get_name"])).all()
 
 
 def test_one_text_in_a_hundred_is_for_development(scripts):
@@ -113,7 +153,7 @@ def test_one_text_in_a_hundred_is_for_development(scripts):
 
 
 def test_the_tokenizer_cuts_names_and_forgets_case_and_spaces(scripts):
-    tokenizer = scripts("tokenizer")
+    tokenizer = scripts("base")
     split = tokenizer.pre_tokeniser()
     words = [
         word for word, _ in split.pre_tokenize_str(tokenizer.normaliser().normalize_str("getHTTPServer_Name\n 12345x"))
@@ -125,5 +165,5 @@ def test_the_tokenizer_cuts_names_and_forgets_case_and_spaces(scripts):
 @settings(max_examples=200)
 @given(st.text())
 def test_no_text_breaks_the_normaliser(scripts, text):
-    tokenizer = scripts("tokenizer")
+    tokenizer = scripts("base")
     tokenizer.pre_tokeniser().pre_tokenize_str(tokenizer.normaliser().normalize_str(text))

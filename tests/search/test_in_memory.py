@@ -148,6 +148,9 @@ def test_in_memory_within_languages_paths_and_kinds(held, embedder):
         held.search(embedder, "x", filters=Filters(kinds=["poem"]))
     assert held.notes("x", "both", Filters(languages=["deu-Latn"]))[0].startswith("no file has the language deu-Latn")
     assert held.notes("x", "both", Filters(paths=["scr/**"])) == ["no path matches 'scr/**'; did you mean 'src'?"]
+    assert held.notes("x", "both", Filters(paths=["src/ab.py"])) == [
+        "no path matches 'src/ab.py'; did you mean 'src/a.py'?"
+    ]
     assert held.notes("x", "both", Filters(paths=["lib/"])) == ["no path matches 'lib/'; paths begin with docs/, src/"]
 
 

@@ -9,9 +9,11 @@ from safetensors import safe_open
 
 from udever import Embedder
 from udever.errors import ModelError
+from udever.merge import merge_models
 from udever.model.markers import NAMES
 from udever.pairs.files import write_pairs
-from udever.training import Recipe, train
+from udever.training import Recipe, loop, train
+from udever.training.plan import plan
 from udever.training.recipe import ModelSettings
 from udever.training.run import load_base
 
@@ -84,3 +86,52 @@ def test_the_model_in_memory_is_the_one_that_was_saved(embedders, tmp_path):
     with pytest.raises(ModelError, match=r"does not fit into torch\.float16"):
         embedder.save(tmp_path / "none", dtype=torch.float16)
     assert not (tmp_path / "none").exists()
+
+
+def a_run(make, tools, tmp_path, **training):
+    make.model("qwen3").to(torch.bfloat16).save_pretrained(tmp_path / "base")
+    make.tokenizer().save_pretrained(tmp_path / "base")
+    write_pairs(tools.pairs, tmp_path / "pairs.parquet")
+    return Recipe.model_validate(
+        {
+            "model": {"base": str(tmp_path / "base"), "max_length": 32},
+            "data": {"pairs": [str(tmp_path / "pairs.parquet")]},
+            "training": {"max_steps": 2, "batch_size": 8, "learning_rate": 1e-2, **training},
+            "output": {"folder": str(tmp_path / "model")},
+        }
+    )
+
+
+def test_lora_on_a_large_base_is_saved_as_an_adapter_that_one_command_merges(make, tools, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "_LARGE", 1000)
+    train(a_run(make, tools, tmp_path), show_progress=False)
+    assert not (tmp_path / "model" / "model.safetensors").exists()
+    merge_models([str(tmp_path / "model")], tmp_path / "whole")
+    assert precisions(tmp_path / "whole") == {torch.bfloat16}
+    vectors = [Embedder.load(tmp_path / name, dtype="float32").encode(["a text"]) for name in ("model", "whole")]
+    assert vectors[0] @ vectors[1].T > 0.999
+
+
+@pytest.mark.parametrize(("embeddings", "large"), [("auto", 10_000), ("freeze", 10**9), ("train", 10_000)])
+def test_a_large_table_stays_as_it_is_and_that_is_said(make, tools, tmp_path, monkeypatch, embeddings, large):
+    monkeypatch.setattr(loop, "_LARGE", large)
+    recipe = a_run(make, tools, tmp_path, tuning="full", embeddings=embeddings)
+    said = plan(recipe).lines()[0]
+    history = train(recipe, show_progress=False)
+    before, after = (Embedder.load(tmp_path / name).backbone.model for name in ("base", "model"))
+    frozen = embeddings != "train"
+    assert torch.equal(before.embed_tokens.weight, after.embed_tokens.weight) == frozen
+    assert not torch.equal(before.layers[0].mlp.up_proj.weight, after.layers[0].mlp.up_proj.weight)
+    assert ("full without the embedding table" in said) == history.table_frozen == frozen
+    assert ("the embedding table not" in (tmp_path / "model" / "README.md").read_text()) == frozen
+
+
+def test_a_base_without_spare_rows_for_the_markers_names_eos(make, tmp_path):
+    from tokenizers import Tokenizer, models
+
+    names = {name: place for place, name in enumerate(["<unk>", "<s>", "</s>", "<pad>", "a"])}
+    tokenizer = make.wrap_tokenizer(Tokenizer(models.WordLevel(names, "<unk>")))
+    make.decoder("qwen3", tmp_path / "base", tokenizer=tokenizer, vocab_size=len(names))
+    with pytest.raises(ModelError, match="no four distinct spare rows for them; use markers = 'eos'"):
+        load_base(ModelSettings(base=str(tmp_path / "base"), markers="roles"))
+    assert load_base(ModelSettings(base=str(tmp_path / "base"))).contract.query.prefix_ids == ()

@@ -72,9 +72,9 @@ def test_auto_moves_all_of_a_small_backbone_and_low_ranks_of_a_large_one(embedde
     assert history.num_trainable == sum(p.numel() for p in embedder.backbone.parameters())
     # The table of tokens does not count: a large vocabulary makes no large model.
     table = embedder.backbone.word_embeddings.weight.numel()
-    monkeypatch.setattr(loop, "_SMALL", history.num_trainable - table + 1)
+    monkeypatch.setattr(loop, "_LARGE", history.num_trainable - table + 1)
     assert loop.pick_tuning(embedder.backbone, tools.settings(tuning="auto")) == "full"
-    monkeypatch.setattr(loop, "_SMALL", history.num_trainable - table)
+    monkeypatch.setattr(loop, "_LARGE", history.num_trainable - table)
     assert loop.pick_tuning(embedder.backbone, tools.settings(tuning="auto")) == "lora"
     assert loop.pick_tuning(embedder.backbone, tools.settings(tuning="bitfit")) == "bitfit"
     with pytest.raises(ModelError, match="lora"):

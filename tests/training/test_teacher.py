@@ -42,7 +42,8 @@ def vectors(base, tmp_path_factory):
 
 @pytest.fixture
 def texts(tmp_path):
-    pq.write_table(pa.table({"said": TEXTS, "lang": LANGUAGES}), tmp_path / "texts.parquet")
+    other = {"kind": ["question"] * 24, "split": ["all"] * 24, "label": [1.5] * 24}  # what pairs would call wrong
+    pq.write_table(pa.table({"said": TEXTS, "lang": LANGUAGES, **other}), tmp_path / "texts.parquet")
     return tmp_path / "texts.parquet"
 
 
@@ -158,6 +159,10 @@ def test_vectors_of_another_fingerprint_are_refused(tmp_path, base, texts, vecto
 def test_several_outputs_are_one_teacher(tmp_path, base, texts):
     parts = [embed(base, TEXTS[:10], tmp_path / "a"), embed(base, TEXTS[10:], tmp_path / "b", vector_type="float16")]
     _, mixture = open_recipe(recipe(tmp_path, base, texts, parts))
+    _, same = open_recipe(recipe(tmp_path, base, texts, tmp_path / "[ab]"))
+    assert same.fingerprint == mixture.fingerprint
+    with pytest.raises(DataError, match=r"no folder matches .*c\*; give the output of a udever embed"):
+        open_recipe(recipe(tmp_path, base, texts, tmp_path / "c*"))
     lesson = batch_texts(mixture.batch(0))
     expected = Embedder.load(str(base), dtype="float32", max_length=32).encode_document([t.text for t in lesson.texts])
     np.testing.assert_allclose(lesson.lesson.targets, expected, atol=1e-3)

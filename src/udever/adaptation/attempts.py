@@ -55,16 +55,17 @@ def arrangements(settings: AdaptSettings, base: str, mined: Mined) -> list[Arran
     One alone where the training was given, or where there are no development questions to choose by.
     """
     training = (settings.training or default_training(base)).model_copy(update={"seed": settings.seed})
-    first = Arrangement("as it stands", settings.kinds, settings.negatives or 0, training)
+    first = Arrangement("as it stands", settings.kinds, settings.negatives, training)
     if settings.training is not None or not any(pair.split == "development" for pair in mined.pairs):
         return [first]
-    rate = training.model_copy(update={"learning_rate": 2 * training.learning_rate})
+    longer = training.model_copy(update={"epochs": 2 * training.epochs})
+    slower = training.model_copy(update={"learning_rate": training.learning_rate / 2})
     fewer, has_more = (*ASKED, "names"), {*mined.kinds} - {*ASKED, "names"}
     return [
         first,
-        *([replace(first, name="with two hard negatives", negatives=2)] if settings.negatives is None else []),
-        replace(first, name="at twice the rate", training=rate),
         *([replace(first, name="of questions and names alone", kinds=fewer)] if has_more else []),
+        replace(first, name="in twice the passes", training=longer),
+        replace(first, name="at half the rate", training=slower),
     ]
 
 
@@ -158,7 +159,7 @@ def prepare(
         data=data_of(mined, own),
         training=arrangement.training.model_copy(update={"epochs": passes}),
         watch=WatchSettings(checkpoints=str(folder), checkpoint_every=_CHECKPOINT_EVERY, evaluate_queries=0),
-        output=OutputSettings(folder=str(folder / MODEL)),
+        output=OutputSettings(folder=str(folder / MODEL), save="merged"),
     )
     return recipe, mined
 

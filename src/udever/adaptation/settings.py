@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
+from udever.habits import told
 from udever.pairs.gathering import Gathering
 from udever.pairs.mining import KINDS, STANDARD_LIBRARY_EXCLUDE
 from udever.training import FRESH, SEEDLING, TrainingSettings
@@ -10,7 +11,7 @@ from udever.training import FRESH, SEEDLING, TrainingSettings
 _SMALL = {"tuning": "full", "batch_size": 128, "schedule": "cosine"}
 _SUITED = {
     FRESH: TrainingSettings(**_SMALL, epochs=4.0, learning_rate=3e-3, warmup=0.05),
-    SEEDLING: TrainingSettings(**_SMALL, epochs=3.0, learning_rate=5e-4, warmup=0.1),  # trained already: a little
+    SEEDLING: TrainingSettings(**_SMALL, epochs=4.0, learning_rate=4e-3, warmup=0.1),
 }
 
 
@@ -27,8 +28,8 @@ class AdaptSettings:
     `skip_empty` are those of `gather`. `max_queries` bounds the held-out queries, `max_studied` the pairs of kinds that
     are learned from alone (a sample is taken), `max_seen` the rows that training sees, by fewer passes than `training`
     says but for the first. `training` None takes what suits the base, and lets others be tried within `minutes`, about
-    (None: five times the mining). `negatives` hard ones are trained on with each pair; None: tried with and without.
-    `questions` are answered at the end from all that was mined.
+    (None: five times the mining). `negatives` hard ones are trained on with each pair: they cost as much time again and
+    brought nothing (dev/LOG.md). `questions` are answered at the end from all that was mined.
     """
 
     kinds: Collection[str] = KINDS
@@ -44,7 +45,7 @@ class AdaptSettings:
     max_seen: int | None = 60_000
     training: TrainingSettings | None = None
     minutes: float | None = None
-    negatives: int | None = None
+    negatives: int = 0
     max_length: int = 300
     questions: Sequence[str] = ()
     seed: int = 0
@@ -55,6 +56,7 @@ class AdaptSettings:
         return Gathering(**{part.name: getattr(self, part.name) for part in fields(Gathering)})
 
 
+AdaptSettings.__init__ = told({})(AdaptSettings.__init__)
 DEFAULTS = AdaptSettings()
 
 DEMO = AdaptSettings(

@@ -44,9 +44,7 @@ def adapt(
     epochs: Annotated[float | None, typer.Option(help="Passes over the training pairs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    negatives: Annotated[
-        int | None, typer.Option(min=0, help="Hard negatives for each pair; tried with and without if left out.")
-    ] = None,
+    negatives: Annotated[int, typer.Option(min=0, help="Hard negatives for each pair.")] = 0,
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Time to try arrangements in; five times the mining if left out.")
     ] = None,
@@ -131,7 +129,7 @@ def pairs(
     seed: Seed = 0,
 ) -> None:
     """Mine training pairs (docstring -> function, heading -> section, source -> translation); split tables of them."""
-    from udever.pairs.files import write_pairs
+    from udever.pairs.files import check_pairs_name, write_pairs
     from udever.pairs.gathering import Gathering, gather
     from udever.pairs.mining import KINDS
 
@@ -145,6 +143,7 @@ def pairs(
         columns=named_columns(anchor, positive),
         skip_empty=skip_empty,
     )
+    check_pairs_name(output)
     mined = gather(paths, settings)
     write_pairs(mined.pairs, output)
     out = console()

@@ -34,7 +34,7 @@ def negatives(
     anchor: Anchor = None,
     positive: Positive = None,
     skip_empty: SkipEmpty = False,
-    corpus: Annotated[Path | None, typer.Option(help="File to search; the pairs' positives if left out.")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="Texts to search; the pairs' positives if left out.")] = None,
     column: Annotated[str, typer.Option(help="Column of the corpus that holds the text.")] = "text",
     max_share: Annotated[float, typer.Option(help="Drop what scores above this share of the positive's score.")] = 0.95,
     margin: Annotated[float | None, typer.Option(help="Drop what scores above the positive less this.")] = None,

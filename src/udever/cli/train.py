@@ -33,9 +33,12 @@ def train(
         console().print(f"stopped after step {last:,}; go on with: udever train {recipe} --resume")
         raise typer.Exit(130)
     console().print(
-        f"{read.output.folder}: {len(history.steps):,} steps, {history.num_trainable:,} parameters moved"
+        f"{read.output.folder}: {len(history.steps):,} steps, {history.moved}"
         + (f", last loss {history.steps[-1].loss:.3f}" if history.steps else "")
     )
+    if (Path(read.output.folder) / "adapter_config.json").is_file():
+        whole = f"udever merge -m {read.output.folder} -o {read.output.folder}-whole"
+        console().print(f"an adapter over {read.model.base}; whole weights: {whole}", markup=False, highlight=False)
     if history.outcome:
         console().print(history.outcome, markup=False, highlight=False)
 

@@ -95,6 +95,7 @@ def _label(parameter: Any) -> str:
 
 def _near_option(option: str, context: Any) -> str:
     known = {word.lstrip("-"): word for p in context.command.get_params(context) for word in p.opts}
+    known = {**{word.partition("-")[0]: known[word] for word in reversed(known)}, **known}  # --label: --label-column
     near = nearest(option.lstrip("-"), known)
     return f"{' '.join(_names(context))} --help lists them" if near is None else f"did you mean {known[near]}?"
 

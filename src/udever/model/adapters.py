@@ -27,10 +27,12 @@ def apply_tuning(
     lora_rank: int = 16,
     lora_alpha: float = 32.0,
     lora_dropout: float = 0.0,
+    freeze_table: bool = False,
 ) -> int:
     """Make `model` trainable as `tuning` says, in place; return how many parameters will move.
 
-    Every other parameter is frozen. Raises ModelError for "bitfit" on a model without biases.
+    Every other parameter is frozen, with `freeze_table` the embedding table too.
+    Raises ModelError for "bitfit" on a model without biases.
     """
     model.requires_grad_(tuning == "full")
     if tuning == "bitfit":
@@ -41,7 +43,15 @@ def apply_tuning(
             bias.requires_grad_(True)
     elif tuning == "lora":
         _inject_lora(model, lora_rank, lora_alpha, lora_dropout)
+    if freeze_table:
+        for parameter in table_parameters(model):
+            parameter.requires_grad_(False)
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def table_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The weights of the model's embeddings: of tokens, and of positions where it has them."""
+    return [p for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()]
 
 
 def family(model: Any) -> str:

@@ -78,7 +78,9 @@ def feed_forward(
 ) -> Tensor:
     """narrow(activation(wide(x))), or narrow(activation(wide(x)) * up(x)) where `up` is given."""
     inner, weights = _inner(x, activation, wide, narrow, up)
-    return linear(narrow, inner[0]) if weights is None else kept.activated_product(*inner, activation, weights)
+    return (
+        linear(narrow, inner[0]) if weights is None else kept.activated_product(inner[0], inner[1], activation, weights)
+    )
 
 
 def feed_forward_add(
@@ -88,7 +90,7 @@ def feed_forward_add(
     inner, weights = _inner(x, activation, wide, narrow, up)
     if weights is None:
         return linear_add(narrow, inner[0], residual)
-    return kept.activated_product(*inner, activation, weights) + residual
+    return kept.activated_product(inner[0], inner[1], activation, weights) + residual
 
 
 def _inner(x: Tensor, activation: Curve, wide: nn.Module, narrow: nn.Module, up: nn.Module | None) -> Any:

@@ -64,11 +64,17 @@ def choose_columns(
     needed = [chosen.get(name, name) for name in dict.fromkeys((*_REQUIRED, *mapping))]
     missing = [name for name in dict.fromkeys(needed) if name not in available]
     if missing:
+        hint = _hint(available, mapping) if others else _near(missing[0], available)
         raise DataError(
             f"{where} has no column {', '.join(map(repr, missing))} (it has {', '.join(available)}); "
-            f"expected {', '.join(dict.fromkeys(needed))}{_hint(available, mapping)}"
+            f"expected {', '.join(dict.fromkeys(needed))}{hint}"
         )
     return chosen
+
+
+def _near(name: str, available: list[str]) -> str:
+    near = nearest(name, available)
+    return "" if near is None else f"; did you mean {near!r}?"
 
 
 def _hint(available: list[str], mapping: Mapping[str, str]) -> str:

@@ -18,7 +18,16 @@ from numpy.typing import NDArray
 
 from udever.data_sets import arrow_tables, files_of, open_pairs
 from udever.errors import DataError, OutputError
-from udever.files import TABLES, Format, is_hub_name, open_regular, pairs_format
+from udever.files import (
+    TABLES,
+    Format,
+    format_of,
+    is_hub_name,
+    is_saved_dataset,
+    open_regular,
+    pairs_format,
+    text_format,
+)
 from udever.nearest import path_suggestion
 from udever.pairs.columns import (
     NUMBERED,
@@ -114,6 +123,13 @@ def write_pairs(pairs: Sequence[Pair], path: str | Path) -> None:
         pq.write_table(to_table(pairs), temporary, compression="zstd")
 
 
+def check_pairs_name(path: Path) -> None:
+    """Raise OutputError where pairs that are written to `path` could not be read again, by its name."""
+    form = format_of(path)
+    if form is None or form.kind != "parquet":
+        raise OutputError(f"{path} is no name for pairs; give one that ends in .parquet")
+
+
 def read_pairs(path: str | Path, split: Split | None = None) -> list[Pair]:
     """Read a Parquet or JSONL file of pairs; keep the rows of `split` alone where it is given.
 
@@ -134,21 +150,24 @@ def read_batches(
 ) -> Iterator[pa.RecordBatch]:
     """The rows of a table, a file or a data set, as normalised batches (`columns.normalise`).
 
-    `mapping` names the table's column for a column of pairs; `others=False` reads no column besides. Rows with an
+    `mapping` names the table's column for a column of pairs; `others=False` reads no column besides, of lines of text
+    too. Rows with an
     empty side are given all the same: after the last row DataError names all of them, unless `keep_empty`. Raises
     DataError in one line for a table that is none or is broken, a missing column, and a bad row, which it names.
     """
     path = Path(path)
-    form = table_format(path)
+    form = table_format(path, texts=not others)
     read = partial({"parquet": _parquet_batches, "dataset": _named_dataset}.get(form.kind, _record_batches), path, form)
+    if form.kind == "txt":  # lines have one column, whatever it is called
+        mapping = dict.fromkeys(mapping or {}, "text")
     return _normalised(read, str(path), mapping or {}, others, keep_empty)
 
 
 def dataset_batches(
-    dataset: Any, mapping: Mapping[str, str], where: str, *, keep_empty: bool = False
+    dataset: Any, mapping: Mapping[str, str], where: str, *, others: bool = True, keep_empty: bool = False
 ) -> Iterator[pa.RecordBatch]:
     """The rows of an opened data set, as `read_batches` has them."""
-    return _normalised(partial(_dataset_batches, dataset), where, mapping, True, keep_empty)
+    return _normalised(partial(_dataset_batches, dataset), where, mapping, others, keep_empty)
 
 
 def _normalised(
@@ -166,17 +185,23 @@ def _normalised(
     blanks.check()
 
 
-def table_format(path: Path) -> Format:
-    """The format of a table of pairs. Raises DataError for a path that is none and no name on a hub."""
+def table_format(path: Path, *, texts: bool = False) -> Format:
+    """The format of a table of pairs, or of `texts`. Raises DataError for a path that is none and no name on a hub."""
+    if path.is_dir() and not is_saved_dataset(path):
+        raise DataError(
+            f"{path} is a folder; give a table of pairs, such as udever pairs {path} -o pairs.parquet makes"
+        )
+    if texts and path.is_file():
+        return text_format(path)
     form = pairs_format(path) if path.exists() or is_hub_name(path) else None
     if form is None or (form.kind != "dataset" and not path.is_file()):
         raise DataError(f"{path} is not a file; {path_suggestion(path, f'give {TABLES}')}")
     return form
 
 
-def files_under(path: Path) -> list[Path]:
-    """The files on this machine that hold the rows of a table."""
-    return files_of(open_pairs(path)) if table_format(path).kind == "dataset" else [path]
+def files_under(path: Path, *, texts: bool = False) -> list[Path]:
+    """The files on this machine that hold the rows of a table of pairs, or of `texts`."""
+    return files_of(open_pairs(path)) if table_format(path, texts=texts).kind == "dataset" else [path]
 
 
 def column_names(path: Path) -> list[str]:
@@ -209,7 +234,7 @@ def without_empty(rows: Rows) -> Rows:
 def size_in_memory(path: Path) -> int:
     """About how many bytes the rows of a table take once read; 0 where that cannot be told."""
     try:
-        form = table_format(path)
+        form = table_format(path, texts=True)
         if form.kind == "dataset":
             return sum(file.stat().st_size for file in files_under(path))
         if form.kind != "parquet":

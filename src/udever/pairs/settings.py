@@ -40,9 +40,9 @@ class DatasetSettings(Section):
     With `language_temperature` a language with n rows is drawn as if it had n to that power.
 
     `text` names the one column of a dataset of plain texts, `language` its column of languages. Each text is to land
-    where `teacher`, an output of `udever embed` or several, has it: `closeness` weights 1 - cosine of the two vectors,
-    `neighbours` how far the batch's similarities to itself are from the teacher's. A text the teacher has no vector of
-    is an error, or left out with `skip_untaught`.
+    where `teacher` has it, the outputs of `udever embed` or a pattern of them: `closeness` weights 1 - cosine of the
+    two vectors, `neighbours` how far the batch's similarities to itself are from the teacher's. A text the teacher has
+    no vector of is an error, or left out with `skip_untaught`.
     """
 
     name: str | None = Field(default=None, min_length=1)

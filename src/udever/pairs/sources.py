@@ -59,18 +59,19 @@ def find_files(settings: DatasetSettings) -> list[Path]:
 def open_table(settings: DatasetSettings) -> tuple[Rows, str]:
     """All rows of a dataset that does not stream, and a digest of its content."""
     columns = sorted(settings.reading.items())
+    how = {"others": settings.text is None, "keep_empty": settings.skip_empty}
     if settings.hub is not None:
         dataset = open_hub(settings, streaming=False)
         digest = digest_files(files_of(dataset))
         size = sum(file.stat().st_size for file in files_of(dataset))
-        read = partial(dataset_batches, dataset, settings.reading, settings.hub, keep_empty=settings.skip_empty)
+        read = partial(dataset_batches, dataset, settings.reading, settings.hub, **how)
         return hold(read, f"{digest} {columns}{_variant(settings)}", size), digest
     paths = find_files(settings)
     digest = digest_paths(paths)
 
     def read_all() -> Iterator[pa.RecordBatch]:
         for path, name in zip(paths, _names(paths), strict=True):
-            for batch in read_batches(path, settings.reading, keep_empty=settings.skip_empty):
+            for batch in read_batches(path, settings.reading, **how):
                 yield _of_file(batch, name) if settings.held_out_by == BY_FILE else batch
 
     size = sum(size_in_memory(path) for path in paths)
@@ -92,7 +93,7 @@ def open_hub(settings: DatasetSettings, *, streaming: bool) -> Any:
 
 def _variant(settings: DatasetSettings) -> str:
     """What else than files and columns decides what the cache holds."""
-    return " with empty rows" if settings.skip_empty else ""
+    return (" with empty rows" if settings.skip_empty else "") + (" alone" if settings.text is not None else "")
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Iterable
 from functools import cache
 
 _UNSPACED = (
@@ -29,6 +29,7 @@ _UNSPACED = (
     (0x1B000, 0x1B16F),  # Kana
     (0x20000, 0x323AF),  # Han
 )
+_MARKS = ("Mn", "Mc", "Me")
 _ALL_HAN = 0x20000  # nothing but ideographs, tags and variation selectors lies above
 
 
@@ -37,33 +38,42 @@ def is_unspaced(character: str) -> bool:
     return any(first <= ord(character) <= last for first, last in _UNSPACED)
 
 
-def _ranges(holds: Callable[[str], bool]) -> str:
-    """The body of a character class with every character below U+20000 for which `holds` is true."""
+def _ranges(codes: Iterable[int]) -> str:
+    """The body of a character class with these code points, which ascend."""
     ranges: list[list[int]] = []
-    for code in range(_ALL_HAN):
-        if holds(chr(code)):
-            if ranges and ranges[-1][1] == code - 1:
-                ranges[-1][1] = code
-            else:
-                ranges.append([code, code])
+    for code in codes:
+        if ranges and ranges[-1][1] == code - 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
     return "".join(f"{chr(first)}-{chr(last)}" for first, last in ranges)
 
 
-def _is_mark(character: str) -> bool:
-    return unicodedata.category(character) in ("Mn", "Mc", "Me")
+@cache
+def _by_category() -> dict[str, list[int]]:
+    """The code points below U+20000 of each Unicode category: looked at once, as every search waits for it."""
+    found: dict[str, list[int]] = {}
+    for code, category in enumerate(map(unicodedata.category, map(chr, range(_ALL_HAN)))):
+        found.setdefault(category, []).append(code)
+    return found
+
+
+def _codes_of(*categories: str) -> list[int]:
+    return sorted(code for category in categories for code in _by_category()[category])
 
 
 @cache
 def of_categories(*categories: str) -> str:
     """The body of a character class with every character of these Unicode categories."""
-    return _ranges(lambda character: unicodedata.category(character) in categories)
+    return _ranges(_codes_of(*categories))
 
 
 @cache
 def unspaced_letter() -> str:
     """A pattern for one character of a script without spaces, with the marks that hang on it."""
-    letters = _ranges(lambda character: is_unspaced(character) and character.isalnum())
-    return rf"[{letters}\U00020000-\U000323af][{of_categories('Mn', 'Mc', 'Me')}]*"
+    codes = (code for first, last in _UNSPACED[:-1] for code in range(first, last + 1))
+    letters = _ranges(code for code in codes if chr(code).isalnum())
+    return rf"[{letters}\U00020000-\U000323af][{of_categories(*_MARKS)}]*"
 
 
 @cache
@@ -73,7 +83,7 @@ def spaced_word() -> str:
     Trap: \\w lacks the combining marks that vowels are written with in Devanagari, Hebrew, Arabic and many more.
     """
     table = "".join(f"{chr(first)}-{chr(last)}" for first, last in _UNSPACED)
-    marks = _ranges(lambda character: _is_mark(character) and not is_unspaced(character))
+    marks = _ranges(code for code in _codes_of(*_MARKS) if not is_unspaced(chr(code)))
     return rf"[^\W{table}]+(?:[{marks}]+[^\W{table}]*)*"
 
 

@@ -25,7 +25,7 @@ def notes(recipe: Recipe, history: History, datasets: Sequence[DatasetSummary]) 
     return f"""
 ## Training
 
-{len(history.steps):,} steps of {recipe.training.batch_size}, {history.num_trainable:,} parameters moved; mean loss of
+{len(history.steps):,} steps of {recipe.training.batch_size}, {history.moved}; mean loss of
 the last {len(last)} steps {loss:.3f}; {history.num_truncated:,} texts were cut at {recipe.model.max_length} tokens.
 The resolved recipe is in `{RECIPE_FILE}`.
 

@@ -47,7 +47,7 @@ class History:
     """What happened: every step of this run, the scores on the way, how many parameters moved, how many texts were cut.
 
     `scores` are those of held-out rows by the number of steps done, 0 for the base; `measure` is what they are compared
-    with. `stopped`: a signal ended the run before its last step.
+    with. `stopped`: a signal ended the run before its last step. `table_frozen`: the embedding table stayed as it was.
     """
 
     steps: list[Step]
@@ -56,6 +56,12 @@ class History:
     scores: list[tuple[int, dict[str, float]]] = field(default_factory=list)
     measure: Measure | None = None
     stopped: bool = False
+    table_frozen: bool = False
+
+    @property
+    def moved(self) -> str:
+        """How many parameters moved, in words."""
+        return f"{self.num_trainable:,} parameters moved" + (", the embedding table not" if self.table_frozen else "")
 
     @property
     def outcome(self) -> str | None:

@@ -18,7 +18,7 @@ from torch import nn
 from udever.allocator import give_back_free, return_large_blocks
 from udever.embedder import Embedder
 from udever.errors import ModelError
-from udever.model.adapters import Tuning, apply_tuning
+from udever.model.adapters import Tuning, apply_tuning, table_parameters
 from udever.nearest import suggestion
 from udever.pairs.mixture import Batch, Mixture
 from udever.processors import BusyWarning, Company
@@ -95,6 +95,7 @@ class Trainer:
             lora_rank=settings.lora_rank,
             lora_alpha=settings.lora_alpha,
             lora_dropout=settings.lora_dropout,
+            freeze_table=freezes_table(model, settings),
         )
         if settings.gradient_checkpointing:
             use_gradient_checkpointing(model)
@@ -170,7 +171,9 @@ class Trainer:
         self.embedder.weights_changed()
         if evaluate and done == total and not any(step == total for step, _ in log.scores):
             log.add_scores(total, evaluate.scores(self.embedder))
-        return History(log.steps, self.num_trainable, self.num_truncated, log.scores, log.measure, done < total)
+        frozen = freezes_table(self.model, self.settings)
+        stopped = done < total
+        return History(log.steps, self.num_trainable, self.num_truncated, log.scores, log.measure, stopped, frozen)
 
     def step(self, number: int) -> Step:
         """Batch `number` (from 0): loss, gradients, clipping and one optimiser step."""
@@ -254,16 +257,29 @@ def num_steps(mixture: Mixture, settings: TrainingSettings) -> int:
     return min(planned, settings.max_steps or planned)
 
 
-_SMALL = 100_000_000
-"""Parameters outside the embedding table below which "auto" moves all of them."""
+_LARGE = 100_000_000
+"""Parameters outside the embedding table from which on "auto" takes LoRA; in it, from which on it stays as it is."""
 
 
 def pick_tuning(model: nn.Module, settings: TrainingSettings) -> Tuning:
     """All weights of a small backbone, LoRA for a large one (dev/LOG.md); what the settings name goes first."""
     if settings.tuning != "auto":
         return settings.tuning
-    tables = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
-    return "full" if sum(p.numel() for p in model.parameters() if id(p) not in tables) < _SMALL else "lora"
+    return "lora" if is_large(model) else "full"
+
+
+def is_large(model: nn.Module) -> bool:
+    """Whether the backbone has 100 million parameters and more outside its embedding table."""
+    tables = {id(p) for p in table_parameters(model)}
+    others = (p for name, p in model.named_parameters() if id(p) not in tables and "lora_" not in name)
+    return sum(p.numel() for p in others) >= _LARGE
+
+
+def freezes_table(model: nn.Module, settings: TrainingSettings) -> bool:
+    """Whether full finetuning leaves the embedding table as it is: by the settings, else a large one."""
+    if settings.embeddings != "auto":
+        return settings.embeddings == "freeze"
+    return pick_tuning(model, settings) == "full" and sum(p.numel() for p in table_parameters(model)) >= _LARGE
 
 
 @contextlib.contextmanager
@@ -329,7 +345,7 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.
 
     Raises ModelError for a pattern of `settings.rates` that no trained parameter fits.
     """
-    embeddings = {id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()}
+    embeddings = {id(p) for p in table_parameters(model)}
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     for pattern in settings.rates:
         if not any(fnmatchcase(name, pattern) for name in trained):

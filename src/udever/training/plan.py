@@ -14,7 +14,7 @@ from udever.processors import OthersLoad
 from udever.progress import duration
 from udever.training.batches import batch_texts, tokenize
 from udever.training.grad_cache import Outcome
-from udever.training.loop import Trainer, pick_tuning
+from udever.training.loop import Trainer, freezes_table, pick_tuning
 from udever.training.memory import bytes_per_token, taken_bytes
 from udever.training.recipe import Recipe
 from udever.training.run import open_recipe
@@ -111,6 +111,7 @@ def plan(recipe: Recipe) -> Plan:
     model: Any = embedder.backbone
     num_parameters = sum(p.numel() for p in model.parameters())
     tuning = pick_tuning(model, recipe.training)
+    tuning += " without the embedding table" if freezes_table(model, recipe.training) else ""
     trainer = Trainer.prepare(embedder, mixture, recipe.training, recipe.loss)
     budget = trainer.stepper.budget
     batches = [batch_texts(mixture.batch(i)) for i in range(min(_SAMPLE_BATCHES, trainer.num_steps))]

@@ -43,11 +43,14 @@ class TrainingSettings(Section):
     pattern of parameters' names, and what their rate is multiplied by; the first that fits counts. With `average` (such
     as 0.999) a moving average of the weights, which keeps that share of itself at every step, is scored and saved in
     place of them. `beta2` is AdamW's. `precision` "auto" computes in bfloat16 where the device multiplies it; weights
-    stay float32. `gradient_checkpointing` saves each layer's input alone and computes the rest again.
+    stay float32. `embeddings`: whether `tuning` "full" moves the embedding table; "auto" freezes one of 100 million
+    numbers and more, whose gradient and moments would be written whole at every step. `gradient_checkpointing` saves
+    each layer's input alone and computes the rest again.
     `sharding` "full" spreads weights, gradients and optimiser over the processes (FSDP2).
     """
 
     tuning: Literal["auto", "full", "bitfit", "lora"] = "auto"
+    embeddings: Literal["auto", "train", "freeze"] = "auto"
     batch_size: int = Field(default=64, ge=2)
     memory_gb: float | None = Field(default=None, gt=0)
     epochs: float = Field(default=1.0, gt=0)
@@ -100,13 +103,14 @@ class WatchSettings(Section):
 
 
 class OutputSettings(Section):
-    """Where the model goes. `save` "merged" writes all weights, "adapter" only what training moved.
+    """Where the model goes. `save` "merged" writes all weights, "adapter" only what training moved; "auto": LoRA on a
+    base of 100 million parameters and more outside the embedding table as an adapter, all else merged.
 
     `dtype` is the precision of merged weights; "base": that of the base, as its `config.json` says.
     """
 
     folder: str
-    save: Literal["merged", "adapter"] = "merged"
+    save: Literal["auto", "merged", "adapter"] = "auto"
     dtype: Literal["base", "float32", "bfloat16", "float16"] = "base"
 
 

@@ -12,11 +12,10 @@ import torch
 
 from udever.embedder import Embedder
 from udever.errors import OutputError
-from udever.loading import resolve
+from udever.loading import resolve, stored_precision
 from udever.model.adapters import apply_tuning
 from udever.model.artefact import CONTRACT_FILE
 from udever.model.markers import with_markers
-from udever.model.weights import stored_dtype
 from udever.pairs.mixture import Mixture
 from udever.storage import check_replaceable
 from udever.training import checkpoint
@@ -25,7 +24,7 @@ from udever.training.distributed import gather
 from udever.training.fresh import FRESH, make_base
 from udever.training.held_out import held_out
 from udever.training.log import LOG_FILE, History, Log
-from udever.training.loop import Keeping, Trainer, pick_tuning
+from udever.training.loop import Keeping, Trainer, is_large, pick_tuning
 from udever.training.recipe import RECIPE_FILE, ModelSettings, Recipe
 from udever.training.teacher import check_sizes, teachers_of
 
@@ -147,7 +146,7 @@ def _save(trainer: Trainer, recipe: Recipe, history: History) -> None:
     }
     embedder.save(
         recipe.output.folder,
-        merged=recipe.output.save == "merged",
+        merged=_merges(trainer, recipe),
         base=recipe.model.base,
         dtype=_saved_dtype(recipe),
         notes=notes(recipe, history, datasets),
@@ -160,14 +159,19 @@ def _save(trainer: Trainer, recipe: Recipe, history: History) -> None:
     )
 
 
+def _merges(trainer: Trainer, recipe: Recipe) -> bool:
+    """Whether all weights are written."""
+    if recipe.output.save != "auto":
+        return recipe.output.save == "merged"
+    return pick_tuning(trainer.model, recipe.training) != "lora" or not is_large(trainer.model)
+
+
 def _saved_dtype(recipe: Recipe) -> torch.dtype:
-    """The precision to save in; float32 for a base whose configuration says none (an adapter alone has none)."""
+    """The precision to save in; float32 for a base whose configuration says none."""
     name, base = recipe.output.dtype, recipe.model.base
     if name != "base":
         return getattr(torch, name)
-    folder = None if base == FRESH else resolve(base)
-    found = stored_dtype(folder) if folder and (folder / "config.json").is_file() else None
-    return found or torch.float32
+    return (None if base == FRESH else stored_precision(base)) or torch.float32
 
 
 def _whole(trainer: Trainer, recipe: Recipe) -> Embedder:

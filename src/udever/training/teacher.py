@@ -1,5 +1,6 @@
 """A teacher's vectors by text, out of the folders that `udever embed` wrote with it."""
 
+import glob
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,14 +36,15 @@ class Teacher:
 
     @classmethod
     def open(cls, folders: Sequence[str]) -> "Teacher":
-        """The vectors of outputs of `udever embed` together.
+        """The vectors of outputs of `udever embed` together; a folder may be a pattern that several fit.
 
         Raises DataError where one is none or has not come to its end, where two are of different models, sizes or
         roles, and for a vector that is not finite.
         """
         first: tuple[str, str, str] | None = None
         arrays, hashes, digest = [], [], hashlib.sha256()
-        for folder in map(Path, folders):
+        found = [Path(name) for given in folders for name in _matching(given)]
+        for folder in found:
             manifest = read_manifest(folder)
             names = ("udever.fingerprint", "udever.dimensions", "udever.role")
             said = tuple(manifest.identity.get(name, "") for name in names)
@@ -50,7 +52,7 @@ class Teacher:
             for name, own, other in zip(names, said, first, strict=True):
                 if own != other:
                     raise DataError(
-                        f"{folder}: its {name.removeprefix('udever.')} is {own}, and that of {folders[0]} {other}; one "
+                        f"{folder}: its {name.removeprefix('udever.')} is {own}, and that of {found[0]} {other}; one "
                         f"dataset's vectors come from one model and one role: embed the texts again"
                     )
             digest.update((folder / MANIFEST).read_bytes())
@@ -84,6 +86,16 @@ class Teacher:
             out[here] = array[rows[here] - start]
             start += len(array)
         return out
+
+
+def _matching(given: str) -> list[str]:
+    """The folders that a pattern fits, sorted; a name that is none stands for itself."""
+    if not glob.has_magic(given) or Path(given).exists():
+        return [given]
+    names = sorted(glob.glob(given))  # noqa: PTH207 # Path.glob takes no absolute pattern
+    if not names:
+        raise DataError(f"teacher: no folder matches {given}; give the output of a udever embed")
+    return names
 
 
 def _check_finite(vectors: NDArray[np.floating[Any]], folder: Path) -> None:

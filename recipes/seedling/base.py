@@ -1,0 +1,131 @@
+"""Step 3: the student before training: a byte-level BPE over every language and code, and a BLOOM of random weights.
+
+Texts are normalised first, for an embedder has no use for what is lost and every row of the table counts:
+NFKC, lower case, identifiers cut where capitals begin, no white space. So "GetName", "get_name" and "get name"
+share their rows, and a word has one row wherever it stands.
+
+    python base.py FOLDER [--layers 1] [--heads 2] [--width 384] [--vocabulary 32768]
+
+FOLDER is a base for `udever train`. Every text is closed by `</s>`, whose hidden state is the vector.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from string import ascii_uppercase
+
+import pyarrow.parquet as pq
+from common import WORK
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from udever import Embedder
+from udever.loading import Loaded
+from udever.model.bloom import Bloom, init_weights
+from udever.model.bloom_config import BloomConfig
+from udever.model.contract import Contract, Role
+from udever.model.markers import NAMES
+from udever.training.fresh import let_content_through
+
+CLOSING = "</s>"
+SPECIAL = ["<pad>", CLOSING, *NAMES]
+MIX_CHARS = 40_000_000
+TEMPERATURE = 0.3
+"""Of the characters the vocabulary is learned from, a language with n has a share of n to this power."""
+
+
+def normaliser() -> normalizers.Normalizer:
+    """See above. A replacement is a fixed text, so that every capital letter takes two of its own."""
+    replace = normalizers.Replace
+    camel = [replace(Regex(f"(?<=[A-Z]){c}(?=[a-z])"), f" {c}") for c in ascii_uppercase]
+    camel += [replace(Regex(f"(?<=[a-z0-9]){c}"), f" {c}") for c in ascii_uppercase]
+    return normalizers.Sequence([normalizers.NFKC(), *camel, normalizers.Lowercase()])
+
+
+def pre_tokeniser() -> pre_tokenizers.PreTokenizer:
+    """White space goes; words of scripts with and without case apart, digits in threes, runs of other marks."""
+    pattern = r"[\p{Ll}\p{Lm}\p{M}]+|[\p{Lo}\p{Lm}\p{M}]+|\p{N}{1,3}|[^\s\p{L}\p{M}\p{N}]+|."
+    space = pre_tokenizers.Split(Regex(r"\s+"), behavior="removed")
+    split = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
+    return pre_tokenizers.Sequence([space, split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+
+
+def read() -> Iterator[tuple[str, str]]:
+    """Language and text of all texts, parts of both sides in their order, whose beginnings are balanced."""
+    for path in sorted((WORK / "texts").glob("*.parquet"), key=lambda path: path.stem.rpartition("-")[::-1]):
+        table = pq.read_table(path, columns=["language", "text"])
+        yield from zip(table["language"].to_pylist(), table["text"].to_pylist(), strict=True)
+
+
+def mix() -> Iterator[str]:
+    """Texts of every language in shares of (its characters) ** TEMPERATURE."""
+    total: Counter[str] = Counter()
+    for language, text in read():
+        total[language] += len(text)
+    weights = {language: size**TEMPERATURE for language, size in total.items()}
+    room = {language: MIX_CHARS * weight / sum(weights.values()) for language, weight in weights.items()}
+    for language, text in read():
+        if room[language] > 0:
+            room[language] -= len(text)
+            yield text
+
+
+def tokenizer_of(vocabulary: int) -> Tokenizer:
+    """A tokenizer with so many entries at most."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normaliser()
+    tokenizer.pre_tokenizer = pre_tokeniser()
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        max_token_length=24,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(mix(), trainer)
+    return tokenizer
+
+
+def network(vocabulary: int, layers: int, heads: int, width: int, seed: int = 0) -> Bloom:
+    """A new network, its attention passing content on."""
+    closing, padding = SPECIAL.index(CLOSING), 0
+    config = BloomConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        n_layer=layers,
+        n_head=heads,
+        bos_token_id=None,
+        eos_token_id=closing,
+        pad_token_id=padding,
+    )
+    model = Bloom(config)
+    init_weights(model, seed)
+    let_content_through(model, seed)
+    return model
+
+
+def embedder(model: Bloom, tokenizer: Tokenizer) -> Embedder:
+    """The network with its tokenizer; texts in every role are closed by the same token."""
+    from transformers import PreTrainedTokenizerFast
+
+    role = Role(suffix_ids=(SPECIAL.index(CLOSING),))
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=CLOSING, pad_token=SPECIAL[0])
+    contract = Contract(query=role, document=role, symmetric=role, max_length=512)
+    return Embedder(Loaded(model.eval(), fast, contract), name="seedling")
+
+
+def main() -> None:
+    """Train the tokenizer, draw the weights, write the folder."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    for name, value in (("layers", 1), ("heads", 2), ("width", 384), ("vocabulary", 32_768)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    options = parser.parse_args()
+    tokenizer = tokenizer_of(options.vocabulary)
+    model = network(tokenizer.get_vocab_size(), options.layers, options.heads, options.width)
+    embedder(model, tokenizer).save(options.folder, base="nothing")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""docs/architecture.md names what stands, and the walks stay as short as they are."""
+
+import importlib.util
+import re
+
+import pytest
+
+from tests.docs.commands import ROOT
+
+_spec = importlib.util.spec_from_file_location("walks", ROOT / "dev" / "walks.py")
+walks = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(walks)
+
+MOST = {"load": 22, "embed": 18, "gradient": 21, "hits": 15}
+"""Files of a walk; what makes one longer moves a wall or says here why."""
+
+
+@pytest.mark.parametrize("page", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_every_file_that_is_named_is_there(page):
+    named = re.findall(r"`([\w/.]+\.py)`", (ROOT / page).read_text())
+    own = {path.relative_to(ROOT).as_posix() for path in (ROOT / "src").rglob("*.py")}
+    absent = [name for name in named if not (ROOT / name).exists() and not any(f"/{name}" in path for path in own)]
+    assert len(named) > 20 and not absent
+
+
+def test_no_walk_gets_longer(tmp_path):
+    for name, thing in walks.things(tmp_path).items():
+        thing()
+        files = walks.walk(thing)
+        assert len(files) <= MOST[name], f"{name} passes {', '.join(files)}"
