@@ -150,4 +150,4 @@ def pairs(
     num_held_out = sum(pair.split == "held_out" for pair in mined.pairs)
     out.print(f"{output}: {len(mined.pairs):,} pairs from {mined.num_files:,} files, {num_held_out:,} held out")
     for reason, count in mined.skipped.items():
-        out.print(f"  left out {count:,}  {reason}", highlight=False, markup=False)
+        out.print(f"  left out {count:,}  {reason}")

@@ -25,4 +25,4 @@ def quantize(
     embedder = Embedder.load(model, dtype="int8", device="cpu")
     embedder.save(output, base=model)
     size_mb = (output / EIGHT_BIT_NAME).stat().st_size / 1e6
-    console().print(f"{output}: {size_mb:,.1f} MB of weights, fingerprint {embedder.fingerprint}", highlight=False)
+    console().print(f"{output}: {size_mb:,.1f} MB of weights, fingerprint {embedder.fingerprint}")
