@@ -36,7 +36,10 @@ class Arrangement:
     def cost(self, mined: Mined, max_seen: int | None) -> float:
         """About how much it computes, in texts."""
         train_pairs = sum(pair.split == "train" for pair in _only(mined, self.kinds).pairs)
-        return train_pairs * _passes(self.training, train_pairs, max_seen) * (2 + self.negatives)
+        seen = train_pairs * _passes(self.training, train_pairs, max_seen)
+        if self.training.max_steps is not None:
+            seen = min(seen, self.training.max_steps * self.training.batch_size)
+        return seen * (2 + self.negatives)
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def arrangements(settings: AdaptSettings, base: str, mined: Mined) -> list[Arran
     first = Arrangement("as it stands", settings.kinds, settings.negatives, training)
     if settings.training is not None or not any(pair.split == "development" for pair in mined.pairs):
         return [first]
-    longer = training.model_copy(update={"epochs": 2 * training.epochs})
+    steps = None if training.max_steps is None else 2 * training.max_steps
+    longer = training.model_copy(update={"epochs": 2 * training.epochs, "max_steps": steps})
     slower = training.model_copy(update={"learning_rate": training.learning_rate / 2})
     fewer, has_more = (*ASKED, "names"), {*mined.kinds} - {*ASKED, "names"}
     return [
