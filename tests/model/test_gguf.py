@@ -234,16 +234,17 @@ def test_a_tensor_that_the_model_has_no_place_for_is_refused(tmp_path):
     refused(path, "weights and transformers' gemma3 takes")
 
 
-def test_other_architectures_name_the_readable_ones(tmp_path):
+@pytest.mark.parametrize("architecture", ["bert", "gemma-embedding", "clip"])  # embedding-only, the same, vision
+def test_other_architectures_name_the_readable_ones(tmp_path, architecture):
     model = tiny("gemma3", num_tokens("gemma3"))
     path = tmp_path / "a.gguf"
-    writer = gguf.GGUFWriter(path, "bert")
+    writer = gguf.GGUFWriter(path, architecture)
     writer.add_tensor("token_embd.weight", model.embed_tokens.weight.detach().numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    refused(path, "architecture 'bert'; expected a decoder: gemma2, gemma3")
+    refused(path, f"architecture '{architecture}'; expected a decoder: gemma2, gemma3")
 
 
 def test_vocabularies_without_weights_are_refused(tmp_path):

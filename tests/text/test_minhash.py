@@ -3,12 +3,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udever.text.minhash import MinHashIndex, Shingled, jaccard, shingles, signature
+from udever.text import minhash
+from udever.text.minhash import MinHashIndex, Shingled, jaccard
 
 TEXTS = st.lists(st.text(max_size=40), max_size=12)
 WORDS = st.lists(st.sampled_from(["ab", "cd", "ef", "gh", "ij", "kl", "mn", "op"]), min_size=4, max_size=14).map(
     " ".join
 )
+
+
+def shingles(text):
+    """The 32-bit hashes of all runs of three tokens of one text."""
+    return np.unique(minhash._mixed(np.array(minhash._token_ids(text), dtype=np.uint64)))
+
+
+def signature(hashes):
+    return ((hashes[:, None] * minhash._FACTORS + minhash._OFFSETS) >> np.uint64(32)).min(axis=0)
 
 
 @given(TEXTS)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from udever.search.bm25 import Bm25
-from udever.text.minhash import jaccard, shingles
+from udever.text.minhash import Shingled, jaccard
 from udever.text.words import MAX_WORD, num_words, words
 
 
@@ -74,5 +74,5 @@ def test_words_are_counted(text, count):
 
 
 def test_near_duplicates_compare_words_not_marks():
-    assert len(shingles("किताब खोलें और पढ़ें")) == 2
-    assert jaccard(shingles("किताब खोलें और पढ़ें"), shingles("कताब खलें और पढें")) == 0
+    assert len(Shingled(["किताब खोलें और पढ़ें"]).of(0)) == 2
+    assert jaccard(Shingled(["किताब खोलें और पढ़ें"]).of(0), Shingled(["कताब खलें और पढें"]).of(0)) == 0

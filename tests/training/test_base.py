@@ -124,3 +124,14 @@ def test_a_large_table_stays_as_it_is_and_that_is_said(make, tools, tmp_path, mo
     assert not torch.equal(before.layers[0].mlp.up_proj.weight, after.layers[0].mlp.up_proj.weight)
     assert ("full without the embedding table" in said) == history.table_frozen == frozen
     assert ("the embedding table not" in (tmp_path / "model" / "README.md").read_text()) == frozen
+
+
+def test_a_base_without_spare_rows_for_the_markers_names_eos(make, tmp_path):
+    from tokenizers import Tokenizer, models
+
+    names = {name: place for place, name in enumerate(["<unk>", "<s>", "</s>", "<pad>", "a"])}
+    tokenizer = make.wrap_tokenizer(Tokenizer(models.WordLevel(names, "<unk>")))
+    make.decoder("qwen3", tmp_path / "base", tokenizer=tokenizer, vocab_size=len(names))
+    with pytest.raises(ModelError, match="no four distinct spare rows for them; use markers = 'eos'"):
+        load_base(ModelSettings(base=str(tmp_path / "base"), markers="roles"))
+    assert load_base(ModelSettings(base=str(tmp_path / "base"))).contract.query.prefix_ids == ()

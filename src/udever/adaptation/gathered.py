@@ -15,6 +15,9 @@ from udever.pairs.gathering import gather, told_columns
 from udever.pairs.mining import ASKED, Mined
 from udever.pairs.schema import Pair
 
+_BOUND = "folder: history"
+"""Of a repository's history more was there than was read, which a person should know."""
+
 
 def gathered(paths: Sequence[Path], settings: AdaptSettings) -> tuple[Mined, float]:
     """What the files give, and how many seconds that took."""
@@ -27,10 +30,15 @@ def tell(mined: Mined, paths: Sequence[Path], settings: AdaptSettings, console: 
     for path in filter(may_hold_pairs, paths):
         console.print(told_columns(path, settings.columns), markup=False, highlight=False)
     train_pairs, held_out = split(mined)
+    files = f"{mined.num_files:,} file{'s' * (mined.num_files != 1)}"
     console.print(
-        f"{mined.num_files:,} files gave {len(train_pairs):,} training pairs and {len(held_out):,} held-out pairs "
+        f"{files} gave {len(train_pairs):,} training pairs and {len(held_out):,} held-out pairs "
         f"(no question of theirs in training; {sum(mined.skipped.values()):,} files and rows left out)"
     )
+
+    for reason in mined.skipped:
+        if reason.startswith(_BOUND):
+            console.print(f"left out: {reason.removeprefix('folder: ')}", markup=False, highlight=False)
 
 
 def _sampled(mined: Mined, settings: AdaptSettings) -> Mined:
@@ -51,7 +59,21 @@ def split(mined: Mined) -> tuple[list[Pair], list[Pair]]:
     held_out = [pair for pair in mined.pairs if pair.split == "held_out"]
     if len(train_pairs) < 2 or not held_out:
         raise DataError(
-            f"the files give {len(train_pairs)} training and {len(held_out)} held-out pairs; expected at least 2 and 1 "
-            f"that share no file and no text: give more, or change --held-out"
+            f"the files give {len(train_pairs)} training and {len(held_out)} held-out pairs; {_what_to_do(mined)}"
         )
     return train_pairs, held_out
+
+
+def _what_to_do(mined: Mined) -> str:
+    asked = [pair for pair, kind in zip(mined.pairs, mined.kinds, strict=True) if kind in ASKED]
+    if not asked:
+        return (
+            "they hold no docstring, no doc comment and no section with a heading, so that nothing could say whether "
+            "training helped: add a table of questions and answers, as in udever adapt qa.csv PATH"
+        )
+    if mined.corpus and len({pair.source for pair in asked}) == 1:
+        return (
+            "all questions are of one file, and files are held out whole: give more files, or have rows held out by "
+            "udever pairs PATH -o pairs.parquet and udever adapt pairs.parquet"
+        )
+    return "expected at least 2 and 1 that share no file and no text: give more, or change --held-out"

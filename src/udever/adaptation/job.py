@@ -22,7 +22,7 @@ from udever.training.run import check_begun
 
 
 def adapt(
-    paths: Sequence[str | Path],
+    paths: str | Path | Sequence[str | Path],
     output: str | Path,
     settings: AdaptSettings = DEFAULTS,
     *,
@@ -38,7 +38,8 @@ def adapt(
     before any work where the output folder holds something else, DataError where the files give no pairs to train on
     or none to score on.
     """
-    paths, output, console = [Path(path) for path in paths], Path(output), console or Console(quiet=True)
+    paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
+    output, console = Path(output), console or Console(quiet=True)
     check_replaceable(output, "adapted", [*paths, base])
     kept = run_folder(output)
     check_begun(kept, resume=resume, restart=restart)

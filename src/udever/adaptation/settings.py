@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
+from udever.habits import told
 from udever.pairs.gathering import Gathering
 from udever.pairs.mining import KINDS, STANDARD_LIBRARY_EXCLUDE
 from udever.training import FRESH, SEEDLING, TrainingSettings
@@ -55,6 +56,7 @@ class AdaptSettings:
         return Gathering(**{part.name: getattr(self, part.name) for part in fields(Gathering)})
 
 
+AdaptSettings.__init__ = told({})(AdaptSettings.__init__)
 DEFAULTS = AdaptSettings()
 
 DEMO = AdaptSettings(

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -16,14 +16,11 @@ from udever.cli.corpus import (
     Split,
     WindowRows,
     Workers,
-    load_step,
+    load_label_step,
     report,
     settled,
 )
 from udever.terminal import quiet_transformers
-
-if TYPE_CHECKING:
-    from udever.corpus import VectorStep
 
 classify = typer.Typer(help="Label texts from a handful of examples.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(classify, name="classify")
@@ -81,17 +78,6 @@ def fit(
     made.save(output, {"report.json": told.json(), "report.md": tables})
     console().print(tables, highlight=False, markup=False)
     console().print(f"{output}: {len(made.labels):,} labels from {len(read):,} examples", highlight=False)
-
-
-def load_label_step(folder: Path, model: str | None, dtype: str, device: str, batch_tokens: int | None) -> "VectorStep":
-    """The step of `udever classify apply`; also what a Ray actor makes for itself."""
-    from udever.classify import Filter
-    from udever.corpus import VectorStep
-
-    made = Filter.load(folder)
-    options = {"role": made.role, "batch_tokens": batch_tokens, "dimensions": made.dimensions}
-    inner = load_step(model or made.model, dtype, device, options, made.check)
-    return VectorStep(inner, made.made, made.identity, made.records, made.show)
 
 
 @classify.command()

@@ -11,7 +11,7 @@ from udever.cli.app import Device, Dtype, Model, RoleOption, Seed, Threads, app,
 from udever.terminal import quiet_transformers
 
 if TYPE_CHECKING:
-    from udever.corpus import EmbedStep, Summary
+    from udever.corpus import EmbedStep, Summary, VectorStep
 
 
 class VectorTypeOption(StrEnum):
@@ -55,6 +55,17 @@ def load_step(
     if fingerprint is not None:
         fingerprint(embedder.fingerprint)
     return EmbedStep(embedder, **options)
+
+
+def load_label_step(folder: Path, model: str | None, dtype: str, device: str, batch_tokens: int | None) -> "VectorStep":
+    """The step of `udever classify apply`; also what a Ray actor makes for itself."""
+    from udever.classify import Filter
+    from udever.corpus import VectorStep
+
+    made = Filter.load(folder)
+    options = {"role": made.role, "batch_tokens": batch_tokens, "dimensions": made.dimensions}
+    inner = load_step(model or made.model, dtype, device, options, made.check)
+    return VectorStep(inner, made.made, made.identity, made.records, made.show)
 
 
 def report(output: Path, summary: "Summary", what: str) -> None:
@@ -162,8 +173,6 @@ def _step_of(folder: Path, model: str, device: str) -> Any:
     identity = read_manifest(folder).identity
     precision = identity.get("udever.precision", "auto")
     if (Path(model) / "filter.json").is_file():
-        from udever.cli.classify import load_label_step
-
         return load_label_step(Path(model).absolute(), None, precision, device, None)
     dimensions, vector_type = int(identity["udever.dimensions"]), identity.get("udever.vector_type", "float32")
     options = {"role": identity["udever.role"], "dimensions": dimensions, "vector_type": vector_type}

@@ -35,7 +35,8 @@ def map_(
     from udever.errors import DataError, OutputError
     from udever.nearest import suggestion
     from udever.search.index import open_searchable
-    from udever.search.points import COLOURS, map_points, shared
+    from udever.search.points import map_points, shared
+    from udever.search.searchable import COLOURS
     from udever.server.map import MapPage, write_map
 
     if output.is_dir():  # before long work

@@ -44,7 +44,8 @@ def serve(
     from udever.classify import Filter
     from udever.corpus.side_columns import columns_beside
     from udever.search.index import open_searchable
-    from udever.search.points import COLOURS, GROUP, kept_map
+    from udever.search.points import kept_map
+    from udever.search.searchable import COLOURS, GROUP
     from udever.server.auth import read_keys
     from udever.server.interfaces import Classifier
     from udever.server.run import serve as run

@@ -22,6 +22,8 @@ BASE_WORDS, ADAPTED_WORDS = "base + words", "adapted + words"
 COMPARISONS = ((ADAPTED, BASE), (ADAPTED_WORDS, BASE_WORDS), (ADAPTED_WORDS, WORDS))
 """What is compared, question by question, where both are there."""
 
+MIN_TO_TELL = 50
+"""Questions below which no difference is called more than chance: the interval of so few is too narrow."""
 MIN_PART = 30
 """Questions below which a part of them is not shown by itself."""
 
@@ -85,6 +87,10 @@ class Comparison:
             confidence=self.confidence,
         )
 
+    def tells(self, interval: Interval) -> bool:
+        """Whether a difference is more than chance explains: enough questions, and an interval that does not hold 0."""
+        return self.num_queries >= MIN_TO_TELL and not interval.low <= 0 <= interval.high
+
     @property
     def best(self) -> dict[str, float]:
         """The highest mean of each metric."""
@@ -136,10 +142,13 @@ class Comparison:
         return f"{ADAPTED} ({means[ADAPTED]:.3f} MRR@10) is below {' and below '.join(above)}" if above else None
 
     def _sentence(self, a: str, b: str, interval: Interval) -> str:
-        if interval.low > 0:
-            verdict = f"{a} is better, by more than chance explains."
-        elif interval.high < 0:
-            verdict = f"{a} is worse, by more than chance explains."
+        if self.num_queries < MIN_TO_TELL:
+            several = "s" * (self.num_queries > 1)
+            verdict = (
+                f"{self.num_queries} question{several} cannot tell the two apart: at least {MIN_TO_TELL} are needed."
+            )
+        elif self.tells(interval):
+            verdict = f"{a} is {'better' if interval.low > 0 else 'worse'}, by more than chance explains."
         else:
             verdict = f"the interval holds 0, so these {self.num_queries:,} questions do not tell the two apart."
         return (

@@ -97,7 +97,7 @@ def _convert(path: Path, digest: str, target: Path) -> None:
     tokens = [str(token) for token in fields["tokenizer.ggml.tokens"].contents()]
     dtype = _dtype({tensor.tensor_type.name for tensor in reader.tensors if len(tensor.shape) > 1})
     elements = sum(int(tensor.n_elements) for tensor in reader.tensors if tensor.name != _HEAD)
-    _check_room(path, target, elements * _BYTES[dtype])
+    check_room(str(path), target, elements * _BYTES[dtype])
     model = _read_model(path, dtype)
     found = sum(parameter.numel() for parameter in model.parameters())
     if found != elements:
@@ -185,13 +185,14 @@ def _dtype(kinds: set[str]) -> str:
     return exact[next(iter(kinds))] if len(kinds) == 1 and kinds <= set(exact) else "bfloat16"
 
 
-def _check_room(path: Path, target: Path, size_bytes: int) -> None:
+def check_room(name: str, target: Path, size_bytes: int) -> None:
+    """Raise OutputError where the disk of the folder `target` has no room for a copy of so many bytes."""
     target.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(target.parent).free
     needed = size_bytes + 200_000_000  # the tokenizer's files, and a margin
     if free < needed:
         raise OutputError(
-            f"{path} takes {needed / 1e9:.1f} GB dequantised and {target.parent} has {free / 1e9:.1f} GB free; "
+            f"{name} takes {needed / 1e9:.1f} GB dequantised and {target.parent} has {free / 1e9:.1f} GB free; "
             f"make room, or set UDEVER_CACHE to another folder"
         )
 

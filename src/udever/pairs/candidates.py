@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from udever.pairs.files import Rows
+from udever.pairs.schema import Pair
 from udever.search.bm25 import Bm25
 from udever.search.exact import rank
 
@@ -34,6 +37,31 @@ def keys(columns: Iterable[pa.Array], wanted: NDArray[np.bool_]) -> NDArray[np.i
         for column in columns
     ]
     return np.where(wanted, np.concatenate([np.zeros(0, np.int64), *parts]), _NONE)
+
+
+class Texts:
+    """Anchors and documents by number; `corpus` stands before the rows."""
+
+    def __init__(self, rows: Rows, corpus: Rows | None) -> None:
+        self._rows, self._corpus = rows, corpus
+        self.num_corpus = 0 if corpus is None else len(corpus)
+
+    def pairs(self, numbers: NDArray[np.int64]) -> list[Pair]:
+        """The rows with these numbers."""
+        return self._rows.take(numbers)
+
+    def documents(self, origins: NDArray[np.int64]) -> list[str]:
+        """The texts that stand at `origins` of corpus + rows."""
+        out = [""] * len(origins)
+        for rows, inside, first in (
+            (self._corpus, origins < self.num_corpus, 0),
+            (self._rows, origins >= self.num_corpus, self.num_corpus),
+        ):
+            places = np.flatnonzero(inside)
+            if rows is not None and len(places):
+                for place, pair in zip(places.tolist(), rows.take(origins[places] - first), strict=True):
+                    out[place] = pair.positive
+        return out
 
 
 @dataclass(frozen=True)
@@ -159,6 +187,11 @@ class Found:
     scores: NDArray[np.float32]
     positive: NDArray[np.float32]
 
+    def of(self, row: int) -> list[tuple[int, float]]:
+        """Documents and scores of a row, best first."""
+        documents, scores = self.documents[row].tolist(), self.scores[row].tolist()
+        return [(document, score) for document, score in zip(documents, scores, strict=True) if document >= 0]
+
 
 class _Best:
     """The best candidates of some rows so far."""
@@ -261,6 +294,15 @@ def judge(found: Found, queries: Vectors, vectors: Vectors, positive: NDArray[np
         scores[rows] = np.einsum("qd,qkd->qk", queries[rows], chosen)
     keep = (found.documents >= 0) & (scores <= limit(positive)[:, None])
     return Found(np.where(keep, found.documents, -1), np.where(keep, scores, LOWEST), positive)
+
+
+def take_turns(lists: list[list[tuple[int, float]]]) -> list[tuple[int, float]]:
+    """First of each list, second of each, and so on; each document once."""
+    merged: dict[int, float] = {}
+    for row in zip_longest(*lists):
+        for candidate in filter(None, row):
+            merged.setdefault(*candidate)
+    return list(merged.items())
 
 
 def windows(count: int, size: int = 16_384) -> Iterator[tuple[int, int]]:

@@ -9,7 +9,6 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +24,7 @@ from udever.pairs.candidates import (
     Found,
     Known,
     Limit,
+    Texts,
     Vectors,
     by_vectors,
     by_words,
@@ -32,6 +32,7 @@ from udever.pairs.candidates import (
     judge,
     keys,
     number_documents,
+    take_turns,
     windows,
 )
 from udever.pairs.files import (
@@ -126,30 +127,6 @@ class _Side:
     symmetric: bool
 
 
-class _Texts:
-    """Anchors and documents by number; `corpus` stands before the rows."""
-
-    def __init__(self, rows: Rows, corpus: Rows | None) -> None:
-        self._rows, self._corpus = rows, corpus
-        self.num_corpus = 0 if corpus is None else len(corpus)
-
-    def pairs(self, numbers: NDArray[np.int64]) -> list[Pair]:
-        return self._rows.take(numbers)
-
-    def documents(self, origins: NDArray[np.int64]) -> list[str]:
-        """The texts that stand at `origins` of corpus + rows."""
-        out = [""] * len(origins)
-        for rows, inside, first in (
-            (self._corpus, origins < self.num_corpus, 0),
-            (self._rows, origins >= self.num_corpus, self.num_corpus),
-        ):
-            places = np.flatnonzero(inside)
-            if rows is not None and len(places):
-                for place, pair in zip(places.tolist(), rows.take(origins[places] - first), strict=True):
-                    out[place] = pair.positive
-        return out
-
-
 def mine_negatives(
     embedder: Embedder | None, pairs: Path, output: Path, options: Options, *, show_progress: bool = False
 ) -> Summary:
@@ -169,7 +146,7 @@ def mine_negatives(
     corpus = None
     if options.corpus is not None:
         corpus = _open(options.corpus, {"anchor": options.column, "positive": options.column}, others=False)
-    texts = _Texts(rows, corpus)
+    texts = Texts(rows, corpus)
     chosen = np.full((len(rows), options.num_negatives), -1, np.int64)
     scores = np.zeros((len(rows), 1 + options.num_negatives), np.float64)
     train = _equal(rows, "split", "train")
@@ -227,7 +204,7 @@ class _Work:
     """The search for one side."""
 
     embedder: Embedder | None
-    texts: _Texts
+    texts: Texts
     held: Held
     side: _Side
     options: Options
@@ -360,7 +337,7 @@ class _Work:
     ) -> None:
         """Write the choice for each of the rows `numbers` into `chosen` and `scores`."""
         for place, number in enumerate(numbers.tolist()):
-            ranked = _take_turns([_candidates(one, place)[self.options.skip_top :] for one in found])
+            ranked = take_turns([one.of(place)[self.options.skip_top :] for one in found])
             if self.options.sample_from is not None:
                 random = np.random.default_rng([self.options.seed, number])
                 pool = ranked[: self.options.sample_from]
@@ -372,23 +349,8 @@ class _Work:
                 scores[number, 1 + slot] = score
 
 
-def _candidates(found: Found, row: int) -> list[tuple[int, float]]:
-    """Documents and scores of a row, best first."""
-    documents, scores = found.documents[row].tolist(), found.scores[row].tolist()
-    return [(document, score) for document, score in zip(documents, scores, strict=True) if document >= 0]
-
-
-def _take_turns(lists: list[list[tuple[int, float]]]) -> list[tuple[int, float]]:
-    """First of each list, second of each, and so on; each document once."""
-    merged: dict[int, float] = {}
-    for row in zip_longest(*lists):
-        for candidate in filter(None, row):
-            merged.setdefault(*candidate)
-    return list(merged.items())
-
-
 def _write(
-    texts: _Texts, train: NDArray[np.bool_], chosen: NDArray[np.int64], scores: NDArray[np.float64] | None, output: Path
+    texts: Texts, train: NDArray[np.bool_], chosen: NDArray[np.int64], scores: NDArray[np.float64] | None, output: Path
 ) -> int:
     """Write all rows, those of `train` with their new negatives; return how many of these had others."""
     num_replaced = 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from udever.evaluation.comparison import ADAPTED, BASE, METRIC_NAMES, MIN_PART, Change, Comparison
+from udever.evaluation.comparison import ADAPTED, BASE, METRIC_NAMES, MIN_PART, MIN_TO_TELL, Change, Comparison
 from udever.evaluation.held_out import METRICS
 from udever.evaluation.statistics import Interval, paired_bootstrap
 from udever.report.figure import Cell, Data, Figure, Section, Table
@@ -100,15 +100,18 @@ def _scores(comparison: Comparison) -> Section:
 def _differences(comparison: Comparison) -> Table:
     rows, values = [], []
     for (a, b), found in comparison.differences.items():
-        rows.append([Cell(f"{a} minus {b}", number=False), *map(_signed, found.values())])
+        rows.append([Cell(f"{a} minus {b}", number=False), *(_signed(comparison, i) for i in found.values())])
         values += [(a, b, METRIC_NAMES[metric], i.difference, i.low, i.high) for metric, i in found.items()]
     data = Data(("system", "minus", "metric", "difference", "low", "high"), values)
-    note = "Bold where the interval does not hold 0: chance does not explain the difference."
+    note = (
+        "Bold where the interval does not hold 0, so that chance does not explain the difference, and where there are "
+        f"at least {MIN_TO_TELL} questions."
+    )
     return Table("differences", "Differences", ["systems", *METRIC_NAMES.values()], rows, data, note)
 
 
-def _signed(found: Interval) -> Cell:
-    return Cell(f"{found.difference:+.3f}", f"{found.low:+.3f} to {found.high:+.3f}", found.low > 0 or found.high < 0)
+def _signed(comparison: Comparison, found: Interval) -> Cell:
+    return Cell(f"{found.difference:+.3f}", f"{found.low:+.3f} to {found.high:+.3f}", comparison.tells(found))
 
 
 def _parts(comparison: Comparison) -> list[Table]:
@@ -121,7 +124,7 @@ def _parts(comparison: Comparison) -> list[Table]:
         means = {row: scores.means["mrr@10"] for row, scores in part.rows.items()}
         gain = part.differences.get((ADAPTED, BASE))
         cells = [Cell(f"{mean:.3f}", best=mean == max(means.values())) for mean in means.values()]
-        cells += [_signed(gain["mrr@10"])] if gain else []
+        cells += [_signed(part, gain["mrr@10"])] if gain else []
         rows.append([Cell(name, f"{part.num_queries:,} questions", number=False), *cells])
         values += [(name, part.num_queries, row, mean) for row, mean in means.items()]
     header = ["kind and language", *comparison.rows]

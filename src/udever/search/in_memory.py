@@ -25,8 +25,7 @@ from udever.search.embeddings_file import (
 from udever.search.exact import rank, top_k_blocks
 from udever.search.exact import top_k as exact_top_k
 from udever.search.fusion import WORDS_WEIGHT, read_words_weight
-from udever.search.points import Vectors, evenly
-from udever.search.searchable import Filters, Hit, Searchable, full_language, matching_paths
+from udever.search.searchable import Filters, Hit, Searchable, Vectors, full_language, matching_paths
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
@@ -86,7 +85,7 @@ class InMemory(Searchable):
 
     def vectors(self, limit: int, ids: Collection[str] | None = None) -> Vectors:
         """Evenly spread rows, with what their hits know."""
-        rows = evenly([hit.id for hit in self._hits], limit, ids)
+        rows = _evenly([hit.id for hit in self._hits], limit, ids)
         chosen = [self._hits[row] for row in rows]
         columns = {name: [getattr(hit, name) or "" for hit in chosen] for name in ("language", "kind", "source")}
         return Vectors(
@@ -209,7 +208,7 @@ class EmbeddingsFiles(Searchable):
     def vectors(self, limit: int, ids: Collection[str] | None = None) -> Vectors:
         """Evenly spread rows, with the columns beside their texts where those can be read."""
         held = [read_ids(file) for file in self._files]
-        rows = evenly([name for names in held for name in names], limit, ids)
+        rows = _evenly([name for names in held for name in names], limit, ids)
         embeddings = np.empty((len(rows), self.dimensions), np.float32)
         told: list[tuple[str, str, str | None]] = []
         first = 0
@@ -327,3 +326,11 @@ def _agreed_header(files: list[Path]) -> Header:
 
 def _describe(header: Header) -> str:
     return f"fingerprint {header.fingerprint} (dimensions {header.dimensions}, role {header.role})"
+
+
+def _evenly(held: Sequence[str], limit: int, ids: Collection[str] | None = None) -> NDArray[np.intp]:
+    """At most `limit` rows of `held`, evenly spread; or those of `ids`."""
+    if ids is not None:
+        wanted = set(ids)
+        return np.flatnonzero([name in wanted for name in held])
+    return np.linspace(0, len(held) - 1, min(limit, len(held))).astype(np.intp)

@@ -23,9 +23,8 @@ from udever.search.locate import (
     own_model,
     readable_base,
 )
-from udever.search.points import Vectors
 from udever.search.seal import read_seal
-from udever.search.searchable import Filters, Hit, Searchable, full_language, matching_paths
+from udever.search.searchable import Filters, Hit, Searchable, Vectors, full_language, matching_paths
 from udever.search.store import (
     Found,
     Manifest,

@@ -1,65 +1,21 @@
 """Rows with their vectors, laid on a plane: what the map shows, wherever it is shown."""
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from udever.errors import DataError
 from udever.search.projection import Method, align, project
-
-if TYPE_CHECKING:
-    from udever.search.searchable import Searchable
-
-COLOURS = ("language", "kind", "label")
-"""Columns of a corpus that a map is coloured by unless others are named."""
-
-GROUP = "group"
-"""The column that is equal for texts joined by lines unless another is named."""
+from udever.search.searchable import Searchable, Vectors
 
 MOST_FOLDERS = 24
 """Folders that a map tells apart, unless there are more at the first place where there are two."""
 
 _KEPT_S = 60.0
 """How old a map may be before it is drawn again."""
-
-
-@dataclass(frozen=True)
-class Vectors:
-    """Rows with their vectors, `num_rows` in all of which these are some; `groups` may be empty, so may a group."""
-
-    name: str
-    fingerprint: str
-    num_rows: int
-    ids: list[str]
-    texts: list[str]
-    embeddings: NDArray[np.float32]
-    columns: dict[str, list[str]]
-    groups: list[str] = field(default_factory=list)
-
-    def take(self, rows: Sequence[int]) -> "Vectors":
-        """Some of the rows."""
-
-        def of(values: list[str]) -> list[str]:
-            return [values[row] for row in rows]
-
-        return replace(
-            self,
-            ids=of(self.ids),
-            texts=of(self.texts),
-            embeddings=self.embeddings[rows],
-            columns={name: of(values) for name, values in self.columns.items()},
-            groups=of(self.groups) if self.groups else [],
-        )
-
-    def beside(self, found: Mapping[str, list[str]], wanted: Sequence[str] = COLOURS, group: str = GROUP) -> "Vectors":
-        """The rows with the columns `wanted` and `group` of `found` that are not empty."""
-        filled = {name: found[name] for name in wanted if any(found.get(name, ()))}
-        groups = found.get(group, [])
-        return replace(self, columns=filled | self.columns, groups=groups if any(groups) else [])
 
 
 @dataclass(frozen=True)
@@ -77,14 +33,6 @@ class MapPoints:
     links: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 2), dtype=np.int32))
     before: NDArray[np.float32] | None = None
     models: Sequence[str] = ()
-
-
-def evenly(held: Sequence[str], limit: int, ids: Collection[str] | None = None) -> NDArray[np.intp]:
-    """At most `limit` rows of `held`, evenly spread; or those of `ids`."""
-    if ids is not None:
-        wanted = set(ids)
-        return np.flatnonzero([name in wanted for name in held])
-    return np.linspace(0, len(held) - 1, min(limit, len(held))).astype(np.intp)
 
 
 def shared(after: Vectors, before: Vectors) -> tuple[Vectors, Vectors]:
@@ -149,7 +97,7 @@ def links_of(groups: Sequence[str]) -> NDArray[np.int32]:
     return np.array(pairs, dtype=np.int32).reshape(-1, 2)
 
 
-def kept_map(after: "Searchable", before: "Searchable | None" = None) -> Callable[[int], MapPoints]:
+def kept_map(after: Searchable, before: "Searchable | None" = None) -> Callable[[int], MapPoints]:
     """A function of the most points there may be: the map of `after`, of two models the rows that both have.
 
     A map is kept for a minute: laying it out reads every vector.

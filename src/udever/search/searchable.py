@@ -6,7 +6,7 @@ And what hits may be, with what to say where nothing can pass.
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -23,10 +23,15 @@ from udever.text.words import words
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
-    from udever.search.points import Vectors
 
 Mode = Literal["meaning", "words", "both"]
 MODES: tuple[str, ...] = get_args(Mode)
+
+COLOURS = ("language", "kind", "label")
+"""Columns of a corpus that a map is coloured by unless others are named."""
+
+GROUP = "group"
+"""The column that is equal for texts joined by lines unless another is named."""
 
 MAX_QUERY = 8192
 """Characters of a question."""
@@ -94,6 +99,41 @@ class Hit:
         return f"{self.source}, row {self.id}"
 
 
+@dataclass(frozen=True)
+class Vectors:
+    """Rows with their vectors, `num_rows` in all of which these are some; `groups` may be empty, so may a group."""
+
+    name: str
+    fingerprint: str
+    num_rows: int
+    ids: list[str]
+    texts: list[str]
+    embeddings: NDArray[np.float32]
+    columns: dict[str, list[str]]
+    groups: list[str] = field(default_factory=list)
+
+    def take(self, rows: Sequence[int]) -> "Vectors":
+        """Some of the rows."""
+
+        def of(values: list[str]) -> list[str]:
+            return [values[row] for row in rows]
+
+        return replace(
+            self,
+            ids=of(self.ids),
+            texts=of(self.texts),
+            embeddings=self.embeddings[rows],
+            columns={name: of(values) for name, values in self.columns.items()},
+            groups=of(self.groups) if self.groups else [],
+        )
+
+    def beside(self, found: Mapping[str, list[str]], wanted: Sequence[str] = COLOURS, group: str = GROUP) -> "Vectors":
+        """The rows with the columns `wanted` and `group` of `found` that are not empty."""
+        filled = {name: found[name] for name in wanted if any(found.get(name, ()))}
+        groups = found.get(group, [])
+        return replace(self, columns=filled | self.columns, groups=groups if any(groups) else [])
+
+
 class Searchable(ABC):
     """Texts with vectors, to be searched by meaning, by words, or by both. All methods may be called in threads."""
 
@@ -125,7 +165,7 @@ class Searchable(ABC):
         """Whole texts by the ids that `vectors` gives; one that is not there is absent."""
 
     @abstractmethod
-    def vectors(self, limit: int, ids: Collection[str] | None = None) -> "Vectors":
+    def vectors(self, limit: int, ids: Collection[str] | None = None) -> Vectors:
         """At most `limit` rows with their vectors, the same each time, or those of `ids`: what a map shows."""
 
     @abstractmethod

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from signal import SIGKILL
 from threading import Timer
 
 from udever.errors import FileRefused
@@ -96,6 +97,14 @@ def _user_excludes(common: Path) -> Path:
     return home / chosen[2:] if chosen.startswith("~/") else Path(chosen)
 
 
+class Unfinished(ValueError):
+    """git took longer than our patience; `printed` is what it said until then, `seconds` how long that was."""
+
+    def __init__(self, printed: bytes, seconds: float) -> None:
+        super().__init__(f"git said nothing more in {seconds:g} s")
+        self.printed, self.seconds = printed, seconds
+
+
 class Git:
     """One `git check-ignore` for the work tree at `top`, started when it is first asked."""
 
@@ -121,7 +130,10 @@ class Git:
             return None
 
     def told(self, arguments: Sequence[str], max_bytes: int = -1) -> bytes:
-        """What git prints, at most `max_bytes` of it. Raises OSError or ValueError where it gives no answer."""
+        """What git prints, at most `max_bytes` of it.
+
+        Raises OSError or ValueError where it gives no answer, and Unfinished where it takes too long.
+        """
         if self._program is None:
             raise ValueError("git is not installed")
         process = subprocess.Popen(
@@ -139,7 +151,9 @@ class Git:
                 printed = process.stdout.read(max_bytes)
                 if len(printed) == max_bytes:
                     return printed
-            if process.wait():
+            if process.wait() == -SIGKILL:
+                raise Unfinished(printed, _PATIENCE_S)
+            if process.returncode:
                 raise ValueError("git failed")
             return printed
         finally:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from udever.source.git import Git, exists
+from udever.source.git import Git, Repository, Unfinished, exists
 from udever.source.ignored import below, repository
 from udever.source.walk import Found
 
@@ -77,12 +77,20 @@ def _of(
     try:
         where = [f"--relative={below(at, top)}"] if at != top else []
         told = Git(top).told([*_LOG, *where, f"--max-count={MAX_COMMITS + 1}", "--", *wanted], MAX_BYTES + 1)
+        is_whole = True
+    except Unfinished as error:
+        told, is_whole = error.printed, False
+        skipped[f"folder: history beyond what git told in {error.seconds:g} s"] += 1
     except (OSError, ValueError, subprocess.SubprocessError):
         skipped["folder: history that git does not tell"] += 1
         return
+    if exists(_common(top) / "shallow"):
+        skipped["folder: history cut off by a shallow clone"] += 1
     parts = told.split(b"\0")
     commits = list(zip(parts[1::2], parts[2::2], strict=False))
-    if len(told) > MAX_BYTES:
+    if not is_whole:
+        commits = commits[:-1]
+    elif len(told) > MAX_BYTES:
         skipped[f"folder: history beyond {MAX_BYTES:,} bytes of changes"] += 1
         commits = commits[:-1]
     elif len(commits) > MAX_COMMITS:
@@ -98,6 +106,12 @@ def _of(
             skipped[f"commit: over {MAX_FILES} files changed"] += 1
         elif lines:
             yield Change(message, lines)
+
+
+def _common(top: Path) -> Path:
+    """Where the repository at `top` keeps what it knows."""
+    found = Repository.at(top)
+    return top / ".git" if found is None else found.common
 
 
 def _message(said: str) -> str | None:

@@ -41,16 +41,6 @@ def _mixed(ids: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return ((mixed ^ (mixed >> np.uint64(29))) * _MIX[3]) >> np.uint64(32)
 
 
-def shingles(text: str) -> NDArray[np.uint64]:
-    """Return the sorted, distinct 32-bit hashes of all runs of three tokens of `text`; at least one."""
-    return np.unique(_mixed(np.array(_token_ids(text), dtype=np.uint64)))
-
-
-def signature(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return the MinHash of a set of shingles: NUM_HASHES minima, equal in the share that sets overlap."""
-    return ((hashes[:, None] * _FACTORS + _OFFSETS) >> np.uint64(32)).min(axis=0)
-
-
 def jaccard(left: NDArray[np.unsignedinteger], right: NDArray[np.unsignedinteger]) -> float:
     """Return the share of common shingles, from 0 to 1; both sorted and distinct."""
     common = np.intersect1d(left, right, assume_unique=True).size
@@ -93,7 +83,7 @@ class Shingled:
         return self.hashes[self.starts[index] : self.starts[index + 1]]
 
     def signatures(self) -> NDArray[np.uint32]:
-        """The MinHash of every text, shape (text, NUM_HASHES); row i equals `signature(shingles(text i))`."""
+        """The MinHash of every text, shape (text, NUM_HASHES): equal in about the share that two sets overlap."""
         found = np.empty((len(self), NUM_HASHES), dtype=np.uint32)
         for first in range(0, len(self), _CHUNK_TEXTS):
             starts = self.starts[first : first + _CHUNK_TEXTS + 1]

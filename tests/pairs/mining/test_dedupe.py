@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from udever.pairs.mining.dedupe import MAX_SAME_ANCHOR, dedupe
 from udever.pairs.schema import Pair
 from udever.text.grouping import THRESHOLD
-from udever.text.minhash import jaccard, shingles
+from udever.text.minhash import Shingled, jaccard
 
 WORDS = st.lists(st.sampled_from(["alpha", "beta", "gamma", "delta", "epsilon", "zeta"]), min_size=1, max_size=12)
 ROWS = st.lists(
@@ -39,7 +39,7 @@ def test_no_two_rows_are_near_and_every_row_is_accounted_for(pairs):
     assert dedupe(kept, Counter()) == kept
     for code in (True, False):
         sets = [
-            shingles(pair.positive)
+            Shingled([pair.positive]).of(0)
             for pair in kept
             if pair.kind == "asymmetric" and (pair.positive_language == "python-Code") == code
         ]

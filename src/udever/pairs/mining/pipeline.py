@@ -4,7 +4,7 @@ import sysconfig
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from udever.errors import DataError, RecipeError
 from udever.pairs.mining import translations
@@ -18,6 +18,7 @@ from udever.pairs.schema import Pair
 from udever.pairs.split import split_pairs
 from udever.progress import progress_bar
 from udever.source.history import changes
+from udever.source.languages import named_language
 from udever.source.pages import SPLITTERS
 from udever.source.reading import read_found
 from udever.source.tree_code import GRAMMARS
@@ -148,6 +149,7 @@ def mine(
     paths = [Path(path) for path in paths]
     shares = held_out if isinstance(held_out, tuple) else (held_out, 0.0)
     wanted = _check(paths, kinds, shares)
+    language = None if language is None else named_language(language)
     skipped: Counter[str] = Counter()
     suffixes = {suffix for kind in wanted for suffix in _SUFFIXES[kind]}
     files = list(walk(paths, suffixes, exclude, skipped))
@@ -183,11 +185,25 @@ def _divided(pairs: list[Pair], shares: tuple[float, float], seed: int, skipped:
 
 
 def _corpus(pieces: Sequence[Piece], pairs: Sequence[Pair]) -> list[Piece]:
-    """The pieces that a search may find, but for near copies of held-out answers: they would be right and not count."""
+    """The pieces that a search may find, but for copies of held-out answers: they would be right and not count.
+
+    A copy is near by its text, or is another version of the answer, by its place in a file of the same name.
+    """
     answers = {pair.positive for pair in pairs if pair.split != "train" and pair.kind == "asymmetric"}
     found = searched(pieces)
     copies = Held(answers).repeated([piece.text for piece in found]) if answers else [False] * len(found)
-    return [piece for piece, copy in zip(found, copies, strict=True) if piece.text in answers or not copy]
+    places = {_place(piece) for piece in pieces if piece.text in answers}
+    versions = [piece.doc is not None and _place(piece) in places for piece in found]
+    return [
+        piece
+        for piece, copy, version in zip(found, copies, versions, strict=True)
+        if piece.text in answers or not (copy or version)
+    ]
+
+
+def _place(piece: Piece) -> tuple[str | None, ...]:
+    """What two versions of one piece share: the name of its file, its own, and what documents it."""
+    return (PurePosixPath(piece.source).name, piece.parent, piece.name, piece.doc)
 
 
 def standard_library() -> Path:
