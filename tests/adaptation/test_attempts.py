@@ -65,6 +65,22 @@ def test_what_there_is_time_for():
     assert fitting(tried[1:], seconds, 9.0, 100.0) == tried[1:]
 
 
+@pytest.mark.parametrize(
+    ("train_pairs", "max_seen", "passes"),
+    [
+        (100, None, 8),
+        (2_000, None, 6.4),
+        (20_000, None, 4),
+        (20_000, 60_000, 3),
+        (100_000, 60_000, 1),
+        (2_000, 10_000, 5),
+    ],
+)
+def test_few_pairs_are_passed_more_often(train_pairs, max_seen, passes):
+    training = TRAINING.model_copy(update={"epochs": 4.0, "max_steps": None})
+    assert attempts._passes(training, train_pairs, max_seen) == passes
+
+
 @pytest.fixture(scope="module")
 def project(documented):
     return documented(VERBS, ["tree", "date", "line", "key", "file"], comment="look at it once more")

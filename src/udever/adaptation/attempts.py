@@ -21,6 +21,8 @@ from udever.training.run import load_base
 _CHECKPOINT_EVERY = 100
 _BUDGET = 5.0
 """How many times as long as the mining the training may take where nobody says."""
+_MIN_SEEN = 12_800
+"""Rows in a hundred steps of 128: of a small repository more passes than of a large one (dev/LOG.md)."""
 _NEGATIVES = "negatives.parquet"
 
 
@@ -169,7 +171,9 @@ def prepare(
 
 
 def _passes(training: TrainingSettings, train_pairs: int, max_seen: int | None) -> float:
-    return training.epochs if max_seen is None else min(training.epochs, max(1.0, max_seen / train_pairs))
+    """The passes of `training`, as `max_seen` allows; up to twice as many where few pairs make few steps."""
+    passes = max(training.epochs, min(2 * training.epochs, _MIN_SEEN / train_pairs))
+    return passes if max_seen is None else min(passes, max(1.0, max_seen / train_pairs))
 
 
 def _only(mined: Mined, kinds: Collection[str]) -> Mined:

@@ -149,6 +149,7 @@ def pairs(
     write_pairs(mined.pairs, output)
     out = console()
     num_held_out = sum(pair.split == "held_out" for pair in mined.pairs)
-    out.print(f"{output}: {len(mined.pairs):,} pairs from {mined.num_files:,} files, {num_held_out:,} held out")
+    files = f"{mined.num_files:,} file{'s' * (mined.num_files != 1)}"
+    out.print(f"{output}: {len(mined.pairs):,} pairs from {files}, {num_held_out:,} held out")
     for reason, count in mined.skipped.items():
         out.print(f"  left out {count:,}  {reason}", highlight=False, markup=False)
