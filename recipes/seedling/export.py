@@ -12,6 +12,7 @@ import re
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -121,7 +122,8 @@ def load(source: Path) -> Embedder:
     embedder = Embedder.load(WORK / "base", dtype="float32", max_length=MAX_LENGTH)
     tensors = load_file(source / "shard-00000.safetensors")
     state = {name.removeprefix(AVERAGE): tensor for name, tensor in tensors.items() if name.startswith(AVERAGE)}
-    embedder.backbone.load_state_dict(state)
+    backbone: Any = embedder.backbone
+    backbone.load_state_dict(state)
     return embedder
 
 

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from common import CODE, DATA, LANGUAGES, SHIPS, WORK, is_development, plain
 
-from udever.pairs.schema import Pair
+from udever.pairs.schema import Pair, Split
 from udever.pairs.schema import to_table as table_of
 from udever.text.grouping import Held, groups_of, spelling
 
@@ -146,7 +146,7 @@ def gather(found: Iterable[tuple[str, Said]], held: set[str], left_out: Counter[
     return texts
 
 
-def split_pairs(pairs: Sequence[dict]) -> list[str]:
+def split_pairs(pairs: Sequence[dict]) -> list[Split]:
     """ "train" or "development" for each pair.
 
     Texts that are equal in any spelling or near-equal are on one side, with all that they share a pair, a group or a
@@ -194,7 +194,7 @@ def write_texts(texts: dict[str, Said], counts: dict[str, dict[str, int]]) -> No
         print(f"{side}: {len(ordered):,}")
 
 
-def write_pairs(rows: Sequence[dict], splits: Sequence[str]) -> dict[str, int]:
+def write_pairs(rows: Sequence[dict], splits: Sequence[Split]) -> dict[str, int]:
     """The pairs of each family, as udever reads them."""
     folder = WORK / "pairs"
     folder.mkdir(parents=True, exist_ok=True)

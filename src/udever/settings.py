@@ -7,7 +7,7 @@ from typing import Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from udever.nearest import suggestion
+from udever.nearest import nearest, suggestion
 
 
 class Section(BaseModel):
@@ -18,7 +18,7 @@ class Section(BaseModel):
 
 def explain(error: ValidationError, root: type[BaseModel]) -> str:
     """The first complaint about settings of type `root`, as one line; unknown keys come with the nearest known."""
-    first = error.errors()[0]
+    first = _first(error)
     where, section = _follow(first["loc"], root)
     name = ".".join(where)
     if first["type"] == "extra_forbidden":
@@ -34,6 +34,21 @@ def explain(error: ValidationError, root: type[BaseModel]) -> str:
         message = message.removeprefix("Value error, ")
         return f"{name}: {message}" if name else message
     return f"{name} is {first['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def _first(error: ValidationError) -> Any:
+    """The first complaint; of a missing key and a mistyped one that stands for it the latter."""
+    complaints = error.errors()
+    first = complaints[0]
+    *section, key = first["loc"]
+    mistyped = (
+        other
+        for other in complaints
+        if other["type"] == "extra_forbidden"
+        and list(other["loc"][:-1]) == section
+        and nearest(str(other["loc"][-1]), [str(key)])
+    )
+    return next(mistyped, first) if first["type"] == "missing" else first
 
 
 def _follow(loc: Sequence[str | int], root: type[BaseModel]) -> tuple[list[str], type[BaseModel]]:

@@ -36,3 +36,10 @@ def quiet_transformers() -> None:
         logging = sys.modules["transformers"].utils.logging
         logging.disable_progress_bar()
         logging.set_verbosity_error()
+
+
+def quiet_mteb() -> None:
+    """mteb's, datasets' and transformers' own bars would come between ours; read when they are first imported."""
+    for variable in ("TQDM_DISABLE", "HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS"):
+        os.environ.setdefault(variable, "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

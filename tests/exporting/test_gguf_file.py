@@ -8,7 +8,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 
 from udever import Embedder
 from udever.errors import ContractError, ModelError
-from udever.exporting import export_gguf, llama_cpp
+from udever.exporting import export_gguf, gguf_run
 from udever.exporting.gguf_vocabulary import vocabulary_of
 
 gguf = pytest.importorskip("gguf", reason="the extra gguf is not installed")
@@ -32,7 +32,7 @@ def _cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def without_llama_cpp(monkeypatch):
-    monkeypatch.setattr(llama_cpp, "is_installed", lambda: False)
+    monkeypatch.setattr(gguf_run, "is_installed", lambda: False)
 
 
 @pytest.fixture
@@ -141,8 +141,8 @@ def test_roles_that_close_otherwise_need_a_file_each(load, tmp_path):
 
 def test_a_file_with_other_vectors_is_not_written(load, tmp_path, monkeypatch):
     embedder = load("qwen2")
-    monkeypatch.setattr(llama_cpp, "is_installed", lambda: True)
-    monkeypatch.setattr(llama_cpp, "vectors", lambda path, texts, length: np.eye(32, dtype=np.float32)[: len(texts)])
+    monkeypatch.setattr(gguf_run, "is_installed", lambda: True)
+    monkeypatch.setattr(gguf_run, "vectors", lambda path, texts, length: np.eye(32, dtype=np.float32)[: len(texts)])
     with pytest.raises(ContractError, match=r"cosine .*; expected at least 0.999"):
         export_gguf(embedder, tmp_path / "model.gguf")
     assert not (tmp_path / "model.gguf").exists()
@@ -204,7 +204,7 @@ def test_llama_cpp_gives_the_same_vectors(load, family, precision, tmp_path):
     written = export_gguf(embedder, tmp_path / "model.gguf", precision=precision)
     least = {"f16": 0.999, "q8_0": 0.995}[precision]
     assert written.cosine >= least
-    theirs = llama_cpp.vectors(tmp_path / "model.gguf", TEXTS, 64)
+    theirs = gguf_run.vectors(tmp_path / "model.gguf", TEXTS, 64)
     assert cosines(theirs, embedder.encode(TEXTS)).min() >= least
 
 
@@ -228,7 +228,7 @@ def test_llama_cpp_scales_rotary_positions_alike(load, tmp_path):
 
 
 def test_the_command_says_what_callers_must_do(load, udever, tmp_path, monkeypatch):
-    monkeypatch.setattr(llama_cpp, "is_installed", lambda: False)
+    monkeypatch.setattr(gguf_run, "is_installed", lambda: False)
     embedder = load("qwen3")
     contract = embedder.contract.model_dump()
     contract["query"]["prompt"] = "find: "

@@ -45,6 +45,34 @@ def test_rounding_moves_no_number_by_more_than_half_a_step_of_its_row(seed, powe
     assert whole.abs().max() == 127
 
 
+@pytest.mark.parametrize("factors", [None, torch.arange(1.0, 34.0)])
+def test_rows_brought_into_eight_bits_in_parts_are_those_of_the_whole(factors, monkeypatch):
+    x = drawn(0, 11, 33).float()
+    whole = quantise_rows(x, factors)
+    monkeypatch.setattr(eight_bits, "_BLOCK", 100)  # three rows
+    parts = quantise_rows(x, factors)
+    assert torch.equal(parts.values, whole.values)
+    assert torch.equal(parts.scale, whole.scale)
+
+
+HELD = 0.30
+"""Of the bytes that a model has in float32."""
+
+
+def test_a_model_in_eight_bits_holds_less_than_a_third_of_its_bytes(make, tmp_path):
+    shape = {"hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 4, "head_dim": 64}
+    folder = make.decoder("qwen3", tmp_path / "model", **shape)
+    bytes_held = {}
+    for dtype in ("float32", "int8"):
+        model = Embedder.load(folder, dtype=dtype, device="cpu").backbone
+        held = {id(tensor): tensor.nbytes for tensor in (*model.parameters(), *model.buffers())}
+        for layer in model.modules():
+            packed = (getattr(layer, name, None) for name in ("_packed", "_zeros", "factors"))
+            held.update((id(tensor), tensor.nbytes) for tensor in packed if tensor is not None)
+        bytes_held[dtype] = sum(held.values())
+    assert bytes_held["int8"] <= HELD * bytes_held["float32"]
+
+
 def layer_of(linear, dtype):
     layer = EightBitLinear(*quantise_weight(linear.weight), None if linear.bias is None else linear.bias.to(dtype))
     layer.pack()
@@ -233,7 +261,7 @@ def test_large_channels_are_shrunk_and_so_lose_little(decoders, tmp_path, monkey
     layers = [module for module in ours.backbone.modules() if isinstance(module, EightBitLinear)]
     assert {int(layer.input_shrink[7]) for layer in layers if layer.input_shrink is not None} & {2, 3, 4}
     first = ours.backbone.model.layers[0]
-    x = torch.randn(3, 32).to(torch.bfloat16 if layers[0].factors.dtype is torch.bfloat16 else torch.float32)
+    x = torch.randn(3, 32)
     group = (first.self_attn.q_proj, first.self_attn.k_proj, first.self_attn.v_proj)
     assert isinstance(products.shared(x, *group), eight_bits.Rows)
     assert products.shared(x, first.self_attn.q_proj, first.mlp.down_proj) is x
@@ -348,7 +376,7 @@ def test_quantize_writes_what_embed_reads(loaded, decoders, tmp_path, monkeypatc
 
     monkeypatch.chdir(tmp_path)
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
-    assert run(monkeypatch, "quantize", "-m", decoders("qwen3"), "-o", "small") == 0
+    assert run(monkeypatch, "quantize", "-m", decoders("qwen3"), "-o", "small", "--no-suite") == 0
     assert loaded("qwen3")[1].fingerprint in capsys.readouterr().out
     for model, dtype, out in (("small", "auto", "a"), (decoders("qwen3"), "int8", "b")):
         assert run(monkeypatch, "embed", "texts.txt", "-m", model, "--dtype", dtype, "-o", out) == 0
@@ -365,6 +393,25 @@ def test_quantize_refuses_below_the_gate_and_leaves_nothing(decoders, tmp_path, 
     assert "loses too much in int8" in error
     assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize(("lost", "code"), [(0.004, 0), (0.006, 2)])
+def test_quantize_scores_the_suite_before_and_after(lost, code, decoders, tmp_path, monkeypatch, capsys):
+    from udever.evaluation import loss
+
+    def score(embedder, **_):
+        return {"one": 0.5, "two": 0.25 - (2 * lost if embedder.precision == "int8" else 0)}
+
+    monkeypatch.setattr(loss, "score_suite", score)
+    assert run(monkeypatch, "quantize", "-m", decoders("qwen3"), "-o", tmp_path / "small") == code
+    told = capsys.readouterr()
+    if code == 0:
+        assert "37.50 points of the universal suite in float32, 37.10 in int8" in told.out
+        assert "37.50 points of the universal suite in float32" in (tmp_path / "small" / "README.md").read_text()
+    else:
+        assert f"loses {100 * lost:.2f} points of the suite's mean in int8 (37.50 before), most in two" in told.err
+        assert told.err.count("\n") == 1
+        assert not (tmp_path / "small").exists()
 
 
 def test_an_index_in_eight_bits_knows_its_model_again(embedders, tmp_path, monkeypatch, capsys):

@@ -179,6 +179,8 @@ def test_kind_split_languages_and_columns(folder):
     assert english.describe()[0].kinds == {"classification": 8}
     with pytest.raises(DataError, match=r"'c' holds 0 of its 20 rows with split 'train' and languages \['eng-Latn'\]"):
         opened(DatasetSettings(path=path, columns=columns, languages=["eng-Latn"]))
+    with pytest.raises(DataError, match=r"languages \['eng-Ltn'\]; did you mean 'eng-Latn'\?"):
+        opened(DatasetSettings(path=path, columns=columns, languages=["eng-Ltn"]))
     with pytest.raises(DataError, match=r"c.jsonl has no column 'text' \(it has q, d"):
         opened(DatasetSettings(path=path, columns={"anchor": "text", "positive": "d"}))
 
@@ -442,6 +444,8 @@ def test_rows_are_held_out_by_file_and_by_a_column_the_file_has(folder):
     rows = [{"question": f"q{i} r{i} s{i}", "answer": f"a{i} b{i} c{i}", "customer": i % 5} for i in range(40)]
     write_jsonl(folder / "qa.jsonl", rows)
     columns = {"anchor": "question", "positive": "answer"}
+    with pytest.raises(DataError, match=r"did you mean 'customer'\?"):
+        both_sides(path="qa.jsonl", columns=columns, held_out=0.3, held_out_by="custmer")
     train, held = both_sides(path="qa.jsonl", columns=columns, held_out=0.3, held_out_by="customer")
     customers = [{int(pair.anchor.split()[0][1:]) % 5 for pair in side} for side in (train, held)]
     assert customers[0] | customers[1] == set(range(5)) and not customers[0] & customers[1]

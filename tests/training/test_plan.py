@@ -160,8 +160,10 @@ def test_what_is_searched_is_bounded_or_named(recipe, tools, tmp_path):
     assert measure.num_candidates == 64 and "corpus.csv and the held-out rows' own" in measure.candidates
     with pytest.raises(DataError, match=r"has no column 'text' \(it has answer\)"):
         held_out(watching(recipe, evaluate_corpus=named["evaluate_corpus"]))
-    with pytest.raises(DataError, match=r"watch\.evaluate_corpus: .*none\.csv is not a file"):
-        held_out(watching(recipe, evaluate_corpus=str(tmp_path / "none.csv")))
+    with pytest.raises(DataError, match=r"no column 'anser' \(it has answer\); did you mean 'answer'\?"):
+        held_out(watching(recipe, evaluate_corpus=named["evaluate_corpus"], evaluate_column="anser"))
+    with pytest.raises(DataError, match=r"watch\.evaluate_corpus: .*corpsu\.csv is not a file; did you mean .*corpus"):
+        held_out(watching(recipe, evaluate_corpus=str(tmp_path / "corpsu.csv")))
 
 
 @pytest.mark.parametrize(

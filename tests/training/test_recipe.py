@@ -46,6 +46,8 @@ def test_a_recipe_keeps_its_defaults_and_survives_the_round_trip(tmp_path):
         (("learning_rate = 2e-4", 'tuning = "all"'), "training.tuning is 'all'"),
         (("learning_rate = 2e-4", "learning_rate = ]"), "not valid TOML"),
         (('base = "some/base"', ""), "'model.base' is missing"),
+        (("base =", "bse ="), "unknown key 'model.bse'; did you mean 'base'?"),
+        (("[output]", "[outptu]"), "unknown key 'outptu'; did you mean 'output'?"),
         (('pairs = ["a.parquet"]', "pairs = []"), "data.pairs"),
     ],
 )

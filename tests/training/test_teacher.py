@@ -17,7 +17,9 @@ from udever.corpus.folder import VECTORS
 from udever.errors import DataError, RecipeError
 from udever.pairs.settings import DataSettings
 from udever.training.batches import batch_texts
+from udever.training.held_out import LeakWarning, held_out
 from udever.training.loop import Trainer
+from udever.training.plan import plan
 from udever.training.recipe import Recipe
 from udever.training.run import open_recipe, train
 
@@ -99,9 +101,9 @@ def test_a_student_draws_near_its_teacher_beside_pairs(tmp_path, base, texts, ve
     rows = [{"anchor": pair.anchor, "positive": pair.positive} for pair in tools.pairs]
     (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     pairs = f'[[data.datasets]]\npath = "{tmp_path / "pairs.jsonl"}"\nweight = 1.0'
-    plan = recipe(tmp_path, tmp_path / "student", texts, vectors,
+    given = recipe(tmp_path, tmp_path / "student", texts, vectors,
                   "max_steps = 40\nepochs = 40.0\nlearning_rate = 3e-3", "weight = 3.0", pairs=pairs)  # fmt: skip
-    history = train(plan, show_progress=False)
+    history = train(given, show_progress=False)
     assert {step.datasets for step in history.steps} == {"texts", "pairs"}
     wanted = Embedder.load(str(base), dtype="float32", max_length=32).encode_query(TEXTS)
     cosines = [
@@ -127,13 +129,32 @@ def test_texts_without_a_vector_are_an_error_or_are_counted_and_left_out(tmp_pat
     assert {pair.anchor for number in range(2) for pair in mixture.batch(number).pairs} <= set(TEXTS[4:])
 
 
+def test_the_plan_tells_texts_from_pairs(tmp_path, base, texts):
+    some = embed(base, TEXTS[4:], tmp_path / "some")
+    said = "\n".join(plan(recipe(tmp_path, base, texts, some, more="skip_untaught = true")).lines())
+    assert "texts: 20 texts, 100.0% of the batches of 8, 0.0% of them repeated, 4 texts without a teacher's" in said
+    assert "0.0% of a batch's texts repeated" in said
+
+
+def test_texts_are_no_candidates_and_leak_like_training_rows(tmp_path, base, vectors, texts, tools):
+    rows = [{"anchor": p.anchor, "positive": p.positive, "split": "held_out"} for p in tools.pairs[:9]]
+    rows += [{"anchor": TEXTS[0], "positive": "an answer", "split": "held_out"}]
+    rows += [{"anchor": p.anchor, "positive": p.positive} for p in tools.pairs[30:]]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pairs = f'[[data.datasets]]\npath = "{tmp_path / "pairs.jsonl"}"'
+    with pytest.warns(LeakWarning, match="1 of 10 held-out rows repeat texts of training rows"):
+        found = held_out(recipe(tmp_path, base, texts, vectors, pairs=pairs))
+    assert len(found.pairs) == 9
+    assert not {pair.positive for pair in found.others} & set(TEXTS)
+
+
 def test_vectors_of_another_size_cannot_come_close_but_lend_their_neighbours(tmp_path, base, texts):
     cut = embed(base, TEXTS, tmp_path / "cut", dimensions=16)
     with pytest.raises(DataError, match="16 dimensions and the model's 32, so they cannot come close; set closeness"):
         open_recipe(recipe(tmp_path, base, texts, cut))
-    plan = recipe(tmp_path, base, texts, cut, more="closeness = 0.0")
-    embedder, mixture = open_recipe(plan)
-    step = Trainer.prepare(embedder, mixture, plan.training, plan.loss).step(0)
+    given = recipe(tmp_path, base, texts, cut, more="closeness = 0.0")
+    embedder, mixture = open_recipe(given)
+    step = Trainer.prepare(embedder, mixture, given.training, given.loss).step(0)
     assert step.loss > 0
 
 

@@ -30,8 +30,9 @@ def tell(mined: Mined, paths: Sequence[Path], settings: AdaptSettings, console: 
     for path in filter(may_hold_pairs, paths):
         console.print(told_columns(path, settings.columns), markup=False, highlight=False)
     train_pairs, held_out = split(mined)
+    files = f"{mined.num_files:,} file{'s' * (mined.num_files != 1)}"
     console.print(
-        f"{mined.num_files:,} files gave {len(train_pairs):,} training pairs and {len(held_out):,} held-out pairs "
+        f"{files} gave {len(train_pairs):,} training pairs and {len(held_out):,} held-out pairs "
         f"(no question of theirs in training; {sum(mined.skipped.values()):,} files and rows left out)"
     )
 

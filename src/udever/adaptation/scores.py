@@ -28,9 +28,6 @@ from udever.training.card import FIGURE
 from udever.training.recipe import RECIPE_FILE
 from udever.training.run import TRAINING_FILE, open_recipe
 
-_MAX_TO_CHOOSE = 4000
-"""Texts that development questions search besides their answers: several models embed them."""
-
 
 @dataclass(frozen=True)
 class Scored:
@@ -101,7 +98,7 @@ def tasks_of(mined: Mined, split: Split, settings: AdaptSettings, folder: Path) 
     others = [pair for pair in asked if pair.split != split]
     corpus = [Pair(piece.source, piece.text) for piece in mined.corpus]
     if split == "development":
-        others, corpus = [], random.Random(settings.seed).sample(corpus, min(len(corpus), _MAX_TO_CHOOSE))
+        others, corpus = [], random.Random(settings.seed).sample(corpus, min(len(corpus), settings.max_to_choose))
     try:
         return write_held_out(
             wanted, folder, others=[*others, *corpus], max_queries=settings.max_queries, seed=settings.seed

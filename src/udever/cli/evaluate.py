@@ -1,12 +1,12 @@
 """`udever eval`: score models on tasks."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from udever.cli.app import MODEL, Device, Dtype, Threads, app, console
+from udever.terminal import quiet_mteb
 
 
 @app.command("eval")
@@ -46,7 +46,7 @@ def evaluate(
     from udever.evaluation.plan import evaluate as run
     from udever.report.console import show_scores
 
-    _quiet_mteb()
+    quiet_mteb()
     outcomes = run(
         model,
         Sources(suite, tuple(data or ()), tuple(mteb or ()), tasks=tuple(task or ()), overrides=overrides),
@@ -68,10 +68,3 @@ def evaluate(
     show_scores(outcomes, console())
     if any(outcome.failed for outcome in outcomes):
         raise typer.Exit(1)
-
-
-def _quiet_mteb() -> None:
-    """mteb's, datasets' and transformers' own bars would come between ours; read when they are first imported."""
-    for variable in ("TQDM_DISABLE", "HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS"):
-        os.environ.setdefault(variable, "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from udever.cli.app import Model, Threads, app, console
-from udever.terminal import quiet_transformers
+from udever.terminal import quiet_mteb, quiet_transformers
 
 
 @app.command()
 def quantize(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    suite: Annotated[bool, typer.Option(help="Score the universal suite in float32 and in eight bits.")] = True,
     _threads: Threads = None,
 ) -> None:
     """Write a model in eight bits, a quarter of its size in float32, or refuse it where that loses too much."""
@@ -23,6 +24,19 @@ def quantize(
     quiet_transformers()
     check_replaceable(output, "model", [model])
     embedder = Embedder.load(model, dtype="int8", device="cpu")
-    embedder.save(output, base=model)
+    told = notes = ""
+    if suite:
+        quiet_mteb()
+        from udever.evaluation.loss import check_loss, mean, score_suite
+
+        after = score_suite(embedder, show_progress=True)
+        before = score_suite(Embedder.load(model, dtype="float32", device="cpu"), show_progress=True)
+        check_loss(model, before, after)
+        told = f"{100 * mean(before):.2f} points of the universal suite in float32, {100 * mean(after):.2f} in int8"
+        notes = f"\n## Eight bits\n\n{told} (mean of {len(before)} tasks).\n"
+    embedder.save(output, base=model, notes=notes)
     size_mb = (output / EIGHT_BIT_NAME).stat().st_size / 1e6
-    console().print(f"{output}: {size_mb:,.1f} MB of weights, fingerprint {embedder.fingerprint}")
+    out = console()
+    out.print(f"{output}: {size_mb:,.1f} MB of weights, fingerprint {embedder.fingerprint}")
+    if told:
+        out.print(f"  {told}")

@@ -11,7 +11,7 @@ from typing import Any
 
 from udever.embedder import Embedder
 from udever.errors import ContractError, ModelError, needs
-from udever.exporting import gguf_file, llama_cpp, onnx_file
+from udever.exporting import gguf_file, gguf_run, onnx_file
 from udever.exporting.gguf_file import Precision
 from udever.model.adapters import has_lora, merge_lora
 from udever.model.contract import RoleName
@@ -53,8 +53,8 @@ def export_gguf(
     cosine = None
     with atomic_file(path) as temporary:
         gguf_file.write(temporary, embedder, planned, precision)
-        if llama_cpp.is_installed():
-            cosine = llama_cpp.compare(temporary, embedder, planned)
+        if gguf_run.is_installed():
+            cosine = gguf_run.compare(temporary, embedder, planned)
             _check_cosine(f"{path} in llama.cpp", cosine, _LEAST[precision])
     return Exported(cosine, planned.prompts)
 
@@ -82,7 +82,7 @@ def export_onnx(embedder: Embedder, folder: str | Path) -> Exported:
 def export_openvino(embedder: Embedder, folder: str | Path) -> Exported:
     """As `export_onnx`, the graph in OpenVINO's form: `openvino_model.xml` and `.bin`, compared in OpenVINO."""
     with needs("openvino", "openvino", "writing OpenVINO's form"):
-        import openvino  # noqa: F401 # asked for before long work
+        import openvino  # noqa: F401 # pyright: ignore[reportMissingImports] # asked for before long work
     _check_floating(embedder)
     onnx_file.check(embedder)
     _fold_adapter(embedder)

@@ -103,8 +103,9 @@ def _name_of_pattern(name: str, head: Any, whole_words: bool) -> str:
     """What llama.cpp calls the pattern by which a byte-level tokenizer cuts text."""
     if head["normalizer"] not in (None, {"type": "NFC"}):  # llama.cpp takes composed characters for granted
         raise _refusal(name, f"a tokenizer that changes text by {head['normalizer']['type']}")
-    cutting = head["pre_tokenizer"] or {"type": "none"}
-    *first, last = cutting["pretokenizers"] if cutting["type"] == "Sequence" else [cutting]
+    cutting: Any = head["pre_tokenizer"] or {"type": "none"}
+    parts: list[Any] = cutting["pretokenizers"] if cutting["type"] == "Sequence" else [cutting]
+    *first, last = parts
     pattern = None
     usual = last["type"] == "ByteLevel" and not last["add_prefix_space"] and len(first) < 2
     if usual and first:

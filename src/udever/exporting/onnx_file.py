@@ -93,7 +93,7 @@ def write_beside(folder: Path, embedder: Embedder) -> None:
 
 def onnx_runtime(path: Path) -> Run:
     """The graph in ONNX Runtime, on the threads that torch has."""
-    import onnxruntime
+    import onnxruntime  # pyright: ignore[reportMissingImports]
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -103,14 +103,14 @@ def onnx_runtime(path: Path) -> Run:
 
 def write_openvino(path: Path, graph: Path) -> None:
     """Write an ONNX graph in OpenVINO's form, weights in float32."""
-    import openvino
+    import openvino  # pyright: ignore[reportMissingImports]
 
     openvino.save_model(openvino.Core().read_model(graph), path, compress_to_fp16=False)
 
 
 def openvino_runtime(path: Path) -> Run:
     """The graph in OpenVINO on the processor, in float32."""
-    import openvino
+    import openvino  # pyright: ignore[reportMissingImports]
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     model: Any = openvino.Core().compile_model(path, "CPU", settings)

@@ -6,7 +6,7 @@ Padding does not exist here.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -75,7 +75,8 @@ def pack(sequences: Sequence[Sequence[int]], device: torch.device | str = "cpu",
 
 def shared_front(sequences: Sequence[Sequence[int]]) -> int:
     """How many tokens all begin with, one at least left to each; 0 where laying them down once gains little."""
-    first, last = min(sequences), max(sequences)  # in the order of a dictionary: what these two share all share
+    ordered: Any = sequences
+    first, last = min(ordered), max(ordered)  # in the order of a dictionary: what these two share all share
     most = min(map(len, sequences)) - 1
     front = next((i for i in range(most) if first[i] != last[i]), most)
     saved = front * (len(sequences) - 1)

@@ -40,7 +40,7 @@ def linear(layer: nn.Module, x: Tensor | Rows, activation: Activation = "none") 
     if isinstance(x, Tensor) and _fusable(layer, x):
         name, algorithm = _ONEDNN[activation]
         return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, name, [], algorithm)
-    if isinstance(x, Tensor) and (weights := _weights(layer, x)):
+    if isinstance(x, Tensor) and not _is_watched(layer) and (weights := _weights(layer, x)):
         return activate(kept.product(x, weights), activation)
     return activate(layer(x), activation)
 
@@ -96,7 +96,7 @@ def feed_forward_add(
 def _inner(x: Tensor, activation: Curve, wide: nn.Module, narrow: nn.Module, up: nn.Module | None) -> Any:
     """What comes before the second product, and its weights where gradients are on: then unactivated."""
     rows = x if up is None else shared(x, wide, up)
-    weights = _weights(narrow, x)
+    weights = None if _is_watched(narrow) else _weights(narrow, x)
     if weights:
         return (linear(wide, rows), None if up is None else linear(up, rows)), weights
     active = linear(wide, rows, activation)
@@ -132,7 +132,12 @@ def _weights(layer: nn.Module, x: Tensor) -> kept.Weights | None:
 
 
 def _fusable(layer: nn.Module, x: Tensor) -> bool:
-    return not torch.is_grad_enabled() and _through_onednn(layer, x)
+    return not torch.is_grad_enabled() and not _is_watched(layer) and _through_onednn(layer, x)
+
+
+def _is_watched(layer: nn.Module) -> bool:
+    """Whether somebody waits for the layer to be called (`smoothing.watch`): its product is fused with nothing."""
+    return bool(layer._forward_pre_hooks)
 
 
 def _through_onednn(layer: nn.Module, x: Tensor) -> bool:

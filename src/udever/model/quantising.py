@@ -83,7 +83,7 @@ def settle(model: nn.Module, dtype: torch.dtype) -> None:
     alike: dict[bytes, Tensor | None] = {}  # layers that shrink their input alike share what they make of it
     for module in model.modules():
         if isinstance(module, EightBitLinear):
-            module.shrink_in(dtype)
+            module.shrink()
             if module.input_shrink is not None:
                 module.factors = alike.setdefault(module.input_shrink.numpy().tobytes(), module.factors)
             module.pack()

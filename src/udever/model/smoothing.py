@@ -57,16 +57,11 @@ def watch(model: nn.Module, embed_sample: Callable[[], object]) -> dict[str, See
 
     layers = [(name, module) for name, module in model.named_modules() if type(module) in PLAIN]
     handles = [module.register_forward_pre_hook(partial(see, name)) for name, module in layers]
-    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
-        model.requires_grad_(False)
-        with torch.enable_grad():  # without gradients products are fused, and call no layer
-            embed_sample()
+        embed_sample()
     finally:
         for handle in handles:
             handle.remove()
-        for parameter in moving:
-            parameter.requires_grad_(True)
     return found
 
 
@@ -90,7 +85,7 @@ def best(layers: Sequence[nn.Linear], seen: Seen | None) -> list[EightBitLinear]
 def _made(layer: nn.Linear, shrink: Tensor | None) -> EightBitLinear:
     weight = layer.weight if shrink is None else layer.weight * shrink.float().exp2()
     made = EightBitLinear(*quantise_weight(weight), layer.bias, None if shrink is None else shrink.clone())
-    made.shrink_in(torch.float32)
+    made.shrink()
     return made
 
 

@@ -81,7 +81,11 @@ def _hint(available: list[str], mapping: Mapping[str, str]) -> str:
     if len(available) == 1 and ";" in available[0]:
         return "; its header is separated by semicolons: save it with commas, or with tabs as .tsv"
     close = {name: nearest(there, available) for name, there in mapping.items() if there not in available}
-    found = [f"{name} = {json.dumps(near, ensure_ascii=False)}" for name, near in close.items() if near]
+    found = [
+        repr(near) if name == "source" else f"{name} = {json.dumps(near, ensure_ascii=False)}"
+        for name, near in close.items()  # `source` is what held_out_by names, too
+        if near
+    ]
     if found:
         return f"; did you mean {', '.join(found)}?"
     if set(mapping) >= set(_REQUIRED):

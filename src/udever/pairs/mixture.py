@@ -49,7 +49,7 @@ class DatasetSummary:
     share of rows whose text stood in a row before; `kinds` and `languages` count rows. `num_left_out` are rows that
     no batch holds, since they are alone of their kind; `num_empty` lack a side and are left out by `skip_empty`;
     `num_held_out` are held out as the settings have it, and `num_repeating` left out since they repeat those;
-    `num_untaught` are texts that the teacher has no vector of.
+    `num_untaught` are texts that the teacher has no vector of; `of_texts`: its rows are plain texts.
     What a stream would have to be read for is None or empty.
     """
 
@@ -66,6 +66,7 @@ class DatasetSummary:
     num_held_out: int = 0
     num_repeating: int = 0
     num_untaught: int = 0
+    of_texts: bool = False
 
 
 @dataclass(frozen=True)
@@ -338,4 +339,5 @@ def _summarise(dataset: _Dataset, share: float) -> DatasetSummary:
         num_held_out=dataset.division.num_held_out if dataset.division else 0,
         num_repeating=sum(dataset.division.skipped.values()) if dataset.division else 0,
         num_untaught=dataset.num_untaught,
+        of_texts=dataset.taught is not None,
     )

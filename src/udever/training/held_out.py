@@ -2,7 +2,7 @@
 
 import heapq
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from udever.embedder import Embedder
 from udever.errors import DataError
 from udever.evaluation import score_pairs
 from udever.evaluation.tasks import read_rows
+from udever.nearest import nearest, path_suggestion
 from udever.pairs.mixture import Batch, Mixture, rows_of, traits_of
 from udever.pairs.schema import Pair
 from udever.pairs.settings import DatasetSettings, DataSettings
@@ -159,16 +160,22 @@ def _texts(mixture: Mixture, sample: _Sample | None) -> Iterator[str]:
         yield from compared(pair)
 
 
+def _meant(column: str, row: Mapping[str, object]) -> str | None:
+    near = nearest(column, row)
+    return None if near is None else f"did you mean {near!r}?"
+
+
 def _corpus(path: Path, column: str) -> list[str]:
     if not path.is_file():
-        raise DataError(f"watch.evaluate_corpus: {path} is not a file; give a CSV, TSV, JSONL or Parquet file")
+        hint = path_suggestion(path, "give a CSV, TSV, JSONL or Parquet file")
+        raise DataError(f"watch.evaluate_corpus: {path} is not a file; {hint}")
     texts: list[str] = []
     for number, row in enumerate(read_rows(path)):
         text = row.get(column)
         if column not in row:
             raise DataError(
-                f"{path} row {number} has no column {column!r} (it has {', '.join(row)}); name it in "
-                f"watch.evaluate_column"
+                f"{path} row {number} has no column {column!r} (it has {', '.join(row)}); "
+                f"{_meant(column, row) or 'name it in watch.evaluate_column'}"
             )
         if isinstance(text, str) and text.strip():
             texts.append(text)

@@ -14,10 +14,11 @@ from udever.processors import OthersLoad
 from udever.progress import duration
 from udever.training.batches import batch_texts, tokenize
 from udever.training.grad_cache import Outcome
-from udever.training.loop import Trainer, freezes_table, pick_tuning
+from udever.training.loop import Trainer
 from udever.training.memory import bytes_per_token, taken_bytes
 from udever.training.recipe import Recipe
 from udever.training.run import open_recipe
+from udever.training.tuning import freezes_table, pick_tuning
 
 _SAMPLE_BATCHES = 5
 _BUSY = 0.1
@@ -82,10 +83,12 @@ class Plan:
             f"{self.seconds_per_step:.2f} s a step, {duration(self.seconds)} in all, on this machine{self._busy()}",
         ]
         for d in self.datasets:
-            pairs = "a stream" if d.num_pairs is None else f"{d.num_pairs:,} pairs"
+            pairs = "a stream" if d.num_pairs is None else f"{d.num_pairs:,} {'texts' if d.of_texts else 'pairs'}"
             anchors, positives = d.duplicate_anchors, d.duplicate_positives
             repeated = ""
-            if anchors is not None and positives is not None:
+            if d.of_texts:
+                repeated = f", {anchors:.1%} of them repeated"
+            elif anchors is not None and positives is not None:
                 repeated = f", {anchors:.1%} of the anchors and {positives:.1%} of the positives repeated"
             left = f", {d.num_left_out:,} rows in no batch" if d.num_left_out else ""
             left += f", {d.num_empty:,} rows without anchor or positive left out" if d.num_empty else ""

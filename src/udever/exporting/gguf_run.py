@@ -22,7 +22,7 @@ def vectors(path: Path, texts: list[str], max_length: int) -> np.ndarray:
     import torch
 
     with needs("llama-cpp-python", "llama-cpp", "comparing with llama.cpp"):
-        from llama_cpp import Llama
+        from llama_cpp import Llama  # pyright: ignore[reportMissingImports]
     model = Llama(
         str(path),
         embedding=True,
