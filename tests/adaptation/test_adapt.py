@@ -94,7 +94,7 @@ def test_a_csv_of_questions_and_answers_is_enough(adapted, tmp_path, udever, mon
     assert "row: no anchor or positive" in (tmp_path / "runs/qa/report.html").read_text()
     assert (tmp_path / "runs/qa/model/model.safetensors").is_file()
     code, out, _ = udever("pairs", "qa.csv", "-o", "pairs.parquet", "--skip-empty")
-    assert code == 0 and "96 pairs from 1 files" in out
+    assert code == 0 and "96 pairs from 1 file," in out
 
 
 def test_embed_and_search(adapted, tmp_path, udever):
