@@ -123,7 +123,7 @@ def answer(
     answers = []
     for question, row, hits in zip(questions, scores, indices, strict=True):
         found = [(float(s), sources[documents[i]] or "", documents[i]) for s, i in zip(row, hits, strict=True)]
-        console.print(f"\n{question}?", style="bold", markup=False)
+        console.print(f"\n{question}", style="bold", markup=False)
         for score, source, text in found:
             console.print(f"  {score:.2f}  {source}: {_first_line(text)}", markup=False, highlight=False)
         answers.append((question, found))

@@ -35,7 +35,7 @@ Split = Annotated[str | None, typer.Option(help="Split of a dataset.")]
 WindowRows = Annotated[int, typer.Option(help="Rows of a shard, sorted by length together.")]
 BatchTokens = Annotated[int | None, typer.Option(help="Most tokens in one forward pass.")]
 RayAddress = Annotated[str | None, typer.Option("--ray", help="Run on Ray: 'local', 'auto' or an address.")]
-Workers = Annotated[int, typer.Option(help="Ray actors, each with a model.")]
+Workers = Annotated[int, typer.Option(help="Processes, or Ray actors, each with a model and --threads.")]
 
 
 def settled(model: str) -> str:

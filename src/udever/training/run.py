@@ -66,7 +66,9 @@ def train(
             forget(kept)
         world.wait()
         # Watching changes no weight: other settings of it are no other run.
-        same = recipe.model_dump(mode="json", exclude={"watch": True, "output": True, "training": {"memory_gb"}})
+        same = recipe.model_dump(
+            mode="json", exclude={"watch": True, "output": True, "training": {"memory_gb", "token_cache_gb"}}
+        )
         keeping = Keeping(kept, same, recipe.watch, resume, allow_changes)
         with Log.open(kept, recipe, enabled=world.leads) as log:
             history = trainer.run(log, keeping, held_out(recipe), show_progress=show_progress)
