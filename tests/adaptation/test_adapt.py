@@ -29,7 +29,7 @@ def adapted(project, tmp_path_factory):
     output = tmp_path_factory.mktemp("runs") / "out"
     arguments = ["adapt", str(project), "-o", str(output), "--base", "fresh", "--epochs", "2", "--batch-size", "16"]
     result = CliRunner().invoke(
-        app, [*arguments, "--held-out", "0.25", "--ask", "merge two tables"], catch_exceptions=False
+        app, [*arguments, "--held-out", "0.25", "--ask", "merge two tables?"], catch_exceptions=False
     )
     assert result.exit_code == 0, result.output
     return output, result.output
@@ -53,7 +53,7 @@ def test_adapt_writes_model_table_report_and_answers(adapted):
     for row in ("words", "base", "adapted", "base + words", "adapted + words"):
         assert f" {row} " in printed
     report = (output / "report.html").read_text()
-    assert "merge two tables" in printed and "merge two tables" in report
+    assert "merge two tables?\n" in printed and "merge two tables?" in report
     assert "Questions that got better" in report
     assert (output / "pairs.parquet").is_file()
     assert not [path for path in output.parent.iterdir() if path.name.endswith(".tmp")]
@@ -94,7 +94,7 @@ def test_a_csv_of_questions_and_answers_is_enough(adapted, tmp_path, udever, mon
     assert "row: no anchor or positive" in (tmp_path / "runs/qa/report.html").read_text()
     assert (tmp_path / "runs/qa/model/model.safetensors").is_file()
     code, out, _ = udever("pairs", "qa.csv", "-o", "pairs.parquet", "--skip-empty")
-    assert code == 0 and "96 pairs from 1 files" in out
+    assert code == 0 and "96 pairs from 1 file," in out
 
 
 def test_embed_and_search(adapted, tmp_path, udever):

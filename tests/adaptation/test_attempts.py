@@ -8,7 +8,17 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from udever.adaptation import AdaptSettings, adapt, attempts, plan_adaptation, run_folder, scores
+from udever.adaptation import (
+    AdaptSettings,
+    adapt,
+    attempts,
+    default_training,
+    demo_of,
+    plan_adaptation,
+    run_folder,
+    scores,
+    settings,
+)
 from udever.adaptation.attempts import arrangements, fitting, seconds_of, train_all
 from udever.adaptation.choice import Choice
 from udever.pairs.files import read_pairs
@@ -53,6 +63,22 @@ def test_what_there_is_time_for():
     assert fitting(tried[1:], seconds, 9.0, 35.9) == tried[1:3]
     assert fitting(tried[1:], seconds, 9.0, 8.0) == []
     assert fitting(tried[1:], seconds, 9.0, 100.0) == tried[1:]
+
+
+@pytest.mark.parametrize(
+    ("train_pairs", "max_seen", "passes"),
+    [
+        (100, None, 8),
+        (2_000, None, 6.4),
+        (20_000, None, 4),
+        (20_000, 60_000, 3),
+        (100_000, 60_000, 1),
+        (2_000, 10_000, 5),
+    ],
+)
+def test_few_pairs_are_passed_more_often(train_pairs, max_seen, passes):
+    training = TRAINING.model_copy(update={"epochs": 4.0, "max_steps": None})
+    assert attempts._passes(training, train_pairs, max_seen) == passes
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +184,25 @@ def test_a_plan_writes_nothing(small, project, base, tmp_path):
     assert list(tmp_path.iterdir()) == [] and "/tmp" not in printed
     assert "3 steps of 8 pairs" in printed and "training within 0 s" in printed
     assert printed.count("for which there is no time") == 3
+
+
+def test_a_large_base_is_trained_by_lora_for_some_steps_and_reads_less(monkeypatch, tmp_path):
+    assert default_training("gemma3-270m").tuning == default_training("a/b.GGUF").tuning == "lora"
+    make_base(["a text"], tmp_path / "base", vocab_size=300, hidden_size=16)
+    assert default_training(str(tmp_path / "base")) == TrainingSettings(epochs=3.0)
+    monkeypatch.setattr(settings, "LARGE", 1000)
+    assert default_training(str(tmp_path / "base")).tuning == "lora"
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
+    assert default_training(str(tmp_path / "adapter")).tuning == "lora"
+    whole, part = demo_of("seedling")[0], demo_of("gemma3-270m")[0]
+    assert len(part) > 15 > len(whole) and all(place.is_relative_to(whole[0]) for place in part)
+
+
+def test_so_many_steps_cost_no_more_however_many_pairs_there_are():
+    few = TRAINING.model_copy(update={"max_steps": 1, "batch_size": 4, "epochs": 9.0})
+    arranged = arrangements(AdaptSettings(), "gemma3-270m", MINED)
+    assert arranged[1].training.max_steps == arranged[0].training.max_steps
+    assert replace(arranged[0], training=few).cost(MINED, None) == 4 * 2
+    longer = next(one for one in arranged if one.name == "in twice the passes")
+    assert longer.training.max_steps == 2 * arranged[0].training.max_steps

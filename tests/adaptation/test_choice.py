@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from udever.adaptation.choice import SHARES, WEIGHTS, Trial, _weight, candidates, choose
+from udever.adaptation.choice import SHARES, WEIGHTS, WORDS_WEIGHT_ADAPTED, Trial, _weight, candidates, choose
 from udever.embedder import Embedder
 from udever.evaluation import write_held_out
 from udever.evaluation.statistics import Interval
 from udever.pairs.schema import Pair
-from udever.search.fusion import WORDS_WEIGHT
 
 WORDS = [
     f"{first}{second}" for first in ("red", "blue", "gold", "grey") for second in ("stone", "leaf", "bird", "fish")
@@ -59,7 +58,7 @@ def weights(embedder):
 
 def test_without_questions_the_trained_weights_are_taken(two):
     choice = choose(two[0], two[1:], None)
-    assert (choice.number, choice.share, choice.words_weight, choice.scores) == (0, 1.0, WORDS_WEIGHT, {})
+    assert (choice.number, choice.share, choice.words_weight, choice.scores) == (0, 1.0, WORDS_WEIGHT_ADAPTED, {})
     assert "too few questions" in choice.sentence(["alone"])
 
 
@@ -107,16 +106,18 @@ def test_what_is_best_is_chosen_of_all_that_were_trained(two, task, make, tmp_pa
     assert "base 0." in said and "0.5 as it stands 0." in said and "1 with more 1.000" in said
 
 
-def test_the_mean_of_all_that_was_trained_has_to_be_better_beyond_chance(two, task, make, tmp_path, monkeypatch):
-    base, good = two
-    bad = Embedder.load(make.decoder("llama", tmp_path / "bad", seed=4), dtype="float32")
-    known(monkeypatch, {id(good): 1.0, id(bad): -1.0})
-    assert choose(base, [good], task).share == 1
-    assert choose(base, [good, bad, bad, bad], task).share == 0, "one of four by luck"
-    monkeypatch.setattr(
-        "udever.adaptation.choice.paired_bootstrap", lambda *_, **__: Interval(0.1, -0.1, 0.3, 0.8, 100)
-    )
-    assert choose(base, [good], task).share == 0
+def test_the_best_of_several_has_to_be_the_surer_of_it(two, task, monkeypatch):
+    base, trained = two
+    seen = []
+
+    def bootstrap(found, start, confidence):
+        seen.append(confidence)
+        return Interval(0.1, -0.1, 0.3, confidence, 100)
+
+    monkeypatch.setattr("udever.adaptation.choice.paired_bootstrap", bootstrap)
+    assert choose(base, [trained], task).share == 0
+    assert choose(base, [trained] * 4, task).share == 0
+    assert seen == [pytest.approx(0.8), pytest.approx(0.95)]
 
 
 def test_a_weight_of_words_is_chosen_that_has_good_neighbours(task, monkeypatch):

@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from udever.cli import app
+from udever.cli.app import console
 
 COMMANDS = typer.main.get_command(app).commands
 
@@ -151,3 +152,8 @@ def test_completion_is_installed_as_typer_does_it_and_knows_the_commands():
     environment = {**os.environ, **variables}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout.split() == ["--vector-type"]
+
+
+def test_a_name_with_brackets_is_printed_as_it_is(capsys):
+    console().print("runs/[b]/pairs.parquet: 3 pairs")
+    assert capsys.readouterr().out == "runs/[b]/pairs.parquet: 3 pairs\n"

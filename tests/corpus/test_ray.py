@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from udever.corpus import RayRunner, audit, on_ray
+from udever.corpus import RayRunner, audit
 from udever.corpus.inputs import Row
 from udever.corpus.steps import digest_of
 from udever.corpus.survey import SPOOL_SCHEMA, Block, hash_bytes
+from udever.corpus.workers import Worker
 from udever.errors import OutputError, RecipeError
 
 SCRIPT = textwrap.dedent("""
@@ -84,14 +85,14 @@ def one_window(fake_step, tmp_path):
 
 
 def test_a_worker_does_a_window_once(one_window, fake_step, tmp_path):
-    worker = on_ray._Worker(fake_step, digest_of(fake_step()).hex(), 1)
+    worker = Worker(fake_step, digest_of(fake_step()).hex(), 1)
     assert worker(one_window) == {"number": [0], "num_tokens": [6], "error": [""]}
     assert list(tmp_path.glob(f"00000000-{'a' * 32}-*.parquet"))
     assert worker(one_window)["num_tokens"] == [0]  # asked again after it died while answering
 
 
 def test_a_worker_with_another_model_refuses(one_window, fake_step):
-    answer = on_ray._Worker(lambda: fake_step(fingerprint="other"), digest_of(fake_step()).hex(), 1)(one_window)
+    answer = Worker(lambda: fake_step(fingerprint="other"), digest_of(fake_step()).hex(), 1)(one_window)
     kind, message = json.loads(answer["error"][0])
     assert kind == "ContractError" and "a worker's model, precision or udever is not the driver's" in message
 
@@ -103,8 +104,8 @@ def test_a_window_that_takes_its_workers_along_is_given_up(one_window, fake_step
 
     for _ in range(4):
         with pytest.raises(KeyboardInterrupt):
-            on_ray._Worker(Dying, digest_of(fake_step()).hex(), 1)(one_window)
-    kind, message = json.loads(on_ray._Worker(Dying, digest_of(fake_step()).hex(), 1)(one_window)["error"][0])
+            Worker(Dying, digest_of(fake_step()).hex(), 1)(one_window)
+    kind, message = json.loads(Worker(Dying, digest_of(fake_step()).hex(), 1)(one_window)["error"][0])
     assert kind == "OutputError" and "4 workers died over one window" in message
 
 

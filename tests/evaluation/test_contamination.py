@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from udever.cli import app
 from udever.errors import DataError, RecipeError
-from udever.evaluation.contamination import normalise, overlap
+from udever.evaluation.contamination import normalise, overlap, train_files
 from udever.text.minhash import Shingled, jaccard
 
 LONG = "The committee will meet again on the second of March to vote on the new budget for schools"
@@ -181,3 +181,10 @@ def test_a_terminal_obeys_nothing_of_names_and_texts(tasks, tmp_path):
         assert shown.exit_code == 0, shown.output
         assert "\\u001b]0;ow" in shown.stdout
         assert not set("\x1b\x07\u202e") & set(shown.stdout)
+
+
+def test_a_folder_stands_for_the_tables_and_the_saved_data_sets_in_it(tmp_path):
+    for name in ("a.jsonl", "both/dataset_dict.json", "both/train/state.json", "one/state.json", "one/rows.jsonl"):
+        lines(tmp_path / name, [{"anchor": "x"}])
+    found = [path.relative_to(tmp_path).as_posix() for path in train_files([tmp_path])]
+    assert found == ["a.jsonl", "both", "one"]

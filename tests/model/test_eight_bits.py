@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,6 +72,16 @@ def test_a_model_in_eight_bits_holds_less_than_a_third_of_its_bytes(make, tmp_pa
             held.update((id(tensor), tensor.nbytes) for tensor in packed if tensor is not None)
         bytes_held[dtype] = sum(held.values())
     assert bytes_held["int8"] <= HELD * bytes_held["float32"]
+
+
+def test_a_folder_in_eight_bits_is_let_go_once_it_is_loaded(loaded, tmp_path):
+    maps = Path("/proc/self/maps")
+    if not maps.is_file() or not eight_bits._multiplies_eight_bits():
+        pytest.skip("weights are not packed here, or the system does not tell what is mapped")
+    loaded("qwen3")[1].save(tmp_path / "out")
+    ours = Embedder.load(tmp_path / "out")
+    assert str(tmp_path / "out") not in maps.read_text()
+    assert ours.encode(TEXTS).shape == (4, 32)
 
 
 def layer_of(linear, dtype):

@@ -76,3 +76,11 @@ def test_a_text_is_quoted_by_eight_words_in_a_row_or_all_of_five():
     assert not quoted.quoted_in("count how many of the blue things are there")
     assert not quoted.quoted_in("return the first thing that is blue") and not quoted.quoted_in("open a file")
     assert not Quoted([]).quoted_in(long) and not quoted.quoted_in("")
+
+
+def test_a_line_to_write_on_takes_no_time():
+    """A run of underscores is both signs and part of a word; 25 of them took 4 seconds, each more twice as long."""
+    started = time.process_time()
+    assert spelling(f"Signed{'_' * 25} on the day") == f"signed{'_' * 25} on the day"
+    assert spelling(f"Signed{'_' * 25}.") == "signed"
+    assert time.process_time() - started < 1

@@ -12,7 +12,7 @@ from udever.errors import ModelError
 from udever.merge import merge_models
 from udever.model.markers import NAMES
 from udever.pairs.files import write_pairs
-from udever.training import Recipe, loop, train
+from udever.training import Recipe, train, tuning
 from udever.training.plan import plan
 from udever.training.recipe import ModelSettings
 from udever.training.run import load_base
@@ -103,7 +103,7 @@ def a_run(make, tools, tmp_path, **training):
 
 
 def test_lora_on_a_large_base_is_saved_as_an_adapter_that_one_command_merges(make, tools, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "_LARGE", 1000)
+    monkeypatch.setattr(tuning, "LARGE", 1000)
     train(a_run(make, tools, tmp_path), show_progress=False)
     assert not (tmp_path / "model" / "model.safetensors").exists()
     merge_models([str(tmp_path / "model")], tmp_path / "whole")
@@ -114,7 +114,7 @@ def test_lora_on_a_large_base_is_saved_as_an_adapter_that_one_command_merges(mak
 
 @pytest.mark.parametrize(("embeddings", "large"), [("auto", 10_000), ("freeze", 10**9), ("train", 10_000)])
 def test_a_large_table_stays_as_it_is_and_that_is_said(make, tools, tmp_path, monkeypatch, embeddings, large):
-    monkeypatch.setattr(loop, "_LARGE", large)
+    monkeypatch.setattr(tuning, "LARGE", large)
     recipe = a_run(make, tools, tmp_path, tuning="full", embeddings=embeddings)
     said = plan(recipe).lines()[0]
     history = train(recipe, show_progress=False)

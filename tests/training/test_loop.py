@@ -9,7 +9,7 @@ from udever.pairs.mixture import Batch
 from udever.pairs.schema import Pair
 from udever.pairs.sources import Traits
 from udever.processors import BusyWarning
-from udever.training import loop
+from udever.training import loop, tuning
 from udever.training.log import Log, Measure
 from udever.training.loop import Keeping, Trainer, num_steps, rate_factor
 from udever.training.objectives import LossSettings
@@ -72,11 +72,11 @@ def test_auto_moves_all_of_a_small_backbone_and_low_ranks_of_a_large_one(embedde
     assert history.num_trainable == sum(p.numel() for p in embedder.backbone.parameters())
     # The table of tokens does not count: a large vocabulary makes no large model.
     table = embedder.backbone.word_embeddings.weight.numel()
-    monkeypatch.setattr(loop, "_LARGE", history.num_trainable - table + 1)
-    assert loop.pick_tuning(embedder.backbone, tools.settings(tuning="auto")) == "full"
-    monkeypatch.setattr(loop, "_LARGE", history.num_trainable - table)
-    assert loop.pick_tuning(embedder.backbone, tools.settings(tuning="auto")) == "lora"
-    assert loop.pick_tuning(embedder.backbone, tools.settings(tuning="bitfit")) == "bitfit"
+    monkeypatch.setattr(tuning, "LARGE", history.num_trainable - table + 1)
+    assert tuning.pick_tuning(embedder.backbone, tools.settings(tuning="auto")) == "full"
+    monkeypatch.setattr(tuning, "LARGE", history.num_trainable - table)
+    assert tuning.pick_tuning(embedder.backbone, tools.settings(tuning="auto")) == "lora"
+    assert tuning.pick_tuning(embedder.backbone, tools.settings(tuning="bitfit")) == "bitfit"
     with pytest.raises(ModelError, match="lora"):
         tools.finetune(
             Embedder.load(decoders("llama"), dtype="float32"), tools.mixture(), tools.settings(tuning="bitfit")

@@ -18,6 +18,6 @@ was asked for, the log, the checkpoints and the model; a run that was stopped go
 from udever.adaptation.folder import run_folder
 from udever.adaptation.job import adapt
 from udever.adaptation.plan import plan_adaptation
-from udever.adaptation.settings import DEMO, AdaptSettings, default_training
+from udever.adaptation.settings import AdaptSettings, default_training, demo_of
 
-__all__ = ["DEMO", "AdaptSettings", "adapt", "default_training", "plan_adaptation", "run_folder"]
+__all__ = ["AdaptSettings", "adapt", "default_training", "demo_of", "plan_adaptation", "run_folder"]

@@ -21,6 +21,8 @@ from udever.training.run import load_base
 _CHECKPOINT_EVERY = 100
 _BUDGET = 5.0
 """How many times as long as the mining the training may take where nobody says."""
+_MIN_SEEN = 12_800
+"""Rows in a hundred steps of 128: of a small repository more passes than of a large one (dev/LOG.md)."""
 _NEGATIVES = "negatives.parquet"
 
 
@@ -36,7 +38,10 @@ class Arrangement:
     def cost(self, mined: Mined, max_seen: int | None) -> float:
         """About how much it computes, in texts."""
         train_pairs = sum(pair.split == "train" for pair in _only(mined, self.kinds).pairs)
-        return train_pairs * _passes(self.training, train_pairs, max_seen) * (2 + self.negatives)
+        seen = train_pairs * _passes(self.training, train_pairs, max_seen)
+        if self.training.max_steps is not None:
+            seen = min(seen, self.training.max_steps * self.training.batch_size)
+        return seen * (2 + self.negatives)
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ def arrangements(settings: AdaptSettings, base: str, mined: Mined) -> list[Arran
     first = Arrangement("as it stands", settings.kinds, settings.negatives, training)
     if settings.training is not None or not any(pair.split == "development" for pair in mined.pairs):
         return [first]
-    longer = training.model_copy(update={"epochs": 2 * training.epochs})
+    steps = None if training.max_steps is None else 2 * training.max_steps
+    longer = training.model_copy(update={"epochs": 2 * training.epochs, "max_steps": steps})
     slower = training.model_copy(update={"learning_rate": training.learning_rate / 2})
     fewer, has_more = (*ASKED, "names"), {*mined.kinds} - {*ASKED, "names"}
     return [
@@ -165,7 +171,9 @@ def prepare(
 
 
 def _passes(training: TrainingSettings, train_pairs: int, max_seen: int | None) -> float:
-    return training.epochs if max_seen is None else min(training.epochs, max(1.0, max_seen / train_pairs))
+    """The passes of `training`, as `max_seen` allows; up to twice as many where few pairs make few steps."""
+    passes = max(training.epochs, min(2 * training.epochs, _MIN_SEEN / train_pairs))
+    return passes if max_seen is None else min(passes, max(1.0, max_seen / train_pairs))
 
 
 def _only(mined: Mined, kinds: Collection[str]) -> Mined:

@@ -25,7 +25,11 @@ WEIGHTS = (0.0, 0.01, 0.02, 0.035, WORDS_WEIGHT, 0.07, 0.1, 0.15, 0.25)
 """What words may weigh."""
 
 CONFIDENCE = 0.8
-"""Of the interval that must lie above 0: nine of ten times what was trained is then better than the base."""
+"""Of the interval that must lie above 0: nine of ten times the best is then better than the base. Of one attempt."""
+
+WORDS_WEIGHT_ADAPTED = 0.02
+"""What words weigh beside adapted weights where there are too few questions to choose by: they know the words of the
+files themselves (dev/LOG.md)."""
 
 Floats = NDArray[np.float64]
 Ranking = list[tuple[str, float]]
@@ -110,23 +114,24 @@ class Choice:
 
 
 def choose(base: Embedder, trained: Iterable[Embedder], task: FolderTask | None) -> Choice:
-    """The best by the questions of a task; the base where what was `trained` does not beat it beyond chance.
+    """The best by the questions of a task; the base where nothing beats it beyond chance.
 
-    What has to beat it is the mean over all candidates: the best of many would by luck. Without a task, the first as
-    it is. `base` is left as it was; of the trained models one is held at a time.
+    Of several that were `trained` the best has to be the surer of it. Without a task, the first as it is. `base` is
+    left as it was; of the trained models one is held at a time.
     """
     if task is None:
-        return Choice(1.0, WORDS_WEIGHT, WORDS_WEIGHT, {})
+        return Choice(1.0, WORDS_WEIGHT, WORDS_WEIGHT_ADAPTED, {})
     trial = Trial(task)
     start = trial.rankings(as_mteb(base, revision="1"))
     rankings = {(0, 0.0): start}
+    num_trained = 0
     for number, model in enumerate(trained):
+        num_trained += 1
         for share, candidate in candidates(base, model):
             rankings[number, share] = trial.rankings(as_mteb(candidate, revision="1"))
     found = {place: trial.by_meaning(ranking) for place, ranking in rankings.items()}
     best = max(found, key=lambda place: found[place].mean())
-    changed = np.mean([values for (_, share), values in found.items() if share], axis=0)
-    gain = paired_bootstrap(changed, found[0, 0.0], confidence=CONFIDENCE)
+    gain = paired_bootstrap(found[best], found[0, 0.0], confidence=1 - (1 - CONFIDENCE) / num_trained)
     number, share = best if gain.low > 0 else (0, 0.0)
     scores = {place: float(values.mean()) for place, values in found.items()}
     base_weight, words_weight = (_weight(trial, ranking) for ranking in (start, rankings[number, share]))

@@ -28,9 +28,6 @@ from udever.training.card import FIGURE
 from udever.training.recipe import RECIPE_FILE
 from udever.training.run import TRAINING_FILE, open_recipe
 
-_MAX_TO_CHOOSE = 4000
-"""Texts that development questions search besides their answers: several models embed them."""
-
 
 @dataclass(frozen=True)
 class Scored:
@@ -101,7 +98,7 @@ def tasks_of(mined: Mined, split: Split, settings: AdaptSettings, folder: Path) 
     others = [pair for pair in asked if pair.split != split]
     corpus = [Pair(piece.source, piece.text) for piece in mined.corpus]
     if split == "development":
-        others, corpus = [], random.Random(settings.seed).sample(corpus, min(len(corpus), _MAX_TO_CHOOSE))
+        others, corpus = [], random.Random(settings.seed).sample(corpus, min(len(corpus), settings.max_to_choose))
     try:
         return write_held_out(
             wanted, folder, others=[*others, *corpus], max_queries=settings.max_queries, seed=settings.seed
@@ -126,7 +123,7 @@ def answer(
     answers = []
     for question, row, hits in zip(questions, scores, indices, strict=True):
         found = [(float(s), sources[documents[i]] or "", documents[i]) for s, i in zip(row, hits, strict=True)]
-        console.print(f"\n[bold]{question}?[/bold]")
+        console.print(f"\n{question}", style="bold", markup=False)
         for score, source, text in found:
             console.print(f"  {score:.2f}  {source}: {_first_line(text)}", markup=False, highlight=False)
         answers.append((question, found))

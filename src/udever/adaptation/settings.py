@@ -1,23 +1,40 @@
 """What `adapt` is asked for."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
 from udever.habits import told
+from udever.model.weights import parameters_beside_tables
+from udever.packaged import PACKAGED
 from udever.pairs.gathering import Gathering
-from udever.pairs.mining import KINDS, STANDARD_LIBRARY_EXCLUDE
-from udever.training import FRESH, SEEDLING, TrainingSettings
+from udever.pairs.mining import KINDS, STANDARD_LIBRARY_EXCLUDE, standard_library
+from udever.training import FRESH, LARGE, SEEDLING, TrainingSettings
 
 _SMALL = {"tuning": "full", "batch_size": 128, "schedule": "cosine"}
 _SUITED = {
     FRESH: TrainingSettings(**_SMALL, epochs=4.0, learning_rate=3e-3, warmup=0.05),
     SEEDLING: TrainingSettings(**_SMALL, epochs=4.0, learning_rate=4e-3, warmup=0.1),
 }
+_LARGE = TrainingSettings(
+    tuning="lora", batch_size=64, epochs=1.0, max_steps=32, learning_rate=5e-4, schedule="cosine", warmup=0.1
+)
+"""For a decoder that is trained by LoRA: some 2,000 pairs, minutes on a processor."""
 
 
 def default_training(base: str) -> TrainingSettings:
-    """The settings that suit a base: the paper's and its three epochs, or what a small model needs."""
-    return _SUITED.get(base, TrainingSettings(epochs=3.0))
+    """The settings that suit a base: what a small or a large model needs, else the paper's and its three epochs."""
+    return _SUITED.get(base) or (_LARGE if is_large(base) else TrainingSettings(epochs=3.0))
+
+
+def is_large(base: str) -> bool:
+    """Whether a base here has 100 million parameters and more outside its embedding table; GGUF files count as such."""
+    if base in PACKAGED or base.lower().endswith(".gguf"):
+        return True
+    folder = Path(base)
+    if (folder / "adapter_config.json").is_file():
+        return True
+    return folder.is_dir() and parameters_beside_tables(folder) >= LARGE
 
 
 @dataclass(frozen=True)
@@ -27,7 +44,8 @@ class AdaptSettings:
     `kinds`, `exclude`, `language`, `held_out`, `development`, and for tables of pairs `held_out_by`, `columns` and
     `skip_empty` are those of `gather`. `max_queries` bounds the held-out queries, `max_studied` the pairs of kinds that
     are learned from alone (a sample is taken), `max_seen` the rows that training sees, by fewer passes than `training`
-    says but for the first. `training` None takes what suits the base, and lets others be tried within `minutes`, about
+    says but for the first, `max_to_choose` the texts that development questions search besides their answers: several
+    models embed them. `training` None takes what suits the base, and lets others be tried within `minutes`, about
     (None: five times the mining). `negatives` hard ones are trained on with each pair: they cost as much time again and
     brought nothing (dev/LOG.md). `questions` are answered at the end from all that was mined.
     """
@@ -43,6 +61,7 @@ class AdaptSettings:
     max_queries: int = 2000
     max_studied: int = 20_000
     max_seen: int | None = 60_000
+    max_to_choose: int = 4000
     training: TrainingSettings | None = None
     minutes: float | None = None
     negatives: int = 0
@@ -73,3 +92,31 @@ DEMO = AdaptSettings(
     ),
 )
 """For the standard library of the interpreter that runs (`udever.pairs.mining.standard_library`)."""
+
+_DEMO_LARGE = replace(DEMO, held_out=0.2, development=0.15, max_to_choose=600)
+_DEMO_MODULES = (
+    *(
+        "argparse",
+        "calendar",
+        "configparser",
+        "csv",
+        "datetime",
+        "_pydatetime",
+        "difflib",
+        "fileinput",
+        "glob",
+        "json",
+        "pathlib",
+    ),
+    *("random", "shlex", "shutil", "statistics", "string", "tarfile", "tempfile", "textwrap", "urllib", "zipfile"),
+)
+"""What of the standard library a large model reads in a quarter of an hour: files, texts, dates."""
+
+
+def demo_of(base: str) -> tuple[list[Path], AdaptSettings]:
+    """What the demo reads, and how: all of the standard library, or a part of it for a large base."""
+    library = standard_library()
+    if not is_large(base):
+        return [library], DEMO
+    places = [place for name in _DEMO_MODULES for place in (library / name, library / f"{name}.py") if place.exists()]
+    return places, _DEMO_LARGE

@@ -24,7 +24,7 @@ from udever.cli.app import (
 )
 from udever.terminal import quiet_transformers
 
-_BASE = "Backbone: folder, hub name, 'seedling' (bundled), or 'fresh' (random weights, made on the spot)."
+_BASE = "Backbone: folder, .gguf file, hub name, 'seedling', 'gemma3-270m', or 'fresh' (random weights)."
 
 
 @app.command()
@@ -64,7 +64,9 @@ def adapt(
 
     quiet_transformers()
     given = {"tuning": tuning, "epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate}
-    chosen = {name: value for name, value in given.items() if value is not None}
+    chosen: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+    if epochs is not None:
+        chosen["max_steps"] = None  # so many passes are asked for, whatever they take
     settings = AdaptSettings(
         kinds=[str(k) for k in kind] if kind else KINDS,
         exclude=exclude or (),
@@ -103,14 +105,13 @@ def demo(
     restart: Annotated[bool, typer.Option("--restart", help="Throw a stopped run away and begin anew.")] = False,
     _threads: Threads = None,
 ) -> None:
-    """Run `adapt` on Python's own standard library: docstring -> function."""
-    from udever.adaptation import DEMO
+    """Run `adapt` on Python's own standard library: docstring -> function; on a part of it for a large base."""
     from udever.adaptation import adapt as run
-    from udever.pairs.mining import standard_library
+    from udever.adaptation import demo_of
 
     quiet_transformers()
-    paths = [standard_library()]
-    results = run(paths, output, DEMO, base=base, resume=resume, restart=restart, console=console())
+    paths, settings = demo_of(base)
+    results = run(paths, output, settings, base=base, resume=resume, restart=restart, console=console())
     _ended(results, "udever demo --resume")
 
 
@@ -151,4 +152,4 @@ def pairs(
     files = f"{mined.num_files:,} file{'s' * (mined.num_files != 1)}"
     out.print(f"{output}: {len(mined.pairs):,} pairs from {files}, {num_held_out:,} held out")
     for reason, count in mined.skipped.items():
-        out.print(f"  left out {count:,}  {reason}", highlight=False, markup=False)
+        out.print(f"  left out {count:,}  {reason}")

@@ -118,7 +118,7 @@ def named_columns(anchor: str | None, positive: str | None) -> dict[str, str]:
 
 
 def console() -> Any:
-    """Where results are printed: one line stays one line when piped."""
+    """Where results are printed, as they are: a bracket is no style, and one line stays one line when piped."""
     from rich.console import Console
 
     class Escaping(Console):
@@ -129,7 +129,7 @@ def console() -> Any:
             for segment in super().render(renderable, options):
                 yield segment if segment.control else segment._replace(text=printable(segment.text))
 
-    return Escaping(soft_wrap=not sys.stdout.isatty())
+    return Escaping(soft_wrap=not sys.stdout.isatty(), markup=False, highlight=False)
 
 
 def complain(message: str) -> None:

@@ -76,8 +76,8 @@ def fit(
     made, told = run(embeddings, read, fingerprint=embedder.fingerprint, model=settled(model), settings=settings)
     tables = filter_markdown(told)
     made.save(output, {"report.json": told.json(), "report.md": tables})
-    console().print(tables, highlight=False, markup=False)
-    console().print(f"{output}: {len(made.labels):,} labels from {len(read):,} examples", highlight=False)
+    console().print(tables)
+    console().print(f"{output}: {len(made.labels):,} labels from {len(read):,} examples")
 
 
 @classify.command()

@@ -35,7 +35,7 @@ Split = Annotated[str | None, typer.Option(help="Split of a dataset.")]
 WindowRows = Annotated[int, typer.Option(help="Rows of a shard, sorted by length together.")]
 BatchTokens = Annotated[int | None, typer.Option(help="Most tokens in one forward pass.")]
 RayAddress = Annotated[str | None, typer.Option("--ray", help="Run on Ray: 'local', 'auto' or an address.")]
-Workers = Annotated[int, typer.Option(help="Ray actors, each with a model.")]
+Workers = Annotated[int, typer.Option(help="Processes, or Ray actors, each with a model and --threads.")]
 
 
 def settled(model: str) -> str:
@@ -75,10 +75,9 @@ def report(output: Path, summary: "Summary", what: str) -> None:
     out.print(
         f"{output}: {summary.num_rows:,} rows, {summary.num_truncated:,} cut; this run: {summary.num_texts:,} texts "
         f"{what}, {summary.num_tokens:,} tokens, {rate:,.0f} tokens/s, {summary.num_shards_made:,} shards written",
-        highlight=False,
     )
     for reason, count in sorted(summary.skipped.items()):
-        out.print(f"  left out {count:,}  {reason}", highlight=False, markup=False)
+        out.print(f"  left out {count:,}  {reason}")
     if summary.num_failed:
         complain(f"{summary.num_failed:,} rows failed: {output / '_failed.parquet'} says which and why")
     if summary.duplicate_ids:
@@ -200,4 +199,4 @@ def _tell(place: str, findings: list[str], more: int, counts: str) -> None:
     if findings:
         complain(f"{place}: not whole: {counts}")
         raise typer.Exit(1)
-    console().print(f"{place}: whole: {counts}", highlight=False, markup=False)
+    console().print(f"{place}: whole: {counts}")

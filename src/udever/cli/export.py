@@ -62,7 +62,7 @@ def export(
     if embedder.contract.dimensions is not None and format_ is FormatOption.gguf:
         lines.append(f"  cut vectors to their first {embedder.dimensions} numbers, then scale them to length 1")
     for line in lines:
-        out.print(line, highlight=False, markup=False)
+        out.print(line)
 
 
 def _size_mb(path: Path) -> float:

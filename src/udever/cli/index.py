@@ -126,13 +126,11 @@ def index(
         f"{place}: {done.num_chunks:,} chunks of {done.num_files:,} files; {done.num_changed:,} files changed, "
         f"{done.num_removed:,} gone; {done.num_embedded:,} texts embedded, {done.num_reused:,} reused, "
         f"{done.num_truncated:,} cut; {done.seconds:.1f} s",
-        highlight=False,
-        markup=False,
     )
     for file in done.damaged[:3]:
-        out.print(f"  made anew, since it was damaged: {file}", highlight=False, markup=False)
+        out.print(f"  made anew, since it was damaged: {file}")
     for reason, count in done.skipped.items():
-        out.print(f"  left out {count:,}  {reason}", highlight=False, markup=False)
+        out.print(f"  left out {count:,}  {reason}")
 
 
 @app.command()
@@ -193,16 +191,12 @@ def _show(hits: list["Hit"], query: str, num_lines: int, *, as_json: bool) -> No
             typer.echo(printable(json.dumps(asdict(hit), ensure_ascii=False)))
         return
     out = console()
-
-    def say(line: str, style: str | None = None) -> None:
-        out.print(line, style=style, highlight=False, markup=False)
-
     for hit in hits:
         joint = " > " if hit.kind == "section" else "."
         what = f"{hit.kind or ''} {joint.join(filter(None, (hit.parent, hit.name)))}"
-        say(f"{hit.score:.3f}  {hit.place}  {what}".rstrip(), style="bold")
+        out.print(f"{hit.score:.3f}  {hit.place}  {what}".rstrip(), style="bold")
         for number, line in snippet(hit, query, num_lines) if num_lines else []:
-            say(f"{'' if number is None else number:>7}  {line}")
+            out.print(f"{'' if number is None else number:>7}  {line}")
 
 
 @app.command(name="index-tune")
@@ -231,20 +225,16 @@ def index_tune(
         found.check(embedder)
         embeddings = embedder.encode_query(read_queries(queries), truncate_dim=found.dimensions)
     out = console()
-
-    def say(line: str) -> None:
-        out.print(line, highlight=False, markup=False)
-
-    say("recall@10  latency ms        bytes  setting")
+    out.print("recall@10  latency ms        bytes  setting")
     tuned = retune(
         found.store,
         recall=recall,
         queries=embeddings,
-        say=lambda tried: say(
+        say=lambda tried: out.print(
             f"{tried.recall:9.3f}  {tried.latency_ms:10.2f}  {tried.size_bytes:11,}  {describe(tried)}"
         ),
     )
-    say(f"chosen: {describe(tuned.chosen)}")
+    out.print(f"chosen: {describe(tuned.chosen)}")
 
 
 @app.command()

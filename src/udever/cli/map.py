@@ -42,10 +42,6 @@ def map_(
     if output.is_dir():  # before long work
         raise OutputError(f"cannot write {output}: it is a folder; give a file name, such as {output / 'map.html'}")
     out = console()
-
-    def say(line: str) -> None:
-        out.print(line, highlight=False, markup=False)
-
     after = open_searchable(vectors).vectors(limit)
     wanted = colour or COLOURS
     notes: list[str] = []
@@ -73,9 +69,9 @@ def map_(
     name = title or Path(vectors).resolve().name
     page = MapPage(name, after.texts, after.num_rows, [*facts, f"laid out by {method.value}"], text_length)
     num_cut = write_map(output, points, page)
-    say(
+    out.print(
         f"{output}: {len(after.ids):,} of {after.num_rows:,} texts, {num_cut:,} of them cut to {text_length} "
         f"characters; {output.stat().st_size / 1e6:,.1f} MB"
     )
     for note in notes:
-        say(f"  {note}")
+        out.print(f"  {note}")

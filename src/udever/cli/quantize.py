@@ -37,6 +37,6 @@ def quantize(
     embedder.save(output, base=model, notes=notes)
     size_mb = (output / EIGHT_BIT_NAME).stat().st_size / 1e6
     out = console()
-    out.print(f"{output}: {size_mb:,.1f} MB of weights, fingerprint {embedder.fingerprint}", highlight=False)
+    out.print(f"{output}: {size_mb:,.1f} MB of weights, fingerprint {embedder.fingerprint}")
     if told:
-        out.print(f"  {told}", highlight=False)
+        out.print(f"  {told}")

@@ -47,10 +47,10 @@ def report(
     models = read_scores(results)
     sections = write_benchmark_report(models, output, options, show_progress=True)
     out = console()
-    out.print(f"{output / 'report.html'}: {len(models)} models", highlight=False, markup=False)
+    out.print(f"{output / 'report.html'}: {len(models)} models")
     for section in sections:
         if section.missing:
-            out.print(f"  without {section.title}: {section.missing}", highlight=False, markup=False)
+            out.print(f"  without {section.title}: {section.missing}")
 
 
 @app.command()
@@ -87,7 +87,7 @@ def plane(
     found = make_plane(parallel, sides[0], sides[1], method=method.value, seed=seed)
     write_plane(found, output, num_repeated=parallel.num_repeated)
     out = console()
-    out.print(f"{output / 'plane.html'}: {parallel.num_rows} texts in {', '.join(parallel.languages)}", highlight=False)
+    out.print(f"{output / 'plane.html'}: {parallel.num_rows} texts in {', '.join(parallel.languages)}")
     if parallel.num_repeated:
-        out.print(f"  left out {parallel.num_repeated} rows that repeat a text", highlight=False)
-    out.print(found.sentence(), highlight=False, markup=False)
+        out.print(f"  left out {parallel.num_repeated} rows that repeat a text")
+    out.print(found.sentence())

@@ -90,5 +90,5 @@ def serve(
         port=port,
         keys=known,
         hosts=allowed_host or (),
-        say=lambda line: out.print(line, highlight=False, markup=False),
+        say=out.print,
     )

@@ -38,9 +38,9 @@ def train(
     )
     if (Path(read.output.folder) / "adapter_config.json").is_file():
         whole = f"udever merge -m {read.output.folder} -o {read.output.folder}-whole"
-        console().print(f"an adapter over {read.model.base}; whole weights: {whole}", markup=False, highlight=False)
+        console().print(f"an adapter over {read.model.base}; whole weights: {whole}")
     if history.outcome:
-        console().print(history.outcome, markup=False, highlight=False)
+        console().print(history.outcome)
 
 
 @app.command()
@@ -51,4 +51,4 @@ def plan(recipe: RecipeFile, _threads: Threads = None) -> None:
 
     quiet_transformers()
     for line in make(Recipe.read(recipe)).lines():
-        console().print(line, highlight=False, markup=False)
+        console().print(line)

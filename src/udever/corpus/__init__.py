@@ -6,6 +6,7 @@ from udever.corpus.inputs import Columns, find_sources, read_records
 from udever.corpus.job import Reading, Summary, run_job
 from udever.corpus.on_ray import RayRunner, runner_for
 from udever.corpus.steps import EmbedStep, Output, Step, VectorStep
+from udever.corpus.workers import ProcessRunner
 
 __all__ = [
     "Again",
@@ -13,6 +14,7 @@ __all__ = [
     "Columns",
     "EmbedStep",
     "Output",
+    "ProcessRunner",
     "RayRunner",
     "Reading",
     "Step",

@@ -30,6 +30,8 @@ from udever.storage import atomic_file, digest_file
 
 _TICK_ROWS = 1024
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -253,9 +255,6 @@ def _names(found: Survey, shards: list[Path]) -> list[str]:
 def reading_of(manifest: layout.Manifest) -> Reading:
     """What a job read."""
     return Reading(manifest.inputs, Columns(**manifest.columns), manifest.split)
-
-
-T = TypeVar("T")
 
 
 def ahead(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:

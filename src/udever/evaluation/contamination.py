@@ -253,11 +253,11 @@ class _EvalTexts:
 
 
 def train_files(paths: Sequence[str | Path]) -> list[Path]:
-    """The tables of pairs among `paths` and in the folders among them, sorted within a folder."""
+    """The tables of pairs among `paths`, data sets too, and in the folders among them, sorted within a folder."""
     found: list[Path] = []
     for path in map(Path, paths):
         if path.is_dir() and not is_saved_dataset(path):
-            inside = sorted(file for file in path.rglob("*") if is_table(file))
+            inside = _tables_in(path)
             if not inside:
                 raise DataError(f"{path} holds no table of pairs; give {TABLES}")
             found += inside
@@ -267,6 +267,13 @@ def train_files(paths: Sequence[str | Path]) -> list[Path]:
             pairs_format(path)
             found.append(path)
     return found
+
+
+def _tables_in(folder: Path) -> list[Path]:
+    """The tables and the saved data sets below `folder`, without what lies in the latter."""
+    saved = {path for path in folder.rglob("*") if is_saved_dataset(path)}
+    found = [path for path in folder.rglob("*") if path in saved or is_table(path)]
+    return sorted(path for path in found if saved.isdisjoint(path.parents))
 
 
 @dataclass

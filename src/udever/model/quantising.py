@@ -102,8 +102,11 @@ def stored(model: nn.Module) -> dict[str, Tensor]:
 def fill(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Put tensors as `stored` gives them into a model built in floating point. Raises ModelError where they do not fit.
 
-    Its own weights are not read.
+    Its own weights are not read. What is not a linear layer's weight, which is packed, is copied: the file that `state`
+    lies in can then be let go.
     """
+    packed = {f"{name}.weight" for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    state = {name: tensor if name in packed else tensor.clone() for name, tensor in state.items()}
     for name, module in list(model.named_modules()):
         scale, weight = state.get(f"{name}.{SCALE}"), state.get(f"{name}.weight")
         if scale is None or weight is None:

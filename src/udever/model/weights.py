@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import os
 import shutil
 import struct
@@ -173,6 +174,18 @@ def weight_files(folder: Path) -> list[Path]:
         if not (folder / name).is_file():
             raise ModelError(f"{present} names {name}, which is missing; fetch the model again")
     return [folder / name for name in names]
+
+
+def parameters_beside_tables(folder: Path) -> int:
+    """How many numbers a folder's safetensors hold outside embedding tables and heads; 0 where there are none.
+
+    Raises ModelError for broken files.
+    """
+    if not any((folder / name).is_file() for name in WEIGHT_NAMES):
+        return 0
+    entries = [entry for path in weight_files(folder) for entry in read_header(path)[0].items()]
+    tables = (*_HEADS, "embed_tokens", "word_embeddings.", "embed_in.", "wte.", "embeddings.")
+    return sum(math.prod(entry.shape) for name, entry in entries if not any(table in name for table in tables))
 
 
 def inside(name: str) -> bool:

@@ -19,7 +19,8 @@ THRESHOLD = 0.8
 
 _SPACES = re.compile(r"\s+")
 _OPENING = re.compile(r"^(?:(?:#+|[*>+=~-]+) |[*_`\"'\u201c\u2018\u00ab]+(?=\w))+")
-_CLOSING = re.compile(r"(?: #+| [=~-]+|(?<=\w)[*_`\"'\u201d\u2019\u00bb]+|[\s.:;,\u00b6\u3002\uff1a])+$")
+# Possessive: an underscore is a sign and a part of words, so a run of them could be cut in 2**length ways.
+_CLOSING = re.compile(r"(?: #++| [=~-]++|(?<=\w)[*_`\"'\u201d\u2019\u00bb]++|[\s.:;,\u00b6\u3002\uff1a])++$")
 _CHUNK_TEXTS = 8192
 
 

@@ -13,9 +13,11 @@ from udever.training.recipe import (
     WatchSettings,
 )
 from udever.training.run import load_base, train
+from udever.training.tuning import LARGE
 
 __all__ = [
     "FRESH",
+    "LARGE",
     "SEEDLING",
     "DataSettings",
     "DatasetSettings",

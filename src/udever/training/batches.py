@@ -133,11 +133,16 @@ def _taught_texts(batch: Batch, taught: Taught) -> BatchTexts:
 
 @dataclass(frozen=True)
 class Tokens:
-    """The token sequences of some texts, how many of each are a prompt to be left out, how many texts were cut."""
+    """The token sequences of some texts, how many of each are a prompt to be left out, which texts were cut."""
 
     ids: list[list[int]]
     skip: list[int]
-    num_truncated: int
+    cut: list[bool]
+
+    @property
+    def num_truncated(self) -> int:
+        """How many texts were cut."""
+        return sum(self.cut)
 
     @property
     def lengths(self) -> list[int]:
@@ -149,15 +154,15 @@ def tokenize(embedder: Embedder, texts: Sequence[Text]) -> Tokens:
     """Tokens of `texts`, each with its role's markers and its instruction, in their order."""
     ids: list[list[int]] = [[] for _ in texts]
     skip = [0] * len(texts)
-    cut = 0
+    cut = [False] * len(texts)
     kinds: dict[tuple[RoleName, str | None], None] = dict.fromkeys((text.role, text.instruction) for text in texts)
     for role, instruction in kinds:
         places = [i for i, text in enumerate(texts) if (text.role, text.instruction) == (role, instruction)]
         prompt = None if instruction is None else embedder.instructed(instruction)
         tokenized = embedder.tokenize([texts[i].text for i in places], role, prompt)
-        cut += int(tokenized.truncation.truncated.sum())
-        for place, sequence in zip(places, tokenized.ids, strict=True):
-            ids[place], skip[place] = list(sequence), tokenized.skip
+        truncated = tokenized.truncation.truncated.tolist()
+        for place, sequence, was_cut in zip(places, tokenized.ids, truncated, strict=True):
+            ids[place], skip[place], cut[place] = list(sequence), tokenized.skip, was_cut
     return Tokens(ids, skip, cut)
 
 

@@ -23,6 +23,7 @@ from udever.training.likeness import likeness_loss
 from udever.training.memory import Budget, is_out_of_memory
 from udever.training.objectives import LossSettings, contrastive_loss
 from udever.training.recipe import TrainingSettings
+from udever.training.token_cache import TokenCache
 
 
 class GradCache:
@@ -135,6 +136,7 @@ class Stepper:
 
     def __post_init__(self) -> None:
         self._dtype = pick_dtype(self.settings.precision, self.embedder.device)
+        self._tokens = TokenCache(self.settings.token_cache_gb * 1e9)
 
     def accumulate(self, batch: Batch) -> Outcome:
         """Add the gradient of the batch's loss to the weights' gradients and return what it came to.
@@ -166,7 +168,7 @@ class Stepper:
 
     def _attempt(self, texts: BatchTexts) -> Outcome:
         own = texts.share(self.world.rank, self.world.size)
-        tokens = tokenize(self.embedder, [texts.texts[i] for i in own])
+        tokens = self._tokens.tokenize(self.embedder, [texts.texts[i] for i in own])
         embed = embedding(self.embedder, tokens, self._dtype)
         cache = GradCache(embed, tokens.lengths, self.budget)
         if self.sharded:

@@ -18,7 +18,7 @@ from torch import nn
 from udever.allocator import give_back_free, return_large_blocks
 from udever.embedder import Embedder
 from udever.errors import ModelError
-from udever.model.adapters import Tuning, apply_tuning, table_parameters
+from udever.model.adapters import apply_tuning, table_parameters
 from udever.nearest import suggestion
 from udever.pairs.mixture import Batch, Mixture
 from udever.processors import BusyWarning, Company
@@ -31,6 +31,7 @@ from udever.training.log import History, Log, Measure, Step
 from udever.training.memory import plan_budget
 from udever.training.objectives import LossSettings
 from udever.training.recipe import TrainingSettings, WatchSettings
+from udever.training.tuning import freezes_table, pick_tuning
 
 _BUSY = (
     "other processes began to take processors that this run had to itself, and its steps take longer; its threads wait "
@@ -255,31 +256,6 @@ def num_steps(mixture: Mixture, settings: TrainingSettings) -> int:
         return settings.max_steps
     planned = max(1, round(settings.epochs * mixture.batches_per_epoch))
     return min(planned, settings.max_steps or planned)
-
-
-_LARGE = 100_000_000
-"""Parameters outside the embedding table from which on "auto" takes LoRA; in it, from which on it stays as it is."""
-
-
-def pick_tuning(model: nn.Module, settings: TrainingSettings) -> Tuning:
-    """All weights of a small backbone, LoRA for a large one (dev/LOG.md); what the settings name goes first."""
-    if settings.tuning != "auto":
-        return settings.tuning
-    return "lora" if is_large(model) else "full"
-
-
-def is_large(model: nn.Module) -> bool:
-    """Whether the backbone has 100 million parameters and more outside its embedding table."""
-    tables = {id(p) for p in table_parameters(model)}
-    others = (p for name, p in model.named_parameters() if id(p) not in tables and "lora_" not in name)
-    return sum(p.numel() for p in others) >= _LARGE
-
-
-def freezes_table(model: nn.Module, settings: TrainingSettings) -> bool:
-    """Whether full finetuning leaves the embedding table as it is: by the settings, else a large one."""
-    if settings.embeddings != "auto":
-        return settings.embeddings == "freeze"
-    return pick_tuning(model, settings) == "full" and sum(p.numel() for p in table_parameters(model)) >= _LARGE
 
 
 @contextlib.contextmanager

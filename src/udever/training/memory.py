@@ -118,7 +118,7 @@ def bytes_per_token(embedder: Embedder, settings: TrainingSettings, mixture: Mix
         chosen.append(sequence)
         total += len(sequence)
     dtype = pick_dtype(settings.precision, embedder.device)
-    embed = embedding(embedder, Tokens(chosen[::-1], [0] * len(chosen), 0), dtype)
+    embed = embedding(embedder, Tokens(chosen[::-1], [0] * len(chosen), [False] * len(chosen)), dtype)
     random = torch.get_rng_state()
     saved = saved_bytes(lambda: embed(range(len(chosen))))
     torch.set_rng_state(random)

@@ -14,10 +14,11 @@ from udever.processors import OthersLoad
 from udever.progress import duration
 from udever.training.batches import batch_texts, tokenize
 from udever.training.grad_cache import Outcome
-from udever.training.loop import Trainer, freezes_table, pick_tuning
+from udever.training.loop import Trainer
 from udever.training.memory import bytes_per_token, taken_bytes
 from udever.training.recipe import Recipe
 from udever.training.run import open_recipe
+from udever.training.tuning import freezes_table, pick_tuning
 
 _SAMPLE_BATCHES = 5
 _BUSY = 0.1

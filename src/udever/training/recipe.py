@@ -38,7 +38,8 @@ class TrainingSettings(Section):
 
     `batch_size` counts pairs: the contrastive batch over all processes. `memory_gb` is what the activations of
     one process may take beside the weights (default: a quarter of what is free); the batch is worked off in
-    micro-batches that fit, and gradients do not depend on it. `warmup` is the share of all steps in which the learning
+    micro-batches that fit, and gradients do not depend on it. `token_cache_gb` is what token ids of texts seen before
+    may take, so that many passes tokenise each once. `warmup` is the share of all steps in which the learning
     rate rises, `decay` (of the constant schedule) that of the last ones in which it falls to nothing. `rates`: a
     pattern of parameters' names, and what their rate is multiplied by; the first that fits counts. With `average` (such
     as 0.999) a moving average of the weights, which keeps that share of itself at every step, is scored and saved in
@@ -53,6 +54,7 @@ class TrainingSettings(Section):
     embeddings: Literal["auto", "train", "freeze"] = "auto"
     batch_size: int = Field(default=64, ge=2)
     memory_gb: float | None = Field(default=None, gt=0)
+    token_cache_gb: float = Field(default=0.0, ge=0)
     epochs: float = Field(default=1.0, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
     learning_rate: float = Field(default=1e-4, gt=0)

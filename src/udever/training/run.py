@@ -24,9 +24,10 @@ from udever.training.distributed import gather
 from udever.training.fresh import FRESH, make_base
 from udever.training.held_out import held_out
 from udever.training.log import LOG_FILE, History, Log
-from udever.training.loop import Keeping, Trainer, is_large, pick_tuning
+from udever.training.loop import Keeping, Trainer
 from udever.training.recipe import RECIPE_FILE, ModelSettings, Recipe
 from udever.training.teacher import check_sizes, teachers_of
+from udever.training.tuning import is_large, pick_tuning
 
 TRAINING_FILE = "training.json"
 _TOKENIZER_TEXTS = 200_000
@@ -65,7 +66,9 @@ def train(
             forget(kept)
         world.wait()
         # Watching changes no weight: other settings of it are no other run.
-        same = recipe.model_dump(mode="json", exclude={"watch": True, "output": True, "training": {"memory_gb"}})
+        same = recipe.model_dump(
+            mode="json", exclude={"watch": True, "output": True, "training": {"memory_gb", "token_cache_gb"}}
+        )
         keeping = Keeping(kept, same, recipe.watch, resume, allow_changes)
         with Log.open(kept, recipe, enabled=world.leads) as log:
             history = trainer.run(log, keeping, held_out(recipe), show_progress=show_progress)

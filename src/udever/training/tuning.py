@@ -1,0 +1,30 @@
+"""What training moves where the settings leave it open: by the size of the backbone and of its table."""
+
+from torch import nn
+
+from udever.model.adapters import Tuning, table_parameters
+from udever.training.recipe import TrainingSettings
+
+LARGE = 100_000_000
+"""Parameters outside the embedding table from which on "auto" takes LoRA; in it, from which on it stays as it is."""
+
+
+def pick_tuning(model: nn.Module, settings: TrainingSettings) -> Tuning:
+    """All weights of a small backbone, LoRA for a large one (dev/LOG.md); what the settings name goes first."""
+    if settings.tuning != "auto":
+        return settings.tuning
+    return "lora" if is_large(model) else "full"
+
+
+def is_large(model: nn.Module) -> bool:
+    """Whether the backbone has 100 million parameters and more outside its embedding table."""
+    tables = {id(p) for p in table_parameters(model)}
+    others = (p for name, p in model.named_parameters() if id(p) not in tables and "lora_" not in name)
+    return sum(p.numel() for p in others) >= LARGE
+
+
+def freezes_table(model: nn.Module, settings: TrainingSettings) -> bool:
+    """Whether full finetuning leaves the embedding table as it is: by the settings, else a large one."""
+    if settings.embeddings != "auto":
+        return settings.embeddings == "freeze"
+    return pick_tuning(model, settings) == "full" and sum(p.numel() for p in table_parameters(model)) >= LARGE
