@@ -260,7 +260,16 @@ def _contract(model: _Model, known_as: str | None, tokenizer: Any, config: Any) 
     if model.sentence_transformers is not None:
         causal = natural_attention(config) == "causal"
         return model.sentence_transformers.contract(tokenizer, config, causal=causal)
-    return artefact.plain_contract(tokenizer, config)
+    plain = artefact.plain_contract(tokenizer, config)
+    source = read_source(model.backbone)
+    if source is None:
+        return plain
+    if source.contract:
+        try:
+            return Contract.model_validate_json(source.contract)
+        except ValidationError as error:
+            raise ModelError(f"{source.file} holds a broken contract; export it again") from error
+    return _change(plain, {"pooling": source.pooling}) if source.pooling else plain
 
 
 def _digest(model: _Model, *, verify: bool) -> str:

@@ -186,6 +186,21 @@ def test_quantised_weights_are_those_of_the_file(tmp_path):
     assert f"from `{source}`" in (tmp_path / "saved" / "README.md").read_text()
 
 
+def test_pooling_is_the_files(tmp_path):
+    model = tiny("qwen3", num_tokens("qwen3"))
+    by_number = {
+        number: write(tmp_path / f"{number}.gguf", "qwen3", model, changes={"qwen3.pooling_type": number})
+        for number in (1, 2, 3)
+    }
+    assert Embedder.load(by_number[1], dtype="float32").contract.pooling == "mean"
+    assert Embedder.load(by_number[3], dtype="float32").contract.pooling == "last"
+    with pytest.raises(ModelError, match="pools by cls; expected a decoder pooled by last or mean"):
+        gguf_folder(by_number[2])
+    broken = write(tmp_path / "broken.gguf", "qwen3", model, changes={"udever.contract": "{}"})
+    with pytest.raises(ModelError, match=r"broken\.gguf holds a broken contract"):
+        Embedder.load(broken)
+
+
 def test_tokens_are_the_files(tmp_path):
     folder = gguf_folder(write(tmp_path / "tiny.gguf", "gemma3", tiny("gemma3", num_tokens("gemma3"))))
     tokens, _, _ = sentencepiece()

@@ -96,6 +96,7 @@ def _write_metadata(writer: Any, embedder: Embedder, planned: Plan) -> None:
     writer.add_type("model")
     writer.add_name(Path(embedder.name).name)
     writer.add_description(f"embedder with the fingerprint {embedder.fingerprint}")
+    writer.add_string("udever.contract", contract.model_dump_json())  # what `Embedder.load` reads back
     for role, prompt in planned.prompts.items():
         writer.add_string(f"udever.prompt.{role}", prompt)
     gguf_weights.write_settings(writer, planned.model, contract.max_length)

@@ -29,6 +29,7 @@ _SPLIT_BY_TOKENS = ("llama", "gemma4")  # SentencePiece: tokens and scores say a
 _LAYERS_OF_27B = (46, 62)  # Gemma 2 and Gemma 3, whose scale is that of heads of 144 and 168
 _ROPE_TENSOR = "rope_freqs.weight"
 _HEAD = "output.weight"
+_POOLINGS = ("", "mean", "cls", "last", "rank")  # by llama.cpp's numbers
 _BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
 
@@ -42,6 +43,10 @@ class GGUFSource:
     quantisation: str
     sha256: str
     licence: str
+    pooling: str = ""
+    """As llama.cpp calls it: "mean", "last"; empty where the file says nothing of embeddings."""
+    contract: str = ""
+    """That of an embedder that `udever export` wrote, as JSON; empty for any other file."""
 
     def __str__(self) -> str:
         """As cards and recipes name it."""
@@ -113,6 +118,8 @@ def _convert(path: Path, digest: str, target: Path) -> None:
         quantisation=_quantisation(fields),
         sha256=digest,
         licence=str(_value(fields, "general.license", "")),
+        pooling=_pooling(fields, architecture),
+        contract=str(_value(fields, "udever.contract", "")),
     )
     with atomic_folder(target, "model") as folder:
         model.save_pretrained(folder)
@@ -144,6 +151,9 @@ def _check_metadata(path: Path, fields: dict[str, Any], architecture: str, tenso
         raise ModelError(f"{path} is one part of {parts}; join them with llama-gguf-split --merge and give the result")
     if not tensors:
         raise ModelError(f"{path} holds a vocabulary without weights; give the file of the model")
+    pooling = _pooling(fields, architecture)
+    if pooling not in ("", "mean", "last"):
+        raise ModelError(f"{path} pools by {pooling}; expected a decoder pooled by last or mean")
     if "tokenizer.ggml.tokens" not in fields:
         raise ModelError(f"{path} holds no tokenizer; give a file converted with its vocabulary")
     scaling = _value(fields, f"{architecture}.rope.scaling.type", "none")
@@ -152,6 +162,11 @@ def _check_metadata(path: Path, fields: dict[str, Any], architecture: str, tenso
         raise ModelError(f"{path} has {what}, which the conversion does not carry over; use the safetensors folder")
     _check_attention_scale(path, fields, architecture)
     _check_splitting(path, str(_value(fields, "tokenizer.ggml.model")), str(_value(fields, "tokenizer.ggml.pre", "")))
+
+
+def _pooling(fields: dict[str, Any], architecture: str) -> str:
+    number = int(_value(fields, f"{architecture}.pooling_type", 0))
+    return _POOLINGS[number] if 0 <= number < len(_POOLINGS) else str(number)
 
 
 def _check_attention_scale(path: Path, fields: dict[str, Any], architecture: str) -> None:
