@@ -26,7 +26,7 @@ TASKS = {"stsb_dev": "STS, 5 languages", "mlqa_dev": "MLQA, 6 languages", "mlqa_
 
 @dataclass(frozen=True)
 class Arm:
-    """What it is called, the lines of the recipe it changes, the kinds of pairs it sees, and whether graded ones too."""
+    """What it is called, the lines of the recipe it changes, the kinds of pairs it sees, whether graded ones too."""
 
     name: str
     changes: dict[str, str] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class Arm:
     graded: bool = True
 
     def sees(self, source: Source) -> bool:
-        """Whether it trains on a source; on MLQA's none does, since others of its questions are what it is scored by."""
+        """Whether it trains on a source; on MLQA's none does, which has the questions that arms are scored by."""
         if source.file == "qa_mlqa_dev" or (source.graded and not self.graded):
             return False
         return source.kind in self.kinds
@@ -92,11 +92,7 @@ def _run(key: str, options: argparse.Namespace, pairs: Path, tasks: Path) -> Non
         if not Path(base).is_dir():
             random_weights(options.base, Path(base))
     if key != "untrained" and not (model / "udever.json").is_file():
-        shares = {
-            pairs / f"{source.file}.parquet": source.share
-            for source in SOURCES
-            if ARMS[key].sees(source)
-        }
+        shares = {pairs / f"{source.file}.parquet": source.share for source in SOURCES if ARMS[key].sees(source)}
         settings = argparse.Namespace(**{**vars(options), "base": base})
         written = options.output / f"{key}.toml"
         written.write_text(changed(recipe(settings, shares, model), ARMS[key].changes))

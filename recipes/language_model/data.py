@@ -2,8 +2,8 @@
 
 Sets that are used, by the names of their files there: entailment (counterfactual SNLI, the English rows of XNLI's
 development set), similarity (the English training part of the STS benchmark, each pair with its grade), questions and
-passages (TyDi QA's English training questions, MLQA's English development questions, MedQuAD), headings and the sections under
-them (documentation). No pair has a side that is not English, none is code.
+passages (TyDi QA's English training questions, MLQA's English development questions, MedQuAD), headings and the
+sections under them (documentation). No pair has a side that is not English, none is code.
 """
 
 import json
