@@ -178,6 +178,7 @@ def main() -> None:
     parser.add_argument("--checkout", nargs="*", default=[], metavar="NAME=FOLDER", help="projects of one's own")
     parser.add_argument("--beside", help="another model's folder or name, scored on the same questions")
     parser.add_argument("--ablations", action="store_true", help="every setting on every project")
+    parser.add_argument("--settings", nargs="*", default=[], metavar="NAME", help="of the ablations these alone")
     parser.add_argument("--quick", action="store_true", help="a few steps, to see that it works; the numbers are none")
     given = parser.parse_args()
     chosen = [project for project in PROJECTS if not given.only or project.name in given.only]
@@ -186,6 +187,8 @@ def main() -> None:
         name, _, folder = checkout.partition("=")
         folders[Project(name, "", folder, asked=ASKED)] = Path(folder)
     settings = ablations() if given.ablations else {"quick": QUICK} if given.quick else {"all kinds": EVERY}
+    if given.settings:
+        settings = {name: ablations()[name] for name in given.settings}
     for title, wanted in settings.items():
         found = {}
         for project, folder in folders.items():

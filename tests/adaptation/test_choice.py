@@ -99,7 +99,7 @@ def test_what_is_best_is_chosen_of_all_that_were_trained(two, task, make, tmp_pa
     other = Embedder.load(make.decoder("llama", tmp_path / "other", seed=3), dtype="float32")
     known(monkeypatch, {id(trained): 1.0})
     choice = choose(base, (model for model in (other, trained)), task)
-    assert (choice.number, choice.share, choice.scores[1, 1.0], choice.words_weight) == (1, 1.0, 1.0, 0)
+    assert (choice.number, choice.share, choice.scores[1, 1.0], choice.words_weight) == (1, 1.0, 1.0, WEIGHTS[0])
     assert choice.scores.keys() == {(0, 0.0), *((n, share) for n in (0, 1) for share in (*SHARES, 1.0))}
     said = choice.sentence(["as it stands", "with more"])
     assert "1 of the way from base to the weights trained with more" in said
@@ -121,6 +121,6 @@ def test_the_best_of_several_has_to_be_the_surer_of_it(two, task, monkeypatch):
 
 
 def test_a_weight_of_words_is_chosen_that_has_good_neighbours(task, monkeypatch):
-    scores = [0.3, 0.3, 0.3, 0.5, 0.5, 0.5, 0.3, 0.3, 0.52]
+    scores = [0.3, 0.5, 0.5, 0.5, 0.3, 0.3, 0.52]
     monkeypatch.setattr(Trial, "joined", lambda *given: np.array([scores[WEIGHTS.index(given[2])]]))
-    assert _weight(Trial(task), []) == WEIGHTS[4]
+    assert _weight(Trial(task), []) == WEIGHTS[2]

@@ -44,6 +44,7 @@ def test_the_model_is_m_in_every_command_and_stands_nowhere_by_its_place():
             "adapt",
             "demo",
             "audit",
+            "bits",
             "classify apply",
             "classify fit",
             "embed",

@@ -1,4 +1,4 @@
-"""`udever report` and `udever plane`: results as a page, and parallel texts before and after finetuning."""
+"""`udever report`, `plane` and `bits`: results as a page, and parallel texts before and after finetuning."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -25,7 +25,8 @@ def report(
         Path | None, typer.Option(help="TOML or CSV: model -> name, family, train_language, kind, tuning, size.")
     ] = None,
     shares: Annotated[
-        Path | None, typer.Option(help="CSV language,percent: shares in pre-training; BLOOM's if left out.")
+        Path | None,
+        typer.Option(help="CSV language,percent of pre-training, or what udever bits wrote; BLOOM's if left out."),
     ] = None,
     plane: Annotated[Path | None, typer.Option(help="Folder written by `udever plane`, to be shown too.")] = None,
     against: Annotated[str | None, typer.Option(help="Model that the others are compared with.")] = None,
@@ -91,3 +92,29 @@ def plane(
     if parallel.num_repeated:
         out.print(f"  left out {parallel.num_repeated} rows that repeat a text")
     out.print(found.sentence())
+
+
+@app.command()
+def bits(
+    texts: Annotated[
+        Path, typer.Argument(help="Parquet or JSONL with a column per language (eng-Latn).", show_default=False)
+    ],
+    model: Model,
+    output: Annotated[Path, typer.Option("--output", "-o", help="CSV to write.")],
+    language: Annotated[list[str] | None, typer.Option(help="Column to take.")] = None,
+    limit: Annotated[int, typer.Option(min=2, help="Most texts in each language.")] = 300,
+    seed: Seed = 0,
+    _threads: Threads = None,
+) -> None:
+    """Measure how well a decoder knows languages before finetuning: bits for a byte of parallel texts."""
+    from udever.evaluation.bits import bits_per_byte, write_bits
+    from udever.report import read_parallel
+
+    quiet_transformers()
+    parallel = read_parallel(texts, language or (), limit=limit, seed=seed)
+    found = bits_per_byte(model, parallel.texts, show_progress=True)
+    write_bits(output, found)
+    out = console()
+    out.print(f"{output}: {parallel.num_rows} texts in {len(found)} languages", highlight=False)
+    for name, (a_byte, a_text) in sorted(found.items(), key=lambda item: item[1]):
+        out.print(f"  {name}  {a_byte:.3f} bits a byte, {a_text:,.0f} a text", highlight=False)

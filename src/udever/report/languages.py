@@ -1,4 +1,4 @@
-"""Scores by language against each language's share in pre-training (the paper's figure 3)."""
+"""Scores by language against what the base knows of each: its share in pre-training (the paper's figure 3), or bits."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ from udever.report.universal import describe
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ID, TITLE = "languages", "Languages and their share in pre-training"
+ID, TITLE = "languages", "Languages and how well the base knows them"
 MEASURES = {
     "monolingual": "monolingual score",
     "cross_lingual": "mean cross-lingual score",
@@ -99,9 +99,9 @@ def section(runs: Sequence[Run], shares: Shares) -> Section:
             reason = f"No share in pre-training is known for {names} ({shares.source}); give a table with --shares."
         return Section(ID, TITLE, missing=reason)
     text = [
-        f"Shares: {shares.source}. Monolingual: mean over tasks that exist in two or more languages. Cross-lingual: "
-        "mean over pairs of the language with another; pairs of a natural and a programming language count for the "
-        "programming language. Both are over what every model here has."
+        f"{shares.label.capitalize()}: {shares.source}. Monolingual: mean over tasks that exist in two or more "
+        "languages. Cross-lingual: mean over pairs of the language with another; pairs of a natural and a programming "
+        "language count for the programming language. Both are over what every model here has."
     ]
     unknown = sorted({row.language for row in rows if row.share is None})
     if unknown:
@@ -111,11 +111,11 @@ def section(runs: Sequence[Run], shares: Shares) -> Section:
             "The languages are not all in the same tasks (the CSV names them), so a difference between two languages "
             "may be one between tasks."
         )
-    return Section(ID, TITLE, text, draw(rows))
+    return Section(ID, TITLE, text, draw(rows, shares))
 
 
 def _correlation(rows: Sequence[LanguageRow], measure: str) -> tuple[float, int] | None:
-    """Spearman's correlation of share and value, and the number of languages; None for fewer than three."""
+    """Spearman's correlation of the two, and the number of languages; None for fewer than three."""
     pairs = [
         (row.share, row.value(measure)) for row in rows if row.share is not None and row.value(measure) is not None
     ]
@@ -134,11 +134,11 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return below + (same - 1) / 2
 
 
-def draw(rows: Sequence[LanguageRow]) -> list[Figure]:
+def draw(rows: Sequence[LanguageRow], shares: Shares) -> list[Figure]:
     """A row of three panels for each run, up to `_MOST_RUNS` runs in a figure; every language is a point."""
     runs = list(dict.fromkeys(row.run.name for row in rows))
     shown = [row for row in rows if row.share is not None]
-    scale = _scale(shown)
+    scale = _scale(shown, shares)
     return [
         _figure(ID if start == 0 else f"{ID}-{start // _MOST_RUNS + 1}", runs[start : start + _MOST_RUNS], rows, scale)
         for start in range(0, len(runs), _MOST_RUNS)
@@ -146,18 +146,18 @@ def draw(rows: Sequence[LanguageRow]) -> list[Figure]:
 
 
 def _figure(name: str, runs: Sequence[str], rows: Sequence[LanguageRow], scale: "_Scale") -> Figure:
-    columns = ("model", "language", "share_percent", *MEASURES, "monolingual_low", "monolingual_high",
+    columns = ("model", "language", scale.shares.column, *MEASURES, "monolingual_low", "monolingual_high",
                "cross_lingual_low", "cross_lingual_high", "monolingual_tasks", "cross_lingual_tasks",
                "num_cross_lingual")  # fmt: skip
     own = [row for row in rows if row.run.name in runs]
     shown = [row for row in own if row.share is not None]
     said = "; ".join(
-        f"{run}, {label}: rank correlation with the share {found[0]:.2f} over {found[1]} languages"
+        f"{run}, {label}: rank correlation with {scale.shares.label} {found[0]:.2f} over {found[1]} languages"
         for run in runs
         for measure, label in MEASURES.items()
         if (found := _correlation([row for row in shown if row.run.name == run], measure))
     )
-    caption = "ρ is Spearman's rank correlation of share and value, n the number of languages."
+    caption = "ρ is Spearman's rank correlation of the two, n the number of languages."
     if any(row.share == 0 for row in shown):
         caption += " In the grey strip: languages not listed in the pre-training data, spread out to be seen."
     svg, left_out = _svg(name, shown, scale)
@@ -178,7 +178,7 @@ def _csv_row(row: LanguageRow) -> tuple[Any, ...]:
 
 @dataclass(frozen=True)
 class _Scale:
-    """Where each language is across, in powers of ten of its share; `edge` ends the strip of those not seen.
+    """Where each language is across, as `shares` place it; `edge` ends the strip of those not seen.
 
     `strip` is its width, `bounds` the range of values of each measure, one for all figures.
     """
@@ -187,9 +187,15 @@ class _Scale:
     edge: float | None
     strip: float
     bounds: Mapping[str, tuple[float, float]]
+    shares: Shares
 
     def ticks(self) -> list[tuple[float, str]]:
         """Places and names of the marks on the axis."""
+        if self.shares.bits:
+            places = list(self.places.values())
+            step = next(step for step in (0.05, 0.1, 0.25, 0.5, 1, 5, 25) if max(places) - min(places) <= 7 * step)
+            first, last = math.floor(min(places) / step + 1e-9), math.ceil(max(places) / step - 1e-9)
+            return [(number * step, f"{number * step:g}") for number in range(first, last + 1)]
         shown = [at for at in self.places.values() if self.edge is None or at >= self.edge]
         powers = range(math.floor(min(shown, default=0)), math.ceil(max(shown, default=0)) + 1)
         step = 2 if len(powers) > 5 else 1
@@ -199,8 +205,8 @@ class _Scale:
         return [(self.edge - self.strip / 2, "not\nlisted"), *(tick for tick in ticks if tick[0] > self.edge)]
 
 
-def _scale(rows: Sequence[LanguageRow]) -> _Scale:
-    seen = {row.language: math.log10(row.share) for row in rows if row.share}
+def _scale(rows: Sequence[LanguageRow], shares: Shares) -> _Scale:
+    seen = {row.language: shares.place(row.share) for row in rows if row.share}
     unseen = sorted({row.language for row in rows if row.share == 0})
     edge = math.floor(min(seen.values(), default=0.0))
     strip = min(_MOST_STRIP, _STRIP + _STRIP_PER_LANGUAGE * len(unseen))
@@ -208,7 +214,7 @@ def _scale(rows: Sequence[LanguageRow]) -> _Scale:
     spread = {language: edge - strip + step * (rank + 1) for rank, language in enumerate(unseen)}
     scores = _range(rows, ("monolingual", "cross_lingual"))
     bounds = {"monolingual": scores, "cross_lingual": scores, "difference": _range(rows, ("difference",))}
-    return _Scale({**seen, **spread}, edge if unseen else None, strip, bounds)
+    return _Scale({**seen, **spread}, edge if unseen else None, strip, bounds, shares)
 
 
 def _range(rows: Sequence[LanguageRow], measures: Sequence[str]) -> tuple[float, float]:
@@ -246,7 +252,7 @@ def _svg(name: str, rows: Sequence[LanguageRow], scale: _Scale) -> tuple[str, in
                 _panel(axes, [row for row in rows if row.run.name == run], measure, scale, titles)
             grid[line][0].set_ylabel(run if len(run) < 34 else run[:33] + "…", fontsize=9, fontweight="bold")
         for axes in grid[-1]:
-            axes.set_xlabel("share in pre-training")
+            axes.set_xlabel(scale.shares.label)
         ticks, across = scale.ticks(), list(scale.places.values())
         grid[0][0].set_xticks([at for at, _ in ticks], [text for _, text in ticks])
         grid[0][0].set_xlim(min(across) - 0.25 if scale.edge is None else scale.edge - scale.strip, max(across) + 0.45)
@@ -285,7 +291,7 @@ def _panel(
         measured = True
         at, mean = scale.places[row.language], getattr(row, measure)
         gid = f"point-{len(titles)}"
-        titles[gid] = f"{row.language}, {row.share:.3g} %, {MEASURES[measure]} {value:.3f}"
+        titles[gid] = f"{row.language}, {scale.shares.said(row.share or 0.0)}, {MEASURES[measure]} {value:.3f}"
         if isinstance(mean, Mean) and mean.interval:
             axes.plot([at, at], mean.interval, color=look.color, lw=1, alpha=0.45)
         axes.plot([at], [value], look.marker, color=look.color, ms=5, gid=gid)
@@ -317,7 +323,7 @@ def _plotly(rows: Sequence[LanguageRow], scale: _Scale) -> dict[str, Any]:
                     "y": [row.value(measure) for row in points],
                     "text": [_code(row.language) for row in points],
                     "textposition": "top center",
-                    "customdata": [_hover(row, measure) for row in points],
+                    "customdata": [_hover(row, measure, scale.shares) for row in points],
                     "hovertemplate": "%{customdata}<extra>%{fullData.name}</extra>",
                     "marker": {"color": look.color, "symbol": look.symbol, "size": 9},
                 }
@@ -334,7 +340,7 @@ def _plotly(rows: Sequence[LanguageRow], scale: _Scale) -> dict[str, Any]:
     strip = {"type": "rect", "xref": "x", "yref": "paper", "x0": (edge or 0.0) - scale.strip, "x1": edge, "y0": 0,
              "y1": 1, "fillcolor": LINE, "opacity": 0.4, "line": {"width": 0}, "layer": "below"}  # fmt: skip
     layout = {
-        "xaxis": axis("share in pre-training", tickvals=[at for at, _ in ticks],
+        "xaxis": axis(scale.shares.label, tickvals=[at for at, _ in ticks],
                       ticktext=[text.replace("\n", "<br>") for _, text in ticks], zeroline=False),
         "yaxis": axis(MEASURES["monolingual"]),
         "shapes": [] if edge is None else [strip],
@@ -345,7 +351,8 @@ def _plotly(rows: Sequence[LanguageRow], scale: _Scale) -> dict[str, Any]:
     return {"data": traces, "layout": {**layout, "margin": {"l": 20, "r": 20, "t": 60, "b": 20}}}
 
 
-def _hover(row: LanguageRow, measure: str) -> str:
+def _hover(row: LanguageRow, measure: str, shares: Shares) -> str:
     mean = getattr(row, measure)
     value = describe(mean) if isinstance(mean, Mean) else f"{row.difference:.3f}"
-    return f"{row.language}, {row.share:.3g} % of pre-training<br>{MEASURES[measure]} {value}"
+    of = "" if shares.bits else " of pre-training"
+    return f"{row.language}, {shares.said(row.share or 0.0)}{of}<br>{MEASURES[measure]} {value}"

@@ -1,4 +1,4 @@
-"""How much of a backbone's pre-training data each language is."""
+"""How well a backbone knows each language: its share of the pre-training data, or bits that a byte of it takes."""
 
 import csv
 import math
@@ -31,7 +31,7 @@ _SAME = {"ara": "arb", "cmn": "zho", "nep": "npi", "ori": "ory", "swa": "swh"}
 
 @dataclass(frozen=True)
 class Shares:
-    """Percent of the pre-training data by language.
+    """Percent of the pre-training data by language; with `bits` the bits that the backbone takes for a byte instead.
 
     With `complete` a natural language that is not listed has a share of 0; otherwise its share is not known.
     """
@@ -39,6 +39,25 @@ class Shares:
     percent: Mapping[str, float]
     source: str
     complete: bool = False
+    bits: bool = False
+
+    @property
+    def label(self) -> str:
+        """What the axis of these numbers is called."""
+        return "bits a byte, before finetuning" if self.bits else "share in pre-training"
+
+    @property
+    def column(self) -> str:
+        """What a table calls them."""
+        return "bits_per_byte" if self.bits else "share_percent"
+
+    def said(self, value: float) -> str:
+        """One of them in words."""
+        return f"{value:.3g} bits a byte" if self.bits else f"{value:.3g} %"
+
+    def place(self, value: float) -> float:
+        """Where it is on the axis: in powers of ten of a share, bits as they are."""
+        return value if self.bits else math.log10(value)
 
     def of(self, language: str) -> float | None:
         """The share of `language` (`eng-Latn`) in percent, or None where it is not known.
@@ -62,9 +81,10 @@ def bloom_shares() -> Shares:
 
 
 def read_shares(path: str | Path) -> Shares:
-    """Read a CSV with the columns `language` and `percent`; raise DataError naming the row that is wrong.
+    """Read a CSV with the columns `language` and `percent`, or `bits_per_byte` as `udever bits` writes it.
 
-    Give 0 for a language that the backbone has not seen: one that is not listed counts as not known.
+    Raises DataError naming the row that is wrong. Give 0 for a language that the backbone has not seen: one that is
+    not listed counts as not known.
     """
     path = Path(path)
     try:
@@ -73,23 +93,25 @@ def read_shares(path: str | Path) -> Shares:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         hint = path_suggestion(path, "give columns language,percent")
         raise DataError(f"{path} cannot be read as CSV: {error}; {hint}") from error
-    if not rows or not {"language", "percent"} <= rows[0].keys():
+    bits = bool(rows) and "bits_per_byte" in rows[0]
+    column, least = ("bits_per_byte", 1e-6) if bits else ("percent", 0)
+    if not rows or not {"language", column} <= rows[0].keys():
         raise DataError(
             f"{path} has no rows with columns language,percent; give one language a row, such as eng-Latn,30"
         )
     percent: dict[str, float] = {}
     for number, row in enumerate(rows, start=2):
-        language, value = (row["language"] or "").strip(), _number(row["percent"])
-        if not language or value is None or not 0 <= value <= 100:
+        language, value = (row["language"] or "").strip(), _number(row[column])
+        if not language or value is None or not least <= value <= 100:
             raise DataError(
-                f"{path} line {number}: {row['language']!r}, {row['percent']!r}; expected a language and 0 to 100"
+                f"{path} line {number}: {row['language']!r}, {row[column]!r}; expected a language and {least:g} to 100"
             )
         if language in percent:
             raise DataError(f"{path} line {number}: {language} is there twice; keep one row")
         percent[language] = value
-    if sum(percent.values()) > 101:
+    if not bits and sum(percent.values()) > 101:
         raise DataError(f"{path}: the percentages add up to {sum(percent.values()):.1f}; expected at most 100")
-    return Shares(percent, path.name)
+    return Shares(percent, path.name, bits=bits)
 
 
 def _number(text: str | None) -> float | None:
