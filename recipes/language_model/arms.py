@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from data import SOURCES, write_pairs
+from data import SOURCES, Source, write_pairs
 from development import write_development
 from english import recipe, udever
 from safetensors.torch import load_file, save_file
@@ -26,17 +26,25 @@ TASKS = {"stsb_dev": "STS, 5 languages", "mlqa_dev": "MLQA, 6 languages", "mlqa_
 
 @dataclass(frozen=True)
 class Arm:
-    """What it is called, the lines of the recipe it changes, and the kinds of pairs it sees."""
+    """What it is called, the lines of the recipe it changes, the kinds of pairs it sees, whether graded ones too."""
 
     name: str
     changes: dict[str, str] = field(default_factory=dict)
     kinds: tuple[str, ...] = ("symmetric", "asymmetric")
+    graded: bool = True
+
+    def sees(self, source: Source) -> bool:
+        """Whether it trains on a source; on MLQA's none does, which has the questions that arms are scored by."""
+        if source.file == "qa_mlqa_dev" or (source.graded and not self.graded):
+            return False
+        return source.kind in self.kinds
 
 
 ARMS = {
     "plain": Arm("LoRA of rank 16, last token, causal"),
     "untrained": Arm("as it comes"),
     "random": Arm("random weights of the same shape"),
+    "ungraded": Arm("without graded pairs", graded=False),
     "symmetric": Arm("symmetric pairs alone", kinds=("symmetric",)),
     "asymmetric": Arm("asymmetric pairs alone", kinds=("asymmetric",)),
     "mean": Arm("mean pooling", {"pooling": "mean"}),
@@ -84,11 +92,7 @@ def _run(key: str, options: argparse.Namespace, pairs: Path, tasks: Path) -> Non
         if not Path(base).is_dir():
             random_weights(options.base, Path(base))
     if key != "untrained" and not (model / "udever.json").is_file():
-        shares = {
-            pairs / f"{source.file}.parquet": source.share
-            for source in SOURCES
-            if source.kind in ARMS[key].kinds and source.file != "qa_mlqa_dev"
-        }
+        shares = {pairs / f"{source.file}.parquet": source.share for source in SOURCES if ARMS[key].sees(source)}
         settings = argparse.Namespace(**{**vars(options), "base": base})
         written = options.output / f"{key}.toml"
         written.write_text(changed(recipe(settings, shares, model), ARMS[key].changes))

@@ -1,8 +1,9 @@
 """English training pairs and the evaluation tasks of the experiment, from a folder of public sets.
 
 Sets that are used, by the names of their files there: entailment (counterfactual SNLI, the English rows of XNLI's
-development set), questions and passages (TyDi QA's English training questions, MLQA's English development questions,
-MedQuAD), headings and the sections under them (documentation). No pair has a side that is not English, none is code.
+development set), similarity (the English training part of the STS benchmark, each pair with its grade), questions and
+passages (TyDi QA's English training questions, MLQA's English development questions, MedQuAD), headings and the
+sections under them (documentation). No pair has a side that is not English, none is code.
 """
 
 import json
@@ -36,12 +37,16 @@ LANGUAGES = {
 
 @dataclass(frozen=True)
 class Source:
-    """One set of pairs: its file, how many of its English rows are taken, their kind and their share of the steps."""
+    """One set of pairs: its file, how many of its English rows are taken, their kind and their share of the steps.
+
+    Pairs of a `graded` set are learned in the order of their grades, not against each other.
+    """
 
     file: str
     rows: int
     kind: str
     share: float
+    graded: bool = False
 
 
 SOURCES = (
@@ -53,6 +58,7 @@ SOURCES = (
     Source("docs_heading_passage", 6000, "asymmetric", 0.12),
     Source("docs_courses_react", 773, "asymmetric", 0.04),
     Source("docs_d365", 1100, "asymmetric", 0.04),
+    Source("sts_stsb_multi_train", 5710, "symmetric", 0.10, graded=True),
 )
 
 
@@ -74,6 +80,7 @@ _SCHEMA = pa.schema(
         ("anchor", pa.string()),
         ("positive", pa.string()),
         ("negatives", pa.list_(pa.string())),
+        ("scores", pa.list_(pa.float64())),
         ("kind", pa.string()),
         ("anchor_language", pa.string()),
         ("positive_language", pa.string()),
@@ -90,6 +97,7 @@ def _rows(path: Path, source: Source) -> Iterator[dict[str, Any]]:
             "anchor": cut(row["anchor"]),
             "positive": cut(row["positive"]),
             "negatives": [cut(row["negative"])] if row["negative"] else [],
+            "scores": [row["score"] / 5] if source.graded else None,
             "kind": source.kind,
             "anchor_language": "eng-Latn",
             "positive_language": "eng-Latn",

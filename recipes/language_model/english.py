@@ -52,6 +52,9 @@ seed = {seed}
 [watch]
 checkpoint_every = 25
 
+[loss]
+graded = 1.0
+
 [output]
 folder = "{output}"
 save = "merged"
@@ -119,7 +122,12 @@ def _pairs(options: argparse.Namespace) -> dict[Path, float]:
 
 def recipe(options: argparse.Namespace, pairs: dict[Path, float], model: Path) -> str:
     """RECIPE for these pairs and options, its model in `model`."""
-    datasets = "".join(f'[[data.datasets]]\npath = "{path}"\nweight = {share}\n' for path, share in pairs.items())
+    graded = {f"{source.file}.parquet" for source in SOURCES if source.graded}
+    datasets = "".join(
+        f'[[data.datasets]]\npath = "{path}"\nweight = {share}\n'
+        + "in_batch_negatives = false\n" * (path.name in graded)
+        for path, share in pairs.items()
+    )
     return RECIPE.format(
         base=options.base,
         datasets=datasets,

@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from udever import Embedder
 from udever.errors import ContractError, ModelError
 from udever.exporting import export_gguf, gguf_run
 from udever.exporting.gguf_vocabulary import vocabulary_of
+from udever.model.adapters import apply_tuning
 
 gguf = pytest.importorskip("gguf", reason="the extra gguf is not installed")
 
@@ -245,6 +247,23 @@ def test_the_command_says_what_callers_must_do(load, udever, tmp_path, monkeypat
     assert json.loads((tmp_path / "saved" / "udever.json").read_text())["fingerprint"] in str(
         said["general.description"].contents()
     )
+
+
+@pytest.mark.usefixtures("without_llama_cpp")
+def test_an_adapter_is_folded_in(load, tmp_path):
+    embedder = load("qwen2")
+    before = embedder.encode(TEXTS)
+    apply_tuning(embedder.backbone, "lora")
+    with torch.no_grad():
+        for name, parameter in embedder.backbone.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.2)
+    embedder.weights_changed()
+    expected = embedder.encode(TEXTS)
+    assert cosines(expected, before).min() < 0.99
+    export_gguf(embedder, tmp_path / "model.gguf")
+    back = Embedder.load(tmp_path / "model.gguf", dtype="float32")
+    assert cosines(back.encode(TEXTS), expected).min() > 0.9999
 
 
 def test_eight_bits_are_not_exported(load, tmp_path):

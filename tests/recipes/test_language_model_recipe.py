@@ -43,6 +43,7 @@ def folder(tmp_path, recipe):
             positive_language=["en", "en"] * 3,
             source=["s"] * 6,
             licence=["MIT"] * 6,
+            score=[4.0, 1.0] * 3,
             group=["g"] * 6,
         )
     evaluation = tmp_path / "in" / "eval"
@@ -81,6 +82,7 @@ def test_only_english_pairs_are_taken_and_none_twice(folder, tmp_path, recipe):
         rows = pq.read_table(tmp_path / "pairs" / f"{source.file}.parquet").to_pylist()
         assert {row["anchor"] for row in rows} == {"a question"}
         assert {row["kind"] for row in rows} == {source.kind}
+        assert all(row["scores"] == ([0.8] if source.graded else None) for row in rows)
         assert all(
             len(row["positive"]) <= data["MAX_CHARACTERS"] and row["positive"].split()[-1] in ("its", "answer")
             for row in rows

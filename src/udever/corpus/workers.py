@@ -7,6 +7,7 @@ driver finishes them in order.
 
 import json
 import multiprocessing
+import signal
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -107,6 +108,7 @@ _worker: "list[Worker]" = []
 
 
 def _begin(load: Callable[[], Step], digest: str, threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends at once, and says nothing: the driver speaks
     use_threads(threads)
     _worker.append(Worker(load, digest, threads))
 

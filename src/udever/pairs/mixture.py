@@ -287,7 +287,7 @@ def traits_of(settings: DatasetSettings) -> Traits:
 def _of_table(settings: DatasetSettings, rows: Rows, chosen: Any, digest: str, plan: _Plan) -> _Dataset:
     kinds = {settings.kind: chosen} if settings.kind else split_kinds(rows, chosen)
     counts = {kind: len(rows) if numbers is None else len(numbers) for kind, numbers in kinds.items()}
-    table = Table(rows, settings.kind, settings.num_negatives)
+    table = Table(rows, None if settings.text else settings.kind, settings.num_negatives)  # nobody asks a text's kind
     seed = f"{plan.seed} {settings.name}"
     power = settings.language_temperature
 
