@@ -59,7 +59,11 @@ def test_every_command_that_computes_takes_the_number_of_threads():
     found = dict(commands(typer.main.get_command(app)))
     with_model = {name for name, options in found.items() if {"--device", "--resume"} & options}
     assert {"train", "adapt", "demo", "index", "search", "embed", "eval", "serve", "negatives"} <= with_model
-    assert {name for name, options in found.items() if "--threads" in options} == with_model | {"plan", "quantize"}
+    assert {name for name, options in found.items() if "--threads" in options} == with_model | {
+        "export",
+        "plan",
+        "quantize",
+    }
 
 
 def stat(path, busy, idle):

@@ -58,12 +58,8 @@ def test_of_a_long_text_its_beginning_counts(decoder):
 def test_the_table_is_read_by_the_report(tmp_path):
     write_bits(tmp_path / "bits.csv", {"eng-Latn": (0.75, 90.0), "deu-Latn": (1.5, 170.0)})
     shares = read_shares(tmp_path / "bits.csv")
-    assert (shares.of("eng-Latn"), shares.of("deu-Latn"), shares.of("fra-Latn")) == (0.75, 1.5, None)
-    assert (shares.label, shares.said(0.75), shares.place(0.75)) == (
-        "bits a byte, before finetuning",
-        "0.75 bits a byte",
-        0.75,
-    )
+    assert (shares.of("eng-Latn"), shares.of("deu-Latn"), shares.of("fra-Latn")) == (90.0, 170.0, None)
+    assert (shares.column, shares.said(90.0), shares.place(90.0)) == ("bits_per_text", "90 bits a text", 90.0)
 
 
 def test_what_predicts_nothing_is_refused(decoders):

@@ -98,14 +98,14 @@ def test_a_hundred_languages_are_all_drawn_and_names_without_room_are_told(make_
     assert "left out" in figure.caption
 
 
-def test_bits_a_byte_stand_on_an_axis_of_their_own(make_results):
-    known = {"eng-Latn": 0.7, "fra-Latn": 0.8, "vie-Latn": 1.1, "deu-Latn": 0.9}
+def test_bits_a_text_stand_on_an_axis_of_their_own(make_results):
+    known = {"eng-Latn": 70.0, "fra-Latn": 83.0, "vie-Latn": 120.0, "deu-Latn": 91.0}
     section = languages.section(make_runs([model(make_results)]), Shares(known, "bits.csv", bits=True))
     (figure,) = section.figures
-    rows = [row for row in make_results.rows(figure) if row["bits_per_byte"]]
-    assert {row["language"]: float(row["bits_per_byte"]) for row in rows} == known
+    rows = [row for row in make_results.rows(figure) if row["bits_per_text"]]
+    assert {row["language"]: float(row["bits_per_text"]) for row in rows} == known
     marks = make_results.placed(figure, r"point-(\d+)")
     first = [marks[str(number)] for number in range(len(rows))]
-    assert make_results.is_affine([float(row["bits_per_byte"]) for row in rows], [x for x, _ in first])
-    assert figure.plotly["layout"]["xaxis"]["ticktext"][0] == "0.7"
-    assert section.text[0].startswith("Bits a byte, before finetuning: bits.csv.")
+    assert make_results.is_affine([float(row["bits_per_text"]) for row in rows], [x for x, _ in first])
+    assert figure.plotly["layout"]["xaxis"]["ticktext"][0] == "70"
+    assert section.text[0].startswith("Bits for the same text, before finetuning: bits.csv.")

@@ -189,12 +189,22 @@ class _Scale:
     bounds: Mapping[str, tuple[float, float]]
     shares: Shares
 
+    def limits(self) -> tuple[float, float]:
+        """Where the axis begins and ends: with room for names on the right."""
+        low, high = min(self.places.values()), max(self.places.values())
+        unit = (high - low) / 5 or 1.0 if self.shares.bits else 1.0
+        return low - 0.25 * unit if self.edge is None else self.edge - self.strip, high + 0.45 * unit
+
     def ticks(self) -> list[tuple[float, str]]:
         """Places and names of the marks on the axis."""
         if self.shares.bits:
             places = list(self.places.values())
-            step = next(step for step in (0.05, 0.1, 0.25, 0.5, 1, 5, 25) if max(places) - min(places) <= 7 * step)
-            first, last = math.floor(min(places) / step + 1e-9), math.ceil(max(places) / step - 1e-9)
+            step = next(
+                step
+                for step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 10**3, 10**5)
+                if max(places) - min(places) <= 7 * step
+            )
+            first, last = math.floor(min(places) / step), math.ceil(max(places) / step)
             return [(number * step, f"{number * step:g}") for number in range(first, last + 1)]
         shown = [at for at in self.places.values() if self.edge is None or at >= self.edge]
         powers = range(math.floor(min(shown, default=0)), math.ceil(max(shown, default=0)) + 1)
@@ -253,9 +263,9 @@ def _svg(name: str, rows: Sequence[LanguageRow], scale: _Scale) -> tuple[str, in
             grid[line][0].set_ylabel(run if len(run) < 34 else run[:33] + "…", fontsize=9, fontweight="bold")
         for axes in grid[-1]:
             axes.set_xlabel(scale.shares.label)
-        ticks, across = scale.ticks(), list(scale.places.values())
+        ticks = scale.ticks()
         grid[0][0].set_xticks([at for at, _ in ticks], [text for _, text in ticks])
-        grid[0][0].set_xlim(min(across) - 0.25 if scale.edge is None else scale.edge - scale.strip, max(across) + 0.45)
+        grid[0][0].set_xlim(*scale.limits())
         for line, run in enumerate(runs):
             for axes, measure in zip(grid[line], MEASURES, strict=True):
                 points = [

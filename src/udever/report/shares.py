@@ -1,4 +1,4 @@
-"""How well a backbone knows each language: its share of the pre-training data, or bits that a byte of it takes."""
+"""How well a backbone knows each language: its share of the pre-training data, or bits that a text in it takes."""
 
 import csv
 import math
@@ -31,7 +31,7 @@ _SAME = {"ara": "arb", "cmn": "zho", "nep": "npi", "ori": "ory", "swa": "swh"}
 
 @dataclass(frozen=True)
 class Shares:
-    """Percent of the pre-training data by language; with `bits` the bits that the backbone takes for a byte instead.
+    """Percent of the pre-training data by language; with `bits` the bits that it takes for the same text instead.
 
     With `complete` a natural language that is not listed has a share of 0; otherwise its share is not known.
     """
@@ -44,16 +44,16 @@ class Shares:
     @property
     def label(self) -> str:
         """What the axis of these numbers is called."""
-        return "bits a byte, before finetuning" if self.bits else "share in pre-training"
+        return "bits for the same text, before finetuning" if self.bits else "share in pre-training"
 
     @property
     def column(self) -> str:
         """What a table calls them."""
-        return "bits_per_byte" if self.bits else "share_percent"
+        return "bits_per_text" if self.bits else "share_percent"
 
     def said(self, value: float) -> str:
         """One of them in words."""
-        return f"{value:.3g} bits a byte" if self.bits else f"{value:.3g} %"
+        return f"{value:.3g} bits a text" if self.bits else f"{value:.3g} %"
 
     def place(self, value: float) -> float:
         """Where it is on the axis: in powers of ten of a share, bits as they are."""
@@ -81,7 +81,7 @@ def bloom_shares() -> Shares:
 
 
 def read_shares(path: str | Path) -> Shares:
-    """Read a CSV with the columns `language` and `percent`, or `bits_per_byte` as `udever bits` writes it.
+    """Read a CSV with the columns `language` and `percent`, or `bits_per_text` as `udever bits` writes it.
 
     Raises DataError naming the row that is wrong. Give 0 for a language that the backbone has not seen: one that is
     not listed counts as not known.
@@ -93,8 +93,8 @@ def read_shares(path: str | Path) -> Shares:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         hint = path_suggestion(path, "give columns language,percent")
         raise DataError(f"{path} cannot be read as CSV: {error}; {hint}") from error
-    bits = bool(rows) and "bits_per_byte" in rows[0]
-    column, least = ("bits_per_byte", 1e-6) if bits else ("percent", 0)
+    bits = bool(rows) and "bits_per_text" in rows[0]
+    column, least, most = ("bits_per_text", 1e-6, 1e6) if bits else ("percent", 0, 100)
     if not rows or not {"language", column} <= rows[0].keys():
         raise DataError(
             f"{path} has no rows with columns language,percent; give one language a row, such as eng-Latn,30"
@@ -102,10 +102,9 @@ def read_shares(path: str | Path) -> Shares:
     percent: dict[str, float] = {}
     for number, row in enumerate(rows, start=2):
         language, value = (row["language"] or "").strip(), _number(row[column])
-        if not language or value is None or not least <= value <= 100:
-            raise DataError(
-                f"{path} line {number}: {row['language']!r}, {row[column]!r}; expected a language and {least:g} to 100"
-            )
+        if not language or value is None or not least <= value <= most:
+            expected = f"expected a language and {least:g} to {most:g}"
+            raise DataError(f"{path} line {number}: {row['language']!r}, {row[column]!r}; {expected}")
         if language in percent:
             raise DataError(f"{path} line {number}: {language} is there twice; keep one row")
         percent[language] = value
