@@ -51,8 +51,3 @@ def position(key: str) -> float:
 def is_development(key: str) -> bool:
     """Whether the rows of this key (an English text, a file) are kept for development."""
     return position("development\0" + key) < DEVELOPMENT_SHARE
-
-
-def key_of(text: str) -> int:
-    """A text as 64 bits."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")

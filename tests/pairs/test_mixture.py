@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from udever.errors import DataError, OutputError
 from udever.pairs import files as pair_files
+from udever.pairs import schedule
 from udever.pairs.files import write_pairs
 from udever.pairs.mixture import Mixture
 from udever.pairs.schema import Pair
@@ -470,3 +471,9 @@ def test_what_cannot_be_held_out_is_refused(folder):
         opened(DatasetSettings(path="a.parquet", held_out=0.2, held_out_by="source"))
     with pytest.raises(DataError, match=r"has no column 'custmer' \(it has "):
         opened(DatasetSettings(path="a.parquet", held_out=0.2, held_out_by="custmer"))
+
+
+def test_an_order_that_is_held_is_the_one_found_place_by_place(folder, monkeypatch):
+    held = [opened({"path": "a.parquet"}).batch(number) for number in range(25)]
+    monkeypatch.setattr(schedule, "_WHOLE_ROWS", 0)
+    assert [opened({"path": "a.parquet"}).batch(number) for number in range(25)] == held

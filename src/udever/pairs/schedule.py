@@ -60,6 +60,8 @@ def _scramble(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 _BITS = 128
+_WHOLE_ROWS = 65_536
+"""Of up to so many rows the order of the present pass is held."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,7 @@ class Walk:
         self._seed = seed
         self.num_rows = len(table.rows) if chosen is None else len(chosen)
         self.batch_size = min(batch_size, self.num_rows)
+        self._pass: tuple[int, NDArray[np.int64]] | None = None
 
     @property
     def passes(self) -> float:
@@ -187,9 +190,18 @@ class Walk:
         return np.concatenate(found)
 
     def _numbers(self, epoch: int, start: int, count: int) -> NDArray[np.int64]:
-        places = np.arange(start, start + count, dtype=np.int64)
-        numbers = permute(places, self.num_rows, key_of(self._seed, epoch))
+        numbers = self._order(epoch)[start : start + count] if self.num_rows <= _WHOLE_ROWS else None
+        if numbers is None:
+            places = np.arange(start, start + count, dtype=np.int64)
+            numbers = permute(places, self.num_rows, key_of(self._seed, epoch))
         return numbers if self._chosen is None else self._chosen[numbers]
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """The whole order of a pass, remembered: a batch of many languages asks each for a few rows at a time."""
+        if self._pass is None or self._pass[0] != epoch:
+            places = np.arange(self.num_rows, dtype=np.int64)
+            self._pass = epoch, permute(places, self.num_rows, key_of(self._seed, epoch))
+        return self._pass[1]
 
 
 @dataclass(frozen=True)
