@@ -60,6 +60,7 @@ def test_every_command_that_computes_takes_the_number_of_threads():
     with_model = {name for name, options in found.items() if {"--device", "--resume"} & options}
     assert {"train", "adapt", "demo", "index", "search", "embed", "eval", "serve", "negatives"} <= with_model
     assert {name for name, options in found.items() if "--threads" in options} == with_model | {
+        "bits",
         "export",
         "plan",
         "quantize",
