@@ -102,6 +102,7 @@ def recipe(base, folder, tools, **training):
         "max_steps": 6,
         "batch_size": 16,
         "epochs": 9.0,
+        "average": 0.5,
     }
     return Recipe.model_validate(
         {
