@@ -30,7 +30,7 @@ from udever.evaluation.held_out import read_held_out
 from udever.evaluation.lexical import FusedSearch
 from udever.evaluation.models_under_test import ModelUnderTest
 from udever.evaluation.tasks import find_tasks
-from udever.pairs.mining import ASKED, KINDS
+from udever.pairs.mining import ASKED, USUAL_KINDS
 from udever.pairs.mining.within import MINERS
 
 EXCLUDE = ("test/", "tests/", "*_test.go", "_cjs/", "_esm/", "lib.commonjs/", "lib.esm/", "dist/", "*.min.js", "*.d.ts")
@@ -123,17 +123,19 @@ QUICK = replace(
 
 
 def ablations() -> dict[str, AdaptSettings]:
-    """Each setting by name: all kinds, none, each alone, all but each; negatives; rates; tried in time; no choice."""
+    """Each by name: the usual kinds, none besides questions, each alone, all but each, more; negatives, rates, time."""
     every = EVERY
     found = {
-        "all kinds": every,
+        "as usual": every,
         "questions alone": replace(every, kinds=ASKED),
         "not chosen": replace(every, development=0.0),
         "two hard negatives": replace(every, negatives=2),
         "tried in ten minutes": replace(every, minutes=10.0),
     }
     found |= {f"{kind} alone": replace(every, kinds=(*ASKED, kind)) for kind in MINERS}
-    found |= {f"without {kind}": replace(every, kinds=tuple(k for k in KINDS if k != kind)) for kind in MINERS}
+    usual = [kind for kind in MINERS if kind in USUAL_KINDS]
+    found |= {f"without {kind}": replace(every, kinds=tuple(k for k in USUAL_KINDS if k != kind)) for kind in usual}
+    found |= {f"with {kind}": replace(every, kinds=(*USUAL_KINDS, kind)) for kind in MINERS if kind not in usual}
     for epochs, rate in ((4.0, 5e-4), (4.0, 2e-3), (8.0, 4e-3)):
         training = default_training("seedling").model_copy(update={"epochs": epochs, "learning_rate": rate})
         found[f"{epochs:g} passes at {rate:g}"] = replace(every, training=training)
@@ -186,7 +188,7 @@ def main() -> None:
     for checkout in given.checkout:
         name, _, folder = checkout.partition("=")
         folders[Project(name, "", folder, asked=ASKED)] = Path(folder)
-    settings = ablations() if given.ablations else {"quick": QUICK} if given.quick else {"all kinds": EVERY}
+    settings = ablations() if given.ablations else {"quick": QUICK} if given.quick else {"as usual": EVERY}
     if given.settings:
         settings = {name: ablations()[name] for name in given.settings}
     for title, wanted in settings.items():

@@ -37,6 +37,7 @@ COMMANDS = {
     "plane": lambda f, out: ("plane", f / "in", "--before", "seedling", "-m", "seedling", "-o", out),
     "merge": lambda f, out: ("merge", "-m", f / "in", "-m", f / "in", "-o", out),
     "quantize": lambda f, out: ("quantize", "-m", f / "in", "-o", out),
+    "export": lambda f, out: ("export", "-m", f / "in", "-o", out, "--format", "onnx"),
     "train": lambda f, out: ("train", recipe(f, out)),
     "adapt": lambda f, out: ("adapt", f / "in", "-o", out),
     "demo": lambda f, out: ("demo", "-o", out),

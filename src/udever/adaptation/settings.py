@@ -8,7 +8,7 @@ from udever.habits import told
 from udever.model.weights import parameters_beside_tables
 from udever.packaged import PACKAGED
 from udever.pairs.gathering import Gathering
-from udever.pairs.mining import KINDS, STANDARD_LIBRARY_EXCLUDE, standard_library
+from udever.pairs.mining import STANDARD_LIBRARY_EXCLUDE, USUAL_KINDS, standard_library
 from udever.training import FRESH, LARGE, SEEDLING, TrainingSettings
 
 _SMALL = {"tuning": "full", "batch_size": 128, "schedule": "cosine"}
@@ -50,7 +50,7 @@ class AdaptSettings:
     brought nothing (dev/LOG.md). `questions` are answered at the end from all that was mined.
     """
 
-    kinds: Collection[str] = KINDS
+    kinds: Collection[str] = USUAL_KINDS
     exclude: Sequence[str] = ()
     language: str | None = None
     held_out: float = 0.1

@@ -59,7 +59,7 @@ def adapt(
     """Take pairs from your own files or a table of them, finetune an embedder, and show what it is worth."""
     from udever.adaptation import AdaptSettings, default_training, plan_adaptation
     from udever.adaptation import adapt as run
-    from udever.pairs.mining import KINDS
+    from udever.pairs.mining import USUAL_KINDS
     from udever.training.recipe import training_settings
 
     quiet_transformers()
@@ -68,7 +68,7 @@ def adapt(
     if epochs is not None:
         chosen["max_steps"] = None  # so many passes are asked for, whatever they take
     settings = AdaptSettings(
-        kinds=[str(k) for k in kind] if kind else KINDS,
+        kinds=[str(k) for k in kind] if kind else USUAL_KINDS,
         exclude=exclude or (),
         language=language,
         held_out=held_out,
@@ -132,10 +132,10 @@ def pairs(
     """Mine training pairs (docstring -> function, heading -> section, source -> translation); split tables of them."""
     from udever.pairs.files import check_pairs_name, write_pairs
     from udever.pairs.gathering import Gathering, gather
-    from udever.pairs.mining import KINDS
+    from udever.pairs.mining import USUAL_KINDS
 
     settings = Gathering(
-        kinds=[str(k) for k in kind] if kind else KINDS,
+        kinds=[str(k) for k in kind] if kind else USUAL_KINDS,
         exclude=exclude or (),
         held_out=held_out,
         held_out_by=held_out_by,

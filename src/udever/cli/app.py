@@ -70,7 +70,7 @@ class TuningOption(StrEnum):
 
 MODEL = "Model: a folder, a .gguf file, a hub name, or seedling (bundled)"
 Paths = Annotated[list[Path], typer.Argument(help="Files, folders, tables of pairs, data sets.", show_default=False)]
-Kinds = Annotated[list[Kind] | None, typer.Option("--kind", help="What to mine; all kinds if left out.")]
+Kinds = Annotated[list[Kind] | None, typer.Option("--kind", help="What to mine; not tests, commits if left out.")]
 Exclude = Annotated[list[str] | None, typer.Option(help="Leave out paths matching this .gitignore pattern.")]
 
 

@@ -10,7 +10,7 @@ from udever.errors import DataError, RecipeError
 from udever.files import may_hold_pairs
 from udever.nearest import suggestion
 from udever.pairs.files import Rows, meant_columns, read_batches, size_in_memory, without_empty
-from udever.pairs.mining import ASKED, KINDS, Mined, mine
+from udever.pairs.mining import ASKED, USUAL_KINDS, Mined, mine
 from udever.pairs.mining.dedupe import family
 from udever.pairs.mining.pipeline import MIN_TO_CHOOSE
 from udever.pairs.schema import Pair
@@ -32,7 +32,7 @@ class Gathering:
     "text", "file", or a column of pairs.
     """
 
-    kinds: Collection[str] = KINDS
+    kinds: Collection[str] = USUAL_KINDS
     exclude: Sequence[str] = ()
     language: str | None = None
     held_out: float = 0.1

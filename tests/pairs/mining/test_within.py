@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from udever.pairs.files import read_pairs, write_pairs
-from udever.pairs.mining import mine, pipeline
+from udever.pairs.mining import KINDS, mine, pipeline
 from udever.pairs.mining.pieces import Piece, code_pieces
 from udever.pairs.mining.within import MINERS, Repository
 from udever.pairs.negatives import Options, mine_negatives
@@ -163,7 +163,7 @@ def project(tmp_path, past):
 
 def test_nothing_to_train_on_tells_what_a_held_out_docstring_says(project, monkeypatch):
     monkeypatch.setattr(pipeline, "MIN_TO_CHOOSE", 10)
-    mined = mine([project], held_out=(0.25, 0.2), show_progress=False)
+    mined = mine([project], kinds=KINDS, held_out=(0.25, 0.2), show_progress=False)
     held = [pair for pair in mined.pairs if pair.split != "train" and SECRET in pair.anchor]
     assert {pair.split for pair in held} == {"held_out", "development"} and len(held) > 5
     secrets = {word.strip(".") for pair in held for word in pair.anchor.split() if word.startswith(SECRET)}

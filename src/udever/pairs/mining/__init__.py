@@ -9,6 +9,14 @@ translation), and from within the code (`within`: names, comments, messages, ...
 files are split into train and held out, and every file or row left out is counted with its reason.
 """
 
-from udever.pairs.mining.pipeline import ASKED, KINDS, STANDARD_LIBRARY_EXCLUDE, Mined, mine, standard_library
+from udever.pairs.mining.pipeline import (
+    ASKED,
+    KINDS,
+    STANDARD_LIBRARY_EXCLUDE,
+    USUAL_KINDS,
+    Mined,
+    mine,
+    standard_library,
+)
 
-__all__ = ["ASKED", "KINDS", "STANDARD_LIBRARY_EXCLUDE", "Mined", "mine", "standard_library"]
+__all__ = ["ASKED", "KINDS", "STANDARD_LIBRARY_EXCLUDE", "USUAL_KINDS", "Mined", "mine", "standard_library"]

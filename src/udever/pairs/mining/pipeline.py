@@ -30,6 +30,9 @@ ASKED = ("code", "docs", "translations")
 
 KINDS = (*ASKED, *MINERS)
 
+USUAL_KINDS = tuple(kind for kind in KINDS if kind not in ("tests", "commits"))
+"""What is mined where nobody says: names of tests brought nothing, messages of commits harm (`bench/adapt.py`)."""
+
 MIN_TO_CHOOSE = 300
 """Of fewer training questions none is kept to choose by: they are needed, and would decide nothing."""
 
@@ -131,7 +134,7 @@ def _check(paths: Sequence[Path], kinds: Collection[str], shares: tuple[float, f
 def mine(
     paths: Sequence[Path],
     *,
-    kinds: Collection[str] = KINDS,
+    kinds: Collection[str] = USUAL_KINDS,
     exclude: Sequence[str] = (),
     held_out: float | tuple[float, float] = 0.1,
     seed: int = 0,
