@@ -31,7 +31,7 @@ class Arm:
     name: str
     changes: dict[str, str] = field(default_factory=dict)
     kinds: tuple[str, ...] = ("symmetric", "asymmetric")
-    graded: bool = True
+    graded: bool = False
 
     def sees(self, source: Source) -> bool:
         """Whether it trains on a source; on MLQA's none does, which has the questions that arms are scored by."""
@@ -44,7 +44,7 @@ ARMS = {
     "plain": Arm("LoRA of rank 16, last token, causal"),
     "untrained": Arm("as it comes"),
     "random": Arm("random weights of the same shape"),
-    "ungraded": Arm("without graded pairs", graded=False),
+    "graded": Arm("with the STS benchmark's grades, in their order", graded=True),
     "symmetric": Arm("symmetric pairs alone", kinds=("symmetric",)),
     "asymmetric": Arm("asymmetric pairs alone", kinds=("asymmetric",)),
     "mean": Arm("mean pooling", {"pooling": "mean"}),

@@ -39,7 +39,7 @@ LANGUAGES = {
 class Source:
     """One set of pairs: its file, how many of its English rows are taken, their kind and their share of the steps.
 
-    Pairs of a `graded` set are learned in the order of their grades, not against each other.
+    Pairs of a `graded` set are learned in the order of their grades, not against each other; arms.py alone has them.
     """
 
     file: str

@@ -116,8 +116,9 @@ def _pairs(options: argparse.Namespace) -> dict[Path, float]:
     if not folder.is_dir():
         counts = write_pairs(options.data / "pairs", folder, options.seed)
         print(f"{sum(counts.values()):,} English pairs: {counts}")
+    taken = [source for source in SOURCES if not source.graded]
     left_out = {"qa_mlqa_dev"} if options.development else set()
-    return {folder / f"{source.file}.parquet": source.share for source in SOURCES if source.file not in left_out}
+    return {folder / f"{source.file}.parquet": source.share for source in taken if source.file not in left_out}
 
 
 def recipe(options: argparse.Namespace, pairs: dict[Path, float], model: Path) -> str:
