@@ -40,6 +40,8 @@ def _first(error: ValidationError) -> Any:
     """The first complaint; of a missing key and a mistyped one that stands for it the latter."""
     complaints = error.errors()
     first = complaints[0]
+    if first["type"] != "missing":
+        return first
     *section, key = first["loc"]
     mistyped = (
         other
@@ -48,7 +50,7 @@ def _first(error: ValidationError) -> Any:
         and list(other["loc"][:-1]) == section
         and nearest(str(other["loc"][-1]), [str(key)])
     )
-    return next(mistyped, first) if first["type"] == "missing" else first
+    return next(mistyped, first)
 
 
 def _follow(loc: Sequence[str | int], root: type[BaseModel]) -> tuple[list[str], type[BaseModel]]:
