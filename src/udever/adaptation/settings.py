@@ -79,10 +79,9 @@ AdaptSettings.__init__ = told({})(AdaptSettings.__init__)
 DEFAULTS = AdaptSettings()
 
 DEMO = AdaptSettings(
-    kinds=("code", "names"),
+    kinds=("code", "names", "comments", "messages"),
     minutes=0,
-    max_studied=6_000,
-    max_seen=10_000,
+    max_seen=30_000,
     exclude=STANDARD_LIBRARY_EXCLUDE,
     language="eng-Latn",
     questions=(
