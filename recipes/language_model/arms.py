@@ -75,7 +75,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     pairs, tasks = options.output / "pairs", options.output / "tasks"
     if not pairs.is_dir():
-        write_pairs(options.data / "pairs", pairs, options.seed)
+        write_pairs(options.data / "pairs", pairs, options.seed, graded=True)
     if not tasks.is_dir():
         write_development(options.data, tasks)
     for key in options.arms:

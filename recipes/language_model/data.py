@@ -62,11 +62,11 @@ SOURCES = (
 )
 
 
-def write_pairs(folder: Path, output: Path, seed: int = 0) -> dict[str, int]:
-    """Write one file of English pairs for each source into `output`; return how many each has."""
+def write_pairs(folder: Path, output: Path, seed: int = 0, *, graded: bool = False) -> dict[str, int]:
+    """Write a file of English pairs for each source into `output`, `graded` ones if asked; return how many each has."""
     output.mkdir(parents=True, exist_ok=True)
     counts = {}
-    for source in SOURCES:
+    for source in [source for source in SOURCES if graded or not source.graded]:
         rows = list(_rows(folder / f"{source.file}.parquet", source))
         random.Random(seed).shuffle(rows)
         rows = rows[: source.rows]

@@ -52,10 +52,7 @@ seed = {seed}
 [watch]
 checkpoint_every = 25
 
-[loss]
-graded = 1.0
-
-[output]
+{loss}[output]
 folder = "{output}"
 save = "merged"
 """
@@ -99,7 +96,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--development", action="store_true", help="score on development tasks alone")
     options = parser.parse_args()
     if options.data is None or not (Path(options.data) / "eval").is_dir():
-        sets = ", ".join(source.file for source in SOURCES)
+        sets = ", ".join(source.file for source in SOURCES if not source.graded)
         parser.error(
             f"--data is {options.data}; expected a folder with eval/ (xquad_r, stsb_multi, tatoeba) and, without "
             f"--pairs, pairs/ ({sets}), all of them public sets as data.py names them"
@@ -123,7 +120,7 @@ def _pairs(options: argparse.Namespace) -> dict[Path, float]:
 
 def recipe(options: argparse.Namespace, pairs: dict[Path, float], model: Path) -> str:
     """RECIPE for these pairs and options, its model in `model`."""
-    graded = {f"{source.file}.parquet" for source in SOURCES if source.graded}
+    graded = {f"{source.file}.parquet" for source in SOURCES if source.graded} & {path.name for path in pairs}
     datasets = "".join(
         f'[[data.datasets]]\npath = "{path}"\nweight = {share}\n'
         + "in_batch_negatives = false\n" * (path.name in graded)
@@ -132,6 +129,7 @@ def recipe(options: argparse.Namespace, pairs: dict[Path, float], model: Path) -
     return RECIPE.format(
         base=options.base,
         datasets=datasets,
+        loss="[loss]\ngraded = 1.0\n\n" if graded else "",
         steps=options.steps,
         learning_rate=options.learning_rate,
         memory_gb=options.memory_gb,

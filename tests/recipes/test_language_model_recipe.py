@@ -1,5 +1,6 @@
 """The English experiment: its data, its recipe and its table, on tables made here."""
 
+import argparse
 import json
 import runpy
 import sys
@@ -76,7 +77,7 @@ def folder(tmp_path, recipe):
 
 def test_only_english_pairs_are_taken_and_none_twice(folder, tmp_path, recipe):
     data = recipe("data")
-    counts = data["write_pairs"](folder / "pairs", tmp_path / "pairs")
+    counts = data["write_pairs"](folder / "pairs", tmp_path / "pairs", graded=True)
     assert counts == {source.file: 3 for source in data["SOURCES"]}
     for source in data["SOURCES"]:
         rows = pq.read_table(tmp_path / "pairs" / f"{source.file}.parquet").to_pylist()
@@ -87,6 +88,22 @@ def test_only_english_pairs_are_taken_and_none_twice(folder, tmp_path, recipe):
             len(row["positive"]) <= data["MAX_CHARACTERS"] and row["positive"].split()[-1] in ("its", "answer")
             for row in rows
         )
+
+
+def test_graded_pairs_are_asked_of_nobody_who_does_not_train_on_them(folder, tmp_path, recipe):
+    data, english = recipe("data"), recipe("english")
+    (graded,) = (source for source in data["SOURCES"] if source.graded)
+    (folder / "pairs" / f"{graded.file}.parquet").unlink()
+    counts = data["write_pairs"](folder / "pairs", tmp_path / "pairs")
+    assert graded.file not in counts and len(counts) == len(data["SOURCES"]) - 1
+    options = argparse.Namespace(base="b", steps=3, learning_rate=1e-3, memory_gb=2.0, seed=0)
+    paths = {tmp_path / "pairs" / f"{name}.parquet": 1.0 for name in counts}
+    assert "[loss]" not in english["recipe"](options, paths, tmp_path / "model")
+    with_grades = english["recipe"](options, {**paths, tmp_path / f"{graded.file}.parquet": 0.1}, tmp_path / "model")
+    (tmp_path / "recipe.toml").write_text(with_grades)
+    read = Recipe.read(tmp_path / "recipe.toml")
+    assert read.loss.graded == 1
+    assert [dataset.in_batch_negatives for dataset in read.data.datasets] == [True] * len(counts) + [False]
 
 
 def test_questions_in_every_language_search_the_english_passages(folder, tmp_path, recipe):
@@ -105,6 +122,7 @@ def test_the_recipe_is_one_that_train_reads(tmp_path, recipe):
     filled = english["RECIPE"].format(
         base="b",
         datasets='[[data.datasets]]\npath = "p.parquet"\n',
+        loss="",
         steps=3,
         memory_gb=2.0,
         seed=1,
@@ -172,7 +190,7 @@ def test_an_arm_changes_the_lines_it_names_and_no_other(tmp_path, recipe):
     arms, english = recipe("arms"), recipe("english")
     filled = english["RECIPE"].format(
         base="b", datasets='[[data.datasets]]\npath = "p.parquet"\n', steps=3, memory_gb=2.0, seed=1, output="out",
-        learning_rate=1e-3,
+        learning_rate=1e-3, loss="",
     )  # fmt: skip
     for key, arm in arms["ARMS"].items():
         (tmp_path / "recipe.toml").write_text(arms["changed"](filled, arm.changes))
