@@ -151,7 +151,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A filter: each entry is None for no condition, else what is wanted, which may be nothing. `files` are file ids."""
+    """A filter: each entry is None for no condition, else what is wanted, which may be nothing; `files` by id."""
 
     languages: tuple[str, ...] | None = None
     kinds: tuple[str, ...] | None = None
