@@ -4,8 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from udever.errors import ContractError, DataError
-from udever.search import EmbeddingTable
-from udever.search.embeddings_file import Header, write
+from udever.search.embeddings_file import EmbeddingTable, Header, write
 from udever.search.in_memory import EmbeddingsFiles, InMemory
 from udever.search.searchable import Filters, Hit
 
