@@ -24,11 +24,12 @@ import numpy as np
 from udever import Embedder
 from udever.adaptation import AdaptSettings, adapt
 from udever.adaptation.settings import default_training
-from udever.evaluation import Comparison, as_mteb, paired_bootstrap, read_questions, score_held_out
-from udever.evaluation.comparison import ADAPTED, ADAPTED_WORDS, BASE, BASE_WORDS, WORDS
-from udever.evaluation.held_out import read_held_out
+from udever.evaluation.comparison import ADAPTED, ADAPTED_WORDS, BASE, BASE_WORDS, WORDS, Comparison
+from udever.evaluation.held_out import read_held_out, read_questions, score_held_out
 from udever.evaluation.lexical import FusedSearch
 from udever.evaluation.models_under_test import ModelUnderTest
+from udever.evaluation.mteb_model import as_mteb
+from udever.evaluation.statistics import paired_bootstrap
 from udever.evaluation.tasks import find_tasks
 from udever.pairs.mining import ASKED, USUAL_KINDS
 from udever.pairs.mining.within import MINERS

@@ -63,7 +63,7 @@ def timed(task: Any, model: Any, *, ahead: bool) -> tuple[float, float]:
 
 def compare(task: FolderTask, embedder: Any, peer: Any, subsets: int | None, *, ours_first: bool) -> dict[str, Any]:
     """One line of the record."""
-    from udever.evaluation import as_mteb
+    from udever.evaluation.mteb_model import as_mteb
 
     def ours() -> tuple[float, float]:
         return timed(load(task, subsets), as_mteb(embedder), ahead=True)

@@ -308,16 +308,17 @@ def manuals() -> list[dict]:
 
 def code() -> list[dict]:
     """Documented functions of the training files: the standard library as `udever demo` splits it, and packages."""
-    from udever.adaptation import DEMO
-    from udever.pairs.mining import mine, standard_library
+    from udever.adaptation import demo_of
+    from udever.pairs.mining import mine
 
     rows = []
+    sources, demo = demo_of("seedling")
     library = mine(
-        [standard_library()],
+        sources,
         kinds=["code"],
-        exclude=DEMO.exclude,
-        held_out=DEMO.held_out,
-        seed=DEMO.seed,
+        exclude=demo.exclude,
+        held_out=demo.held_out,
+        seed=demo.seed,
         show_progress=False,
     )
     # A held-out function copied into a package must not come back through it.

@@ -11,8 +11,8 @@ longer pieces and functions. The parts of each come in an order in which every b
 share, and within it a language with n texts n ** 0.5. So the teacher can stop after any part.
 
 Left out: texts under other licences and in other languages (common.py), and every text equal to one under eval/ (NFKC,
-lower case, spaces joined). 1 % of the groups of pairs whose texts are equal, near-equal, of one group or of one file
-are development rows; texts that repeat one of theirs, exactly or nearly, are left out too.
+lower case, spaces joined). 1 % of the pairs, by their file, their group or their English text, are development rows;
+pairs and texts that repeat a text of theirs, in another spelling or nearly, are left out too.
 
     python prepare.py [--limit ROWS]      ROWS: at most so many of each file, to try things
 """
@@ -31,11 +31,14 @@ from common import CODE, DATA, LANGUAGES, SHIPS, WORK, is_development, plain
 
 from udever.pairs.schema import Pair, Split
 from udever.pairs.schema import to_table as table_of
-from udever.text.grouping import Held, groups_of, spelling
+from udever.text.grouping import Held, spelling
 
 PART_TEXTS = 50_000
 MAX_CHARS = {"passage": 500, "function": 1500}
 """A longer text of a kind is left out, of other kinds from 300 characters on; pieces of corpora are cut before."""
+
+MAX_ENTRIES = 600_000
+"""Of the three million pairs of words in dictionaries; more are not reached in a run."""
 
 PIECE_CHARS = {"zh": 120, "zh-tw": 120, "ja": 120, "ko": 150, "th": 200, "lo": 200, "km": 200, "my": 200}
 """Characters of a piece of a document, by language; 300 of the others."""
@@ -81,7 +84,10 @@ def all_pairs(limit: int | None) -> Iterator[dict]:
     """Rows of pairs/ and of mine.py whose licence and languages fit; graded sets are left out."""
     shared = [path for path in sorted(DATA.glob("pairs/*.parquet")) if not path.stem.startswith("sts_")]
     for path in [*shared, *sorted((WORK / "mined").glob("*.parquet"))]:
-        for row in pq.read_table(path).slice(0, limit).to_pylist():
+        table = pq.read_table(path)
+        if path.stem == "dictionaries":
+            table = table.take(np.random.default_rng(0).permutation(len(table))[:MAX_ENTRIES])
+        for row in table.slice(0, limit).to_pylist():
             if row["licence"] in SHIPS and {row["anchor_language"], row["positive_language"]} <= LANGUAGES | CODE:
                 source = path.stem if path in shared else row["source"]
                 yield {"negative": None, "group": None, **row, "source": source}
@@ -146,19 +152,43 @@ def gather(found: Iterable[tuple[str, Said]], held: set[str], left_out: Counter[
     return texts
 
 
-def split_pairs(pairs: Sequence[dict]) -> list[Split]:
-    """ "train" or "development" for each pair.
+def split_pairs(pairs: Sequence[dict]) -> list[Split | None]:
+    """ "train" or "development" for each pair; None for what would be trained on and repeats a text kept back.
 
-    Texts that are equal in any spelling or near-equal are on one side, with all that they share a pair, a group or a
-    file with.
+    A pair goes by its file, its group or its English text. A closure over equal texts would not do: "Overview" joins
+    all manuals, and a few words lead from any entry of a dictionary to any other.
     """
-    names = [row.get("file") or row.get("group") or f"pair {number}" for number, row in enumerate(pairs)]
-    sides = [(row[side], name) for row, name in zip(pairs, names, strict=True) for side in ("anchor", "positive")]
-    groups = groups_of([text for text, _ in sides], [name for _, name in sides])
-    first: dict[int, str] = {}
-    for group, (text, _) in zip(groups.tolist(), sides, strict=True):
-        first.setdefault(group, spelling(text))
-    return ["development" if is_development(first[group]) else "train" for group in groups.tolist()[::2]]
+    kept_back = [is_development(key_of(row)) for row in pairs]
+    repeating = repeats(
+        (text for row, kept in zip(pairs, kept_back, strict=True) if not kept for text in sides_of(row)),
+        held_by(row for row, kept in zip(pairs, kept_back, strict=True) if kept),
+    )
+    return [
+        "development" if kept else None if repeating.intersection(sides_of(row)) else "train"
+        for row, kept in zip(pairs, kept_back, strict=True)
+    ]
+
+
+def key_of(row: dict) -> str:
+    """What decides on which side a pair is."""
+    english = row["positive"] if row["positive_language"] == "en" != row["anchor_language"] else row["anchor"]
+    return row.get("file") or row.get("group") or spelling(english)
+
+
+def sides_of(row: dict) -> list[str]:
+    """The texts of a pair."""
+    return [row[side] for side in ("anchor", "positive", "negative") if row.get(side)]
+
+
+def held_by(rows: Iterable[dict]) -> Held:
+    """The questions and answers of development rows."""
+    return Held(row[side] for row in rows for side in ("anchor", "positive"))
+
+
+def repeats(texts: Iterable[str], held: Held) -> set[str]:
+    """Those of `texts` that equal or nearly equal a held one."""
+    distinct = list(dict.fromkeys(texts))
+    return {text for text, repeated in zip(distinct, held.repeated(distinct).tolist(), strict=True) if repeated}
 
 
 def in_order(texts: dict[str, Said], side: str) -> list[str]:
@@ -194,13 +224,15 @@ def write_texts(texts: dict[str, Said], counts: dict[str, dict[str, int]]) -> No
         print(f"{side}: {len(ordered):,}")
 
 
-def write_pairs(rows: Sequence[dict], splits: Sequence[Split]) -> dict[str, int]:
+def write_pairs(rows: Sequence[dict], splits: Sequence[Split | None]) -> dict[str, int]:
     """The pairs of each family, as udever reads them."""
     folder = WORK / "pairs"
     folder.mkdir(parents=True, exist_ok=True)
     families: dict[str, list[Pair]] = {}
     names = ("anchor", "positive", "anchor_language", "positive_language", "kind", "group", "source", "licence")
     for row, split in zip(rows, splits, strict=True):
+        if split is None:
+            continue
         negatives = (row["negative"],) if row["negative"] else ()
         pair = Pair(**{name: row[name] for name in names}, negatives=negatives, split=split)
         families.setdefault(family_of(row["source"]), []).append(pair)
@@ -230,24 +262,20 @@ def main() -> None:
     held, left_out = eval_texts(), Counter()
     print(f"{len(held):,} evaluation texts", flush=True)
     rows = usable(all_pairs(limit), held, left_out)
-    splits = split_pairs(rows)
     print(f"{len(rows):,} pairs", flush=True)
+    splits = split_pairs(rows)
+    left_out["pairs that repeat development rows"] = splits.count(None)
     train = [row for row, split in zip(rows, splits, strict=True) if split == "train"]
-    kept_back = Held(
-        row[side]
-        for row, split in zip(rows, splits, strict=True)
-        if split == "development"
-        for side in ("anchor", "positive")
-    )
+    kept_back = held_by(row for row, split in zip(rows, splits, strict=True) if split == "development")
 
     def found() -> Iterator[tuple[str, Said]]:
         yield from texts_of(train)
         yield from pieces(limit)
 
     texts = gather(found(), held, left_out)
-    repeats = kept_back.repeated(list(texts))
-    left_out["texts that repeat development rows"] = int(repeats.sum())
-    texts = {text: said for (text, said), repeat in zip(texts.items(), repeats.tolist(), strict=True) if not repeat}
+    repeating = repeats((text for text, said in texts.items() if said[1] in ("sentence", "passage")), kept_back)
+    left_out["texts that repeat development rows"] = len(repeating)
+    texts = {text: said for text, said in texts.items() if text not in repeating}
     counts = {"pairs": write_pairs(rows, splits)}
     write_texts(texts, counts)
     sources = Counter((said[2], said[3]) for said in texts.values())

@@ -6,6 +6,7 @@ tokens become vectors, with gradients or without.
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack, get_args, overload
@@ -471,7 +472,8 @@ class Embedder:
             batch_tokens=options.batch_tokens,
             batch_size=options.batch_size,
         )
-        with progress_bar("embedding", len(rows), enabled=options.show_progress) as advance:
+        shown = progress_bar("embedding", len(rows)) if options.show_progress else nullcontext(lambda _: None)
+        with shown as advance:
             for batch, vectors in batches:
                 out[batch] = vectors
                 advance(len(batch))

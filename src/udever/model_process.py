@@ -102,7 +102,7 @@ class ModelProcess:
             for _ in self._asked:  # the last is the one that counts
                 reply = self._receive()
             if reply is None:
-                self._here = _load(*self._asked[-1])
+                self._here = load_quietly(*self._asked[-1])
                 reply = {"fingerprint": self._here.fingerprint, "precision": self._here.precision, "warnings": []}
             _raise(reply)
             self._loaded = reply
@@ -122,7 +122,8 @@ class ModelProcess:
         return json.loads(line) if line.endswith("\n") else None
 
 
-def _load(name: str, dtype: str, device: str) -> "Embedder":
+def load_quietly(name: str, dtype: str = "auto", device: str = "auto") -> "Embedder":
+    """As `Embedder.load`, without what transformers would write to the terminal."""
     from udever.embedder import Embedder
 
     quiet_transformers()
@@ -152,7 +153,7 @@ def answer() -> None:
             warnings.simplefilter("default")
             try:
                 if "load" in request:
-                    embedder = _load(*request["load"])
+                    embedder = load_quietly(*request["load"])
                     reply |= {"fingerprint": embedder.fingerprint, "precision": embedder.precision}
                 else:
                     assert embedder is not None

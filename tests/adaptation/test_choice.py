@@ -6,7 +6,7 @@ import torch
 
 from udever.adaptation.choice import SHARES, WEIGHTS, WORDS_WEIGHT_ADAPTED, Trial, _weight, candidates, choose
 from udever.embedder import Embedder
-from udever.evaluation import write_held_out
+from udever.evaluation.held_out import write_held_out
 from udever.evaluation.statistics import Interval
 from udever.pairs.schema import Pair
 

@@ -7,7 +7,7 @@ import torch
 
 from udever.errors import ModelError
 from udever.evaluation.bits import bits_per_byte, write_bits
-from udever.report import read_shares
+from udever.report.shares import read_shares
 
 TEXTS = {"eng-Latn": ["hello world", "add"], "deu-Latn": ["grüße " * 3, "eine Summe", "a"]}
 

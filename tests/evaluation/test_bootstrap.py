@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from udever.errors import DataError
-from udever.evaluation import paired_bootstrap
 from udever.evaluation import statistics as module
+from udever.evaluation.statistics import paired_bootstrap
 
 
 def by_resampling(differences, num_samples, confidence, seed=1):

@@ -5,7 +5,9 @@ import pytest
 from rich.console import Console
 
 from udever.errors import DataError
-from udever.evaluation import METRICS, Comparison, Question, Scores, paired_bootstrap
+from udever.evaluation.comparison import Comparison
+from udever.evaluation.held_out import METRICS, Question, Scores
+from udever.evaluation.statistics import paired_bootstrap
 
 
 def scores(values, num_documents=50, ranks=()):

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from udever.errors import DataError
-from udever.evaluation import METRICS, read_questions, score_held_out, write_held_out
+from udever.evaluation.held_out import METRICS, read_questions, score_held_out, write_held_out
 from udever.evaluation.lexical import FusedSearch, lexical_model
 from udever.evaluation.models_under_test import ModelUnderTest
 from udever.pairs.schema import Pair

@@ -6,8 +6,7 @@ from mteb.models.search_wrappers import SearchEncoderWrapper
 from mteb.types import PromptType
 
 from udever.errors import TextError
-from udever.evaluation import as_mteb
-from udever.evaluation.mteb_model import best
+from udever.evaluation.mteb_model import as_mteb, best
 from udever.evaluation.mteb_task import as_mteb_task
 from udever.evaluation.tasks import FolderTask
 

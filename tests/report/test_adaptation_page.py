@@ -5,7 +5,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from udever.evaluation import METRICS, Comparison, Question, Scores
+from udever.evaluation.comparison import Comparison
+from udever.evaluation.held_out import METRICS, Question, Scores
 from udever.report.adaptation import Extras, intervals_of, loss_figure, score_figure, write_adaptation_report
 
 EVIL = "<script>alert('x')</script>&\"'"

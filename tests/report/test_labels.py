@@ -1,8 +1,7 @@
 import pytest
 
 from udever.errors import DataError
-from udever.report import Label, read_labels
-from udever.report.labels import apply_labels, label_of
+from udever.report.labels import Label, apply_labels, label_of, read_labels
 
 TOML = """
 ["organisation/model"]

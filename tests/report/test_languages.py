@@ -2,8 +2,9 @@ import math
 
 import pytest
 
-from udever.report import Shares, bloom_shares, languages
+from udever.report import languages
 from udever.report.runs import make_runs
+from udever.report.shares import Shares, bloom_shares
 
 NATURAL = {"eng-Latn": 0.9, "fra-Latn": 0.8, "vie-Latn": 0.6, "swh-Latn": 0.5, "deu-Latn": 0.3, "jpn-Jpan": 0.2}
 

@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from udever.errors import MissingExtra, OutputError
-from udever.report import Label, Parallel, ReportOptions, make_plane, write_benchmark_report
+from udever.report.labels import Label
+from udever.report.page import ReportOptions, write_benchmark_report
+from udever.report.parallel import Parallel
+from udever.report.plane import make_plane
 
 EVIL = "<script>alert('x')</script>&\"' {plot}"
 LANGUAGES = ("eng-Latn", "fra-Latn", "swh-Latn", "deu-Latn")

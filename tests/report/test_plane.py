@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udever.errors import DataError, OutputError
-from udever.report import Parallel, make_plane, plane, read_parallel, read_plane, write_plane
-from udever.report.plane import nearest_kinds
+from udever.report import plane
+from udever.report.parallel import Parallel, read_parallel
+from udever.report.plane import make_plane, nearest_kinds, read_plane, write_plane
 
 LANGUAGES = ("eng-Latn", "fra-Latn", "go-Code")
 ROWS = 6

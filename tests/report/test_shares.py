@@ -1,7 +1,7 @@
 import pytest
 
 from udever.errors import DataError
-from udever.report import bloom_shares, read_shares
+from udever.report.shares import bloom_shares, read_shares
 
 
 def test_bloom_shares_are_those_its_model_card_rounds():

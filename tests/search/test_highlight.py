@@ -3,8 +3,8 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udever.search import Hit
 from udever.search.highlight import marked_lines, matches, snippet
+from udever.search.searchable import Hit
 
 
 def lines_of(text, question, num_lines=99):

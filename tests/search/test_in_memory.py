@@ -3,9 +3,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.search.embeddings import write_embeddings
 from udever.errors import ContractError, DataError
-from udever.search import EmbeddingTable
-from udever.search.embeddings_file import Header, write
+from udever.search.embeddings_file import Header
 from udever.search.in_memory import EmbeddingsFiles, InMemory
 from udever.search.searchable import Filters, Hit
 
@@ -16,15 +16,9 @@ def store(embedder, path, texts, *, role="document", dimensions=64):
     encode = embedder.encode_document if role == "document" else embedder.encode
     count = len(texts)
     vectors = encode(texts, truncate_dim=dimensions) if texts else np.empty((0, dimensions), np.float32)
-    rows = EmbeddingTable(
-        ids=[f"{path.stem}{row}" for row in range(count)],
-        texts=texts,
-        sources=[path.name] * count,
-        embeddings=vectors,
-        num_tokens=np.ones(count, np.int32),
-        truncated=np.zeros(count, np.bool_),
-    )
-    write(path, Header(embedder.fingerprint, dimensions, role), [rows])
+    ids = [f"{path.stem}{row}" for row in range(count)]
+    header = Header(embedder.fingerprint, dimensions, role)
+    write_embeddings(path, header, texts, vectors, sources=[path.name] * count, ids=ids)
 
 
 def test_one_file(embedder, tmp_path):

@@ -10,10 +10,10 @@ import httpx
 import numpy as np
 import pytest
 
-from udever.search import Hit
 from udever.search.embeddings_file import Header
 from udever.search.in_memory import InMemory
 from udever.search.points import MapPoints
+from udever.search.searchable import Hit
 from udever.server import Classifier
 from udever.server.auth import Keys
 from udever.server.run import make_server

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.search.embeddings import write_embeddings
 from udever.cli.app import app
 from udever.errors import ContractError, DataError
-from udever.search.embeddings_file import EmbeddingTable, Header, write
+from udever.search.embeddings_file import Header
 from udever.search.index import open_searchable
 from udever.search.points import kept_map
 from udever.server import Classifier
@@ -69,15 +70,8 @@ def test_an_index_of_a_folder(folder, embedders, decoders, serve):
 def test_embeddings_files(tmp_path, embedders, serve):
     texts = [f"text number {number}" for number in range(30)]
     expected = embedders("bloom").encode_document(texts)
-    table = EmbeddingTable(
-        ids=[str(number) for number in range(30)],
-        texts=texts,
-        sources=[None] * 30,
-        embeddings=expected,
-        num_tokens=np.ones(30, dtype=np.int32),
-        truncated=np.zeros(30, dtype=np.bool_),
-    )
-    write(tmp_path / "vectors.parquet", Header(embedders("bloom").fingerprint, 32, "document"), [table])
+    header = Header(embedders("bloom").fingerprint, 32, "document")
+    write_embeddings(tmp_path / "vectors.parquet", header, texts, expected)
     index = opened(embedders("bloom"), str(tmp_path / "vectors.parquet"))
     with served(serve, index=index) as (address, service), httpx.Client(base_url=address, timeout=30) as client:
         query, whole = service.embedder.encode_query("text number 7"), {"include_text": True}

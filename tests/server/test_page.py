@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from udever.errors import DataError
-from udever.search import Hit
 from udever.search.embeddings_file import Header
 from udever.search.in_memory import InMemory
 from udever.search.points import MapPoints, folders_of
+from udever.search.searchable import Hit
 
 EVIL = '<script>alert(1)</script><img src=x onerror=alert(2)> & "quoted" \'</li>'
 RTL = "مجموع رقمين \u202egnorts\u202c שלום"

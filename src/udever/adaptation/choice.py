@@ -10,8 +10,8 @@ from torch import Tensor
 
 from udever.embedder import Embedder
 from udever.errors import ModelError
-from udever.evaluation import as_mteb, paired_bootstrap
-from udever.evaluation.mteb_model import MtebModel
+from udever.evaluation.mteb_model import MtebModel, as_mteb
+from udever.evaluation.statistics import paired_bootstrap
 from udever.evaluation.tasks import FolderTask
 from udever.model.merging import blend
 from udever.search.bm25 import Bm25

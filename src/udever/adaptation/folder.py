@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from udever.errors import OutputError
-from udever.evaluation import Comparison
+from udever.evaluation.comparison import Comparison
 from udever.pairs.files import read_pairs, write_pairs
 from udever.pairs.mining import ASKED, Mined
 from udever.pairs.mining.pieces import read_pieces, write_pieces

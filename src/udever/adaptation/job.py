@@ -12,7 +12,7 @@ from udever.adaptation.gathered import gathered, split, tell
 from udever.adaptation.scores import answer, score
 from udever.adaptation.settings import DEFAULTS, AdaptSettings
 from udever.errors import UdeverError
-from udever.evaluation import Comparison
+from udever.evaluation.comparison import Comparison
 from udever.pairs.mining import Mined
 from udever.report.adaptation import Extras
 from udever.storage import check_replaceable

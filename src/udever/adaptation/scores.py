@@ -14,15 +14,16 @@ from udever.adaptation.folder import DEVELOPMENT, HELD_OUT, RESULTS
 from udever.adaptation.settings import AdaptSettings
 from udever.embedder import Embedder
 from udever.errors import DataError
-from udever.evaluation import Comparison, MtebModel, as_mteb, read_questions, score_held_out, write_held_out
-from udever.evaluation.comparison import ADAPTED, ADAPTED_WORDS, BASE, BASE_WORDS, WORDS
+from udever.evaluation.comparison import ADAPTED, ADAPTED_WORDS, BASE, BASE_WORDS, WORDS, Comparison
+from udever.evaluation.held_out import read_questions, score_held_out, write_held_out
 from udever.evaluation.lexical import FusedSearch, lexical_model
 from udever.evaluation.models_under_test import ModelUnderTest
+from udever.evaluation.mteb_model import MtebModel, as_mteb
 from udever.evaluation.tasks import FolderTask
 from udever.model.weights import stored_dtype
 from udever.pairs.mining import ASKED, Mined
 from udever.pairs.schema import Pair, Split
-from udever.search import top_k
+from udever.search.exact import top_k
 from udever.training import Recipe
 from udever.training.card import FIGURE
 from udever.training.recipe import RECIPE_FILE

@@ -1,7 +1,7 @@
 """`udever adapt`, `demo` and `pairs`: from a person's own files to a model of their own."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,7 +17,6 @@ from udever.cli.app import (
     Seed,
     SkipEmpty,
     Threads,
-    TuningOption,
     app,
     console,
     named_columns,
@@ -40,7 +39,9 @@ def adapt(
     anchor: Anchor = None,
     positive: Positive = None,
     skip_empty: SkipEmpty = False,
-    tuning: Annotated[TuningOption | None, typer.Option(help="What training moves.")] = None,
+    tuning: Annotated[
+        Literal["auto", "full", "bitfit", "lora"] | None, typer.Option(help="What training moves.")
+    ] = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training pairs.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Pairs per step.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,

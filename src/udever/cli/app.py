@@ -8,7 +8,7 @@ import sys
 import warnings
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -30,7 +30,7 @@ app = typer.Typer(
 
 
 class Kind(StrEnum):
-    """What to mine."""
+    """What to mine; a list of Literals typer does not take."""
 
     code = "code"
     docs = "docs"
@@ -43,30 +43,9 @@ class Kind(StrEnum):
     commits = "commits"
 
 
-class RoleOption(StrEnum):
-    """Which side of a search the texts are on."""
-
-    query = "query"
-    document = "document"
-    symmetric = "symmetric"
-
-
-class SearchMode(StrEnum):
-    """What a search compares."""
-
-    meaning = "meaning"
-    words = "words"
-    both = "both"
-
-
-class TuningOption(StrEnum):
-    """What training moves."""
-
-    auto = "auto"
-    full = "full"
-    bitfit = "bitfit"
-    lora = "lora"
-
+Role = Literal["query", "document", "symmetric"]
+Mode = Literal["meaning", "words", "both"]
+Method = Literal["pca", "umap"]
 
 MODEL = "Model: a folder, a .gguf file, a hub name, or seedling (bundled)"
 Paths = Annotated[list[Path], typer.Argument(help="Files, folders, tables of pairs, data sets.", show_default=False)]

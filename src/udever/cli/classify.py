@@ -20,7 +20,7 @@ from udever.cli.corpus import (
     report,
     settled,
 )
-from udever.terminal import quiet_transformers
+from udever.model_process import load_quietly
 
 classify = typer.Typer(help="Label texts from a handful of examples.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(classify, name="classify")
@@ -62,7 +62,6 @@ def fit(
     """Fit a filter on labelled texts and report how good it is on texts it has not seen."""
     from udever.classify import Fields, Settings, read_examples
     from udever.classify import fit as run
-    from udever.embedder import Embedder
     from udever.report.filter import filter_markdown
     from udever.storage import check_replaceable
 
@@ -70,8 +69,7 @@ def fit(
     check_replaceable(output, "filter", [*examples, model])
     fields = Fields(column, label_column, language_column, group_column)
     read = read_examples(_records(examples, split), fields, separator)
-    quiet_transformers()
-    embedder = Embedder.load(model, dtype=dtype, device=device)
+    embedder = load_quietly(model, dtype, device)
     embeddings = embedder.encode(read.texts, truncate_dim=dimensions, show_progress_bar=True)
     made, told = run(embeddings, read, fingerprint=embedder.fingerprint, model=settled(model), settings=settings)
     tables = filter_markdown(told)

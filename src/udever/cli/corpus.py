@@ -1,24 +1,17 @@
 """`udever embed` and `udever audit`: a corpus to vectors, and the proof that none is missing."""
 
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from udever.cli.app import Device, Dtype, Model, RoleOption, Seed, Threads, app, complain, console
-from udever.terminal import quiet_transformers
+from udever.cli.app import Device, Dtype, Model, Role, Seed, Threads, app, complain, console
+from udever.model_process import load_quietly
 
 if TYPE_CHECKING:
     from udever.corpus import EmbedStep, Summary, VectorStep
-
-
-class VectorTypeOption(StrEnum):
-    """How vectors are stored."""
-
-    float32 = "float32"
-    float16 = "float16"
+    from udever.embedder import Embedder
 
 
 Inputs = Annotated[
@@ -48,10 +41,8 @@ def load_step(
 ) -> "EmbedStep":
     """The step of `udever embed`; also what a Ray actor makes for itself. `fingerprint` may refuse the model."""
     from udever.corpus import EmbedStep
-    from udever.embedder import Embedder
 
-    quiet_transformers()
-    embedder = Embedder.load(model, dtype=dtype, device=device)
+    embedder = load_quietly(model, dtype, device)
     if fingerprint is not None:
         fingerprint(embedder.fingerprint)
     return EmbedStep(embedder, **options)
@@ -92,14 +83,12 @@ def embed(
     inputs: Inputs,
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write; an unfinished one is gone on with.")],
-    role: Annotated[RoleOption, typer.Option(help="Side the texts are on.")] = RoleOption.document,
+    role: Annotated[Role, typer.Option(help="Side the texts are on.")] = "document",
     column: Column = "text",
     id_column: IdColumn = "id",
     split: Split = None,
     dimensions: Annotated[int | None, typer.Option(help="Keep the first ones of each vector.")] = None,
-    vector_type: Annotated[
-        VectorTypeOption, typer.Option(help="Type of the stored numbers.")
-    ] = VectorTypeOption.float32,
+    vector_type: Annotated[Literal["float32", "float16"], typer.Option(help="Type of the stored numbers.")] = "float32",
     batch_tokens: BatchTokens = None,
     window_rows: WindowRows = 8192,
     ray: RayAddress = None,
@@ -116,12 +105,7 @@ def embed(
 
     from udever.corpus import Columns, Reading, check_place, run_job, runner_for
 
-    options = {
-        "role": str(role),
-        "dimensions": dimensions,
-        "vector_type": str(vector_type),
-        "batch_tokens": batch_tokens,
-    }
+    options = {"role": role, "dimensions": dimensions, "vector_type": vector_type, "batch_tokens": batch_tokens}
     reading = Reading(inputs, Columns(column, id_column), split, window_rows)
     reading.check()  # a wrong path is told before the model is loaded
     check_place(output, reading.choice, inputs)
@@ -179,12 +163,10 @@ def _step_of(folder: Path, model: str, device: str) -> Any:
 
 
 def _audit_index(place: str, sample: int, model: str | None, seed: int, device: str) -> None:
-    from udever.embedder import Embedder
     from udever.search.audit import audit as run
 
-    def load(name: str, precision: str) -> Embedder:
-        quiet_transformers()
-        return Embedder.load(model or name, dtype=precision, device=device)
+    def load(name: str, precision: str) -> "Embedder":
+        return load_quietly(model or name, precision, device)
 
     result = run(place, load, sample=sample, seed=seed)
     counts = f"{result.num_files:,} files, {result.num_chunks:,} chunks, {result.num_sampled:,} embedded again"

@@ -1,57 +1,40 @@
 """`udever export`: a model for programs that run without torch."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from udever.cli.app import Model, RoleOption, Threads, app, console
+from udever.cli.app import Model, Role, Threads, app, console
 from udever.errors import RecipeError
-from udever.terminal import quiet_transformers
-
-
-class FormatOption(StrEnum):
-    """What is written."""
-
-    gguf = "gguf"
-    onnx = "onnx"
-    openvino = "openvino"
-
-
-class PrecisionOption(StrEnum):
-    """What a GGUF file's weights are held in."""
-
-    f16 = "f16"
-    q8_0 = "q8_0"
+from udever.model_process import load_quietly
 
 
 @app.command()
 def export(
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write, a folder but for gguf.")],
-    format_: Annotated[FormatOption, typer.Option("--format", help="gguf is for llama.cpp and ollama.")],
-    precision: Annotated[PrecisionOption | None, typer.Option(help="Of a GGUF file's weights; f16.")] = None,
-    role: Annotated[RoleOption | None, typer.Option(help="A GGUF file for texts of this role alone.")] = None,
+    format_: Annotated[
+        Literal["gguf", "onnx", "openvino"], typer.Option("--format", help="gguf is for llama.cpp and ollama.")
+    ],
+    precision: Annotated[Literal["f16", "q8_0"] | None, typer.Option(help="Of a GGUF file's weights; f16.")] = None,
+    role: Annotated[Role | None, typer.Option(help="A GGUF file for texts of this role alone.")] = None,
     _threads: Threads = None,
 ) -> None:
     """Write a model for programs without torch, and compare their vectors with the model's own."""
-    if format_ is not FormatOption.gguf and (precision or role):
+    if format_ != "gguf" and (precision or role):
         given = "--precision" if precision else "--role"
-        raise RecipeError(f"{given} is for --format gguf; leave it out for {format_.value}")
+        raise RecipeError(f"{given} is for --format gguf; leave it out for {format_}")
     from udever import exporting
-    from udever.embedder import Embedder
     from udever.storage import check_replaceable
 
-    quiet_transformers()
-    if format_ is not FormatOption.gguf:
+    if format_ != "gguf":
         check_replaceable(output, "exported", [model])
-    embedder = Embedder.load(model, dtype="float32", device="cpu")
-    if format_ is FormatOption.gguf:
-        kind = (precision or PrecisionOption.f16).value
-        written = exporting.export_gguf(embedder, output, precision=kind, role=role.value if role else None)
+    embedder = load_quietly(model, "float32", "cpu")
+    if format_ == "gguf":
+        written = exporting.export_gguf(embedder, output, precision=precision or "f16", role=role)
     else:
-        write = exporting.export_onnx if format_ is FormatOption.onnx else exporting.export_openvino
+        write = exporting.export_onnx if format_ == "onnx" else exporting.export_openvino
         written = write(embedder, output)
     out = console()
     checked = "not compared: llama-cpp-python is not installed"
@@ -59,7 +42,7 @@ def export(
         checked = f"cosine to the model's vectors {written.cosine:.4f} at least"
     lines = [f"{output}: {_size_mb(output):,.1f} MB, {checked}"]
     lines += [f"  {name}: put {prompt!r} in front of each text" for name, prompt in written.prompts.items() if prompt]
-    if embedder.contract.dimensions is not None and format_ is FormatOption.gguf:
+    if embedder.contract.dimensions is not None and format_ == "gguf":
         lines.append(f"  cut vectors to their first {embedder.dimensions} numbers, then scale them to length 1")
     for line in lines:
         out.print(line)

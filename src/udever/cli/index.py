@@ -10,19 +10,20 @@ from udever.cli.app import (
     Device,
     Dtype,
     Language,
-    SearchMode,
+    Mode,
     Threads,
     app,
     complain,
     console,
 )
 from udever.cli.usage import check_no_model
-from udever.terminal import printable, quiet_transformers
+from udever.model_process import load_quietly
+from udever.terminal import printable
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
-    from udever.search import Hit, Searchable
     from udever.search.index import Index, Sealed
+    from udever.search.searchable import Hit, Searchable
 
 Place = Annotated[
     str | None,
@@ -35,13 +36,6 @@ Place = Annotated[
 ModelOption = Annotated[
     str | None, typer.Option("--model", "-m", help=f"{MODEL}; the one the index remembers if left out.")
 ]
-
-
-def _load(name: str, dtype: str, device: str) -> "Embedder":
-    from udever.embedder import Embedder
-
-    quiet_transformers()
-    return Embedder.load(name, dtype=dtype, device=device)
 
 
 def _choice(index: "Index | Sealed | None", model: str | None, dtype: str) -> tuple[str, str] | None:
@@ -111,14 +105,14 @@ def index(
     if index_at(place) is None:  # a new index: without its model nothing is written
         if model is None:
             raise DataError(f"{place} holds no index; name the model to make it with: -m MODEL")
-        first = _load(model, precision, device)
+        first = load_quietly(model, precision, device)
     store = open_store(place)
     if output is None:
         check_found(store, given)
     settings = Settings(model, tuple(exclude) if exclude is not None else None, language)
 
     def load(name: str) -> "Embedder":
-        return first or _load(name if model is not None else own_model(name, place), precision, device)
+        return first or load_quietly(name if model is not None else own_model(name, place), precision, device)
 
     done = update_index(store, given, load, settings, rebuild=rebuild, show_progress=True)
     out = console()
@@ -140,7 +134,7 @@ def search(
     model: ModelOption = None,
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many hits.")] = 10,
     mode: Annotated[
-        SearchMode | None,
+        Mode | None,
         typer.Option(help="Compare vectors, words, or both; both if left out, of embeddings files vectors."),
     ] = None,
     language: Annotated[list[str] | None, typer.Option(help="Only this language, such as python-Code.")] = None,
@@ -158,21 +152,21 @@ def search(
     from udever.model_process import ModelProcess
 
     check_no_model(place or "")
-    with uncollected(), ModelProcess.begin(enabled=mode != SearchMode.words) as process:
+    with uncollected(), ModelProcess.begin(enabled=mode != "words") as process:
         from udever.search.index import Index, open_searchable, sealed
         from udever.search.searchable import Filters
 
-        if mode != SearchMode.words and (early := _choice(sealed(place), model, dtype)) is not None:
+        if mode != "words" and (early := _choice(sealed(place), model, dtype)) is not None:
             process.load(*early, device)
         found = open_searchable(place)
-        compared: Any = mode or (SearchMode.both if isinstance(found, Index) else SearchMode.meaning)
+        compared: Mode = mode or ("both" if isinstance(found, Index) else "meaning")
         filters = Filters(tuple(language or ()), tuple(path or ()), tuple(kind or ()))
         embedder: Any = None
-        if compared != SearchMode.words:
+        if compared != "words":
             process.load(*_choice_for(found, model, dtype), device)
             embedder = process
-        hits = found.search(embedder, query, top_k, mode=str(compared), filters=filters, instruction=instruction)  # pyright: ignore[reportArgumentType]
-    notes = found.notes(query, str(compared), filters)  # pyright: ignore[reportArgumentType]
+        hits = found.search(embedder, query, top_k, mode=compared, filters=filters, instruction=instruction)
+    notes = found.notes(query, compared, filters)
     for note in notes:
         complain(note)
     if not hits:
@@ -221,7 +215,7 @@ def index_tune(
         raise DataError(f"{place} holds embeddings files, which are always compared whole; give an index")
     embeddings: Any = None
     if queries is not None:
-        embedder = _load(*_choice_for(found, model, dtype), device)
+        embedder = load_quietly(*_choice_for(found, model, dtype), device)
         found.check(embedder)
         embeddings = embedder.encode_query(read_queries(queries), truncate_dim=found.dimensions)
     out = console()
@@ -253,6 +247,6 @@ def mcp(
     from udever.search.mcp import make_server
 
     found = open_searchable(place, base=root)
-    server = make_server(found, lambda: _load(*_choice_for(found, model, dtype), device))
+    server = make_server(found, lambda: load_quietly(*_choice_for(found, model, dtype), device))
     complain(f"udever: serving {found.name}")  # standard output is the protocol's
     server.run("stdio")

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from udever.cli.app import app, console
-from udever.cli.report import MethodOption
+from udever.cli.app import Method, app, console
 
 
 @app.command(name="map")
@@ -27,7 +26,7 @@ def map_(
     group_column: Annotated[str, typer.Option(help="Column equal for texts that are joined by lines.")] = "group",
     limit: Annotated[int, typer.Option(min=1, help="Most points; more rows are thinned evenly.")] = 50_000,
     text_length: Annotated[int, typer.Option(min=1, help="Characters kept of each text.")] = 400,
-    method: Annotated[MethodOption, typer.Option(help="How vectors are laid on the plane.")] = MethodOption.pca,
+    method: Annotated[Method, typer.Option(help="How vectors are laid on the plane.")] = "pca",
     title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
 ) -> None:
     """Draw vectors as a map in one HTML file that needs no server and loads nothing."""
@@ -63,7 +62,7 @@ def map_(
         after, earlier = shared(after, open_searchable(before).vectors(limit, after.ids))
         if len(after.ids) < num_points:
             notes.append(f"left out {num_points - len(after.ids):,} texts that {before} does not have")
-    points = map_points(after, earlier, method.value)  # pyright: ignore[reportArgumentType] # one of the two methods
+    points = map_points(after, earlier, method)
     sides = [after] if earlier is None else [earlier, after]
     facts = [f"{side.name}: fingerprint {side.fingerprint}" for side in sides]
     name = title or Path(vectors).resolve().name

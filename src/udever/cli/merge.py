@@ -1,8 +1,7 @@
 """`udever merge`: several models averaged into one."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,25 +9,18 @@ from udever.cli.app import Models, app, console
 from udever.terminal import quiet_transformers
 
 
-class MethodOption(StrEnum):
-    """How weights are averaged."""
-
-    linear = "linear"
-    slerp = "slerp"
-
-
 @app.command()
 def merge(
     model: Models,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
-    method: Annotated[MethodOption, typer.Option(help="Straight mean, or along the arc.")] = MethodOption.linear,
+    method: Annotated[Literal["linear", "slerp"], typer.Option(help="Straight mean, or along the arc.")] = "linear",
     weights: Annotated[str | None, typer.Option(help="A number for each model: 2,1. All alike if left out.")] = None,
 ) -> None:
     """Average finetuned models of one architecture into one; adapters are folded in first."""
     from udever.merge import merge_models
 
     quiet_transformers()
-    merged = merge_models(model, output, method=method.value, weights=_numbers(weights))
+    merged = merge_models(model, output, method=method, weights=_numbers(weights))
     console().print(f"{output}: {len(model)} models, fingerprint {merged.fingerprint}")
 
 

@@ -10,8 +10,8 @@ from udever.cli.app import (
     Anchor,
     Device,
     Dtype,
+    Mode,
     Positive,
-    SearchMode,
     Seed,
     SkipEmpty,
     Threads,
@@ -19,7 +19,7 @@ from udever.cli.app import (
     console,
     named_columns,
 )
-from udever.terminal import quiet_transformers
+from udever.model_process import load_quietly
 
 
 @app.command()
@@ -30,7 +30,7 @@ def negatives(
     model: Annotated[
         str | None, typer.Option("--model", "-m", help=f"{MODEL}; none by words.", show_default=False)
     ] = None,
-    mode: Annotated[SearchMode, typer.Option(help="What finds candidates.")] = SearchMode.meaning,
+    mode: Annotated[Mode, typer.Option(help="What finds candidates.")] = "meaning",
     anchor: Anchor = None,
     positive: Positive = None,
     skip_empty: SkipEmpty = False,
@@ -49,12 +49,11 @@ def negatives(
     _threads: Threads = None,
 ) -> None:
     """Find hard negatives for training pairs: texts that look like the positive and are none."""
-    from udever.embedder import Embedder
     from udever.pairs.negatives import Options, mine_negatives
 
     options = Options(
         num_negatives=num_negatives,
-        mode=mode.value,
+        mode=mode,
         corpus=corpus,
         column=column,
         max_share=max_share,
@@ -68,8 +67,7 @@ def negatives(
         skip_empty=skip_empty,
         seed=seed,
     )
-    quiet_transformers()
-    embedder = None if model is None or mode == "words" else Embedder.load(model, dtype=dtype, device=device)
+    embedder = None if model is None or mode == "words" else load_quietly(model, dtype, device)
     found = mine_negatives(embedder, pairs, output, options, show_progress=True)
     console().print(
         f"{output}: {found.num_rows:,} pairs, {found.num_train:,} of split train; {found.num_full:,} with "

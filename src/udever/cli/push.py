@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from udever.cli.app import app, console
-from udever.terminal import quiet_transformers
+from udever.model_process import load_quietly
 
 
 @app.command()
@@ -18,10 +18,8 @@ def push(
     message: Annotated[str, typer.Option(help="Of the commit.")] = "",
 ) -> None:
     """Publish a model on the hub, as HF_TOKEN or `hf auth login` says who; it is loaded and checked before."""
-    from udever.embedder import Embedder
     from udever.hub import publish
 
-    quiet_transformers()
-    Embedder.load(model)
+    load_quietly(str(model))
     address = publish(model, name, private=not public, revision=revision, message=message)
     console().print(f"{name}: {address}")

@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from udever.cli.app import Model, Threads, app, console
-from udever.terminal import quiet_mteb, quiet_transformers
+from udever.model_process import load_quietly
+from udever.terminal import quiet_mteb
 
 
 @app.command()
@@ -17,20 +18,18 @@ def quantize(
     _threads: Threads = None,
 ) -> None:
     """Write a model in eight bits, a quarter of its size in float32, or refuse it where that loses too much."""
-    from udever.embedder import Embedder
     from udever.model.weights import EIGHT_BIT_NAME
     from udever.storage import check_replaceable
 
-    quiet_transformers()
     check_replaceable(output, "model", [model])
-    embedder = Embedder.load(model, dtype="int8", device="cpu")
+    embedder = load_quietly(model, "int8", "cpu")
     told = notes = ""
     if suite:
         quiet_mteb()
         from udever.evaluation.loss import check_loss, mean, score_suite
 
         after = score_suite(embedder, show_progress=True)
-        before = score_suite(Embedder.load(model, dtype="float32", device="cpu"), show_progress=True)
+        before = score_suite(load_quietly(model, "float32", "cpu"), show_progress=True)
         check_loss(model, before, after)
         told = f"{100 * mean(before):.2f} points of the universal suite in float32, {100 * mean(after):.2f} in int8"
         notes = f"\n## Eight bits\n\n{told} (mean of {len(before)} tasks).\n"

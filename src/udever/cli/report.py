@@ -1,20 +1,13 @@
 """`udever report`, `plane` and `bits`: results as a page, and parallel texts before and after finetuning."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from udever.cli.app import Device, Dtype, Model, Seed, Threads, app, console
+from udever.cli.app import Device, Dtype, Method, Model, Seed, Threads, app, console
+from udever.model_process import load_quietly
 from udever.terminal import quiet_transformers
-
-
-class MethodOption(StrEnum):
-    """How embeddings are laid on a plane."""
-
-    pca = "pca"
-    umap = "umap"
 
 
 @app.command()
@@ -34,7 +27,10 @@ def report(
 ) -> None:
     """Turn results of one or many models into tables and figures on one page."""
     from udever.evaluation.results import read_scores
-    from udever.report import ReportOptions, read_labels, read_plane, read_shares, write_benchmark_report
+    from udever.report.labels import read_labels
+    from udever.report.page import ReportOptions, write_benchmark_report
+    from udever.report.plane import read_plane
+    from udever.report.shares import read_shares
     from udever.storage import check_replaceable
 
     check_replaceable(output, "report", [*results, *(path for path in (labels, shares, plane) if path is not None)])
@@ -66,26 +62,22 @@ def plane(
         list[str] | None, typer.Option(help="Column to take; or what sentence1 and sentence2 are.")
     ] = None,
     limit: Annotated[int, typer.Option(min=2, help="Most texts in each language.")] = 300,
-    method: Annotated[MethodOption, typer.Option(help="How to lay them on a plane.")] = MethodOption.pca,
+    method: Annotated[Method, typer.Option(help="How to lay them on a plane.")] = "pca",
     seed: Seed = 0,
     dtype: Dtype = "auto",
     device: Device = "auto",
     _threads: Threads = None,
 ) -> None:
     """Show how close translations are before and after finetuning: a figure and a number."""
-    from udever.embedder import Embedder
-    from udever.report import make_plane, read_parallel, write_plane
+    from udever.report.parallel import read_parallel
+    from udever.report.plane import make_plane, write_plane
     from udever.storage import check_replaceable
 
     check_replaceable(output, "plane", [before, model, texts])
-    quiet_transformers()
     parallel = read_parallel(texts, language or (), limit=limit, seed=seed)
     flat = [text for name in parallel.languages for text in parallel.texts[name]]
-    sides = [
-        (name, Embedder.load(name, dtype=dtype, device=device).encode(flat, show_progress_bar=True))
-        for name in (before, model)
-    ]
-    found = make_plane(parallel, sides[0], sides[1], method=method.value, seed=seed)
+    sides = [(name, load_quietly(name, dtype, device).encode(flat, show_progress_bar=True)) for name in (before, model)]
+    found = make_plane(parallel, sides[0], sides[1], method=method, seed=seed)
     write_plane(found, output, num_repeated=parallel.num_repeated)
     out = console()
     out.print(f"{output / 'plane.html'}: {parallel.num_rows} texts in {', '.join(parallel.languages)}")
@@ -108,7 +100,7 @@ def bits(
 ) -> None:
     """Measure how well a decoder knows languages before finetuning: bits for a byte of parallel texts."""
     from udever.evaluation.bits import bits_per_byte, write_bits
-    from udever.report import read_parallel
+    from udever.report.parallel import read_parallel
 
     quiet_transformers()
     parallel = read_parallel(texts, language or (), limit=limit, seed=seed)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from udever.cli.app import Device, Dtype, Model, Threads, app, console
-from udever.terminal import quiet_transformers
+from udever.model_process import load_quietly
 
 
 @app.command()
@@ -37,7 +37,6 @@ def serve(
     device: Device = "auto",
 ) -> None:
     """Serve a model: OpenAI's embeddings, reranking, search, labels, and a page to look at it."""
-    from udever.embedder import Embedder
     from udever.server import require_packages
 
     require_packages()
@@ -52,7 +51,6 @@ def serve(
     from udever.server.service import Service
     from udever.server.settings import limits
 
-    quiet_transformers()
     out = console()
     bounds = limits(
         truncate=truncate,
@@ -63,7 +61,7 @@ def serve(
         timeout_s=timeout,
     )
     known = read_keys(keys)
-    embedder = Embedder.load(model, dtype=dtype, device=device)
+    embedder = load_quietly(model, dtype, device)
     found = earlier = labels = None
     if index is not None:
         earlier = None if before is None else open_searchable(before)

@@ -12,7 +12,6 @@ Metadata: `udever.fingerprint` (of model, tokenizer and contract), `udever.dimen
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -22,8 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from udever.errors import ContractError, DataError
-from udever.storage import atomic_file
+from udever.errors import DataError
 
 Role = Literal["query", "document", "symmetric"]
 ROLES: tuple[str, ...] = get_args(Role)
@@ -44,85 +42,12 @@ class Header:
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """Rows of an embeddings file; the lists and arrays are of one length."""
+    """Rows of an embeddings file; the lists and the array are of one length."""
 
     ids: list[str]
     texts: list[str]
     sources: list[str | None]
     embeddings: NDArray[np.float32]
-    num_tokens: NDArray[np.int32]
-    truncated: NDArray[np.bool_]
-
-    def __len__(self) -> int:
-        """Number of rows."""
-        return len(self.ids)
-
-
-def _schema(header: Header) -> pa.Schema:
-    return pa.schema(
-        [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("text", pa.string(), nullable=False),
-            pa.field("source", pa.string()),
-            pa.field("embedding", pa.list_(pa.float32(), header.dimensions), nullable=False),
-            pa.field("num_tokens", pa.int32(), nullable=False),
-            pa.field("truncated", pa.bool_(), nullable=False),
-        ],
-        metadata={f"udever.{key}": str(getattr(header, key)) for key in _KEYS},
-    )
-
-
-class TableWriter:
-    """Writes the rows of one file, a row group for each call. Made by `writing`."""
-
-    def __init__(self, parquet: pq.ParquetWriter, header: Header):
-        self._parquet = parquet
-        self._header = header
-        self.num_rows = 0
-
-    def write(self, rows: EmbeddingTable) -> None:
-        """Append `rows`; raise ContractError for vectors of another size or not finite."""
-        expected = (len(rows), self._header.dimensions)
-        if rows.embeddings.shape != expected:
-            raise ContractError(f"embeddings have shape {rows.embeddings.shape}; expected {expected}")
-        if not np.isfinite(rows.embeddings).all():
-            row = self.num_rows + int(np.argmin(np.isfinite(rows.embeddings).all(axis=1)))
-            raise ContractError(f"the embedding of row {row} is not finite; check the model")
-        values = pa.array(np.ascontiguousarray(rows.embeddings, dtype=np.float32).reshape(-1))
-        columns = [
-            pa.array(rows.ids, pa.string()),
-            pa.array(rows.texts, pa.string()),
-            pa.array(rows.sources, pa.string()),
-            pa.FixedSizeListArray.from_arrays(values, self._header.dimensions),
-            pa.array(rows.num_tokens, pa.int32()),
-            pa.array(rows.truncated, pa.bool_()),
-        ]
-        self._parquet.write_table(pa.Table.from_arrays(columns, schema=self._parquet.schema))
-        self.num_rows += len(rows)
-
-
-@contextmanager
-def writing(path: str | Path, header: Header) -> Iterator[TableWriter]:
-    """Open an embeddings file for writing, whole or not at all (see `storage.atomic_file`)."""
-    assert header.role in ROLES and header.dimensions >= 1
-    with atomic_file(path) as temporary:
-        parquet = pq.ParquetWriter(
-            temporary,
-            _schema(header),
-            compression="zstd",
-            # A dictionary is for values that repeat: floats and texts would only pass through it in vain.
-            use_dictionary=["source"],  # pyright: ignore[reportArgumentType]  (a list is documented)
-        )
-        with parquet:
-            yield TableWriter(parquet, header)
-
-
-def write(path: str | Path, header: Header, blocks: Iterable[EmbeddingTable]) -> int:
-    """Write `blocks` of rows one after the other to `path`; returns the number of rows."""
-    with writing(path, header) as writer:
-        for block in blocks:
-            writer.write(block)
-    return writer.num_rows
 
 
 def _open(path: Path) -> pq.ParquetFile:
@@ -269,22 +194,12 @@ def read(path: str | Path) -> tuple[Header, EmbeddingTable]:
     with _open(path) as file:
         names = [name for name in (*_REQUIRED, "source") if name in file.schema_arrow.names]
         num_rows = file.metadata.num_rows
-    table = EmbeddingTable(
-        ids=[],
-        texts=[],
-        sources=[],
-        embeddings=np.empty((num_rows, header.dimensions), dtype=np.float32),
-        num_tokens=np.empty(num_rows, dtype=np.int32),
-        truncated=np.empty(num_rows, dtype=np.bool_),
-    )
+    table = EmbeddingTable([], [], [], np.empty((num_rows, header.dimensions), dtype=np.float32))
     for first, batch in _batches(path, names, 16_384):
         nulls = [name for name in _REQUIRED if batch.column(name).null_count]
         if nulls:
             raise DataError(f"{path} has nulls in {', '.join(nulls)} from row {first} on; {_AGAIN}")
-        rows = slice(first, first + len(batch))
-        table.embeddings[rows] = _vectors(batch, path, first)
-        table.num_tokens[rows] = batch.column("num_tokens").to_numpy(zero_copy_only=False)
-        table.truncated[rows] = batch.column("truncated").to_numpy(zero_copy_only=False)
+        table.embeddings[first : first + len(batch)] = _vectors(batch, path, first)
         table.ids.extend(batch.column("id").to_pylist())
         table.texts.extend(batch.column("text").to_pylist())
         sources = batch.column("source").to_pylist() if "source" in names else [None] * len(batch)

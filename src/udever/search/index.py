@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.errors import DataError, FileRefused, UdeverError
+from udever.errors import ContractError, DataError, FileRefused, UdeverError
 from udever.nearest import path_suggestion
 from udever.search.in_memory import Columns, EmbeddingsFiles
 from udever.search.locate import (
@@ -32,7 +32,6 @@ from udever.search.store import (
     Tuning,
     Where,
     base_of,
-    check_embedder,
     digest_of,
     file_id,
     parse_manifest,
@@ -185,7 +184,7 @@ class Index(Searchable):
         )
 
     def _num_within(self, within: Where) -> int:
-        return self.store.count(None if within.is_open else within)
+        return self.store.count(within)
 
     def _nearest(self, embedding: NDArray[np.float32], top_k: int, within: Where) -> list[Hit]:
         tuning = self.manifest.tuning or Tuning(dimensions=self.dimensions)
@@ -234,6 +233,28 @@ class Index(Searchable):
             raise DataError(f"lines {first_line} to {last_line} of {path}; it has {len(lines)}")
         shown = "\n".join(lines[first_line - 1 : last_line])
         return Lines(path, first_line, last_line, len(lines), shown, digest_of(data) != record.digest)
+
+
+def other_model(uri: str, manifest: Manifest, model: str, fingerprint: str) -> ContractError:
+    """What to say where vectors of two models would meet."""
+    return ContractError(
+        f"{uri} holds vectors of the model {manifest.model} (fingerprint {manifest.fingerprint}), but {model} has "
+        f"the fingerprint {fingerprint}; use the model it was made with, or embed all of it again with "
+        "udever index --rebuild -m MODEL"
+    )
+
+
+def check_embedder(uri: str, manifest: Manifest, name: str, embedder: "Embedder") -> None:
+    """Raise ContractError unless the index holds vectors of this very model, computed in its precision."""
+    precisions = {embedder.precision, manifest.precision}
+    eight_bits = len(precisions) == 2 and "int8" in precisions  # another fingerprint for the same model too
+    if embedder.fingerprint != manifest.fingerprint and not eight_bits:
+        raise other_model(uri, manifest, name, embedder.fingerprint)
+    if len(precisions) == 2:
+        raise ContractError(
+            f"{uri} holds vectors computed in {manifest.precision}, {name} is loaded in {embedder.precision}; load it "
+            f"with --dtype {manifest.precision}, or embed all of it again with udever index --rebuild"
+        )
 
 
 @dataclass(frozen=True)

@@ -252,8 +252,6 @@ class LanceStore:
 
     def nearest(self, embedding: NDArray[np.float32], top_k: int, where: Where, tuning: Tuning) -> list[Found]:
         """The nearest chunks; exact where `tuning` says so or few enough pass `where`."""
-        if where.is_empty:
-            return []
         chunks = self._table("chunks")
         condition = _condition(where)
         exact = tuning.kind == "exact" or (bool(condition) and chunks.count_rows(condition) <= EXACT_FILTERED_UP_TO)
@@ -287,7 +285,7 @@ class LanceStore:
         """The chunks with the highest BM25 for any of `words`."""
         from lancedb.query import MatchQuery
 
-        if where.is_empty or not words:
+        if not words:
             return []
         match = MatchQuery(" ".join(words), "words")  # pyright: ignore[reportCallIssue]  (the rest has defaults)
         query = self._table("chunks").search(match, query_type="fts")

@@ -276,9 +276,7 @@ class PostgresStore:
 
     def nearest(self, embedding: NDArray[np.float32], top_k: int, where: Where, tuning: Tuning) -> list[Found]:
         """The nearest chunks; exact where `tuning` says so or few enough pass `where`."""
-        if where.is_empty:
-            return []
-        exact = tuning.kind == "exact" or (not where.is_open and self.count(where) <= EXACT_FILTERED_UP_TO)
+        exact = tuning.kind == "exact" or (where != Where() and self.count(where) <= EXACT_FILTERED_UP_TO)
         score = "-(embedding <#> %(whole)s::vector)"
         values = {"whole": _literal(embedding), "top_k": top_k}
         if exact:  # the sum keeps the planner from the graph
@@ -305,7 +303,7 @@ class PostgresStore:
 
     def matching(self, words: Sequence[str], top_k: int, where: Where) -> list[Found]:
         """The chunks with the highest BM25 for any of `words`."""
-        if where.is_empty or not words:
+        if not words:
             return []
         condition, passed = _condition(where)
         query = _BM25.format(schema="{schema}", columns=", ".join(("id", "path", *_CHUNK)), condition=condition)

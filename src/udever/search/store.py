@@ -5,18 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from udever.errors import ContractError, DataError
+from udever.errors import DataError
 from udever.search.fusion import WORDS_WEIGHT
 from udever.source.chunks import Chunk
-
-if TYPE_CHECKING:
-    from udever.embedder import Embedder
 
 FORMAT = 2
 """Version of the layout in the store; another cannot be read."""
@@ -99,28 +96,6 @@ def base_of(manifest: Manifest, folder: Path | None) -> Path:
     return (folder.resolve() / manifest.base).resolve() if folder is not None else Path(manifest.base)
 
 
-def other_model(uri: str, manifest: Manifest, model: str, fingerprint: str) -> ContractError:
-    """What to say where vectors of two models would meet."""
-    return ContractError(
-        f"{uri} holds vectors of the model {manifest.model} (fingerprint {manifest.fingerprint}), but {model} has "
-        f"the fingerprint {fingerprint}; use the model it was made with, or embed all of it again with "
-        "udever index --rebuild -m MODEL"
-    )
-
-
-def check_embedder(uri: str, manifest: Manifest, name: str, embedder: "Embedder") -> None:
-    """Raise ContractError unless the index holds vectors of this very model, computed in its precision."""
-    precisions = {embedder.precision, manifest.precision}
-    eight_bits = len(precisions) == 2 and "int8" in precisions  # another fingerprint for the same model too
-    if embedder.fingerprint != manifest.fingerprint and not eight_bits:
-        raise other_model(uri, manifest, name, embedder.fingerprint)
-    if len(precisions) == 2:
-        raise ContractError(
-            f"{uri} holds vectors computed in {manifest.precision}, {name} is loaded in {embedder.precision}; load it "
-            f"with --dtype {manifest.precision}, or embed all of it again with udever index --rebuild"
-        )
-
-
 EXACT_UP_TO = 20_000
 """An index of no more chunks than this compares all of them unless it was tuned to do otherwise."""
 
@@ -176,21 +151,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """A filter: each entry is None for no condition, else what is wanted. `files` are file ids."""
+    """A filter: each entry is None for no condition, else what is wanted, which may be nothing; `files` by id."""
 
     languages: tuple[str, ...] | None = None
     kinds: tuple[str, ...] | None = None
     files: tuple[int, ...] | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether everything passes."""
-        return self == Where()
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing can pass."""
-        return () in (self.languages, self.kinds, self.files)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from udever.errors import DataError, FileRefused, TextError
 from udever.progress import progress_bar
 from udever.search.coverage import Seen, covering, full_name, new_manifest, scan
+from udever.search.index import check_embedder, other_model
 from udever.search.locate import check_paths, only_writer, prepare
 from udever.search.seal import damage, read_seal, unsealed
 from udever.search.store import (
@@ -30,9 +31,7 @@ from udever.search.store import (
     Row,
     Store,
     base_of,
-    check_embedder,
     digest_of,
-    other_model,
     parse_manifest,
     saved_fingerprint,
 )

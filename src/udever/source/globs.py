@@ -7,7 +7,6 @@ around `**`, the first place where a piece fits is as good as any later one.
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 
 from udever.errors import RecipeError
 
@@ -48,19 +47,14 @@ def check_pattern(pattern: str) -> None:
         )
 
 
-def matches(pattern: str, name: str) -> bool:
-    """Whether the whole of `name`, a relative path with forward slashes, is what `pattern` describes.
-
-    As git reads it: `*` and `?` stand for characters but the slash, `[...]` for one of a set, `**/` for any folders,
-    `/**` for all that is inside; a pattern with a slash before its end starts at the top, any other is about the
-    path's last part. A `!` or `#` at the start and a slash at the end are for the caller to take off. A pattern
-    that `check_pattern` refuses, or that git could not read, matches nothing.
-    """
-    return _remembered(pattern).matches(name)
-
-
 class Glob:
-    """A pattern made ready for many names; `matches` says what such a match is."""
+    """A pattern made ready for many names, as git reads it.
+
+    `*` and `?` stand for characters but the slash, `[...]` for one of a set, `**/` for any folders, `/**` for all that
+    is inside; a pattern with a slash before its end starts at the top, any other is about the path's last part. A `!`
+    or `#` at the start and a slash at the end are for the caller to take off. A pattern that `check_pattern` refuses,
+    or that git could not read, matches nothing.
+    """
 
     __slots__ = ("_name_only", "_parts")
 
@@ -69,15 +63,12 @@ class Glob:
         self._name_only = "/" not in pattern
 
     def matches(self, name: str) -> bool:
-        """Whether the whole of `name` is what the pattern describes."""
+        """Whether the whole of `name`, a relative path with forward slashes, is what the pattern describes."""
         if self._parts is None:
             return False
         if self._name_only and self._parts[0] is not None:
             return self._parts[0].fullmatch(name, name.rfind("/") + 1) is not None
         return _match_parts(self._parts, name.split("/"))
-
-
-_remembered = lru_cache(maxsize=1_024)(Glob)
 
 
 def _match_parts(parts: Sequence[_Part], names: Sequence[str]) -> bool:

@@ -17,13 +17,12 @@ from udever.errors import ModelError
 from udever.model.backbone import pick_dtype
 from udever.model.packing import plan_batches
 from udever.pairs.mixture import Batch
-from udever.training.batches import BatchTexts, Embed, batch_texts, embedding, tokenize
+from udever.training.batches import BatchTexts, Embed, TokenCache, batch_texts, embedding, tokenize
 from udever.training.distributed import World
 from udever.training.likeness import likeness_loss
 from udever.training.memory import Budget, is_out_of_memory
 from udever.training.objectives import LossSettings, contrastive_loss
 from udever.training.recipe import TrainingSettings
-from udever.training.token_cache import TokenCache
 
 
 class GradCache:

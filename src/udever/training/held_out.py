@@ -8,7 +8,7 @@ from pathlib import Path
 
 from udever.embedder import Embedder
 from udever.errors import DataError
-from udever.evaluation import score_pairs
+from udever.evaluation.held_out import score_pairs
 from udever.evaluation.tasks import read_rows
 from udever.nearest import nearest, path_suggestion
 from udever.pairs.mixture import Batch, Mixture, rows_of, traits_of

@@ -2,8 +2,7 @@
 
 import pytest
 
-from udever.training.batches import Text, tokenize
-from udever.training.token_cache import TokenCache
+from udever.training.batches import Text, TokenCache, tokenize
 
 TEXTS = [
     Text("copy the tree", "query", None),
