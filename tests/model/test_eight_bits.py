@@ -15,7 +15,7 @@ from torch import nn
 
 from udever import Embedder
 from udever.errors import ContractError, ModelError, TextError
-from udever.model import backbone, eight_bits, products, quantising, smoothing
+from udever.model import backbone, blocks, eight_bits, products, quantising, smoothing
 from udever.model.eight_bits import (
     EightBitEmbedding,
     EightBitLinear,
@@ -23,6 +23,7 @@ from udever.model.eight_bits import (
     quantise_rows,
     quantise_weight,
 )
+from udever.model.norms import RmsNorm
 
 pytestmark = pytest.mark.filterwarnings("ignore:this processor has no 8-bit products")
 TEXTS = ["add two numbers", "hello world", "def f(): return 1", "numbers " * 40]
@@ -50,7 +51,7 @@ def test_rounding_moves_no_number_by_more_than_half_a_step_of_its_row(seed, powe
 def test_rows_brought_into_eight_bits_in_parts_are_those_of_the_whole(factors, monkeypatch):
     x = drawn(0, 11, 33).float()
     whole = quantise_rows(x, factors)
-    monkeypatch.setattr(eight_bits, "_BLOCK", 100)  # three rows
+    monkeypatch.setattr(blocks, "_BLOCK", 100 // torch.get_num_threads())  # three rows
     parts = quantise_rows(x, factors)
     assert torch.equal(parts.values, whole.values)
     assert torch.equal(parts.scale, whole.scale)
@@ -131,6 +132,24 @@ def test_a_product_is_that_of_the_rounded_numbers_in_float64(operation, dtype, b
     assert actual.dtype is dtype
     tolerance = {"rtol": 2e-2, "atol": 2e-2} if dtype is torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
     torch.testing.assert_close(actual.double(), expected, **tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("activation", "gated"), [("silu", True), ("gelu_tanh", True), ("gelu_tanh", False)])
+def test_a_feed_forward_block_in_eight_bits_is_near_the_precise_one(activation, gated, dtype, product, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(blocks, "_BLOCK", 100)
+    wide, up, narrow = nn.Linear(64, 96, bias=not gated), nn.Linear(64, 96, bias=False), nn.Linear(96, 64, bias=False)
+    x, norm = torch.randn(9, 64).to(dtype), RmsNorm(torch.rand(64).to(dtype), 1e-6)
+    layers = [layer_of(layer, dtype) for layer in (wide, narrow, up)]
+    layers[1].factors = torch.full((96,), 0.5)  # as though its weights were twice the layer's
+    with torch.no_grad():
+        found = products.feed_forward(x, activation, *layers[:2], layers[2] if gated else None, norm)
+        added = products.feed_forward_add(x, x, activation, *layers[:2], layers[2] if gated else None, norm)
+        precise = products.feed_forward(norm(x).float(), activation, wide, narrow, up if gated else None) / 2
+    assert found.dtype is dtype
+    assert ((found - precise).norm() / precise.norm()) < 0.03
+    torch.testing.assert_close(added, found + x, rtol=2e-2, atol=2e-2)
 
 
 def test_the_largest_numbers_do_not_saturate(product):
