@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from udever.errors import DataError
+from udever.errors import DataError, first_line
 from udever.evaluation.statistics import Interval, Items, interval, paired_interval
 from udever.nearest import path_suggestion
 from udever.storage import atomic_file
@@ -168,7 +168,7 @@ def read_items(folder: Path, task: str, metric: str = "") -> dict[tuple[str, str
         values = table["value"].to_numpy().astype(np.float64)
         gold = table["gold"].to_numpy(zero_copy_only=False).astype(np.float64)
     except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}; delete it and run again") from error
+        raise DataError(f"{path} cannot be read: {first_line(error)}; delete it and run again") from error
     groups: dict[tuple[str, str, Any], list[int]] = {}
     for row, key in enumerate(zip(*keys, strict=True)):
         groups.setdefault(key, []).append(row)
@@ -305,7 +305,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}; delete it and run again") from error
+        raise DataError(f"{path} cannot be read: {first_line(error)}; delete it and run again") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} is not a JSON object; delete it and run again")
     return content

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from udever.errors import DataError
+from udever.errors import DataError, first_line
 from udever.evaluation.subset_languages import languages_of, mteb_language
 from udever.files import format_of, pairs_format, text_format
 from udever.nearest import path_suggestion
@@ -301,7 +301,7 @@ def _read_spec(path: Path, overrides: Mapping[str, Any]) -> TaskSpec:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{path} cannot be read as JSON: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} is not a JSON object; see docs/evaluation.md for its keys")
     try:

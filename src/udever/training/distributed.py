@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from udever.errors import ModelError
+from udever.errors import ModelError, first_line
 from udever.model.lengths import crosses
 
 
@@ -37,8 +37,9 @@ class World:
             if not distributed.is_initialized():
                 distributed.init_process_group("nccl" if torch.device(device).type == "cuda" else "gloo")
         except (ValueError, RuntimeError) as error:
-            first = (str(error).strip().splitlines() or ["unknown"])[0]
-            raise ModelError(f"the {size} processes do not meet: {first}; start them with torchrun") from error
+            raise ModelError(
+                f"the {size} processes do not meet: {first_line(error)}; start them with torchrun"
+            ) from error
         if torch.device(device).type == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         return cls(distributed.get_rank(), distributed.get_world_size())
