@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from udever.model.packing import Packed
+from udever.model.tiles import Tiles
 
 _MAX_PADDING = 1.2
 """A run of texts may grow until its rectangle holds this many times its tokens."""
@@ -127,9 +128,12 @@ class GroupedAttention:
         self.runs = _runs(packed)
         self._front = [_make_run((packed.front,), 0, packed.tokens.device, 0)] if packed.front else []
         self._biases: dict[object, Tensor | None] = {}
+        self._tiles = Tiles(packed, causal=causal)
 
     def full(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """See `Attention.full`."""
+        if self._tiles.take(query, scores.slopes):
+            return self._tiles.attend(query, key, value, scores.scale, scores.slopes, scores.window)
         parts = []
         runs = [*self._front, *self.runs]
         for run, own, *seen in zip(runs, *map(self._by_run, (query, key, value)), strict=True):
