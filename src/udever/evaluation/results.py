@@ -96,10 +96,10 @@ def write_model(folder: Path, meta: Mapping[str, Any]) -> None:
     _write_json(folder / META_FILE, meta)
 
 
-def write_task(folder: Path, record: TaskRecord, *, seed: int = 0) -> None:
+def write_task(folder: Path, record: TaskRecord) -> None:
     """Write the items, then the scores with their intervals. Raises DataError for a main score that is no number."""
     main = [items for items in record.items if not items.metric]
-    bounds = {(items.split, items.subset): interval(items, seed=seed) for items in main}
+    bounds = {(items.split, items.subset): interval(items) for items in main}
     scores = {
         split: [_with_bounds(record, split, score, bounds.get((split, score["hf_subset"]))) for score in entries]
         for split, entries in record.scores.items()
@@ -180,7 +180,7 @@ def read_items(folder: Path, task: str, metric: str = "") -> dict[tuple[str, str
     }
 
 
-def paired_intervals(a: ModelScores, b: ModelScores, *, seed: int = 0) -> list[PairedScore]:
+def paired_intervals(a: ModelScores, b: ModelScores) -> list[PairedScore]:
     """`a` minus `b` wherever both were scored on the same data and kept their items.
 
     Raises DataError where one of them was not read from disk.
@@ -196,7 +196,7 @@ def paired_intervals(a: ModelScores, b: ModelScores, *, seed: int = 0) -> list[P
         for split, subset in left:
             score = shared.get((task, split, subset))
             if score is not None and (split, subset) in right:
-                between = paired_interval(left[split, subset], right[split, subset], seed=seed)
+                between = paired_interval(left[split, subset], right[split, subset])
                 found.append(PairedScore(task, split, subset, score.metric, between))
     return found
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -222,27 +222,19 @@ def is_table(path: Path) -> bool:
 
 def texts_in(columns: Columns, name: str, path: Path) -> list[str]:
     """A column of texts. Raises DataError naming the row that holds none."""
-    for row, value in enumerate(_column(columns, name, path)):
-        if not isinstance(value, str):
-            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected a text")
-    return columns[name]
+    return _checked(columns, name, path, lambda value: isinstance(value, str), "a text")
 
 
 def numbers_in(columns: Columns, name: str, path: Path) -> list[float]:
     """A column of finite numbers. Raises DataError naming the row that holds none."""
-    found = [_number(value) for value in _column(columns, name, path)]
-    for row, (number, value) in enumerate(zip(found, columns[name], strict=True)):
-        if not math.isfinite(number):
-            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected a number")
-    return found
+    found = _checked(columns, name, path, lambda value: math.isfinite(_number(value)), "a number")
+    return list(map(_number, found))
 
 
 def labels_in(columns: Columns, name: str, path: Path) -> list[str]:
     """A column of labels, numbers among them, as strings. Raises DataError naming the row without one."""
-    for row, value in enumerate(_column(columns, name, path)):
-        if not isinstance(value, str | int) or value == "":
-            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected a label")
-    return [str(value) for value in columns[name]]
+    found = _checked(columns, name, path, lambda value: isinstance(value, str | int) and value != "", "a label")
+    return list(map(str, found))
 
 
 def ids_in(columns: Columns, name: str, path: Path) -> list[str]:
@@ -257,17 +249,25 @@ def ids_in(columns: Columns, name: str, path: Path) -> list[str]:
 
 def binary_in(columns: Columns, name: str, path: Path) -> list[int]:
     """A column of labels 0 and 1. Raises DataError naming the row with something else."""
-    for row, value in enumerate(_column(columns, name, path)):
-        if value not in (0, 1, "0", "1") or isinstance(value, float):
-            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected 0 or 1")
-    return [int(value) for value in columns[name]]
+    found = _checked(
+        columns, name, path, lambda value: value in (0, 1, "0", "1") and type(value) is not float, "0 or 1"
+    )
+    return list(map(int, found))
 
 
 def text_lists_in(columns: Columns, name: str, path: Path) -> list[list[str]]:
     """A column of non-empty lists of texts. Raises DataError naming the row with something else."""
+
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
+
+    return _checked(columns, name, path, fits, "a list of texts, at least one")
+
+
+def _checked(columns: Columns, name: str, path: Path, fits: Callable[[Any], bool], expected: str) -> list[Any]:
     for row, value in enumerate(_column(columns, name, path)):
-        if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
-            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected a list of texts, at least one")
+        if not fits(value):
+            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected {expected}")
     return columns[name]
 
 

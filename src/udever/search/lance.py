@@ -163,9 +163,9 @@ class LanceStore:
         """Replace the manifest in one commit."""
         self._overwrite("manifest", pa.table({"manifest": [text]}, schema=_MANIFEST_SCHEMA))
 
-    def _overwrite(self, name: str, content: Any, schema: pa.Schema | None = None) -> None:
+    def _overwrite(self, name: str, content: Any) -> None:
         with _writing(self.uri):
-            self._open[name] = self._db.create_table(name, data=content, schema=schema, mode="overwrite")
+            self._open[name] = self._db.create_table(name, data=content, mode="overwrite")
 
     def create(self, dimensions: int) -> None:
         """Begin anew; without its manifest an index does not exist, so a stop in between leaves none."""

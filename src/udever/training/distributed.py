@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from udever.errors import ModelError, first_line
 from udever.model.lengths import crosses
 
+_BUCKET_BYTES = 64 << 20
+
 
 @dataclass(frozen=True)
 class World:
@@ -67,7 +69,7 @@ class World:
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
         return float(tensor)
 
-    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter], bucket_bytes: int = 64 << 20) -> None:
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Sum the gradients of all processes, in place, many at a time; a missing one counts as zero."""
         if self.size == 1:
             return
@@ -76,7 +78,7 @@ class World:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             bucket.append(parameter.grad)
-            if sum(g.numel() * g.element_size() for g in bucket) >= bucket_bytes:
+            if sum(g.numel() * g.element_size() for g in bucket) >= _BUCKET_BYTES:
                 self._sum_flat(bucket)
                 bucket = []
         self._sum_flat(bucket)
