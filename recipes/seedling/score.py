@@ -96,7 +96,7 @@ def score(encode: Encode, sets: dict) -> dict[str, float]:
     sts = {}
     for language, rows in sets["sts"].items():
         cosine = (encode([a for a, _, _ in rows]) * encode([b for _, b, _ in rows])).sum(1)
-        sts[language] = float(spearmanr(cosine, [s for _, _, s in rows]).statistic)
+        sts[language] = float(spearmanr(cosine, [s for _, _, s in rows])[0])
     result["sts/en"] = sts.pop("en")
     result["sts"] = mean(sts)
     for name in ("questions", "functions"):
