@@ -23,6 +23,19 @@ def test_every_file_that_is_named_is_there(page):
     assert len(named) > 20 and not absent
 
 
+def test_what_an_addition_touches_stands_in_the_file_named():
+    rows = re.findall(
+        r"^\| `(?P<file>[\w/.]+)` \| (?P<what>.+) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE
+    )
+    absent = [
+        (file, name)
+        for file, what in rows
+        for name in re.findall(r"`(\w+)[`(]", what)
+        if not re.search(rf"\b{name}\b", (ROOT / file).read_text())
+    ]
+    assert len(rows) > 20 and not absent
+
+
 def test_no_walk_gets_longer(tmp_path):
     for name, thing in walks.things(tmp_path).items():
         thing()
