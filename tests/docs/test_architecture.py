@@ -11,7 +11,7 @@ _spec = importlib.util.spec_from_file_location("walks", ROOT / "dev" / "walks.py
 walks = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(walks)
 
-MOST = {"load": 20, "embed": 17, "gradient": 20, "hits": 12}
+MOST = {"load": 21, "embed": 18, "gradient": 21, "hits": 13}
 """Files of a walk; what makes one longer moves a wall or says here why."""
 
 
