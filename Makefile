@@ -20,7 +20,7 @@ test: check
 check: install
 	$(BIN)/ruff check src tests bench dev recipes docs/jobs
 	$(BIN)/ruff format --check src tests bench dev docs/jobs
-	$(BIN)/basedpyright --level error src bench
+	$(BIN)/basedpyright --level error src bench recipes
 	$(BIN)/lint-imports
 	$(BIN)/deptry src
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

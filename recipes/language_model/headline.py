@@ -99,7 +99,8 @@ def _draw(found: dict[str, dict[str, Mean]], path: Path) -> None:
     mpl.use("svg")
     from matplotlib import pyplot as plt
 
-    settings = {"svg.fonttype": "none", "font.size": 9, "text.color": INK, "axes.edgecolor": LINE, "svg.hashsalt": "u"}
+    settings: dict[Any, Any] = {"svg.fonttype": "none", "font.size": 9, "text.color": INK, "axes.edgecolor": LINE}
+    settings["svg.hashsalt"] = "u"
     with mpl.rc_context(settings):
         figure, axes = plt.subplots(figsize=(8.6, 5.2), layout="constrained")
         height = 0.8 / len(found)

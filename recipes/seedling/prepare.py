@@ -19,9 +19,11 @@ pairs and texts that repeat a text of theirs, in another spelling or nearly, are
 
 import argparse
 import json
+import random
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,12 @@ MAX_CHARS = {"passage": 500, "function": 1500}
 MAX_ENTRIES = 600_000
 """Of the three million pairs of words in dictionaries; more are not reached in a run."""
 
+CLOZE_PIECES = 3
+"""A passage that a sentence is taken from has as many characters as so many pieces."""
+
+MAX_CLOZES = 20_000
+"""Sentences taken out of passages, of each language."""
+
 PIECE_CHARS = {"zh": 120, "zh-tw": 120, "ja": 120, "ko": 150, "th": 200, "lo": 200, "km": 200, "my": 200}
 """Characters of a piece of a document, by language; 300 of the others."""
 
@@ -54,7 +62,8 @@ SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[。！？।])\s*")
 
 FAMILIES = {
     "code": ("code_", "python_library"), "questions": ("qa_",), "headings": ("docs_",), "shell": ("nl_shell",),
-    "words": ("freedict",), "names": ("cldr",), "meanings": ("wordnet",), "entailment": ("nli_", "paraphrase_"),
+    "clozes": ("cloze_",), "words": ("freedict",), "names": ("cldr",), "meanings": ("wordnet",),
+    "entailment": ("nli_", "paraphrase_"),
 }  # fmt: skip
 """Pairs that are contrasted with one another, by their sources; what is left are "translations"."""
 
@@ -121,6 +130,32 @@ def cut(text: str, room: int) -> Iterator[list[str]]:
                 run = []
             if sentence:
                 run.append(sentence[:room])
+
+
+def clozes(limit: int | None) -> Iterator[dict]:
+    """A sentence of a passage -> the passage, told apart from one beside it; half of the passages lost the sentence.
+
+    Passages are longer than the teacher's texts, and questions about them are few: what a question shares with its
+    passage is learned so in every language.
+    """
+    draw = random.Random(0)
+    for path in sorted(DATA.glob("corpora/*.parquet")):
+        if path.stem not in LANGUAGES:
+            continue
+        room = CLOZE_PIECES * PIECE_CHARS.get(path.stem, 300)
+        rows = [row for row in pq.read_table(path).slice(0, limit).to_pylist() if row["licence"] in SHIPS]
+        found: list[dict] = []
+        for row in rows:
+            runs = [run for run in cut(row["text"], room) if len(run) >= 3]
+            for place, run in enumerate(runs):
+                number = draw.randrange(len(run))
+                rest = run[:number] + run[number + 1 :] if draw.random() < 0.5 else run
+                beside = runs[place - 1] if place else runs[-1]
+                made = {"anchor": run[number], "positive": " ".join(rest), "kind": "asymmetric", "group": None}
+                made["negative"] = " ".join(beside) if beside is not run else None
+                languages = {"anchor_language": path.stem, "positive_language": path.stem}
+                found.append({**made, **languages, "source": f"cloze_{row['source']}", "licence": row["licence"]})
+        yield from draw.sample(found, min(len(found), MAX_CLOZES))
 
 
 def family_of(source: str) -> str:
@@ -261,7 +296,7 @@ def main() -> None:
     limit = parser.parse_args().limit
     held, left_out = eval_texts(), Counter()
     print(f"{len(held):,} evaluation texts", flush=True)
-    rows = usable(all_pairs(limit), held, left_out)
+    rows = usable(chain(all_pairs(limit), clozes(limit)), held, left_out)
     print(f"{len(rows):,} pairs", flush=True)
     splits = split_pairs(rows)
     left_out["pairs that repeat development rows"] = splits.count(None)
@@ -269,7 +304,7 @@ def main() -> None:
     kept_back = held_by(row for row, split in zip(rows, splits, strict=True) if split == "development")
 
     def found() -> Iterator[tuple[str, Said]]:
-        yield from texts_of(train)
+        yield from texts_of(row for row in train if family_of(row["source"]) != "clozes")
         yield from pieces(limit)
 
     texts = gather(found(), held, left_out)

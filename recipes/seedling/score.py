@@ -16,6 +16,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -96,7 +97,8 @@ def score(encode: Encode, sets: dict) -> dict[str, float]:
     sts = {}
     for language, rows in sets["sts"].items():
         cosine = (encode([a for a, _, _ in rows]) * encode([b for _, b, _ in rows])).sum(1)
-        sts[language] = float(spearmanr(cosine, [s for _, _, s in rows]).statistic)
+        found: Any = spearmanr(cosine, [s for _, _, s in rows])
+        sts[language] = float(found.statistic)
     result["sts/en"] = sts.pop("en")
     result["sts"] = mean(sts)
     for name in ("questions", "functions"):

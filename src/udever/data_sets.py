@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from udever.errors import DataError, needs
+from udever.errors import DataError, first_line, needs
 from udever.files import is_saved_dataset, pairs_format, printable
 from udever.nearest import near_path, nearest
 
@@ -38,7 +38,7 @@ def open_dataset(
         near = near_path(location)
         hint = "check name, config, split and the network" if near is None else f"did you mean {near}?"
         what = "opened" if Path(location).exists() else "had from the hub (it is no path here)"
-        raise DataError(f"{printable(location)} cannot be {what}: {one_line(error).rstrip('.')}; {hint}") from error
+        raise DataError(f"{printable(location)} cannot be {what}: {first_line(error).rstrip('.')}; {hint}") from error
     return _of_split(opened, split, location, choose_by) if isinstance(opened, dict) else opened
 
 
@@ -71,7 +71,7 @@ def arrow_tables(dataset: Any, rows: int) -> Iterator[pa.Table]:
     try:
         yield from dataset.with_format("arrow").iter(rows)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"the data set cannot be read: {one_line(error)}") from error
+        raise DataError(f"the data set cannot be read: {first_line(error)}") from error
 
 
 def files_of(dataset: Any) -> list[Path]:
@@ -92,9 +92,4 @@ def stream_files(paths: list[Path]) -> Any:
     try:
         return datasets.load_dataset(kind, data_files=[str(path) for path in paths], split="train", streaming=True)
     except Exception as error:  # as above
-        raise DataError(f"{paths[0]} cannot be streamed: {one_line(error)}") from error
-
-
-def one_line(error: Exception) -> str:
-    """What an exception of another package says, on one line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{paths[0]} cannot be streamed: {first_line(error)}") from error

@@ -58,6 +58,11 @@ class MissingExtra(UdeverError):
     """A package of an optional part is not installed; the message names the line that installs it."""
 
 
+def first_line(error: object) -> str:
+    """What an exception of another package says, on one line; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:400]
+
+
 @contextmanager
 def needs(package: str, extra: str, what: str) -> Iterator[None]:
     """Around the import of an optional package: an ImportError becomes MissingExtra.

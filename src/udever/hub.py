@@ -5,7 +5,7 @@ Where the hub is and who asks is for huggingface_hub's own settings to say: `HF_
 
 from pathlib import Path
 
-from udever.errors import ModelError, OutputError
+from udever.errors import ModelError, OutputError, first_line
 from udever.model.artefact import CONTRACT_FILE
 
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py", "*.svg", "*.toml", "*/config.json", "README.md")
@@ -37,7 +37,7 @@ def fetch(name: str, revision: str | None = None, *, allow_pickle: bool = False)
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
         raise ModelError(_refused(name, f"{why}, and no copy is on this machine")) from error
     except (errors.HfHubHTTPError, OSError) as error:
-        raise ModelError(_refused(name, (str(error).strip().splitlines() or ["unknown"])[0])) from error
+        raise ModelError(_refused(name, first_line(error))) from error
 
 
 def _refused(name: str, why: str) -> str:
@@ -72,6 +72,5 @@ def publish(folder: Path, name: str, *, private: bool = True, revision: str | No
             allow_patterns=list(FILES),
         )
     except (errors.HfHubHTTPError, errors.HFValidationError, errors.OfflineModeIsEnabled, transport, OSError) as error:
-        reason = (str(error).strip().splitlines() or ["unknown"])[0]
-        raise OutputError(f"cannot publish {name}: {reason}; check HF_TOKEN and the name") from error
+        raise OutputError(f"cannot publish {name}: {first_line(error)}; check HF_TOKEN and the name") from error
     return str(done.commit_url)

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from udever.data_sets import arrow_tables, open_pairs
-from udever.errors import DataError
+from udever.errors import DataError, first_line
 from udever.files import Expands, Format, open_bytes, open_regular, printable
 
 MAX_ROW_BYTES = 16 << 20
@@ -150,7 +150,7 @@ def _json_records(lines: _Lines) -> Iterator[tuple[int, Record]]:
         except (ValueError, RecursionError) as error:
             if is_first and line == "[":
                 raise DataError(f"{printable(lines.path)} is one JSON array; give one object a line") from None
-            yield number, Broken(line, f"not JSON: {str(error).splitlines()[0]}")
+            yield number, Broken(line, f"not JSON: {first_line(error)}")
         else:
             yield number, record if isinstance(record, dict) else Broken(line, "no JSON object; expected one a line")
         is_first = False
@@ -328,8 +328,7 @@ def _parquet_records(path: Path, wanted: list[str] | None, root: Path | None) ->
                 file.iter_batches(batch_rows(file.metadata), columns=names, use_threads=False), names
             )
     except (pa.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or ["unknown"])[0]
-        raise DataError(f"{printable(path)} cannot be read as Parquet: {reason}; check the file") from error
+        raise DataError(f"{printable(path)} cannot be read as Parquet: {first_line(error)}; check the file") from error
 
 
 def column_names(path: Path, root: Path | None = None) -> list[str]:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
-from udever.errors import OutputError
+from udever.errors import OutputError, UdeverError
 
 Kind = Literal["model", "filter", "adapted", "report", "plane", "checkpoint", "index", "exported"]
 
@@ -323,6 +323,27 @@ def atomic_file(target: str | os.PathLike[str]) -> Iterator[Path]:
         sync(room / target.name)
         (room / target.name).replace(target)
         sync(target.parent)
+
+
+@contextmanager
+def held_alone(lock: Path, busy: UdeverError) -> Iterator[None]:
+    """Hold a lock file for the block; raise `busy` where another process does.
+
+    The system lets go when the process ends, however it ends. Raises OutputError where the file cannot be made.
+    """
+    from filelock import FileLock, Timeout
+
+    own = FileLock(lock, timeout=0)
+    try:
+        own.acquire()
+    except Timeout:
+        raise busy from None
+    except OSError as error:
+        raise _explain(error, lock) from error
+    try:
+        yield
+    finally:
+        own.release()
 
 
 @contextmanager

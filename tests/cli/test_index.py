@@ -62,17 +62,14 @@ def test_the_seal_says_which_model_will_be_needed(tree, monkeypatch):
 
 
 def test_an_embeddings_file_is_searched_too(tree, decoders):
-    import numpy as np
-
+    from tests.search.embeddings import write_embeddings
     from udever.embedder import Embedder
-    from udever.search.embeddings_file import EmbeddingTable, Header, write
+    from udever.search.embeddings_file import Header
 
     embedder = Embedder.load(decoders("llama"), dtype="float32", device="cpu")
     texts = ["one thing", "another thing"]
-    rows = EmbeddingTable(
-        ["1", "2"], texts, [None, "x"], embedder.encode_document(texts), np.ones(2, np.int32), np.zeros(2, np.bool_)
-    )
-    write(tree / "v.parquet", Header(embedder.fingerprint, 32, "document"), [rows])
+    header, vectors = Header(embedder.fingerprint, 32, "document"), embedder.encode_document(texts)
+    write_embeddings(tree / "v.parquet", header, texts, vectors, sources=[None, "x"], ids=["1", "2"])
     said = run("search", "one thing", tree / "v.parquet", "-m", decoders("llama"), "--json", *FLOAT)
     assert {json.loads(line)["id"] for line in said.splitlines()} == {"1", "2"}
     assert "x, row 2\n" in run("search", "another", tree / "v.parquet", "--mode", "words")

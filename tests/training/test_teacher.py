@@ -77,7 +77,7 @@ folder = "{tmp_path / "out"}"
 
 
 def test_a_recipe_with_a_teacher_survives_the_round_trip(tmp_path, base, texts, vectors):
-    before = recipe(tmp_path, base, texts, vectors, more="closeness = 0.5\nskip_untaught = true")
+    before = recipe(tmp_path, base, texts, vectors, more="closeness = 0.5\ncentre = true\nskip_untaught = true")
     (tmp_path / "again.toml").write_text(before.to_toml())
     assert Recipe.read(tmp_path / "again.toml") == before
 
@@ -88,6 +88,14 @@ def test_a_batch_holds_each_text_once_in_the_teachers_role_with_its_own_vector(t
     assert {text.role for text in found.texts} == {"query"}
     assert sorted(LANGUAGES[TEXTS.index(text.text)] for text in found.texts) == ["de"] * 4 + ["is"] * 4
     expected = Embedder.load(str(base), dtype="float32", max_length=32).encode_query([t.text for t in found.texts])
+    np.testing.assert_allclose(found.lesson.targets, expected, atol=1e-3)
+
+
+def test_centre_takes_the_mean_of_all_of_the_teachers_vectors_off_each(tmp_path, base, texts, vectors):
+    _, mixture = open_recipe(recipe(tmp_path, base, texts, vectors, more="centre = true"))
+    found = batch_texts(mixture.batch(0))
+    embedder = Embedder.load(str(base), dtype="float32", max_length=32)
+    expected = embedder.encode_query([t.text for t in found.texts]) - embedder.encode_query(TEXTS).mean(axis=0)
     np.testing.assert_allclose(found.lesson.targets, expected, atol=1e-3)
 
 

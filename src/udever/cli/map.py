@@ -66,7 +66,7 @@ def map_(
     sides = [after] if earlier is None else [earlier, after]
     facts = [f"{side.name}: fingerprint {side.fingerprint}" for side in sides]
     name = title or Path(vectors).resolve().name
-    page = MapPage(name, after.texts, after.num_rows, [*facts, f"laid out by {method.value}"], text_length)
+    page = MapPage(name, after.texts, after.num_rows, [*facts, f"laid out by {method}"], text_length)
     num_cut = write_map(output, points, page)
     out.print(
         f"{output}: {len(after.ids):,} of {after.num_rows:,} texts, {num_cut:,} of them cut to {text_length} "

@@ -30,12 +30,7 @@ from udever.corpus.shards import ShardName, read_info
 from udever.corpus.steps import FORMAT
 from udever.errors import ContractError, DataError, OutputError
 from udever.nearest import path_suggestion
-from udever.storage import atomic_file, check_folder, clean, digest_file
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
+from udever.storage import atomic_file, check_folder, clean, digest_file, held_alone
 
 JOB, MANIFEST, FAILED, SHARDS, LOCK = "_job.json", "_manifest.json", "_failed.parquet", "shards", ".lock"
 VECTORS = ".vectors.npy"
@@ -189,18 +184,6 @@ def _is_beginning(path: Path) -> bool:
     return path.name.startswith(f".{JOB}.") and path.suffix == ".tmp"
 
 
-def _locked(folder: Path) -> Any:
-    if fcntl is None:
-        raise OutputError(f"{folder} cannot be locked on Windows, where corpus jobs do not run; use WSL or Linux")
-    handle = (folder / LOCK).open("w")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        handle.close()
-        raise OutputError(f"another run is writing to {folder}; wait for it, or give another folder") from error
-    return handle
-
-
 @contextmanager
 def at_work(
     folder: Path, identity: dict[str, str], reading: Mapping[str, str | None], inputs: Sequence[str] = ()
@@ -212,7 +195,8 @@ def at_work(
     check_output(folder, identity, reading, inputs)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        busy = OutputError(f"another run is writing to {folder}; wait for it, or give another folder")
+        with held_alone(folder / LOCK, busy):
             _clean(folder)
             if not (folder / JOB).is_file():
                 _write_json(folder / JOB, {"identity": identity, "reading": dict(reading)})

@@ -15,7 +15,7 @@ from udever.corpus.job import Runner, run_here
 from udever.corpus.steps import Step, Tick
 from udever.corpus.windows import Job, Reuse
 from udever.corpus.workers import Item, ProcessRunner, Worker, check_counts, drive
-from udever.errors import OutputError, needs
+from udever.errors import OutputError, first_line, needs
 
 _CONNECT_S = 10
 _OBJECT_STORE_BYTES = 200 << 20  # only names and counts pass through it
@@ -124,8 +124,9 @@ def _ray(runner: RayRunner) -> Iterator[Any]:
             with _without_api_server():
                 ray.init(runner.address, log_to_driver=False, logging_level=logging.ERROR, **here)
         except (ConnectionError, ValueError, RuntimeError) as error:
-            reason = (str(error).strip().splitlines() or ["unknown"])[0]
-            raise OutputError(f"no Ray at {runner.address}: {reason}; give host:port, auto or local") from error
+            raise OutputError(
+                f"no Ray at {runner.address}: {first_line(error)}; give host:port, auto or local"
+            ) from error
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)

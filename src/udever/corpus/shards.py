@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from udever.corpus.inputs import BadRow
 from udever.corpus.steps import Step, digest_of
-from udever.errors import DataError
+from udever.errors import DataError, first_line
 from udever.storage import digest_file, move
 
 _KEY = b"udever.shard"
@@ -148,8 +148,9 @@ def _damaged(path: Path) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, KeyError, ValueError, TypeError) as error:
-        reason = (str(error).splitlines() or ["no metadata"])[0]
-        raise DataError(f"{path} is no shard, or damaged ({reason}); remove it and run the job again") from error
+        raise DataError(
+            f"{path} is no shard, or damaged ({first_line(error)}); remove it and run the job again"
+        ) from error
 
 
 def read_columns(path: Path, names: Sequence[str]) -> pa.Table:

@@ -18,7 +18,7 @@ from unicodedata import category, normalize
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.errors import DataError, RecipeError
+from udever.errors import DataError, RecipeError, first_line
 from udever.evaluation.tasks import find_tasks, is_table, read_rows
 from udever.files import TABLES, is_hub_name, is_saved_dataset, pairs_format
 from udever.nearest import path_suggestion
@@ -153,7 +153,7 @@ def _text_columns(path: Path) -> list[str] | None:
     try:
         return [field.name for field in pq.read_schema(path) if is_text(field.type)]
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{path} cannot be read as Parquet: {first_line(error)}") from error
 
 
 def normalise(text: str) -> str:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udever.bundled import bundled_folder
-from udever.errors import DataError, ModelError, needs
+from udever.errors import DataError, ModelError, first_line, needs
 from udever.evaluation.endpoint import Endpoint, EndpointOptions
 from udever.evaluation.lexical import NAMES
 from udever.nearest import nearest, path_suggestion
+from udever.storage import digest_file
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
@@ -150,7 +151,7 @@ def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any] | None:
     try:
         content = parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{path} cannot be read: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} holds {str(content)[:40]!r}; expected an object as training writes it")
     return content
@@ -232,7 +233,7 @@ def _load_sentence_transformers(where: str, name: str, options: ModelOptions) ->
             model_kwargs={} if options.dtype == "auto" else {"dtype": options.dtype},
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise ModelError(f"{where} is no sentence-transformers model: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{where} is no sentence-transformers model: {first_line(error)}") from error
 
     def embed(texts: Sequence[str], role: Role, prompt: str | None) -> Floats:
         encode = {"query": model.encode_query, "document": model.encode_document, "symmetric": model.encode}[role]
@@ -264,7 +265,7 @@ def _content(folder: Path) -> dict[str, str]:
         if path.suffix in _DECIDING and path.is_file() and not any(p.startswith(".") for p in path.parts[-2:]):
             state = path.stat()
             small = state.st_size <= _SMALL_BYTES
-            digest = _digest(path) if small else f"{state.st_size} {state.st_mtime_ns}"
+            digest = digest_file(path) if small else f"{state.st_size} {state.st_mtime_ns}"
             found[path.relative_to(folder).as_posix()] = digest
     base = _base(folder)
     return {**found, **{f"base/{name}": digest for name, digest in _content(base).items()}} if base else found
@@ -276,11 +277,6 @@ def _base(folder: Path) -> Path | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return Path(base) if Path(base).is_dir() and Path(base).resolve() != folder.resolve() else None
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _machine() -> list[str]:

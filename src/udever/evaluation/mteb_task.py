@@ -151,12 +151,17 @@ def _by_split(task: FolderTask, make: Callable[[Columns, Any], dict[str, list[An
     return loaded
 
 
+def _simple(task: FolderTask) -> dict[str, Any]:
+    """Tables whose columns are mteb's but for their names."""
+    wanted = _COLUMNS[task.spec.type]
+    return _by_split(
+        task, lambda columns, path: {name: read(columns, ours, path) for name, (ours, read) in wanted.items()}
+    )
+
+
 def _bitext(task: FolderTask) -> dict[str, Any]:
-    pooled = [subset for subset in task.files if "gold" in task.files[subset]]
-    if not pooled:
-        return _by_split(
-            task, lambda columns, path: {name: texts_in(columns, name, path) for name in ("sentence1", "sentence2")}
-        )
+    if not any("gold" in parts for parts in task.files.values()):
+        return _simple(task)
     return {subset: {task.only_split: _pools(task, subset)} for subset in task.subsets}
 
 
@@ -179,26 +184,6 @@ def _pools(task: FolderTask, subset: str) -> dict[str, Any]:
     }
 
 
-def _sts(task: FolderTask) -> dict[str, Any]:
-    return _by_split(
-        task,
-        lambda columns, path: {
-            **{name: texts_in(columns, name, path) for name in ("sentence1", "sentence2")},
-            "score": numbers_in(columns, "score", path),
-        },
-    )
-
-
-def _pair_classification(task: FolderTask) -> dict[str, Any]:
-    return _by_split(
-        task,
-        lambda columns, path: {
-            **{name: texts_in(columns, name, path) for name in ("sentence1", "sentence2")},
-            "labels": binary_in(columns, "label", path),
-        },
-    )
-
-
 def _classification(task: FolderTask) -> dict[str, Any]:
     def make(columns: Columns, path: Any) -> dict[str, list[Any]]:
         labels = labels_in(columns, "label", path)
@@ -212,16 +197,6 @@ def _classification(task: FolderTask) -> dict[str, Any]:
         if "train" not in splits:
             raise DataError(f"{task.path(subset)} has no rows of split 'train', which classification fits on")
     return loaded
-
-
-def _clustering(task: FolderTask) -> dict[str, Any]:
-    return _by_split(
-        task,
-        lambda columns, path: {
-            "sentences": texts_in(columns, "text", path),
-            "labels": labels_in(columns, "label", path),
-        },
-    )
 
 
 def _retrieval(task: FolderTask) -> dict[str, Any]:
@@ -301,12 +276,21 @@ def _candidates(queries: list[str], lists: dict[str, list[list[str]]], rows: lis
     }
 
 
+_SENTENCES = {name: (name, texts_in) for name in ("sentence1", "sentence2")}
+_COLUMNS: dict[TaskType, dict[str, tuple[str, Callable[[Columns, str, Any], list[Any]]]]] = {
+    "bitext": {**_SENTENCES},
+    "sts": {**_SENTENCES, "score": ("score", numbers_in)},
+    "pair_classification": {**_SENTENCES, "labels": ("label", binary_in)},
+    "clustering": {"sentences": ("text", texts_in), "labels": ("label", labels_in)},
+}
+"""mteb's columns of a simple table: ours, and what reads and checks it."""
+
 _READERS: dict[TaskType, Callable[[FolderTask], dict[str, Any]]] = {
     "bitext": _bitext,
-    "sts": _sts,
+    "sts": _simple,
     "classification": _classification,
-    "pair_classification": _pair_classification,
-    "clustering": _clustering,
+    "pair_classification": _simple,
+    "clustering": _simple,
     "retrieval": _retrieval,
     "crosslingual_retrieval": _crosslingual_retrieval,
     "reranking": _reranking,

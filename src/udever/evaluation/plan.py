@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udever.errors import RecipeError
+from udever.errors import RecipeError, first_line
 from udever.evaluation.endpoint import EndpointOptions
 from udever.evaluation.models_under_test import ModelOptions, model_under_test
 from udever.evaluation.mteb_meta import require_mteb
@@ -136,9 +136,8 @@ def _read_object(path: Path) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
         hint = path_suggestion(path, "give a JSON object")
-        raise RecipeError(f"{path} cannot be read as JSON: {reason}; {hint}") from error
+        raise RecipeError(f"{path} cannot be read as JSON: {first_line(error)}; {hint}") from error
     if not isinstance(content, dict):
         raise RecipeError(f"{path} is not a JSON object")
     return content

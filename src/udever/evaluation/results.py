@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from udever.errors import DataError
+from udever.errors import DataError, first_line
 from udever.evaluation.statistics import Interval, Items, interval, paired_interval
 from udever.nearest import path_suggestion
 from udever.storage import atomic_file
@@ -96,10 +96,10 @@ def write_model(folder: Path, meta: Mapping[str, Any]) -> None:
     _write_json(folder / META_FILE, meta)
 
 
-def write_task(folder: Path, record: TaskRecord, *, seed: int = 0) -> None:
+def write_task(folder: Path, record: TaskRecord) -> None:
     """Write the items, then the scores with their intervals. Raises DataError for a main score that is no number."""
     main = [items for items in record.items if not items.metric]
-    bounds = {(items.split, items.subset): interval(items, seed=seed) for items in main}
+    bounds = {(items.split, items.subset): interval(items) for items in main}
     scores = {
         split: [_with_bounds(record, split, score, bounds.get((split, score["hf_subset"]))) for score in entries]
         for split, entries in record.scores.items()
@@ -168,7 +168,7 @@ def read_items(folder: Path, task: str, metric: str = "") -> dict[tuple[str, str
         values = table["value"].to_numpy().astype(np.float64)
         gold = table["gold"].to_numpy(zero_copy_only=False).astype(np.float64)
     except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}; delete it and run again") from error
+        raise DataError(f"{path} cannot be read: {first_line(error)}; delete it and run again") from error
     groups: dict[tuple[str, str, Any], list[int]] = {}
     for row, key in enumerate(zip(*keys, strict=True)):
         groups.setdefault(key, []).append(row)
@@ -180,7 +180,7 @@ def read_items(folder: Path, task: str, metric: str = "") -> dict[tuple[str, str
     }
 
 
-def paired_intervals(a: ModelScores, b: ModelScores, *, seed: int = 0) -> list[PairedScore]:
+def paired_intervals(a: ModelScores, b: ModelScores) -> list[PairedScore]:
     """`a` minus `b` wherever both were scored on the same data and kept their items.
 
     Raises DataError where one of them was not read from disk.
@@ -196,7 +196,7 @@ def paired_intervals(a: ModelScores, b: ModelScores, *, seed: int = 0) -> list[P
         for split, subset in left:
             score = shared.get((task, split, subset))
             if score is not None and (split, subset) in right:
-                between = paired_interval(left[split, subset], right[split, subset], seed=seed)
+                between = paired_interval(left[split, subset], right[split, subset])
                 found.append(PairedScore(task, split, subset, score.metric, between))
     return found
 
@@ -305,7 +305,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}; delete it and run again") from error
+        raise DataError(f"{path} cannot be read: {first_line(error)}; delete it and run again") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} is not a JSON object; delete it and run again")
     return content

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udever.errors import UdeverError
+from udever.errors import UdeverError, first_line
 from udever.evaluation.models_under_test import ModelUnderTest
 from udever.evaluation.mteb_meta import environment, full_name, require_mteb
 from udever.evaluation.results import Score, TaskRecord, model_folder, read_scores, read_task, write_model, write_task
@@ -270,5 +270,5 @@ def _plain(meta: Any, tested: ModelUnderTest) -> dict[str, Any]:
 
 
 def _line(error: Exception) -> str:
-    text = (str(error).strip().splitlines() or [""])[0].strip()
+    text = first_line(error)
     return text if isinstance(error, UdeverError) else f"{type(error).__name__}: {text}"

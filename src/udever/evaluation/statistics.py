@@ -62,7 +62,7 @@ def paired_bootstrap(
     *,
     num_samples: int = 10_000,
     seed: int = 0,
-    confidence: float = 0.95,
+    confidence: float = CONFIDENCE,
 ) -> Interval:
     """The percentile interval of mean(a) - mean(b), both holding one value per query in the same order.
 
@@ -88,19 +88,17 @@ def paired_bootstrap(
     return Interval(float(differences.mean()), float(low), float(high), confidence, num_samples)
 
 
-def interval(items: Items, *, num_samples: int = NUM_SAMPLES, seed: int = 0) -> tuple[float, float] | None:
+def interval(items: Items) -> tuple[float, float] | None:
     """The percentile interval of the statistic at 95 %, or None for fewer than two items."""
     if len(items.values) < 2:
         return None
     if items.statistic == "mean":
-        found = paired_bootstrap(
-            items.values, np.zeros_like(items.values), num_samples=num_samples, seed=seed, confidence=CONFIDENCE
-        )
+        found = paired_bootstrap(items.values, np.zeros_like(items.values), num_samples=NUM_SAMPLES)
         return found.low, found.high
-    return _bounds(_draws([items], num_samples, seed)[0])
+    return _bounds(_draws([items])[0])
 
 
-def paired_interval(a: Items, b: Items, *, num_samples: int = NUM_SAMPLES, seed: int = 0) -> Interval:
+def paired_interval(a: Items, b: Items) -> Interval:
     """The interval of the statistic of `a` minus that of `b`, both over the same items in the same order.
 
     Raises DataError where they are not.
@@ -113,11 +111,11 @@ def paired_interval(a: Items, b: Items, *, num_samples: int = NUM_SAMPLES, seed:
             f"{a.split}/{a.subset}: {len(a.values)} and {len(b.values)} items do not pair; score both on the same data"
         )
     if a.statistic == "mean":
-        return paired_bootstrap(a.values, b.values, num_samples=num_samples, seed=seed, confidence=CONFIDENCE)
+        return paired_bootstrap(a.values, b.values, num_samples=NUM_SAMPLES)
     difference = statistic(a) - statistic(b)
-    left, right = _draws([a, b], num_samples, seed)
+    left, right = _draws([a, b])
     low, high = _bounds(left - right)
-    return Interval(difference, low, high, CONFIDENCE, num_samples)
+    return Interval(difference, low, high, CONFIDENCE, NUM_SAMPLES)
 
 
 def _once(items: Items) -> Floats:
@@ -130,15 +128,15 @@ def _bounds(draws: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _draws(systems: list[Items], num_samples: int, seed: int) -> list[Floats]:
+def _draws(systems: list[Items]) -> list[Floats]:
     """The statistic of each system under the same draws of items."""
     functions = [_function(items) for items in systems]
     size = len(systems[0].values)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     chunk = max(1, _CHUNK_COUNTS // size)
     found: list[list[Floats]] = [[] for _ in systems]
-    for start in range(0, num_samples, chunk):
-        rows = min(chunk, num_samples - start)
+    for start in range(0, NUM_SAMPLES, chunk):
+        rows = min(chunk, NUM_SAMPLES - start)
         taken = rng.integers(size, size=(rows, size)) + np.arange(rows)[:, None] * size
         counts = np.bincount(taken.ravel(), minlength=rows * size).reshape(rows, size).astype(np.float64)
         for parts, function in zip(found, functions, strict=True):

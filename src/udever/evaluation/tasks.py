@@ -7,13 +7,13 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from udever.errors import DataError
+from udever.errors import DataError, first_line
 from udever.evaluation.subset_languages import languages_of, mteb_language
 from udever.files import format_of, pairs_format, text_format
 from udever.nearest import path_suggestion
@@ -222,27 +222,19 @@ def is_table(path: Path) -> bool:
 
 def texts_in(columns: Columns, name: str, path: Path) -> list[str]:
     """A column of texts. Raises DataError naming the row that holds none."""
-    for row, value in enumerate(_column(columns, name, path)):
-        if not isinstance(value, str):
-            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected a text")
-    return columns[name]
+    return _checked(columns, name, path, lambda value: isinstance(value, str), "a text")
 
 
 def numbers_in(columns: Columns, name: str, path: Path) -> list[float]:
     """A column of finite numbers. Raises DataError naming the row that holds none."""
-    found = [_number(value) for value in _column(columns, name, path)]
-    for row, (number, value) in enumerate(zip(found, columns[name], strict=True)):
-        if not math.isfinite(number):
-            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected a number")
-    return found
+    found = _checked(columns, name, path, lambda value: math.isfinite(_number(value)), "a number")
+    return list(map(_number, found))
 
 
 def labels_in(columns: Columns, name: str, path: Path) -> list[str]:
     """A column of labels, numbers among them, as strings. Raises DataError naming the row without one."""
-    for row, value in enumerate(_column(columns, name, path)):
-        if not isinstance(value, str | int) or value == "":
-            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected a label")
-    return [str(value) for value in columns[name]]
+    found = _checked(columns, name, path, lambda value: isinstance(value, str | int) and value != "", "a label")
+    return list(map(str, found))
 
 
 def ids_in(columns: Columns, name: str, path: Path) -> list[str]:
@@ -257,17 +249,25 @@ def ids_in(columns: Columns, name: str, path: Path) -> list[str]:
 
 def binary_in(columns: Columns, name: str, path: Path) -> list[int]:
     """A column of labels 0 and 1. Raises DataError naming the row with something else."""
-    for row, value in enumerate(_column(columns, name, path)):
-        if value not in (0, 1, "0", "1") or isinstance(value, float):
-            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected 0 or 1")
-    return [int(value) for value in columns[name]]
+    found = _checked(
+        columns, name, path, lambda value: value in (0, 1, "0", "1") and type(value) is not float, "0 or 1"
+    )
+    return list(map(int, found))
 
 
 def text_lists_in(columns: Columns, name: str, path: Path) -> list[list[str]]:
     """A column of non-empty lists of texts. Raises DataError naming the row with something else."""
+
+    def fits(value: Any) -> bool:
+        return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
+
+    return _checked(columns, name, path, fits, "a list of texts, at least one")
+
+
+def _checked(columns: Columns, name: str, path: Path, fits: Callable[[Any], bool], expected: str) -> list[Any]:
     for row, value in enumerate(_column(columns, name, path)):
-        if not isinstance(value, list) or not value or not all(isinstance(text, str) for text in value):
-            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected a list of texts, at least one")
+        if not fits(value):
+            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected {expected}")
     return columns[name]
 
 
@@ -301,7 +301,7 @@ def _read_spec(path: Path, overrides: Mapping[str, Any]) -> TaskSpec:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {str(error).splitlines()[0]}") from error
+        raise DataError(f"{path} cannot be read as JSON: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise DataError(f"{path} is not a JSON object; see docs/evaluation.md for its keys")
     try:

@@ -305,6 +305,6 @@ def take_turns(lists: list[list[tuple[int, float]]]) -> list[tuple[int, float]]:
     return list(merged.items())
 
 
-def windows(count: int, size: int = 16_384) -> Iterator[tuple[int, int]]:
+def windows(count: int) -> Iterator[tuple[int, int]]:
     """[0, count) in pieces."""
-    return ((start, min(start + size, count)) for start in range(0, count, size))
+    return ((start, min(start + _BLOCK, count)) for start in range(0, count, _BLOCK))

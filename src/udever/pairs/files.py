@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from udever.data_sets import arrow_tables, files_of, open_pairs
-from udever.errors import DataError, OutputError
+from udever.errors import DataError, OutputError, first_line
 from udever.files import (
     TABLES,
     Format,
@@ -98,6 +98,11 @@ class Rows:
     def column(self, name: str) -> Iterator[pa.Array]:
         """One column, batch by batch."""
         return (batch.column(name) for batch in self.batches)
+
+    def equal(self, name: str, value: str) -> NDArray[np.bool_]:
+        """Which rows have this value in a column that is never null."""
+        parts = [pc.equal(part, value).to_numpy(zero_copy_only=False) for part in self.column(name)]
+        return np.concatenate(parts or [np.zeros(0, bool)])
 
 
 def _pairs(batch: pa.RecordBatch, rows: pa.Array | None = None) -> Iterator[Pair]:
@@ -259,7 +264,7 @@ def _parquet_batches(path: Path, form: Format, choose: Choose) -> Iterator[pa.Re
                 row += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         after = f"after row {row - 1}: " if row else ""
-        raise _broken(path, form, f"{after}{(str(error).splitlines() or ['unknown'])[0]}") from error
+        raise _broken(path, form, f"{after}{first_line(error)}") from error
 
 
 def _named_dataset(path: Path, _: Format, choose: Choose) -> Iterator[pa.RecordBatch]:

@@ -149,8 +149,8 @@ def mine_negatives(
     texts = Texts(rows, corpus)
     chosen = np.full((len(rows), options.num_negatives), -1, np.int64)
     scores = np.zeros((len(rows), 1 + options.num_negatives), np.float64)
-    train = _equal(rows, "split", "train")
-    symmetric = _equal(rows, "kind", "symmetric")
+    train = rows.equal("split", "train")
+    symmetric = rows.equal("kind", "symmetric")
     sides = [_Side(np.flatnonzero(train & (symmetric == flag)), flag) for flag in (False, True)]
     if not train.any():
         raise DataError(f"{pairs} holds no pairs of split 'train'; expected at least one row")
@@ -194,11 +194,6 @@ def _open(path: Path, mapping: dict[str, str], *, others: bool = True, skip_empt
     return rows
 
 
-def _equal(rows: Rows, column: str, value: str) -> NDArray[np.bool_]:
-    parts = [np.array([item == value for item in part.to_pylist()], bool) for part in rows.column(column)]
-    return np.concatenate(parts)
-
-
 @dataclass(frozen=True)
 class _Work:
     """The search for one side."""
@@ -240,7 +235,7 @@ class _Work:
         families = [
             anchors & 2**62 - 1,
             keys(rows.column("group"), every)[of],
-            keys(rows.column("label"), _equal(rows, "kind", "classification"))[of],
+            keys(rows.column("label"), rows.equal("kind", "classification"))[of],
         ]
         files = None
         if self.options.siblings:

@@ -13,7 +13,7 @@ UNIT = "source"
 """The column of pairs into which the file or the column by which rows are held out is read."""
 
 
-_OF_TEXTS = ("language", "teacher", "skip_untaught", "closeness", "neighbours")
+_OF_TEXTS = ("language", "teacher", "skip_untaught", "closeness", "neighbours", "centre")
 """What only a dataset of plain texts takes."""
 
 _OF_PAIRS = ("streaming", "held_out", "num_negatives", "document_instruction")
@@ -41,8 +41,9 @@ class DatasetSettings(Section):
 
     `text` names the one column of a dataset of plain texts, `language` its column of languages. Each text is to land
     where `teacher` has it, the outputs of `udever embed` or a pattern of them: `closeness` weights 1 - cosine of the
-    two vectors, `neighbours` how far the batch's similarities to itself are from the teacher's. A text the teacher has
-    no vector of is an error, or left out with `skip_untaught`.
+    two vectors, `neighbours` how far the batch's similarities to itself are from the teacher's. `centre` takes the mean
+    off the teacher's vectors before, for a teacher whose vectors all point one way. A text the teacher has no vector of
+    is an error, or left out with `skip_untaught`.
     """
 
     name: str | None = Field(default=None, min_length=1)
@@ -74,6 +75,7 @@ class DatasetSettings(Section):
     skip_untaught: bool = False
     closeness: float = Field(default=1.0, ge=0)
     neighbours: float = Field(default=1.0, ge=0)
+    centre: bool = False
 
     @property
     def teachers(self) -> list[str]:

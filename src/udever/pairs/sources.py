@@ -130,7 +130,7 @@ def choose_rows(
     """
     keep = np.concatenate([_spoken(*columns, settings) for columns in _languages(rows)] or [np.zeros(0, bool)])
     if division is None:
-        keep &= _equal(rows, "split", settings.split)
+        keep &= rows.equal("split", settings.split)
     else:
         keep &= division.sides == (HELD_OUT if settings.split == "held_out" else TRAIN)
     if settings.skip_empty:
@@ -181,11 +181,6 @@ def _spoken(anchor: pa.Array, positive: pa.Array, settings: DatasetSettings) -> 
     return both.to_numpy(zero_copy_only=False)
 
 
-def _equal(rows: Rows, column: str, value: str) -> NDArray[np.bool_]:
-    parts = [pc.equal(part, value).to_numpy(zero_copy_only=False) for part in rows.column(column)]
-    return np.concatenate(parts or [np.zeros(0, bool)])
-
-
 _DIVISIONS: dict[str, Division] = {}
 _REMEMBERED = 8
 
@@ -198,7 +193,7 @@ def division_of(rows: Rows, settings: DatasetSettings, digest: str) -> Division 
     """
     if settings.held_out is None:
         return None
-    if len(rows) and _equal(rows, "split", "held_out").any():
+    if len(rows) and rows.equal("split", "held_out").any():
         raise DataError(
             f"dataset {settings.name!r} has rows whose split is held_out, and the recipe's held_out beside them; "
             f"leave held_out out"

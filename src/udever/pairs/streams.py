@@ -8,8 +8,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from udever.data_sets import one_line, stream_files
-from udever.errors import DataError
+from udever.data_sets import stream_files
+from udever.errors import DataError, first_line
 from udever.pairs.columns import Blanks, choose_columns, normalise
 from udever.pairs.files import Rows, from_records
 from udever.pairs.schedule import adjust
@@ -130,7 +130,7 @@ class Stream:
         try:
             return list(islice(self._records, count))
         except Exception as error:  # the readers of `datasets` raise whatever their formats do
-            raise DataError(f"{self._where} cannot be read behind row {self._row}: {one_line(error)}") from error
+            raise DataError(f"{self._where} cannot be read behind row {self._row}: {first_line(error)}") from error
 
     def _kept(self, records: list[dict[str, Any]]) -> list[Pair]:
         first, blanks = self._row, Blanks(self._where, skip=self._settings.skip_empty)

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from udever.errors import DataError
+from udever.errors import DataError, first_line
 
 Role = Literal["query", "document", "symmetric"]
 ROLES: tuple[str, ...] = get_args(Role)
@@ -54,8 +54,7 @@ def _open(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} cannot be read as Parquet: {reason}; {_AGAIN}") from error
+        raise DataError(f"{path} cannot be read as Parquet: {first_line(error)}; {_AGAIN}") from error
 
 
 def is_embeddings_file(path: Path) -> bool:
@@ -151,8 +150,7 @@ def _batches(path: Path, columns: list[str], rows: int) -> Iterator[tuple[int, p
                 yield first, batch
                 first += len(batch)
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(f"{path} is damaged after row {first}: {reason}; {_AGAIN}") from error
+        raise DataError(f"{path} is damaged after row {first}: {first_line(error)}; {_AGAIN}") from error
 
 
 def read_embeddings(path: str | Path, rows: int = 16_384) -> Iterator[NDArray[np.float32]]:

@@ -39,20 +39,11 @@ Columns = Callable[[Path, Sequence[str]], Mapping[str, list[str]]]
 """The columns that stand beside the texts of these files, for the rows of these ids."""
 
 
-class InMemory(Searchable):
-    """Texts with their `embeddings` [texts, dimensions]; each hit's score is set by a search, the rest is given.
+class _OfOneModel(Searchable):
+    """Vectors whose header says which model made them."""
 
-    Of rows of equal text the first alone is found, of those that pass the filters.
-    """
-
-    def __init__(self, name: str, header: Header, hits: Sequence[Hit], embeddings: NDArray[np.float32]) -> None:
-        assert len(hits) == len(embeddings)
-        self._name, self.header, self._hits, self._embeddings = name, header, hits, embeddings
-        self._row_of = {hit.id: row for row, hit in enumerate(hits)}
-        seen: dict[str, int] = {}
-        self._first_alike = np.array([seen.setdefault(hit.text, row) for row, hit in enumerate(hits)], dtype=np.intp)
-        self._distinct = None if len(seen) == len(hits) else np.unique(self._first_alike)
-        self._bm25: Bm25 | None = None
+    def __init__(self, name: str, header: Header) -> None:
+        self._name, self.header = name, header
         self._words_weight = WORDS_WEIGHT
 
     @property
@@ -65,10 +56,6 @@ class InMemory(Searchable):
         """The width of the vectors."""
         return self.header.dimensions
 
-    def count(self) -> int:
-        """How many texts there are."""
-        return len(self._hits)
-
     def check(self, embedder: "Embedder") -> None:
         """Raise ContractError for another model; take its word on what words weigh."""
         check_header(self._name, self.header, embedder)
@@ -78,6 +65,27 @@ class InMemory(Searchable):
     def words_weight(self) -> float:
         """As the model says that was checked."""
         return self._words_weight
+
+
+class InMemory(_OfOneModel):
+    """Texts with their `embeddings` [texts, dimensions]; each hit's score is set by a search, the rest is given.
+
+    Of rows of equal text the first alone is found, of those that pass the filters.
+    """
+
+    def __init__(self, name: str, header: Header, hits: Sequence[Hit], embeddings: NDArray[np.float32]) -> None:
+        assert len(hits) == len(embeddings)
+        super().__init__(name, header)
+        self._hits, self._embeddings = hits, embeddings
+        self._row_of = {hit.id: row for row, hit in enumerate(hits)}
+        seen: dict[str, int] = {}
+        self._first_alike = np.array([seen.setdefault(hit.text, row) for row, hit in enumerate(hits)], dtype=np.intp)
+        self._distinct = None if len(seen) == len(hits) else np.unique(self._first_alike)
+        self._bm25: Bm25 | None = None
+
+    def count(self) -> int:
+        """How many texts there are."""
+        return len(self._hits)
 
     def texts(self, ids: Sequence[str]) -> Mapping[str, Hit]:
         """Whole texts by id."""
@@ -156,7 +164,7 @@ class InMemory(Searchable):
         return [replace(self._hits[row], score=float(score)) for score, row in zip(scores, rows.tolist(), strict=True)]
 
 
-class EmbeddingsFiles(Searchable):
+class EmbeddingsFiles(_OfOneModel):
     """An embeddings file or a folder of them. By meaning alone they are read block by block and never held.
 
     Words and filters need them in memory, as does `prepare`. Of rows of equal text one is found. `columns` gives the
@@ -169,33 +177,12 @@ class EmbeddingsFiles(Searchable):
         self._files = embeddings_files(self._path)
         if not self._files:
             raise DataError(f"{path} holds no embeddings files; make one with udever embed")
-        self.header = _agreed_header(self._files)
+        super().__init__(str(path), _agreed_header(self._files))
         self._held: InMemory | None = None
-        self._words_weight = WORDS_WEIGHT
-
-    @property
-    def name(self) -> str:
-        """The path."""
-        return str(self._path)
-
-    @property
-    def dimensions(self) -> int:
-        """The width of the vectors."""
-        return self.header.dimensions
 
     def count(self) -> int:
         """How many texts there are."""
         return sum(len(read_ids(file)) for file in self._files) if self._held is None else self._held.count()
-
-    def check(self, embedder: "Embedder") -> None:
-        """Raise ContractError for another model; take its word on what words weigh."""
-        check_header(self.name, self.header, embedder)
-        self._words_weight = read_words_weight(embedder.name)
-
-    @property
-    def words_weight(self) -> float:
-        """As the model says that was checked."""
-        return self._words_weight
 
     def prepare(self) -> None:
         """Read all of them."""

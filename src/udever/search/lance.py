@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from udever.errors import DataError, OutputError, needs
+from udever.errors import DataError, OutputError, first_line, needs
 from udever.search.store import EXACT_FILTERED_UP_TO, FileRecord, Found, Row, Tuning, Where, file_id
 from udever.source.chunks import Chunk
 
@@ -117,7 +117,7 @@ class LanceStore:
             self._db = lancedb.connect(self.uri, read_consistency_interval=timedelta(seconds=_FRESH_S))
             self._list()  # a place that cannot be read is told now
         except (OSError, RuntimeError, ValueError) as error:
-            raise DataError(f"cannot open {self.uri}: {_reason(error)}; check the path or URI") from error
+            raise DataError(f"cannot open {self.uri}: {first_line(error)}; check the path or URI") from error
         self._open: dict[str, Any] = {}
 
     @property
@@ -134,7 +134,7 @@ class LanceStore:
                 self._open[name] = self._db.open_table(name)
             except (OSError, RuntimeError, ValueError) as error:
                 raise DataError(
-                    f"{self.uri}: the index's table {name!r} cannot be read ({_reason(error)}); "
+                    f"{self.uri}: the index's table {name!r} cannot be read ({first_line(error)}); "
                     "make it again with udever index --rebuild"
                 ) from error
         return self._open[name]
@@ -144,7 +144,7 @@ class LanceStore:
             return query.to_arrow()
         except (OSError, RuntimeError, ValueError) as error:
             raise DataError(
-                f"{self.uri}: the index cannot be read ({_reason(error)}); make it again with udever index --rebuild"
+                f"{self.uri}: the index cannot be read ({first_line(error)}); make it again with udever index --rebuild"
             ) from error
 
     def read_manifest(self) -> str | None:
@@ -163,9 +163,9 @@ class LanceStore:
         """Replace the manifest in one commit."""
         self._overwrite("manifest", pa.table({"manifest": [text]}, schema=_MANIFEST_SCHEMA))
 
-    def _overwrite(self, name: str, content: Any, schema: pa.Schema | None = None) -> None:
+    def _overwrite(self, name: str, content: Any) -> None:
         with _writing(self.uri):
-            self._open[name] = self._db.create_table(name, data=content, schema=schema, mode="overwrite")
+            self._open[name] = self._db.create_table(name, data=content, mode="overwrite")
 
     def create(self, dimensions: int) -> None:
         """Begin anew; without its manifest an index does not exist, so a stop in between leaves none."""
@@ -394,10 +394,6 @@ def _rows_table(rows: Sequence[Row], embeddings: NDArray[np.float32], schema: pa
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
 @contextmanager
 def _writing(uri: str) -> Iterator[None]:
     """Turn what LanceDB raises on a failed write (full disk, permission) into an OutputError."""
@@ -405,6 +401,6 @@ def _writing(uri: str) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:
         raise OutputError(
-            f"cannot write the index {uri}: {_reason(error)}; check its permissions and free space, "
+            f"cannot write the index {uri}: {first_line(error)}; check its permissions and free space, "
             "then run the same command again"
         ) from error

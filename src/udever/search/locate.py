@@ -6,7 +6,6 @@ load, which folder to read, counts only where it stays within the folder it lies
 """
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
@@ -17,7 +16,7 @@ from udever.errors import DataError, ModelError, OutputError
 from udever.nearest import path_suggestion
 from udever.search.embeddings_file import embeddings_files
 from udever.search.store import Manifest, Store, base_of, parse_manifest
-from udever.storage import check_folder, clean, is_output, write_marker
+from udever.storage import check_folder, clean, held_alone, is_output, write_marker
 
 NAME = Path(".udever") / "index"
 """Where the index of a folder lies inside it unless another place is given."""
@@ -130,20 +129,12 @@ def prepare(folder: Path) -> None:
 
 @contextmanager
 def only_writer(folder: Path | None) -> Iterator[None]:
-    """Hold the index in `folder` for writing; DataError where another process does. Nothing to hold without one.
-
-    The system lets go when the process ends, however it ends.
-    """
-    if folder is None or sys.platform == "win32":
+    """Hold the index in `folder` for writing; DataError where another process does. Nothing to hold without one."""
+    if folder is None:
         yield
         return
-    import fcntl
-
-    with (folder / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"another process is writing the index {folder}; wait until it has ended") from None
+    busy = DataError(f"another process is writing the index {folder}; wait until it has ended")
+    with held_alone(folder / "lock", busy):
         yield
 
 

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.errors import DataError, OutputError, UdeverError, needs
+from udever.errors import DataError, OutputError, UdeverError, first_line, needs
 from udever.search.bm25 import K1, B
 from udever.search.store import EXACT_FILTERED_UP_TO, FileRecord, Found, Row, Tuning, Where, file_id
 from udever.source.chunks import Chunk
@@ -162,7 +162,7 @@ class PostgresStore:
         except self._psycopg.errors.UndefinedTable as error:
             raise DataError(f"{self.uri} holds no index; make one with: udever index PATH -m MODEL") from error
         except self._psycopg.Error as error:
-            raise DataError(f"{self.uri} does not answer: {_reason(error)}; check server and PGPASSWORD") from error
+            raise DataError(f"{self.uri} does not answer: {first_line(error)}; check server and PGPASSWORD") from error
 
     @contextmanager
     def _writing(self) -> Iterator[Any]:
@@ -175,7 +175,7 @@ class PostgresStore:
             raise
         except self._psycopg.Error as error:
             raise OutputError(
-                f"cannot write to {self.uri}: {_reason(error)}; check the server and the user's rights, "
+                f"cannot write to {self.uri}: {first_line(error)}; check the server and the user's rights, "
                 "then run the same command again"
             ) from error
 
@@ -390,7 +390,3 @@ def _found(row: Sequence[Any]) -> Found:
 def _close(idle: LifoQueue[Any]) -> None:
     while not idle.empty():
         idle.get_nowait().close()
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from udever.errors import first_line
 from udever.search.store import digest_of
 from udever.storage import MARKER, atomic_file, digest_file, sync
 
@@ -93,7 +94,7 @@ def damage(folder: Path) -> list[str]:
     try:
         seal = read_seal(folder)
     except (ValueError, OSError) as error:
-        return [f"{NAME} is damaged: {str(error).splitlines()[0]}"]
+        return [f"{NAME} is damaged: {first_line(error)}"]
     if seal is None:
         return []
     there = _files(folder)

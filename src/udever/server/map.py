@@ -77,14 +77,14 @@ def render(title: str, data: str) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda slot: slots[slot[1]], _TEMPLATE.read_text("utf-8"))
 
 
-def bundle(entry: str, page: Path = PAGE) -> str:
+def bundle(entry: str) -> str:
     """A module of the page and all it imports as one, what is imported first; top-level names must differ."""
     done: dict[str, str] = {}
 
     def add(name: str) -> None:
         if name in done:
             return
-        text = (page / name).read_text("utf-8")
+        text = (PAGE / name).read_text("utf-8")
         done[name] = ""
         for imported in _IMPORT.findall(text):
             add(imported)

@@ -71,12 +71,11 @@ class Pace:
     `fixed_s` is the time of a nearly empty batch, `token_s` the time per token of a full one.
     """
 
-    def __init__(self, fixed_s: float = 0.01, token_s: float = 0.0005, weight: float = 0.1) -> None:
-        self.fixed_s, self.token_s, self._weight = fixed_s, token_s, weight
+    def __init__(self, fixed_s: float = 0.01, token_s: float = 0.0005) -> None:
+        self.fixed_s, self.token_s = fixed_s, token_s
 
-    def observe(self, num_tokens: int, seconds: float, weight: float | None = None) -> None:
+    def observe(self, num_tokens: int, seconds: float, weight: float = 0.1) -> None:
         """Take note of one batch; `weight` (1 replaces what was known) is for the first ones."""
-        weight = self._weight if weight is None else weight
         if num_tokens <= SHORT_TOKENS:
             self.fixed_s += weight * (seconds - self.fixed_s)
         elif num_tokens >= 2 * SHORT_TOKENS:

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from udever.errors import ModelError, OutputError
-from udever.storage import atomic_folder, clean, is_output, remove_output
+from udever.errors import ModelError, OutputError, first_line
+from udever.storage import atomic_folder, clean, held_alone, is_output, refusals, remove_output
 from udever.training.distributed import World
 
 STATE_FILE = "checkpoint.json"
@@ -166,7 +165,7 @@ def _digest(folder: Path, content: dict[str, Any]) -> str:
 
 
 def _unfit(path: Path, reason: object) -> ModelError:
-    said = (str(reason).strip().splitlines() or ["unknown"])[0]
+    said = first_line(reason)
     return ModelError(f"{path} is no whole checkpoint of this version: {said}; delete it to use the one before")
 
 
@@ -282,20 +281,15 @@ def claimed(place: Path, *, enabled: bool = True) -> Iterator[None]:
         yield
         return
     path = place.with_name(f".{place.name}.lock")
-    lock = FileLock(path, timeout=0)
-    try:
+    with refusals(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout as error:
-        raise OutputError(f"another run is writing to {place}; wait for it, or give another output folder") from error
-    except OSError as error:
-        raise OutputError(f"cannot write {error.filename}: {error.strerror}; give another output folder") from error
-    try:
-        yield
-    finally:
-        with suppress(OSError):  # some systems delete no open file
-            path.unlink(missing_ok=True)
-        lock.release()
+    busy = OutputError(f"another run is writing to {place}; wait for it, or give another output folder")
+    with held_alone(path, busy):
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # some systems delete no open file
+                path.unlink(missing_ok=True)
 
 
 def clean_up(folder: Path) -> None:

@@ -11,8 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from udever.errors import ModelError
+from udever.errors import ModelError, first_line
 from udever.model.lengths import crosses
+
+_BUCKET_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class World:
             if not distributed.is_initialized():
                 distributed.init_process_group("nccl" if torch.device(device).type == "cuda" else "gloo")
         except (ValueError, RuntimeError) as error:
-            first = (str(error).strip().splitlines() or ["unknown"])[0]
-            raise ModelError(f"the {size} processes do not meet: {first}; start them with torchrun") from error
+            raise ModelError(
+                f"the {size} processes do not meet: {first_line(error)}; start them with torchrun"
+            ) from error
         if torch.device(device).type == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         return cls(distributed.get_rank(), distributed.get_world_size())
@@ -66,7 +69,7 @@ class World:
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
         return float(tensor)
 
-    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter], bucket_bytes: int = 64 << 20) -> None:
+    def sum_gradients(self, parameters: Iterable[torch.nn.Parameter]) -> None:
         """Sum the gradients of all processes, in place, many at a time; a missing one counts as zero."""
         if self.size == 1:
             return
@@ -75,7 +78,7 @@ class World:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             bucket.append(parameter.grad)
-            if sum(g.numel() * g.element_size() for g in bucket) >= bucket_bytes:
+            if sum(g.numel() * g.element_size() for g in bucket) >= _BUCKET_BYTES:
                 self._sum_flat(bucket)
                 bucket = []
         self._sum_flat(bucket)

@@ -27,7 +27,6 @@ def make_base(
     *,
     vocab_size: int = 16_384,
     hidden_size: int = 256,
-    num_layers: int = 2,
     num_heads: int = 2,
     seed: int = 0,
 ) -> None:
@@ -55,7 +54,7 @@ def make_base(
     config = BloomConfig(
         vocab_size=tokenizer.get_vocab_size(),
         hidden_size=hidden_size,
-        n_layer=num_layers,
+        n_layer=2,
         n_head=num_heads,
         bos_token_id=None,
         eos_token_id=1,

@@ -207,12 +207,10 @@ def batch_loss(texts: BatchTexts, vectors: Tensor, loss: LossSettings, rows: Ten
     return contrastive_loss(anchors, positives, negatives, texts.ids, loss, rows)
 
 
-def held_out_loss(
-    embedder: Embedder, batches: Iterable[Batch], loss: LossSettings, batch_tokens: int | None = None
-) -> float:
+def held_out_loss(embedder: Embedder, batches: Iterable[Batch], loss: LossSettings) -> float:
     """The mean loss of `batches`, with no gradient and no change to the model."""
     losses = []
-    budget = Budget(embedder.token_budget(batch_tokens), 0)
+    budget = Budget(embedder.token_budget(), 0)
     for batch in batches:
         texts = batch_texts(batch)
         tokens = tokenize(embedder, texts.texts)

@@ -33,16 +33,17 @@ class Teacher:
     _arrays: list[NDArray[np.floating[Any]]] = field(repr=False)
     _hashes: NDArray[np.bytes_] = field(repr=False)
     _rows: NDArray[np.int64] = field(repr=False)
+    _middle: NDArray[np.float64] = field(repr=False)
 
     @classmethod
-    def open(cls, folders: Sequence[str]) -> "Teacher":
+    def open(cls, folders: Sequence[str], *, centre: bool = False) -> "Teacher":
         """The vectors of outputs of `udever embed` together; a folder may be a pattern that several fit.
 
-        Raises DataError where one is none or has not come to its end, where two are of different models, sizes or
-        roles, and for a vector that is not finite.
+        With `centre` their mean is taken off each. Raises DataError where one is none or has not come to its end, where
+        two are of different models, sizes or roles, and for a vector that is not finite.
         """
         first: tuple[str, str, str] | None = None
-        arrays, hashes, digest = [], [], hashlib.sha256()
+        arrays, hashes, sums, digest = [], [], [], hashlib.sha256()
         found = [Path(name) for given in folders for name in _matching(given)]
         for folder in found:
             manifest = read_manifest(folder)
@@ -58,11 +59,12 @@ class Teacher:
             digest.update((folder / MANIFEST).read_bytes())
             hashes += [from_arrow(read_columns(file, ["text_hash"]).column(0)) for file in manifest.files(folder)]
             arrays.append(map_vectors(folder))
-            _check_finite(arrays[-1], folder)
+            sums.append(_finite_sum(arrays[-1], folder))
         assert first is not None, "a dataset of plain texts names a teacher"
         whole = np.concatenate([np.empty(0, HASH), *hashes])
         order = np.argsort(whole, kind="stable")
-        return cls(first[2], int(first[1]), first[0], digest.hexdigest(), arrays, whole[order], order)  # pyright: ignore[reportArgumentType]
+        middle = np.sum(sums, axis=0) / max(len(whole), 1) if centre else np.zeros(int(first[1]))
+        return cls(first[2], int(first[1]), first[0], digest.hexdigest(), arrays, whole[order], order, middle)  # pyright: ignore[reportArgumentType]
 
     def _places(self, texts: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         wanted = np.array([hash_bytes(text.encode()) for text in texts], HASH)
@@ -85,7 +87,7 @@ class Teacher:
             here = (rows >= start) & (rows < start + len(array))
             out[here] = array[rows[here] - start]
             start += len(array)
-        return out
+        return out - self._middle.astype(np.float32)
 
 
 def _matching(given: str) -> list[str]:
@@ -98,17 +100,22 @@ def _matching(given: str) -> list[str]:
     return names
 
 
-def _check_finite(vectors: NDArray[np.floating[Any]], folder: Path) -> None:
+def _finite_sum(vectors: NDArray[np.floating[Any]], folder: Path) -> NDArray[np.float64]:
+    total = np.zeros(vectors.shape[1])
     for start in range(0, len(vectors), _AT_ONCE):
-        finite = np.isfinite(vectors[start : start + _AT_ONCE]).all(axis=1)
+        part = vectors[start : start + _AT_ONCE]
+        finite = np.isfinite(part).all(axis=1)
         if not finite.all():
             row = start + int(np.argmin(finite))
             raise DataError(f"{folder}: the vector of row {row} is not finite; embed the texts again")
+        total += part.sum(axis=0, dtype=np.float64)
+    return total
 
 
 def teachers_of(settings: DataSettings) -> dict[str, Teacher]:
     """The teacher of every dataset of plain texts, by the dataset's name. Raises DataError as `Teacher.open` does."""
-    return {str(dataset.name): Teacher.open(dataset.teachers) for dataset in settings.all_datasets if dataset.teachers}
+    taught = [dataset for dataset in settings.all_datasets if dataset.teachers]
+    return {str(dataset.name): Teacher.open(dataset.teachers, centre=dataset.centre) for dataset in taught}
 
 
 def check_sizes(settings: DataSettings, teachers: dict[str, Teacher], embedder: Embedder) -> None:
