@@ -29,6 +29,7 @@ EXTRAS = {
     "llama-cpp": ["llama_cpp", "udever.exporting.gguf_run"],
     "onnx": ["onnx", "onnxscript", "onnxruntime", "udever.exporting.onnx_file"],
     "openvino": ["openvino", "udever.exporting.onnx_file"],
+    "export": ["gguf", "llama_cpp", "onnx", "onnxscript", "onnxruntime", "openvino", "udever.exporting"],
     "ray": ["ray.data", "udever.corpus.on_ray"],
     "langchain": ["udever.integrations.langchain"],
     "llama-index": ["udever.integrations.llama_index"],
