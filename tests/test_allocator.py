@@ -1,9 +1,11 @@
-"""Large blocks go back to the system, once that was asked for."""
+"""What is freed goes back to the system, or stays, as was asked for."""
 
 import subprocess
 import sys
 
 import pytest
+
+from udever.allocator import keep_freed_blocks
 
 PROGRAM = """
 import sys
@@ -35,3 +37,40 @@ def test_freed_tensors_leave_the_process():
 
     assert held("ask") < 24 << 20
     assert held("leave") > 32 << 20
+
+
+FAULTING = """
+import resource, sys
+import numpy
+from udever import allocator
+
+if sys.argv[1] == "train":
+    assert allocator.return_large_blocks()
+if sys.argv[1] != "leave":
+    assert allocator.keep_freed_blocks() == (sys.argv[1] == "ask")
+def layer():
+    blocks = [numpy.ones(8 << 20, dtype=numpy.uint8) for _ in range(4)]
+layer()
+layer()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+layer()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator is asked, on Linux alone")
+def test_temporaries_that_come_again_are_no_fresh_pages(monkeypatch):
+    monkeypatch.delenv("MALLOC_TRIM_THRESHOLD_", raising=False)
+
+    def faults(how):
+        done = subprocess.run([sys.executable, "-c", FAULTING, how], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    assert faults("ask") < 100
+    assert faults("leave") > 1000
+    assert faults("train") > 100  # training's own wish goes before
+
+
+def test_a_wish_in_the_environment_goes_before(monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "131072")
+    assert not keep_freed_blocks()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from udever import habits, hub, loading, saving
+from udever.allocator import keep_freed_blocks
 from udever.errors import TextError
 from udever.loading import Loaded, pick_how
 from udever.model import artefact, quantising, smoothing
@@ -144,6 +145,8 @@ class Embedder:
             "instruction": instruction,
         }
         given = {name: value for name, value in changes.items() if value is not None}
+        if how.device.type == "cpu":
+            keep_freed_blocks()
         loaded = loading.load(str(name_or_folder), how, given, known_as)
         embedder = cls(loaded, name=str(name_or_folder))
         if verify and loaded.saved is not None and loaded.contract == loaded.saved.contract:

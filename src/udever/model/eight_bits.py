@@ -7,7 +7,7 @@ vectors that are refused as any others of that kind.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -49,16 +49,20 @@ def quantise_rows(x: Tensor, factors: Tensor | None = None, work: Work | None = 
     """
     step = block_rows(x)
     rows = Rows(torch.empty(x.shape, dtype=torch.uint8, device=x.device), x.new_empty(len(x), 1))
-    parts = (other.split(step) for other in beside)
-    targets = zip(rows.values.split(step), rows.scale.split(step), strict=True)
-    for part, target, *others in zip(x.split(step), targets, *parts, strict=True):
-        # float32, where the processor scales and looks for the largest several times as fast as in bfloat16
-        precise = own_copy(part)
-        _quantise(precise if work is None else work(precise, *others), factors, Rows(*target))
+    if len(x) <= step:
+        _quantise(x, factors, work, beside, rows)
+        return rows
+    parts = zip(*(tensor.split(step) for tensor in (x, rows.values, rows.scale, *beside)), strict=True)
+    for part, values, scale, *others in parts:
+        _quantise(part, factors, work, others, Rows(values, scale))
     return rows
 
 
-def _quantise(precise: Tensor, factors: Tensor | None, out: Rows) -> None:
+def _quantise(x: Tensor, factors: Tensor | None, work: Work | None, beside: Sequence[Tensor], out: Rows) -> None:
+    # float32, where the processor scales and looks for the largest several times as fast as in bfloat16
+    precise = own_copy(x)
+    if work is not None:
+        precise = work(precise, *beside)
     if factors is not None:
         precise.mul_(factors)
     largest = torch.maximum(precise.amax(-1, keepdim=True), precise.amin(-1, keepdim=True).neg_())
