@@ -7,6 +7,7 @@ tokens become vectors, with gradients or without.
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack, get_args, overload
@@ -127,9 +128,8 @@ class Embedder:
         Raises ModelError where the folder or model cannot be used, ContractError where it does not give
         the vectors it should, or loses too much in int8.
         """
-        how = pick_how(
-            dtype,
-            device,
+        how = replace(
+            pick_how(dtype, device),
             revision=revision,
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
