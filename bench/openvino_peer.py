@@ -1,6 +1,6 @@
 """The OpenVINO side of `encode.py`: runs in an environment of its own and answers over its standard streams.
 
-    python openvino_peer.py FOLDER TEXTS VECTORS --precision f32|bf16 --threads 2 --batch-size 32
+    python openvino_peer.py FOLDER TEXTS VECTORS --precision f32|bf16|int8 --threads 2 --batch-size 32
 
 Reads the texts (a JSON list), exports the model in FOLDER, writes the vectors to VECTORS (.npy) and prints
 one JSON line: {"repaired": what was}, or {"error": why}. After that every line read makes it encode all texts
@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("texts", type=Path)
     parser.add_argument("vectors", type=Path)
-    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
+    parser.add_argument("--precision", choices=["f32", "bf16", "int8"], default="f32")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--batch-size", type=int, default=32)
     options = parser.parse_args()
@@ -67,17 +67,18 @@ def load_or_repair(folder: Path, precision: str, threads: int) -> tuple[Any, str
 
 
 def load(folder: Path, precision: str, threads: int) -> Any:
-    """The model through sentence-transformers' OpenVINO backend, all weights kept as they are."""
+    """The model through sentence-transformers' OpenVINO backend; "int8": weights in eight bits, the rest is its own."""
     import torch
     from sentence_transformers import SentenceTransformer
 
     torch.set_num_threads(threads)
     settings = {
         "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
     }
-    how = {"ov_config": settings, "export": True, "load_in_8bit": False}
+    if precision != "int8":
+        settings["INFERENCE_PRECISION_HINT"] = precision
+    how = {"ov_config": settings, "export": True, "load_in_8bit": precision == "int8"}
     return SentenceTransformer(str(folder), backend="openvino", device="cpu", model_kwargs=how)
 
 

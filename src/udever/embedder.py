@@ -416,6 +416,7 @@ class Embedder:
         base: str | None = None,
         extra_files: Mapping[str, str] | None = None,
         dtype: torch.dtype | None = None,
+        pack_table: bool = False,
         results: Sequence[saving.Result] = (),
     ) -> None:
         """Write a folder that `Embedder.load` and sentence-transformers read; replace a model that is there.
@@ -423,11 +424,13 @@ class Embedder:
         `merged` folds LoRA into the weights and writes all of them; otherwise only what training moved is
         written and `base` names the backbone it belongs to. `notes` is Markdown and `results` are scores, both for
         the model card, `extra_files` are texts by file name. `dtype` is the precision of merged weights (default: as
-        they are); those in memory are rounded to it too. Raises OutputError where the folder holds something else.
+        they are); those in memory are rounded to it too. `pack_table` writes the table of tokens in eight bits, to be
+        floating point again once loaded (BLOOM only). Raises OutputError where the folder holds something else.
         """
         with atomic_folder(folder, "model") as temporary:
             name = Path(folder).name
-            self._write(temporary, saving.Card(name, base or self.name, notes, results), merged=merged, dtype=dtype)
+            card = saving.Card(name, base or self.name, notes, results)
+            self._write(temporary, card, merged=merged, dtype=dtype, pack_table=pack_table)
             for name, content in (extra_files or {}).items():
                 (temporary / name).write_text(content)
 
@@ -442,10 +445,10 @@ class Embedder:
             self.save(folder)
             return hub.publish(folder, name, private=private, revision=revision, message=message)
 
-    def _write(self, folder: Path, card: saving.Card, *, merged: bool, dtype: torch.dtype | None = None) -> None:
+    def _write(self, folder: Path, card: saving.Card, **how: Any) -> None:
         parts = Loaded(self.backbone, self.tokenizer.hf, self.contract, weights=self._base_weights, source=self._source)
         # from here on the model is named by what was written, in the precision it was written in
-        self._weights_digest = saving.write(folder, parts, card, self._reference, merged=merged, dtype=dtype)
+        self._weights_digest = saving.write(folder, parts, card, self._reference, **how)
 
     def _reference(self) -> np.ndarray:
         """Queries, then documents, of the reference texts; full width, unit length."""

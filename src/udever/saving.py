@@ -67,23 +67,25 @@ def write(
     *,
     merged: bool,
     dtype: torch.dtype | None = None,
+    pack_table: bool = False,
 ) -> str:
     """Write a model into an empty `folder`; return the digest of its weights as they were written.
 
-    `merged` and `dtype` as in `Embedder.save`. `reference` gives the reference vectors, once the weights in memory are
-    those of the file.
+    `merged`, `dtype` and `pack_table` as in `Embedder.save`. `reference` gives the reference vectors, once the
+    weights in memory are those of the file.
     """
     model: Any = parts.backbone
     saved_base = None
     shared = written.shared_markers(parts.contract, parts.tokenizer)
     eight_bits = is_eight_bit(model)
-    if eight_bits and not merged:
+    if (eight_bits or pack_table) and not merged:
         raise ModelError("a model in int8 has no adapter to save; save it with merged=True")
     # what other loaders know is floating point: eight bits go through our own module there
-    known = None if eight_bits else shared
+    ours_alone = eight_bits or pack_table
+    known = None if ours_alone else shared
     if merged:
         adapters.merge_lora(model)
-        written.save_weights(model, folder, dtype)
+        written.save_weights(model, folder, dtype, pack_table=pack_table)
         written.save_sentence_transformers(parts.contract, known, width(model), folder)
     else:
         assert parts.weights is not None, "an adapter is of a model that was loaded"
@@ -108,7 +110,7 @@ def write(
         dimensions=parts.contract.dimensions or width(model),
         fingerprint=saved.fingerprint,
         notes=card.notes,
-        sentence_transformers=written.SENTENCE_TRANSFORMERS.format(trust=trust) if merged and not eight_bits else "",
+        sentence_transformers=written.SENTENCE_TRANSFORMERS.format(trust=trust) if merged and not ours_alone else "",
         **parts.contract.model_dump(include={"pooling", "attention", "max_length", "normalize"}),
     )
     (folder / "README.md").write_text(text)

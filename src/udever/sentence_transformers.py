@@ -15,7 +15,7 @@ from torch import Tensor
 from udever.embedder import Embedder
 from udever.errors import ModelError, needs
 from udever.model.contract import RoleName
-from udever.model.weights import EIGHT_BIT_NAME
+from udever.model.weights import is_quantised, read_config
 from udever.saving import Card
 
 with needs("sentence-transformers", "sentence-transformers", "RoleEmbedder"):
@@ -37,7 +37,7 @@ class RoleEmbedder(InputModule):
     @classmethod
     def load(cls, model_name_or_path: str, *args: Any, **options: Any) -> Self:
         """Load the folder by `Embedder.load`, in float32 unless it is in eight bits or `model_kwargs` names a dtype."""
-        usual = "int8" if (Path(model_name_or_path) / EIGHT_BIT_NAME).is_file() else "float32"
+        usual = "int8" if is_quantised(read_config(Path(model_name_or_path))) else "float32"
         dtype = (options.get("model_kwargs") or {}).get("dtype", usual)
         return cls(Embedder.load(model_name_or_path, dtype=dtype, device="cpu"))
 

@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from udever import Embedder
 from udever.errors import ContractError, ModelError, TextError
-from udever.model import backbone, eight_bits, products, quantising, smoothing
+from udever.model import backbone, blocks, eight_bits, products, quantising, smoothing
 from udever.model.eight_bits import (
     EightBitEmbedding,
     EightBitLinear,
@@ -23,6 +24,7 @@ from udever.model.eight_bits import (
     quantise_rows,
     quantise_weight,
 )
+from udever.model.norms import RmsNorm
 
 pytestmark = pytest.mark.filterwarnings("ignore:this processor has no 8-bit products")
 TEXTS = ["add two numbers", "hello world", "def f(): return 1", "numbers " * 40]
@@ -50,7 +52,7 @@ def test_rounding_moves_no_number_by_more_than_half_a_step_of_its_row(seed, powe
 def test_rows_brought_into_eight_bits_in_parts_are_those_of_the_whole(factors, monkeypatch):
     x = drawn(0, 11, 33).float()
     whole = quantise_rows(x, factors)
-    monkeypatch.setattr(eight_bits, "_BLOCK", 100)  # three rows
+    monkeypatch.setattr(blocks, "_BLOCK", 100 // torch.get_num_threads())  # three rows
     parts = quantise_rows(x, factors)
     assert torch.equal(parts.values, whole.values)
     assert torch.equal(parts.scale, whole.scale)
@@ -131,6 +133,24 @@ def test_a_product_is_that_of_the_rounded_numbers_in_float64(operation, dtype, b
     assert actual.dtype is dtype
     tolerance = {"rtol": 2e-2, "atol": 2e-2} if dtype is torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-5}
     torch.testing.assert_close(actual.double(), expected, **tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("activation", "gated"), [("silu", True), ("gelu_tanh", True), ("gelu_tanh", False)])
+def test_a_feed_forward_block_in_eight_bits_is_near_the_precise_one(activation, gated, dtype, product, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(blocks, "_BLOCK", 100)
+    wide, up, narrow = nn.Linear(64, 96, bias=not gated), nn.Linear(64, 96, bias=False), nn.Linear(96, 64, bias=False)
+    x, norm = torch.randn(9, 64).to(dtype), RmsNorm(torch.rand(64).to(dtype), 1e-6)
+    layers = [layer_of(layer, dtype) for layer in (wide, narrow, up)]
+    layers[1].factors = torch.full((96,), 0.5)  # as though its weights were twice the layer's
+    with torch.no_grad():
+        found = products.feed_forward(x, activation, *layers[:2], layers[2] if gated else None, norm)
+        added = products.feed_forward_add(x, x, activation, *layers[:2], layers[2] if gated else None, norm)
+        precise = products.feed_forward(norm(x).float(), activation, wide, narrow, up if gated else None) / 2
+    assert found.dtype is dtype
+    assert ((found - precise).norm() / precise.norm()) < 0.03
+    torch.testing.assert_close(added, found + x, rtol=2e-2, atol=2e-2)
 
 
 def test_the_largest_numbers_do_not_saturate(product):
@@ -436,3 +456,31 @@ def test_an_index_in_eight_bits_knows_its_model_again(embedders, tmp_path, monke
     capsys.readouterr()
     assert run(monkeypatch, "search", "numbers", "docs", "--dtype", "float32") == 2
     assert "model is loaded in float32; load it with --dtype int8" in capsys.readouterr().err
+
+
+def test_a_table_can_be_packed_alone_and_is_floating_point_once_loaded(decoders, tmp_path):
+    embedder = Embedder.load(decoders("bloom"), dtype="float32")
+    before = embedder.encode(TEXTS)
+    embedder.save(tmp_path / "packed", pack_table=True)
+    embedder.save(tmp_path / "whole")
+    again = Embedder.load(tmp_path / "packed", dtype="float32")
+    assert (again.encode(TEXTS) == embedder.encode(TEXTS)).all()  # what stays in memory is what the file says
+    assert 0.999 < (again.encode(TEXTS) * before).sum(1).min() < 1
+    table = again.backbone.word_embeddings.weight
+    assert isinstance(table, torch.nn.Parameter) and table.dtype == torch.float32
+    names = [path.name for path in (tmp_path / "packed").glob("*.safetensors")]
+    assert names == ["int8.safetensors"]  # no other library takes the whole numbers for weights
+    state = load_file(tmp_path / "packed" / names[0])
+    assert state["word_embeddings.weight"].dtype == torch.int8
+
+
+def test_a_packed_table_is_blooms_and_whole(decoders, tmp_path):
+    with pytest.raises(ModelError, match="for BLOOM in floating point; leave pack_table out"):
+        Embedder.load(decoders("qwen3")).save(tmp_path / "packed", pack_table=True)
+    embedder = Embedder.load(decoders("bloom"), dtype="float32")
+    embedder.save(tmp_path / "packed", pack_table=True)
+    path = tmp_path / "packed" / "int8.safetensors"
+    state = load_file(path)
+    save_file({name: tensor for name, tensor in state.items() if not name.endswith("_scale")}, path)
+    with pytest.raises(ModelError, match=r"'word_embeddings\.weight' is I8; expected floating point"):
+        Embedder.load(tmp_path / "packed", verify=False)

@@ -3,8 +3,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from udever.model import kept, products
-from udever.model.norms import rms_norm
+from udever.model import blocks, kept, products
+from udever.model.llama import rotate
+from udever.model.norms import RmsNorm
 from udever.model.products import FusedLinear, linear, linear_add, linear_mul, use_fused_products
 
 TOLERANCE = {torch.float32: {"rtol": 1e-5, "atol": 1e-5}, torch.bfloat16: {"rtol": 3e-2, "atol": 3e-2}}
@@ -84,13 +85,13 @@ def test_rms_norm_is_torchs(dtype):
     weight = torch.linspace(0.5, 2, 16, dtype=dtype)
     expected = F.rms_norm(x.double(), (16,), weight.double(), 1e-6).to(dtype)
     tolerance = {"rtol": 2e-2, "atol": 1e-2} if dtype is torch.bfloat16 else {"rtol": 1e-5, "atol": 1e-6}
-    torch.testing.assert_close(rms_norm(x, weight, 1e-6), expected, **tolerance)
+    torch.testing.assert_close(RmsNorm(weight, 1e-6)(x), expected, **tolerance)
 
 
 def test_rms_norm_of_nothing_is_nothing_and_has_a_gradient():
     x = torch.randn(3, 8, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: rms_norm(x, torch.ones(8, dtype=torch.float64), 1e-2), x, atol=1e-3)
-    assert rms_norm(torch.zeros(2, 8), torch.ones(8), 1e-6).abs().sum() == 0
+    assert torch.autograd.gradcheck(RmsNorm(torch.ones(8, dtype=torch.float64), 1e-2), x, atol=1e-3)
+    assert RmsNorm(torch.ones(8), 1e-6)(torch.zeros(2, 8)).abs().sum() == 0
 
 
 def test_use_fused_products_changes_no_result_and_plain_layers_alone():
@@ -116,8 +117,8 @@ def doubles(*shapes):
 @pytest.mark.parametrize("around_one", [False, True])
 def test_rms_norms_gradients(around_one):
     x, weight = doubles((3, 2, 6), (6,))
-    assert torch.autograd.gradcheck(lambda x, w: rms_norm(x, w, 1e-6, around_one=around_one), (x, weight))
-    assert torch.autograd.gradcheck(lambda x: rms_norm(x, weight.detach(), 1e-6, around_one=around_one), (x,))
+    assert torch.autograd.gradcheck(lambda x, w: RmsNorm(w, 1e-6, around_one)(x), (x, weight))
+    assert torch.autograd.gradcheck(RmsNorm(weight.detach(), 1e-6, around_one), (x,))
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -125,7 +126,42 @@ def test_a_norm_around_one_without_gradients(dtype):
     torch.manual_seed(0)
     x, weight = torch.randn(5, 16, dtype=dtype), torch.randn(16, dtype=dtype)
     with torch.inference_mode():
-        actual = rms_norm(x, weight, 1e-6, around_one=True)
+        actual = RmsNorm(weight, 1e-6, around_one=True)(x)
     assert actual.dtype is dtype
     expected = F.rms_norm(x.double(), (16,), eps=1e-6) * (1 + weight.double())
     torch.testing.assert_close(actual.double(), expected, **TOLERANCE[dtype])
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of a few rows, the last smaller than the others."""
+    monkeypatch.setattr(blocks, "_BLOCK", 32 // torch.get_num_threads())
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("around_one", [False, True])
+def test_a_norm_by_blocks_is_that_with_gradients_and_leaves_its_input(dtype, around_one, small_blocks):
+    torch.manual_seed(0)
+    x, weight, other = (torch.randn(*shape, dtype=dtype) for shape in ((7, 12), (12,), (7, 12)))
+    norm, before = RmsNorm(weight, 1e-6, around_one), x.clone()
+    expected = norm(x), norm.plus(x, other)
+    with torch.no_grad():
+        for found, wanted in zip((norm(x), norm.plus(x, other)), expected, strict=True):
+            assert found.dtype is dtype
+            torch.testing.assert_close(found, wanted.detach(), **TOLERANCE[dtype])
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("normed", [False, True])
+def test_a_rotation_by_blocks_is_that_with_gradients_and_leaves_its_input(dtype, normed, small_blocks):
+    torch.manual_seed(0)
+    x, angle = torch.randn(7, 3, 8, dtype=dtype), torch.randn(7, 1, 4)
+    rotary, before = (angle.cos().to(dtype), angle.sin().to(dtype)), x.clone()
+    norm = RmsNorm(torch.randn(8, dtype=dtype), 1e-6) if normed else None
+    expected = rotate(x, rotary, norm).detach()
+    with torch.no_grad():
+        found = rotate(x, rotary, norm)
+    assert found.dtype is dtype
+    torch.testing.assert_close(found, expected, **TOLERANCE[dtype])
+    assert torch.equal(x, before)

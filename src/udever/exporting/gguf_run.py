@@ -3,6 +3,7 @@
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,8 +18,8 @@ def is_installed() -> bool:
     return find_spec("llama_cpp") is not None
 
 
-def vectors(path: Path, texts: list[str], max_length: int) -> np.ndarray:
-    """Unit vectors that llama.cpp gives of texts with their prompts: [texts, hidden]."""
+def load(path: Path, max_length: int) -> Any:
+    """The file in llama.cpp, on the threads that torch has; markers that stand in a text are taken for markers."""
     import torch
 
     with needs("llama-cpp-python", "llama-cpp", "comparing with llama.cpp"):
@@ -33,8 +34,14 @@ def vectors(path: Path, texts: list[str], max_length: int) -> np.ndarray:
         n_threads_batch=torch.get_num_threads(),
         verbose=False,
     )
+    model.tokenize = partial(model.tokenize, special=True)  # opening markers may stand in a prompt
+    return model
+
+
+def vectors(path: Path, texts: list[str], max_length: int) -> np.ndarray:
+    """Unit vectors that llama.cpp gives of texts with their prompts: [texts, hidden]."""
+    model = load(path, max_length)
     try:
-        model.tokenize = partial(model.tokenize, special=True)  # opening markers may stand in a prompt
         return np.array(model.embed(texts, normalize=True), dtype=np.float32)
     finally:
         model.close()

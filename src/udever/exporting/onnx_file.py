@@ -123,13 +123,13 @@ def compare(run: Run, embedder: Embedder) -> float:
     for role in _ROLES:
         tokens = embedder.tokenize(REFERENCE_TEXTS, role).ids
         ours = embedder.encode(REFERENCE_TEXTS, prompt_name=role, normalize_embeddings=True)
-        theirs = np.concatenate([run(*_filled(tokens)), *(run(*_filled([ids])) for ids in tokens)])
+        theirs = np.concatenate([run(*filled(tokens)), *(run(*filled([ids])) for ids in tokens)])
         lengths = np.linalg.norm(theirs, axis=1)
         cosines.append((np.concatenate([ours, ours]) * theirs).sum(1) / lengths)
     return float(np.min(cosines))  # NaN where one is
 
 
-def _filled(tokens: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+def filled(tokens: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
     """Texts in the rows of a rectangle, filled up behind, and where they are."""
     ids = np.zeros((len(tokens), max(map(len, tokens))), dtype=np.int64)
     mask = np.zeros_like(ids)

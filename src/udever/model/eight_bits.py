@@ -7,6 +7,7 @@ vectors that are refused as any others of that kind.
 """
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -15,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from udever.model.blocks import Work, block_rows, own_copy
+
 _LARGEST = 127
 _ZERO = 128
 """Activations are stored without a sign: this is their zero."""
 _TABLE_ROWS = 65536
-_BLOCK = 1 << 21
-"""Activations that are brought into eight bits at once, where there are more."""
 SCALE = "weight_scale"
 SHRINK = "input_shrink"
 
@@ -40,34 +41,33 @@ class Rows:
         return Rows(self.values[rows], self.scale[rows])
 
 
-def quantise_rows(x: Tensor, factors: Tensor | None = None) -> Rows:
+def quantise_rows(x: Tensor, factors: Tensor | None = None, work: Work | None = None, *beside: Tensor) -> Rows:
     """Each row of x [rows, in] as whole numbers of at most 127 times a scale, which is in x's own precision.
 
-    `factors`, float32 [in], are what channels are multiplied by before.
+    `factors`, float32 [in], are what channels are multiplied by before; `work` is done before that, as `by_blocks` does
+    it with x and `beside`.
     """
-    step = max(1, _BLOCK // x.shape[1])
-    if len(x) <= step:
-        return _quantise(x, factors)
-    # what stands between x and the result fits a cache then, and comes out of the heap: pages of the system are slower
-    rows = Rows(torch.empty(x.shape, dtype=torch.uint8), x.new_empty(len(x), 1))
-    for part, values, scale in zip(x.split(step), rows.values.split(step), rows.scale.split(step), strict=True):
-        found = _quantise(part, factors)
-        values.copy_(found.values)
-        scale.copy_(found.scale)
+    step = block_rows(x)
+    rows = Rows(torch.empty(x.shape, dtype=torch.uint8, device=x.device), x.new_empty(len(x), 1))
+    parts = (other.split(step) for other in beside)
+    targets = zip(rows.values.split(step), rows.scale.split(step), strict=True)
+    for part, target, *others in zip(x.split(step), targets, *parts, strict=True):
+        # float32, where the processor scales and looks for the largest several times as fast as in bfloat16
+        precise = own_copy(part)
+        _quantise(precise if work is None else work(precise, *others), factors, Rows(*target))
     return rows
 
 
-def _quantise(x: Tensor, factors: Tensor | None) -> Rows:
-    # float32, where the processor scales and looks for the largest several times as fast as in bfloat16
-    precise = x.to(torch.float32, copy=True)
+def _quantise(precise: Tensor, factors: Tensor | None, out: Rows) -> None:
     if factors is not None:
         precise.mul_(factors)
     largest = torch.maximum(precise.amax(-1, keepdim=True), precise.amin(-1, keepdim=True).neg_())
-    scale = largest.div_(_LARGEST).to(x.dtype).clamp_min_(torch.finfo(x.dtype).tiny)
-    inverse = scale.float().reciprocal()
+    kind = out.scale.dtype
+    scale = torch.clamp_min(largest.div_(_LARGEST).to(kind), torch.finfo(kind).tiny, out=out.scale)
+    inverse = scale.to(precise.dtype).reciprocal()
     whole = precise.mul_(inverse).round_().to(torch.int8)
     # a sixth of the time of a conversion to uint8; 128 more is the other sign bit
-    return Rows(whole.view(torch.uint8).bitwise_xor_(_ZERO), scale)
+    torch.bitwise_xor(whole.view(torch.uint8), _ZERO, out=out.values)
 
 
 @torch.no_grad()
@@ -80,6 +80,23 @@ def quantise_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
         torch.div(part.abs().amax(1).float(), _LARGEST, out=scale).clamp_min_(torch.finfo(torch.float32).tiny)
         found.copy_((part.float() / scale[:, None]).round_())
     return whole, scales
+
+
+def pack_table(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """`state` with the weight of the table `name` as int8 rows and a float32 scale for each."""
+    whole, scale = quantise_weight(state[f"{name}.weight"].float())
+    return {**state, f"{name}.weight": whole, f"{name}.{SCALE}": scale}
+
+
+def unpack_tables(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` with the tables that `pack_table` made as floating point again: what int8 rows and their scales say."""
+    packed = {name for name in state if state[name].dtype == torch.int8 and f"{name}_scale" in state}
+    scales = {f"{name}_scale" for name in packed}
+    return {
+        name: tensor * state[f"{name}_scale"][:, None] if name in packed else tensor
+        for name, tensor in state.items()
+        if name not in scales
+    }
 
 
 class EightBitLinear(nn.Module):

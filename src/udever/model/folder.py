@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from udever.errors import ModelError
+from udever.model import eight_bits
 from udever.model.artefact import REFERENCE_TEXTS, write_json
 from udever.model.bloom import Bloom
 from udever.model.contract import Contract, Role, RoleName
@@ -22,15 +23,21 @@ from udever.model.weights import EIGHT_BIT_NAME, QUANTISED
 _ST = "sentence_transformers.sentence_transformer.modules"
 
 
-def save_weights(backbone: nn.Module, folder: Path, dtype: torch.dtype | None = None) -> None:
+def save_weights(
+    backbone: nn.Module, folder: Path, dtype: torch.dtype | None = None, *, pack_table: bool = False
+) -> None:
     """Write `config.json` and `model.safetensors` under transformers' own names.
 
     `dtype`: the precision of the file; the weights in memory are rounded to it, so that both are the same model.
-    A model in eight bits is written as it is. Raises ModelError where a weight is too large for the precision.
+    `pack_table` puts the table of tokens into eight bits in the file, which is floating point again once loaded.
+    A model in eight bits is written as it is. Raises ModelError where a weight is too large for the precision, and for
+    a table to pack that is not BLOOM's.
     """
     from safetensors.torch import save_file
 
     model: Any = backbone if isinstance(backbone, Bloom) else backbone.model
+    if pack_table and (is_eight_bit(model) or not isinstance(model, Bloom)):
+        raise ModelError("the table alone is put into eight bits for BLOOM in floating point; leave pack_table out")
     if is_eight_bit(model):
         _save_eight_bits(model, folder, dtype)
         return
@@ -42,9 +49,12 @@ def save_weights(backbone: nn.Module, folder: Path, dtype: torch.dtype | None = 
         if large:
             raise ModelError(f"{large[0]} does not fit into {dtype}; save in bfloat16 or float32")
         model.load_state_dict(state)
+    if pack_table:
+        state = eight_bits.pack_table(state, "word_embeddings")
+        model.load_state_dict(eight_bits.unpack_tables(state))
     if isinstance(backbone, Bloom):
         model.config.architectures = ["BloomModel"]
-        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+        save_file(state, folder / (EIGHT_BIT_NAME if pack_table else "model.safetensors"), metadata={"format": "pt"})
     else:
         model.save_pretrained(folder, state_dict=state)
     model.config.dtype = dtype or own

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from udever.model import products
 from udever.model.attention import Attention, Scores
-from udever.model.llama import LlamaShaped, Rotary, halves, mix
-from udever.model.norms import rms_norm
+from udever.model.llama import LlamaShaped, Rotary, halves, mix, precision
+from udever.model.norms import RmsNorm
 
 FAMILIES = frozenset({"gemma3_text"})
 """`model_type` of the configurations this forward pass is right for."""
@@ -27,34 +27,34 @@ def fits(config: Any) -> bool:
     )
 
 
-def _norm(module: Any, hidden: Tensor) -> Tensor:
-    return rms_norm(hidden, module.weight, module.eps, around_one=True)
+def _norm(module: Any) -> RmsNorm:
+    return RmsNorm(module.weight, module.eps, around_one=True)
 
 
 def _layer(layer: Any, hidden: Tensor, rotary: Rotary, attention: Attention, *, last: bool) -> Tensor:
     module = layer.self_attn
-    normed = _norm(layer.input_layernorm, hidden)
+    norm = _norm(layer.input_layernorm)
     scores = Scores(scale=module.scaling, window=module.sliding_window)
-    mixed = mix(module, normed, rotary, attention, scores, norm=_norm, last=last)
+    mixed = mix(module, hidden, rotary, attention, scores, norm=norm, last=last)
     if last:
         hidden = hidden[attention.packed.last]
-    hidden = hidden + _norm(layer.post_attention_layernorm, products.linear(module.o_proj, mixed))
-    normed = _norm(layer.pre_feedforward_layernorm, hidden)
-    mlp = layer.mlp
-    out = products.feed_forward(normed, "gelu_tanh", mlp.gate_proj, mlp.down_proj, mlp.up_proj)
-    return hidden + _norm(layer.post_feedforward_layernorm, out)
+    hidden = _norm(layer.post_attention_layernorm).plus(products.linear(module.o_proj, mixed), hidden)
+    norm, mlp = _norm(layer.pre_feedforward_layernorm), layer.mlp
+    out = products.feed_forward(hidden, "gelu_tanh", mlp.gate_proj, mlp.down_proj, mlp.up_proj, norm)
+    return _norm(layer.post_feedforward_layernorm).plus(out, hidden)
 
 
 class GemmaShaped(LlamaShaped):
     """A transformers decoder of one of `FAMILIES`, run packed."""
 
     layer_pass = staticmethod(_layer)
-    norm_pass = staticmethod(_norm)
+    norm_of = staticmethod(_norm)
 
     def rotaries(self, hidden: Tensor, positions: Tensor) -> list[Rotary]:
         """Cosines and sines by kind of layer."""
         kinds = self.config.layer_types
         by_kind = {
-            kind: halves(self.model.rotary_emb(hidden[None], positions[None], kind)) for kind in dict.fromkeys(kinds)
+            kind: halves(self.model.rotary_emb(precision(hidden), positions[None], kind))
+            for kind in dict.fromkeys(kinds)
         }
         return [by_kind[kind] for kind in kinds]

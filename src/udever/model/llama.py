@@ -6,6 +6,7 @@ alone where the caller wants no more. `backbone.self_test` compares it with tran
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -15,8 +16,9 @@ from torch.utils.checkpoint import checkpoint
 
 from udever.model import products
 from udever.model.attention import Attention, Scores
+from udever.model.blocks import alone, by_blocks
 from udever.model.lengths import reset_rotary
-from udever.model.norms import rms_norm
+from udever.model.norms import RmsNorm
 
 Rotary = tuple[Tensor, Tensor]
 LayerPass = Callable[..., Tensor]
@@ -28,11 +30,11 @@ FAMILIES = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 class LlamaShaped(nn.Module):
     """A transformers decoder of one of `FAMILIES`, run packed. Attention dropout (0 in all of them) is left out.
 
-    `layer_pass` runs one layer, `norm_pass` a norm: `gemma.GemmaShaped` puts its own in their place.
+    `layer_pass` runs one layer, `norm_of` reads a norm: `gemma.GemmaShaped` puts its own in their place.
     """
 
     layer_pass: ClassVar[LayerPass]
-    norm_pass: ClassVar[Callable[[Any, Tensor], Tensor]]
+    norm_of: ClassVar[Callable[[Any], RmsNorm]]
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -62,11 +64,16 @@ class LlamaShaped(nn.Module):
                 hidden = checkpoint(run, hidden, rotary, attention, last=last, use_reentrant=False)
             else:
                 hidden = run(hidden, rotary, attention, last=last)
-        return type(self).norm_pass(self.model.norm, hidden)
+        return type(self).norm_of(self.model.norm)(hidden)
 
     def rotaries(self, hidden: Tensor, positions: Tensor) -> list[Rotary]:
         """Cosines and sines for each layer, each [total, 1, dim / 2]."""
-        return [halves(self.model.rotary_emb(hidden[None], positions[None]))] * len(self.model.layers)
+        return [halves(self.model.rotary_emb(precision(hidden), positions[None]))] * len(self.model.layers)
+
+
+def precision(hidden: Tensor) -> Tensor:
+    """What tells transformers in which precision cosines and sines are wanted: they are not rounded where `alone`."""
+    return hidden[None, :1].float() if alone() and hidden.dtype == torch.bfloat16 else hidden[None]
 
 
 def halves(rotary: tuple[Tensor, Tensor]) -> Rotary:
@@ -80,39 +87,52 @@ def _layer(layer: Any, hidden: Tensor, rotary: Rotary, attention: Attention, *, 
     return _mlp(layer, _attend(layer, hidden, rotary, attention, last=last))
 
 
-def _norm(module: Any, hidden: Tensor) -> Tensor:
-    return rms_norm(hidden, module.weight, module.variance_epsilon)
+def _norm(module: Any) -> RmsNorm:
+    return RmsNorm(module.weight, module.variance_epsilon)
 
 
-def rotate(x: Tensor, rotary: Rotary) -> Tensor:
-    """Rotary position embedding (arXiv 2104.09864), halves paired as transformers does. x [rows, heads, dim]."""
+def rotate(x: Tensor, rotary: Rotary, norm: RmsNorm | None = None) -> Tensor:
+    """Rotary position embedding (arXiv 2104.09864) of x [rows, heads, dim], behind `norm` where there is one.
+
+    Halves are paired as transformers does.
+    """
     cos, sin = rotary
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat(
-        (torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)), dim=-1
-    )
+    if not alone():
+        first, second = (x if norm is None else norm(x)).chunk(2, dim=-1)
+        return torch.cat(
+            (torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)), dim=-1
+        )
+
+    def turn(rows: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        first, second = (rows if norm is None else norm.of_rows(rows)).chunk(2, dim=-1)
+        turned = torch.addcmul(first * cos, second, sin, value=-1)
+        second.mul_(cos).addcmul_(first, sin)
+        first.copy_(turned)
+        return rows
+
+    return by_blocks(turn, x, cos, sin)
 
 
 def _attend(layer: Any, hidden: Tensor, rotary: Rotary, attention: Attention, *, last: bool) -> Tensor:
     module = layer.self_attn
-    normed = _norm(layer.input_layernorm, hidden)
+    norm = _norm(layer.input_layernorm)
     scores = Scores(scale=module.scaling, window=_window(module))
-    mixed = mix(module, normed, rotary, attention, scores, norm=_norm, last=last)
+    mixed = mix(module, hidden, rotary, attention, scores, norm=norm, last=last)
     return products.linear_add(module.o_proj, mixed, hidden[attention.packed.last] if last else hidden)
 
 
 def mix(
     module: Any,
-    normed: Tensor,
+    hidden: Tensor,
     rotary: Rotary,
     attention: Attention,
     scores: Scores,
     *,
-    norm: Callable[[Any, Tensor], Tensor],
+    norm: RmsNorm,
     last: bool,
 ) -> Tensor:
-    """Queries, keys and values of `normed`, attended: [total, heads * dim], of the closing tokens where `last`."""
-    normed = products.shared(normed, module.q_proj, module.k_proj, module.v_proj)
+    """Queries, keys and values of hidden's `norm`, attended: [total, heads * dim], of closing tokens where `last`."""
+    normed = products.shared(hidden, module.q_proj, module.k_proj, module.v_proj, norm=norm)
     key = products.linear(module.k_proj, normed).unflatten(1, (-1, module.head_dim))
     value = products.linear(module.v_proj, normed).unflatten(1, (-1, module.head_dim))
     query_rotary = rotary
@@ -121,9 +141,11 @@ def mix(
         normed = normed[closing]
         query_rotary = (rotary[0][closing], rotary[1][closing])
     query = products.linear(module.q_proj, normed).unflatten(1, (-1, module.head_dim))
-    if hasattr(module, "q_norm"):  # Qwen3, Gemma 3
-        query, key = norm(module.q_norm, query), norm(module.k_norm, key)
-    query, key = (rotate(x, place).to(value.dtype) for x, place in ((query, query_rotary), (key, rotary)))
+    own: tuple[RmsNorm | None, RmsNorm | None] = (None, None)
+    if hasattr(module, "q_norm"):  # Qwen3, Gemma 3: of the same kind as the layer's
+        own = replace(norm, weight=module.q_norm.weight), replace(norm, weight=module.k_norm.weight)
+    query = rotate(query, query_rotary, own[0]).to(value.dtype)
+    key = rotate(key, rotary, own[1]).to(value.dtype)
     attend = attention.last if last else attention.full
     return attend(query, key, value, scores).flatten(1)
 
@@ -136,10 +158,9 @@ def _window(module: Any) -> int | None:
 
 
 def _mlp(layer: Any, hidden: Tensor) -> Tensor:
-    normed = _norm(layer.post_attention_layernorm, hidden)
-    mlp = layer.mlp
-    return products.feed_forward_add(normed, hidden, "silu", mlp.gate_proj, mlp.down_proj, mlp.up_proj)
+    norm, mlp = _norm(layer.post_attention_layernorm), layer.mlp
+    return products.feed_forward_add(hidden, hidden, "silu", mlp.gate_proj, mlp.down_proj, mlp.up_proj, norm)
 
 
 LlamaShaped.layer_pass = staticmethod(_layer)
-LlamaShaped.norm_pass = staticmethod(_norm)
+LlamaShaped.norm_of = staticmethod(_norm)

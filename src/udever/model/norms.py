@@ -1,20 +1,49 @@
 """RMSNorm with its own gradient: x and one number a row are kept for the backward pass."""
 
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from udever.model.blocks import alone, by_blocks
 
-def rms_norm(x: Tensor, weight: Tensor, eps: float, *, around_one: bool = False) -> Tensor:
+
+@dataclass(frozen=True)
+class RmsNorm:
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension, the statistics in float32 at least.
 
-    `around_one`: multiplied by 1 + weight instead (Gemma). Two reads of x instead of the five of `F.rms_norm`, which
-    on the CPU is a chain of plain operations. For the backward pass x and one number a row are kept.
+    `around_one`: multiplied by 1 + weight instead (Gemma). For the backward pass x and one number a row are kept.
     """
-    if torch.is_grad_enabled():
-        return _RmsNorm.apply(x, weight, eps, around_one)  # pyright: ignore[reportReturnType]
-    return _scaled(x, _inverse_size(x, eps), weight, around_one)
+
+    weight: Tensor
+    eps: float
+    around_one: bool = False
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., dim] -> the same."""
+        if torch.is_grad_enabled():
+            return _RmsNorm.apply(x, self.weight, self.eps, self.around_one)  # pyright: ignore[reportReturnType]
+        if not alone():
+            return _scaled(x, _inverse_size(x, self.eps), self.weight, self.around_one)
+        return by_blocks(self.of_rows, x)
+
+    def plus(self, x: Tensor, other: Tensor) -> Tensor:
+        """The norm of x [rows, dim] plus `other`."""
+        if not alone():
+            return other + self(x)
+        return by_blocks(lambda rows, others: self.of_rows(rows).add_(others), x, other)
+
+    def of_rows(self, rows: Tensor) -> Tensor:
+        """The norm of rows in float32 at least, in their place, where `alone`."""
+        square = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).square_()
+        return rows.mul_(square.div_(rows.shape[-1]).add_(self.eps).rsqrt_()).mul_(self._factors)
+
+    @cached_property
+    def _factors(self) -> Tensor:
+        weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
+        return weight + 1 if self.around_one else weight
 
 
 def _inverse_size(x: Tensor, eps: float) -> Tensor:

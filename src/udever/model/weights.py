@@ -20,6 +20,7 @@ from torch import Tensor
 from udever.errors import ModelError
 from udever.model.bloom import Bloom
 from udever.model.bloom_config import BloomConfig
+from udever.model.eight_bits import SCALE, unpack_tables
 
 EIGHT_BIT_NAME = "int8.safetensors"
 """The weights of a folder in eight bits: a name of its own, since transformers would take them for whole numbers."""
@@ -122,7 +123,8 @@ def check_weights(folder: Path, config: Any, *, allow_pickle: bool = False) -> N
             return
         entries.update(read_header(path)[0])
     for name, entry in entries.items():
-        allowed = _FLOATS | {"I8"} if is_quantised(config) else _FLOATS
+        packed = name.removesuffix("weight") + SCALE in entries
+        allowed = _FLOATS | {"I8"} if is_quantised(config) or packed else _FLOATS
         if name.endswith(".weight") and entry.dtype not in allowed:
             raise ModelError(f"{folder}: weight {name!r} is {entry.dtype}; expected floating point, not quantised")
     _check_size(folder, config, entries)
@@ -287,9 +289,9 @@ def load_bloom(folder: Path, config: Any) -> Bloom:
             f"{folder}/config.json has n_layer {config.n_layer}, n_head {config.n_head} and hidden_size "
             f"{config.hidden_size}; expected at least one layer, and heads that divide the size"
         )
-    state = {
-        name.removeprefix("transformer."): tensor for name, tensor in read_state(folder) if name != "lm_head.weight"
-    }
+    state = unpack_tables(
+        {name.removeprefix("transformer."): tensor for name, tensor in read_state(folder) if name != "lm_head.weight"}
+    )
     with torch.device("meta"):
         model = Bloom(config)
     fitting = model.state_dict()
