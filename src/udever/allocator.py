@@ -5,8 +5,20 @@ import re
 import sys
 from pathlib import Path
 
-_M_MMAP_THRESHOLD = -3
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 _THRESHOLD_BYTES = 12 << 20
+_PAD_BYTES = 64 << 20
+_MOST = (1 << 31) - 1
+
+
+def keep_blocks() -> bool:
+    """Let freed blocks of any size stay in the heap for the next; whether that could be done.
+
+    A model of few layers is no sooner through a block than it is freed, and pages that come fresh from the system at
+    every step are then 40 % of the time of training (dev/LOG.md). Costs holes in the heap. Other C libraries than glibc
+    are left alone.
+    """
+    return _mallopt((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _MOST), (_M_TOP_PAD, _PAD_BYTES))
 
 
 def return_large_blocks() -> bool:
@@ -16,10 +28,14 @@ def return_large_blocks() -> bool:
     BLOOM of 1024 dimensions in packed micro-batches then held 0.3 to 0.6 GB that no tensor used. Smaller blocks
     stay in the heap, since fresh pages cost time (dev/LOG.md). Other C libraries are left alone.
     """
+    return _mallopt((_M_MMAP_THRESHOLD, _THRESHOLD_BYTES))
+
+
+def _mallopt(*settings: tuple[int, int]) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and mallopt(_M_MMAP_THRESHOLD, _THRESHOLD_BYTES) == 1
+    return mallopt is not None and all(mallopt(name, value) == 1 for name, value in settings)
 
 
 def give_back_free() -> bool:
