@@ -34,7 +34,7 @@ from udever.search.exact import top_k
 from udever.search.index import Index, describe
 from udever.search.lance import LanceStore
 from udever.search.searchable import Filters
-from udever.search.store import FileRecord, Manifest, Row, Tuning, Where, digest_of
+from udever.search.store import ChunkRow, FileRecord, Manifest, Tuning, Where, digest_of
 from udever.search.tune import tune
 from udever.search.update import Settings, update_index
 from udever.source.chunks import Chunk
@@ -90,7 +90,7 @@ def fill(store: LanceStore, embeddings: NDArray[np.float32], *, block: int = 20_
             paths[path] = None
             text = " ".join(vocabulary[word] for word in line)
             chunk = Chunk(place + 1, place + 1, text, "function", "f", "", _LANGUAGES[file % len(_LANGUAGES)])
-            rows.append(Row(path, place, chunk, digest_of(str(number).encode()), " ".join(words(text)), False))
+            rows.append(ChunkRow(path, place, chunk, digest_of(str(number).encode()), " ".join(words(text)), False))
         store.replace(list(paths), rows, embeddings[start:stop])
         store.put_files([FileRecord(path, 1, 1, "x", _CHUNKS_PER_FILE) for path in paths])
     manifest = Manifest(

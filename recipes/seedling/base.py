@@ -1,12 +1,13 @@
-"""Step 3: the student before training: a byte-level BPE over every language and code, and a BLOOM of random weights.
+"""Step 4: the student before training: a byte-level BPE over every language and code, and a BLOOM.
 
 Texts are normalised first, for an embedder has no use for what is lost and every row of the table counts:
 NFKC, lower case, identifiers cut where capitals begin, no white space. So "GetName", "get_name" and "get name"
 share their rows, and a word has one row wherever it stands.
 
-    python base.py FOLDER [--layers 1] [--heads 2] [--width 384] [--vocabulary 32768]
+    python base.py FOLDER [--layers 1] [--heads 1] [--width 384] [--vocabulary 65536] [--teacher FOLDER]
 
-FOLDER is a base for `udever train`. Every text is closed by `</s>`, whose hidden state is the vector.
+FOLDER is a base for `udever train`. Every text is closed by `</s>`, whose hidden state is the vector. Weights are drawn
+at random; with a teacher each row of the table is what that makes of the token alone, less the mean of all.
 """
 
 import argparse
@@ -16,8 +17,11 @@ from pathlib import Path
 from string import ascii_uppercase
 
 import pyarrow.parquet as pq
+import torch
 from common import WORK
+from jaxtyping import Float
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
 
 from udever import Embedder
 from udever.loading import Loaded
@@ -105,6 +109,16 @@ def network(vocabulary: int, layers: int, heads: int, width: int, seed: int = 0)
     return model
 
 
+def rows_by(teacher: Embedder, tokenizer: Tokenizer) -> Float[Tensor, "tokens dim"]:
+    """A unit vector for each token: the teacher's of its characters as a query; of chance where it has none."""
+    tokens = [tokenizer.decode([i], skip_special_tokens=False).strip() for i in range(tokenizer.get_vocab_size())]
+    is_text = torch.tensor([bool(token) and "\ufffd" not in token and token not in SPECIAL for token in tokens])
+    rows = torch.randn(len(tokens), teacher.dimensions, generator=torch.Generator().manual_seed(0))
+    told = torch.from_numpy(teacher.encode_query([token for token, kept in zip(tokens, is_text, strict=True) if kept]))
+    rows[is_text] = told - told.mean(0)
+    return torch.nn.functional.normalize(rows, dim=1)
+
+
 def embedder(model: Bloom, tokenizer: Tokenizer) -> Embedder:
     """The network with its tokenizer; texts in every role are closed by the same token."""
     from transformers import PreTrainedTokenizerFast
@@ -119,11 +133,14 @@ def main() -> None:
     """Train the tokenizer, draw the weights, write the folder."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    for name, value in (("layers", 1), ("heads", 2), ("width", 384), ("vocabulary", 32_768)):
+    for name, value in (("layers", 1), ("heads", 1), ("width", 384), ("vocabulary", 65_536)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--teacher", type=Path)
     options = parser.parse_args()
     tokenizer = tokenizer_of(options.vocabulary)
     model = network(tokenizer.get_vocab_size(), options.layers, options.heads, options.width)
+    if options.teacher:
+        model.word_embeddings.weight.data = rows_by(Embedder.load(options.teacher), tokenizer)
     embedder(model, tokenizer).save(options.folder, base="nothing")
 
 

@@ -6,12 +6,25 @@ import re
 import sys
 from pathlib import Path
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 _THRESHOLD_BYTES = 12 << 20
-_MOST_BYTES = 32 << 20
-"""The largest blocks that glibc keeps in its heap by itself, by and by; at its end it then keeps twice as much free."""
-_wishes: set[str] = set()
-"""What was asked for, which holds for the rest of the process."""
+_PAD_BYTES = 64 << 20
+_MOST = (1 << 31) - 1
+_MOST_BY_ITSELF = 32 << 20
+"""The largest blocks that glibc by and by keeps in its heap by itself; at its end it then leaves twice as much free."""
+_asked_for: list[str] = []
+"""What training chose, for the rest of the process."""
+
+
+def keep_blocks() -> bool:
+    """Let freed blocks of any size stay in the heap for the next; whether that could be done.
+
+    A model of few layers is no sooner through a block than it is freed, and pages that come fresh from the system at
+    every step are then 40 % of the time of training (dev/LOG.md). Costs holes in the heap. Other C libraries than glibc
+    are left alone.
+    """
+    _asked_for.append("blocks stay")
+    return _mallopt((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, _MOST), (_M_TOP_PAD, _PAD_BYTES))
 
 
 def return_large_blocks() -> bool:
@@ -21,26 +34,26 @@ def return_large_blocks() -> bool:
     BLOOM of 1024 dimensions in packed micro-batches then held 0.3 to 0.6 GB that no tensor used. Smaller blocks
     stay in the heap, since fresh pages cost time (dev/LOG.md). Other C libraries are left alone.
     """
-    _wishes.add("return large blocks")
-    return _set(_M_MMAP_THRESHOLD, _THRESHOLD_BYTES)
+    _asked_for.append("large blocks go")
+    return _mallopt((_M_MMAP_THRESHOLD, _THRESHOLD_BYTES))
 
 
-def keep_freed_blocks() -> bool:
+def keep_temporaries() -> bool:
     """Let the process at once keep as much of what it frees as glibc would by and by; whether that could be done.
 
-    A layer's temporaries come again in the next, and as fresh pages they take 5 to 10 % of a forward pass
-    (dev/LOG.md). Left alone once `return_large_blocks` was asked for, and where `MALLOC_TRIM_THRESHOLD_` is set.
+    A layer's temporaries come again in the next, and as fresh pages they take a tenth of a forward pass (dev/LOG.md).
+    What training chose goes before, and so does `MALLOC_TRIM_THRESHOLD_` in the environment.
     """
-    if _wishes or "MALLOC_TRIM_THRESHOLD_" in os.environ:
+    if _asked_for or "MALLOC_TRIM_THRESHOLD_" in os.environ:
         return False
-    return _set(_M_MMAP_THRESHOLD, _MOST_BYTES) and _set(_M_TRIM_THRESHOLD, 2 * _MOST_BYTES)
+    return _mallopt((_M_MMAP_THRESHOLD, _MOST_BY_ITSELF), (_M_TRIM_THRESHOLD, 2 * _MOST_BY_ITSELF))
 
 
-def _set(option: int, value: int) -> bool:
+def _mallopt(*settings: tuple[int, int]) -> bool:
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and mallopt(option, value) == 1
+    return mallopt is not None and all(mallopt(name, value) == 1 for name, value in settings)
 
 
 def give_back_free() -> bool:

@@ -7,6 +7,7 @@ tokens become vectors, with gradients or without.
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, Unpack, get_args, overload
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from udever import habits, hub, loading, saving
-from udever.allocator import keep_freed_blocks
+from udever.allocator import keep_temporaries
 from udever.errors import TextError
 from udever.loading import Loaded, pick_how
 from udever.model import artefact, quantising, smoothing
@@ -128,9 +129,8 @@ class Embedder:
         Raises ModelError where the folder or model cannot be used, ContractError where it does not give
         the vectors it should, or loses too much in int8.
         """
-        how = pick_how(
-            dtype,
-            device,
+        how = replace(
+            pick_how(dtype, device),
             revision=revision,
             allow_pickle=allow_pickle,
             trust_remote_code=trust_remote_code,
@@ -146,7 +146,7 @@ class Embedder:
         }
         given = {name: value for name, value in changes.items() if value is not None}
         if how.device.type == "cpu":
-            keep_freed_blocks()
+            keep_temporaries()
         loaded = loading.load(str(name_or_folder), how, given, known_as)
         embedder = cls(loaded, name=str(name_or_folder))
         if verify and loaded.saved is not None and loaded.contract == loaded.saved.contract:

@@ -153,14 +153,14 @@ class AdapterWarning(UserWarning):
     """A folder of whole weights holds an adapter too, which was applied to them."""
 
 
-def pick_how(dtype: str | torch.dtype, device: str | torch.device, **options: Any) -> How:
+def pick_how(dtype: str | torch.dtype, device: str | torch.device) -> How:
     """`How` with "auto" resolved. Raises ModelError for a type or device that is not to be had."""
     where = _pick_device(device)
     if dtype not in ("int8", torch.int8):
-        return How(pick_dtype(dtype, where, ("int8",)), where, None if dtype == "auto" else False, **options)
+        return How(pick_dtype(dtype, where, ("int8",)), where, None if dtype == "auto" else False)
     if where.type != "cpu":
         raise ModelError(f"dtype is 'int8' on {where.type}; int8 is for processors: use bfloat16, or device='cpu'")
-    return How(torch.float32, where, True, **options)
+    return How(torch.float32, where, True)
 
 
 def _pick_device(device: str | torch.device) -> torch.device:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from udever.corpus.inputs import BadRow, Columns, Row, check_columns, find_sources, read_rows
+from udever.corpus.inputs import BadRow, Columns, InputRow, check_columns, find_sources, read_rows
 from udever.errors import DataError
 from udever.files import text_format
 
@@ -98,7 +98,7 @@ def test_a_row_without_source_is_from_its_file(tmp_path):
 @pytest.mark.parametrize("bad", [None, 3, ["x"], "", " \n"])
 def test_a_row_that_is_no_text_is_only_itself(tmp_path, bad):
     rows = rows_of(jsonl(tmp_path / "a.jsonl", [{"text": "x"}, {"text": bad}, {"text": "y"}]))
-    assert [type(row) for row in rows] == [Row, BadRow, Row]
+    assert [type(row) for row in rows] == [InputRow, BadRow, InputRow]
     assert rows[1].number == 1 and rows[1].place == "a.jsonl" and rows[1].id == "1"
     assert ("empty" in rows[1].reason) == isinstance(bad, str)
     assert rows[1].text == (bad if bad is None or isinstance(bad, str) else json.dumps(bad))
@@ -128,7 +128,7 @@ def test_ids_do_not_come_and_go(tmp_path):
 def test_a_broken_line_of_json_is_only_itself(tmp_path, line, reason):
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "x"}\n\n' + line + b'\n{"text": "y"}\n')
     rows = rows_of(tmp_path / "a.jsonl")
-    assert [type(row) for row in rows] == [Row, BadRow, Row]
+    assert [type(row) for row in rows] == [InputRow, BadRow, InputRow]
     assert rows[1].number == 2 and rows[1].reason.startswith(reason)
 
 
@@ -165,7 +165,7 @@ def test_broken_rows_of_csv_are_only_themselves(tmp_path):
     content = b'id,text\n1,good\n2,too,many\n\n3,"a"b\n4,\xff\n5,fine\n'
     (tmp_path / "a.csv").write_bytes(content)
     rows = rows_of(tmp_path / "a.csv")
-    assert [type(row) for row in rows] == [Row, BadRow, BadRow, Row, Row]
+    assert [type(row) for row in rows] == [InputRow, BadRow, BadRow, InputRow, InputRow]
     assert [row.number for row in rows] == [0, 1, 2, 3, 4]
     assert "3 fields; the header has 2" in rows[1].reason and "not CSV" in rows[2].reason
     assert rows[3].text == "\udcff"  # no UTF-8: the survey refuses it
@@ -191,7 +191,7 @@ def test_tabs_alone_separate_in_tsv(tmp_path):
     lines = ["id\ttext", '1\t"never closed', '2\tsaid "so"', "3\ttoo\tmany", "4\t\t", "", '"5"\t"x"']
     (tmp_path / "a.tsv").write_text("\r\n".join(lines))
     rows = rows_of(tmp_path / "a.tsv")
-    assert [(row.id, row.text) for row in rows if isinstance(row, Row)] == [
+    assert [(row.id, row.text) for row in rows if isinstance(row, InputRow)] == [
         ("1", '"never closed'),
         ("2", 'said "so"'),
         ('"5"', '"x"'),
@@ -221,12 +221,12 @@ def test_what_goes_in_comes_out_or_is_told(tmp_path, name, rows, ragged):
         pack(path, "\n".join("\t".join(line) for line in [("key", "text"), *lines]).encode())
         texts = [text for (_, text), extra in zip(rows, ragged, strict=False) if text.strip() and not extra]
         found = rows_of(path)
-        assert len(found) == len(rows) and [row.text for row in found if isinstance(row, Row)] == texts
+        assert len(found) == len(rows) and [row.text for row in found if isinstance(row, InputRow)] == texts
         return
     found = rows_of(path)
     assert len(found) == len(rows)
     assert [row.text for row in found] == [text for _, text in rows]
-    assert [isinstance(row, Row) for row in found] == [bool(text.strip()) for _, text in rows]
+    assert [isinstance(row, InputRow) for row in found] == [bool(text.strip()) for _, text in rows]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
@@ -406,7 +406,7 @@ def test_a_line_that_is_too_large_is_only_itself(tmp_path, monkeypatch, name):
     content = [line.format(text) for text in ("x", "long" * 1000, "y")]
     pack(tmp_path / name, "\n".join(["text"] * (line == "{}" and "txt" not in name) + content).encode())
     rows = rows_of(tmp_path / name)
-    assert [type(row) for row in rows] == [Row, BadRow, Row]
+    assert [type(row) for row in rows] == [InputRow, BadRow, InputRow]
     assert rows[2].text == "y" and rows[1].reason.startswith("larger than 1,000 bytes")
     assert "longlong" in rows[1].text
 
@@ -414,7 +414,7 @@ def test_a_line_that_is_too_large_is_only_itself(tmp_path, monkeypatch, name):
 def test_a_text_of_parquet_that_is_too_large_is_only_itself(tmp_path, monkeypatch):
     monkeypatch.setattr("udever.records.MAX_ROW_BYTES", 1000)
     rows = rows_of(parquet(tmp_path / "a.parquet", [{"text": "x"}, {"text": "long" * 1000}, {"text": "y"}]))
-    assert [type(row) for row in rows] == [Row, BadRow, Row]
+    assert [type(row) for row in rows] == [InputRow, BadRow, InputRow]
 
 
 @pytest.mark.parametrize("name", ["a.txt.gz", "a.csv.zst", "a.jsonl.gz"])
@@ -423,7 +423,7 @@ def test_a_file_that_expands_too_far_gives_what_came_before(tmp_path, monkeypatc
     record = '{"text": "x"}\n' if "jsonl" in name else "text\n"
     pack(tmp_path / name, (record + record * 2_000_000).encode())
     *good, last = rows_of(tmp_path / name)
-    assert good and all(isinstance(row, Row) for row in good) and len(good) < 2_000_000
+    assert good and all(isinstance(row, InputRow) for row in good) and len(good) < 2_000_000
     assert isinstance(last, BadRow) and "unpacks to more than 200 times its size" in last.reason
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from udever.corpus import RayRunner, audit
-from udever.corpus.inputs import Row
+from udever.corpus.inputs import InputRow
 from udever.corpus.steps import digest_of
 from udever.corpus.survey import SPOOL_SCHEMA, Block, hash_bytes
 from udever.corpus.workers import Worker
@@ -74,7 +74,7 @@ def one_window(fake_step, tmp_path):
     """A batch for a worker: one spooled window of a job."""
     block = Block()
     for number in range(3):
-        block.add(Row("a", number, f"i{number}", f"text {number}", "a"), hash_bytes(b"%d" % number), 6)
+        block.add(InputRow("a", number, f"i{number}", f"text {number}", "a"), hash_bytes(b"%d" % number), 6)
     spool = tmp_path / "0.arrow"
     with pa.OSFile(str(spool), "wb") as out, pa.ipc.new_file(out, SPOOL_SCHEMA) as writer:
         writer.write_table(block.table())

@@ -25,7 +25,7 @@ from udever.pairs.mixture import Batch
 from udever.pairs.schema import Pair
 from udever.pairs.sources import Traits
 from udever.search import locate
-from udever.search.store import Found
+from udever.search.store import FoundChunk
 from udever.search.update import Settings, update_index
 from udever.server import endpoints
 from udever.server.app import create_app
@@ -165,7 +165,7 @@ class DictStore:
 
     def _best(self, rows, scores, number):
         order = np.argsort(-scores, kind="stable")[:number]
-        return [Found(rows[i].id, rows[i].path, rows[i].chunk, float(scores[i])) for i in order]
+        return [FoundChunk(rows[i].id, rows[i].path, rows[i].chunk, float(scores[i])) for i in order]
 
     def nearest(self, embedding, top_k, where, tuning):
         passing = list(self._passing(where))

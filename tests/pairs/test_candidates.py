@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udever.pairs.candidates import LOWEST, Known, identities, identity, keys, number_documents
+from udever.pairs.candidates import LOWEST, KnownAnswers, identities, identity, keys, number_documents
 
 NUMBERS = st.lists(st.integers(0, 9), min_size=1, max_size=25)
 
@@ -37,7 +37,7 @@ def test_what_answers_a_row_is_hidden_in_every_block(positives, data):
     anchors = [data.draw(st.integers(0, 12)) for _ in positives]
     documents = number_documents(np.zeros(0, np.int64), np.array(positives), np.array(anchors))
     families = [keys([pa.array(column, pa.string())], np.ones(count, bool)) for column in names]
-    known = Known(documents, families, np.zeros(0, np.int64), np.zeros((0, 2), np.int64))
+    known = KnownAnswers(documents, families, np.zeros(0, np.int64), np.zeros((0, 2), np.int64))
     distinct = list(dict.fromkeys(positives))
     expected = np.zeros((count, len(distinct)), bool)
     for row in range(count):

@@ -4,6 +4,7 @@ import importlib
 import sys
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -149,6 +150,20 @@ def test_a_base_is_an_embedder_closed_by_one_token(scripts, monkeypatch, tmp_pat
     assert (embedder.dimensions, len(embedder.backbone.h)) == (16, 2)
     assert embedder.tokenize(["getName"], "query").ids[0][-1] == 1
     assert (embedder.encode_query(["get_name"]) == embedder.encode_document(["get_name"])).all()
+
+
+def test_rows_of_the_table_are_what_the_teacher_makes_of_their_tokens(scripts, embedders):
+    base = scripts("base")
+    tokenizer = base.Tokenizer(
+        base.models.BPE(vocab={"<pad>": 0, "</s>": 1, "\u0120cat": 2, "dog": 3, "\u00e2": 4}, merges=[])
+    )
+    tokenizer.decoder = base.decoders.ByteLevel()
+    teacher = embedders("bloom")
+    rows = base.rows_by(teacher, tokenizer)
+    told = teacher.encode_query(["cat", "dog"])
+    expected = (told - told.mean(0)) / np.linalg.norm(told - told.mean(0), axis=1, keepdims=True)
+    np.testing.assert_allclose(rows[2:4], expected, atol=1e-5)
+    np.testing.assert_allclose(rows.norm(dim=1), 1, atol=1e-5)  # rows without a text of their own too
 
 
 def test_one_text_in_a_hundred_is_for_development(scripts):

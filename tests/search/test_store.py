@@ -10,7 +10,7 @@ from udever.errors import DataError, MissingExtra, OutputError
 from udever.search import lance as lance_module
 from udever.search import postgres as postgres_module
 from udever.search.postgres import PostgresStore, parse_uri
-from udever.search.store import FileRecord, Row, Tuning, Where, digest_of, file_id
+from udever.search.store import ChunkRow, FileRecord, Tuning, Where, digest_of, file_id
 from udever.source.chunks import Chunk
 from udever.text.words import words
 
@@ -20,7 +20,7 @@ EXACT = Tuning(dimensions=DIMENSIONS)
 
 def make_rows(path, number, language="python-Code", kind="function", said="def thing"):
     return [
-        Row(
+        ChunkRow(
             path,
             n,
             Chunk(n + 1, n + 2, f"{said} {n}", kind, f"f{n}", "", language),

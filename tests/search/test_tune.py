@@ -4,7 +4,7 @@ import pytest
 from udever.errors import DataError
 from udever.search import tune as tuning_module
 from udever.search.index import Index, describe
-from udever.search.store import Manifest, Row, Tuning, Where, digest_of
+from udever.search.store import ChunkRow, Manifest, Tuning, Where, digest_of
 from udever.search.tune import has_outgrown, read_queries, tune
 from udever.source.chunks import Chunk
 
@@ -21,7 +21,7 @@ def clustered(number, dimensions=64, seed=0):
 def fill(store, embeddings):
     store.create(embeddings.shape[1])
     rows = [
-        Row("a.py", n, Chunk(n + 1, n + 1, f"line {n}", "code"), digest_of(str(n).encode()), f"line {n}", False)
+        ChunkRow("a.py", n, Chunk(n + 1, n + 1, f"line {n}", "code"), digest_of(str(n).encode()), f"line {n}", False)
         for n in range(len(embeddings))
     ]
     store.replace(["a.py"], rows, embeddings)

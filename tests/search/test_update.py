@@ -10,7 +10,7 @@ from udever.search import update as updating
 from udever.search.index import Index
 from udever.search.locate import only_writer
 from udever.search.searchable import Filters
-from udever.source.walk import Found
+from udever.source.walk import FoundFile
 
 TREE = {
     "a.py": 'def parse_json(text):\n    """Parse."""\n    return text\n\n\n'
@@ -139,7 +139,7 @@ def test_what_is_no_text_is_counted_and_remembered(lance, tree, embedder, index,
 
 def test_a_file_that_vanishes_or_cannot_be_read_leaves(lance, tree, embedder, index, monkeypatch):
     index.update(lance, [tree], embedder)
-    read = Found.read
+    read = FoundFile.read
 
     def vanish(found):
         if found.path.name == "notes.txt":
@@ -147,7 +147,7 @@ def test_a_file_that_vanishes_or_cannot_be_read_leaves(lance, tree, embedder, in
         return read(found)
 
     os.utime(tree / "notes.txt", ns=(1, 1))
-    monkeypatch.setattr(Found, "read", vanish)
+    monkeypatch.setattr(FoundFile, "read", vanish)
     done = index.update(lance, [tree], embedder)
     assert (done.num_removed, done.skipped) == (1, {"file: does not exist": 1})
     monkeypatch.undo()

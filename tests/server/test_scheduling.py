@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udever.server.scheduling import SHORT_TOKENS, Job, Lane, Pace, Planner, Room
+from udever.server.scheduling import SHORT_TOKENS, Lane, Pace, Planner, RequestJob, Room
 
 LENGTHS = st.lists(st.integers(1, 600), min_size=1, max_size=30)
 
 
 def job(lengths, arrival_s=0.0, skip=0):
-    return Job([[7] * length for length in lengths], skip, arrival_s, done=lambda: None)
+    return RequestJob([[7] * length for length in lengths], skip, arrival_s, done=lambda: None)
 
 
 def planner(batch_tokens=1024, age_cap_s=2.0, pads=False):

@@ -138,7 +138,7 @@ def _binary(x: Floats, y: np.ndarray, strength: float) -> tuple[Floats, float, b
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Labelled:
     """What heads are fitted on: embeddings [texts, dimensions], truth [texts, labels], a fold for each text."""
 
     embeddings: np.ndarray
@@ -146,11 +146,11 @@ class Known:
     fold: NDArray[np.int64]
     kind: Kind
 
-    def part(self, rows: np.ndarray) -> "Known":
+    def part(self, rows: np.ndarray) -> "Labelled":
         """Some of the texts."""
-        return Known(self.embeddings[rows], self.truth[rows], self.fold[rows], self.kind)
+        return Labelled(self.embeddings[rows], self.truth[rows], self.fold[rows], self.kind)
 
-    def scores_of(self, others: "Known", strength: float) -> Floats:
+    def scores_of(self, others: "Labelled", strength: float) -> Floats:
         """Scores of other texts, each by a head fitted on those of these texts that are in other folds."""
         scores = np.empty(others.truth.shape)
         for number in np.unique(others.fold):
@@ -160,7 +160,7 @@ class Known:
         return scores
 
 
-def leave_out(known: Known) -> LeftOut:
+def leave_out(known: Labelled) -> LeftOut:
     """Scores for left-out examples at the strength that predicts them best."""
     truth, kind = known.truth, known.kind
     tried = [LeftOut(known.scores_of(known, strength), known.fold, strength) for strength in _STRENGTHS]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from udever.classify.examples import Examples, Kind
 from udever.classify.fitting import (
     Floats,
-    Known,
+    Labelled,
     LeftOut,
     Settings,
     calibrate,
@@ -142,7 +142,7 @@ def _plain(predicted: Floats, kind: Kind) -> NDArray[np.bool_]:
     return decide(predicted, np.full(predicted.shape[1], 0.0 if kind == "one" else 0.5), kind)
 
 
-def _see(left: LeftOut, known: Known, others: Known, scores: Floats, precision: float | None) -> _Seen:
+def _see(left: LeftOut, known: Labelled, others: Labelled, scores: Floats, precision: float | None) -> _Seen:
     """`scores` of `others`, each fold calibrated and decided by what `known` says in the other folds."""
     kind = known.kind
     predicted, kept = np.empty(scores.shape), np.empty(scores.shape, bool)
@@ -168,7 +168,7 @@ class _Head:
     converged: bool
 
 
-def _head(known: Known, settings: Settings) -> _Head:
+def _head(known: Labelled, settings: Settings) -> _Head:
     truth, kind = known.truth, known.kind
     left = leave_out(known)
     calibration = calibrate(left.scores, truth, kind)
@@ -198,7 +198,7 @@ def fit(
     assert len(embeddings) == len(examples)
     texts = groups_of(examples.texts)
     fold = fold_of(truth, groups_of(examples.texts, examples.groups), settings.seed)
-    known = Known(np.asarray(embeddings, np.float32), truth, fold, kind)
+    known = Labelled(np.asarray(embeddings, np.float32), truth, fold, kind)
     head = _head(known, settings)
     made = Filter(
         labels=examples.names,
@@ -255,7 +255,7 @@ def _by_language(examples: Examples) -> dict[str, np.ndarray]:
     return {str(name): np.flatnonzero(languages == name) for name in np.unique(languages)}
 
 
-def _transfer(known: Known, examples: Examples, settings: Settings) -> list[Transfer]:
+def _transfer(known: Labelled, examples: Examples, settings: Settings) -> list[Transfer]:
     """Every language with enough examples as the only one to learn from, all of them to be tested on."""
     rows_of = {name: rows for name, rows in _by_language(examples).items() if len(rows) >= _LEAST}
     largest = sorted(rows_of, key=lambda name: -len(rows_of[name]))[:_MOST_LANGUAGES]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from udever.corpus import folder as layout
-from udever.corpus.inputs import Row
+from udever.corpus.inputs import InputRow
 from udever.corpus.job import Reading, reading_of
 from udever.corpus.shards import ShardInfo, read_columns, read_identity, read_info, to_numpy
 from udever.corpus.steps import Step
@@ -59,7 +59,7 @@ class _Input:
     def __init__(self, reading: Reading, audit: Audit) -> None:
         self._audit = audit
         self.num_bad = 0
-        self._rows: Iterator[tuple[Row, bytes, int]] = hashed(reading.rows(), self._refuse)
+        self._rows: Iterator[tuple[InputRow, bytes, int]] = hashed(reading.rows(), self._refuse)
         self._aligned = True
 
     def _refuse(self, _: object) -> None:

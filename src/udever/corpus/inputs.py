@@ -181,7 +181,7 @@ _ROWS_LOOKED_AT = 100
 _SHOWN = 200
 
 
-class Row(NamedTuple):
+class InputRow(NamedTuple):
     """A text to embed. `number` counts a source's rows (lines, in files of lines) from 0."""
 
     place: str
@@ -277,7 +277,7 @@ def check_columns(sources: Sequence[Source], columns: Columns) -> None:
         raise DataError(f"{source.shown} has no column {name!r}; {_instead(name, _schema_names(source) or record)}")
 
 
-def read_rows(source: Source, columns: Columns) -> Iterator[Row | BadRow]:
+def read_rows(source: Source, columns: Columns) -> Iterator[InputRow | BadRow]:
     """The texts of a source in order; what is no text, is empty or has no id comes as a `BadRow`.
 
     The id is the column's where the first record has one, else the row's number, behind the source's name
@@ -303,4 +303,6 @@ def read_rows(source: Source, columns: Columns) -> Iterator[Row | BadRow]:
             yield BadRow(source.name, number, shown, _show(record.get(columns.text)), reason)
             continue
         origin = record.get(columns.source)
-        yield Row(source.name, number, str(name), record[columns.text], source.name if origin is None else str(origin))
+        yield InputRow(
+            source.name, number, str(name), record[columns.text], source.name if origin is None else str(origin)
+        )

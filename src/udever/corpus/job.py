@@ -19,11 +19,11 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from udever.corpus import folder as layout
-from udever.corpus.inputs import BadRow, Columns, Row, Source, check_columns, find_sources, read_rows
+from udever.corpus.inputs import BadRow, Columns, InputRow, Source, check_columns, find_sources, read_rows
 from udever.corpus.shards import ShardName, read_columns, read_info
 from udever.corpus.steps import Output, Step, Tick, digest_of
 from udever.corpus.survey import FailedFile, Survey, hash_bytes, read_failed, survey
-from udever.corpus.windows import Job, Place, Reuse, find_reuse, finish, nothing, plan, texts_of
+from udever.corpus.windows import Place, Reuse, WindowJob, find_reuse, finish, nothing, plan, texts_of
 from udever.errors import RecipeError
 from udever.progress import Advance, progress_bar
 from udever.storage import atomic_file, digest_file
@@ -59,7 +59,7 @@ class Reading:
         """Raise DataError for a wrong path or column, before any work; `skipped` as for `sources`."""
         check_columns(self.sources(skipped), self.columns)
 
-    def rows(self) -> Iterator[Row | BadRow]:
+    def rows(self) -> Iterator[InputRow | BadRow]:
         """Every row of every source, in order."""
         for source in self.sources():
             yield from read_rows(source, self.columns)
@@ -92,14 +92,14 @@ class Summary:
         return not self.num_failed and not self.duplicate_ids
 
 
-Runner = Callable[[Iterator[Job], Step, Reuse, Tick], None]
+Runner = Callable[[Iterator[WindowJob], Step, Reuse, Tick], None]
 """Does jobs, all of them: `runner(jobs, step, reuse, tick)`. `tick` counts rows, not shares, and tokens."""
 
 
-def run_here(jobs: Iterator[Job], step: Step, reuse: Reuse, tick: Tick) -> None:
+def run_here(jobs: Iterator[WindowJob], step: Step, reuse: Reuse, tick: Tick) -> None:
     """The jobs in this process: planning, tokenising, the model and writing overlap."""
 
-    def prepared() -> Iterator[tuple[Job, object]]:
+    def prepared() -> Iterator[tuple[WindowJob, object]]:
         with closing(ahead(jobs)) as planned:
             for job in planned:
                 yield job, step.prepare(texts_of(job)) if len(job.texts) else None
@@ -109,7 +109,7 @@ def run_here(jobs: Iterator[Job], step: Step, reuse: Reuse, tick: Tick) -> None:
             writer.do(finish, job, _run(job, tokens, step, tick), step, reuse)
 
 
-def _run(job: Job, prepared: object, step: Step, tick: Tick) -> Output:
+def _run(job: WindowJob, prepared: object, step: Step, tick: Tick) -> Output:
     if not len(job.texts):
         tick(job.num_rows, 0)
         return nothing(step)
@@ -141,7 +141,7 @@ class _Counter:
         self._advance(num_rows, f"{rate:,.0f} tokens/s")
 
 
-def _counted(rows: Iterator[Row | BadRow], advance: Advance) -> Iterator[Row | BadRow]:
+def _counted(rows: Iterator[InputRow | BadRow], advance: Advance) -> Iterator[InputRow | BadRow]:
     number = 0
     for number, row in enumerate(rows, 1):
         yield row
@@ -174,7 +174,7 @@ def run_job(
         missing = found.missing
         num_texts = 0
 
-        def jobs() -> Iterator[Job]:
+        def jobs() -> Iterator[WindowJob]:
             nonlocal num_texts
             for number in missing:
                 window = found.windows[number]

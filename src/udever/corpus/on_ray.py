@@ -13,7 +13,7 @@ from typing import Any
 
 from udever.corpus.job import Runner, run_here
 from udever.corpus.steps import Step, Tick
-from udever.corpus.windows import Job, Reuse
+from udever.corpus.windows import Reuse, WindowJob
 from udever.corpus.workers import Item, ProcessRunner, Worker, check_counts, drive
 from udever.errors import OutputError, first_line, needs
 
@@ -34,7 +34,7 @@ class RayRunner:
     threads: int = 1
     gpus: float = 0
 
-    def __call__(self, jobs: Iterator[Job], step: Step, reuse: Reuse, tick: Tick) -> None:
+    def __call__(self, jobs: Iterator[WindowJob], step: Step, reuse: Reuse, tick: Tick) -> None:
         """Do all jobs. Raises what a worker raised, and OutputError where Ray itself gives up."""
         check_counts(self.workers, self.threads)
         drive(jobs, step, reuse, tick, self._run)

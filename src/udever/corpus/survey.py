@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from udever.corpus.inputs import BadRow, Row
+from udever.corpus.inputs import BadRow, InputRow
 from udever.errors import DataError
 from udever.storage import atomic_file
 
@@ -157,7 +157,7 @@ class Block:
     numbers: list[int] = field(default_factory=list)
     size_bytes: int = 0
 
-    def add(self, row: Row, text_hash: bytes, size_bytes: int) -> None:
+    def add(self, row: InputRow, text_hash: bytes, size_bytes: int) -> None:
         """One more row."""
         self.ids.append(row.id)
         self.texts.append(row.text)
@@ -181,7 +181,9 @@ class Block:
         return pa.Table.from_arrays(arrays, schema=SPOOL_SCHEMA)
 
 
-def hashed(rows: Iterable[Row | BadRow], refuse: Callable[[BadRow], None]) -> Iterator[tuple[Row, bytes, int]]:
+def hashed(
+    rows: Iterable[InputRow | BadRow], refuse: Callable[[BadRow], None]
+) -> Iterator[tuple[InputRow, bytes, int]]:
     """Good rows, each with the hash and the size of its text in UTF-8; bad ones go to `refuse`."""
     for row in rows:
         if isinstance(row, BadRow):
@@ -198,7 +200,7 @@ def hashed(rows: Iterable[Row | BadRow], refuse: Callable[[BadRow], None]) -> It
         yield row, hash_bytes(data), len(data)
 
 
-def _windows_of(rows: Iterable[tuple[Row, bytes, int]], num_rows: int) -> Iterator[Block]:
+def _windows_of(rows: Iterable[tuple[InputRow, bytes, int]], num_rows: int) -> Iterator[Block]:
     """Rows cut into windows of `num_rows`, fewer where they reach `WINDOW_BYTES`."""
     block = Block()
     for row, text_hash, size_bytes in rows:
@@ -252,7 +254,7 @@ def read_failed(path: Path) -> Iterator[BadRow]:
 
 
 def survey(
-    rows: Iterable[Row | BadRow], *, step_digest: bytes, done: Collection[str], window_rows: int, work: Path
+    rows: Iterable[InputRow | BadRow], *, step_digest: bytes, done: Collection[str], window_rows: int, work: Path
 ) -> Survey:
     """Read all `rows` once; spool the windows whose keys are not in `done` to the folder `work`.
 

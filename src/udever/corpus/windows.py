@@ -154,7 +154,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class WindowJob:
     """A window to do: `texts` are the offsets of the rows whose texts are to be embedded with it.
 
     `alone`: it shares no text with other windows or shards, so that its shard can be written anywhere.
@@ -184,20 +184,20 @@ def _distinct(window: pa.Table) -> _Distinct:
     return _Distinct(from_arrow(encoded.dictionary), first, which)
 
 
-def plan(spool: Path, place: Place, reuse: Reuse) -> Job:
+def plan(spool: Path, place: Place, reuse: Reuse) -> WindowJob:
     """What is to be done for a window; to be called for the windows in order."""
     distinct = _distinct(read_spool(spool))
     new = reuse.plan(distinct.hashes)
     alone = not (reuse.places(distinct.hashes) >= 0).any()
-    return Job(spool, place, len(distinct.which), distinct.first[new].astype(np.int32), alone)
+    return WindowJob(spool, place, len(distinct.which), distinct.first[new].astype(np.int32), alone)
 
 
-def texts_of(job: Job) -> list[str]:
+def texts_of(job: WindowJob) -> list[str]:
     """The texts to embed."""
     return read_spool(job.spool).column("text").take(pa.array(job.texts)).to_pylist()
 
 
-def do(job: Job, step: Step, tick: Tick) -> Output:
+def do(job: WindowJob, step: Step, tick: Tick) -> Output:
     """Embed the texts of a window, without any overlap."""
     return step.run(step.prepare(texts_of(job)), tick) if len(job.texts) else nothing(step)
 
@@ -207,7 +207,7 @@ def nothing(step: Step) -> Output:
     return Output(np.empty(0, step.columns))
 
 
-def finish(job: Job, output: Output, step: Step, reuse: Reuse | None) -> None:
+def finish(job: WindowJob, output: Output, step: Step, reuse: Reuse | None) -> None:
     """Write a window's shard from what was embedded with it and what `reuse` has; remove its spool.
 
     In order of the windows, unless the job is `alone`, which needs no `reuse`.

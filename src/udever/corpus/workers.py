@@ -22,7 +22,7 @@ import numpy as np
 from udever import errors
 from udever.corpus.shards import shard_of
 from udever.corpus.steps import Output, Step, Tick, digest_of
-from udever.corpus.windows import Job, Place, Reuse, do, finish, nothing
+from udever.corpus.windows import Place, Reuse, WindowJob, do, finish, nothing
 from udever.errors import ContractError, OutputError, RecipeError, UdeverError
 from udever.processors import use_threads
 from udever.storage import atomic_file
@@ -41,9 +41,9 @@ def check_counts(workers: int, threads: int) -> None:
         raise RecipeError(f"workers is {workers}, threads {threads}; expected at least 1")
 
 
-def drive(jobs: Iterator[Job], step: Step, reuse: Reuse, tick: Tick, run: Run) -> None:
+def drive(jobs: Iterator[WindowJob], step: Step, reuse: Reuse, tick: Tick, run: Run) -> None:
     """Have workers do all jobs, and finish what they may not. Raises what a worker raised."""
-    plans = [Plan.save(job) for job in jobs]
+    plans = [SavedJob.save(job) for job in jobs]
     queue = Queue(plans, step, reuse)
     queue.finish_ready(tick)
     items = [
@@ -79,7 +79,7 @@ class ProcessRunner:
     workers: int
     threads: int = 1
 
-    def __call__(self, jobs: Iterator[Job], step: Step, reuse: Reuse, tick: Tick) -> None:
+    def __call__(self, jobs: Iterator[WindowJob], step: Step, reuse: Reuse, tick: Tick) -> None:
         """Do all jobs. Raises what a worker raised, and OutputError where one dies."""
         check_counts(self.workers, self.threads)
         drive(jobs, step, reuse, tick, self._run)
@@ -119,7 +119,7 @@ def _do(item: Item) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SavedJob:
     """A job whose offsets lie in a file, so that a million of rows wait in little memory."""
 
     spool: Path
@@ -129,20 +129,20 @@ class Plan:
     alone: bool
 
     @classmethod
-    def save(cls, job: Job) -> "Plan":
+    def save(cls, job: WindowJob) -> "SavedJob":
         """Of a job, whose offsets are written down."""
         np.save(_offsets_file(job.spool), job.texts)
         return cls(job.spool, job.place, job.num_rows, len(job.texts), job.alone)
 
-    def job(self) -> Job:
+    def job(self) -> WindowJob:
         """The job again."""
-        return Job(self.spool, self.place, self.num_rows, np.load(_offsets_file(self.spool)), self.alone)
+        return WindowJob(self.spool, self.place, self.num_rows, np.load(_offsets_file(self.spool)), self.alone)
 
 
 class Queue:
     """Finishes, in order, the windows whose shards the actors cannot write."""
 
-    def __init__(self, plans: list[Plan], step: Step, reuse: Reuse) -> None:
+    def __init__(self, plans: list[SavedJob], step: Step, reuse: Reuse) -> None:
         self._plans, self._step, self._reuse = plans, step, reuse
         self._arrived = {number for number, plan in enumerate(plans) if not plan.num_texts}
         self._next = 0
@@ -195,7 +195,7 @@ class Worker:
             return 0
         _count_try(spool)
         step = self._loaded()
-        job = Job(spool, place, num_rows, np.load(_offsets_file(spool)), alone)
+        job = WindowJob(spool, place, num_rows, np.load(_offsets_file(spool)), alone)
         num_tokens = 0
 
         def tick(_: float, num: int) -> None:

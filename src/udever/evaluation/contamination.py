@@ -57,7 +57,7 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class OverlapRow:
     """What one split of a task (of one subset, in `Overlap.subsets`) shares with the training texts.
 
     Counts are of distinct texts. `num_short` texts were too short to compare and are in no other count.
@@ -88,8 +88,8 @@ class Row:
 class Overlap:
     """The outcome: one row a task, split and part; the same by subset; what was read."""
 
-    rows: tuple[Row, ...]
-    subsets: tuple[Row, ...]
+    rows: tuple[OverlapRow, ...]
+    subsets: tuple[OverlapRow, ...]
     num_train_rows: int
     num_train_texts: int
     num_held_out_rows: int
@@ -226,7 +226,7 @@ class _EvalTexts:
             self.state[number] = state
             self.matches[number] = (text, file)
 
-    def rows(self, num_examples: int, *, by_subset: bool) -> tuple[Row, ...]:
+    def rows(self, num_examples: int, *, by_subset: bool) -> tuple[OverlapRow, ...]:
         """Count by place, or by place with its subsets put together."""
         texts: dict[Place, set[int]] = defaultdict(set)
         short: dict[Place, set[int]] = defaultdict(set)
@@ -238,7 +238,7 @@ class _EvalTexts:
             self._row(place, texts[place], len(short[place]), num_examples) for place in sorted({*texts, *short})
         )
 
-    def _row(self, place: Place, numbers: set[int], num_short: int, num_examples: int) -> Row:
+    def _row(self, place: Place, numbers: set[int], num_short: int, num_examples: int) -> OverlapRow:
         found = np.array(sorted(numbers), dtype=np.int64)
         states = self.state[found]
         # Near duplicates first: an exact one explains itself.
@@ -249,7 +249,9 @@ class _EvalTexts:
             if number in self.matches
         )
         exact, near = int((states == _EXACT).sum()), int((states == _NEAR).sum())
-        return Row(place.task, place.split, place.part, place.subset, len(found), num_short, exact, near, examples)
+        return OverlapRow(
+            place.task, place.split, place.part, place.subset, len(found), num_short, exact, near, examples
+        )
 
 
 def train_files(paths: Sequence[str | Path]) -> list[Path]:

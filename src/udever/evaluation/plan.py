@@ -10,7 +10,7 @@ from udever.errors import RecipeError, first_line
 from udever.evaluation.endpoint import EndpointOptions
 from udever.evaluation.models_under_test import ModelOptions, model_under_test
 from udever.evaluation.mteb_meta import require_mteb
-from udever.evaluation.run import Job, Known, Outcome, mteb_version, run
+from udever.evaluation.run import KnownTasks, Outcome, TaskJob, mteb_version, run
 from udever.evaluation.tasks import FolderTask, find_tasks
 from udever.nearest import nearest, path_suggestion, suggestion
 from udever.storage import check_folder
@@ -84,7 +84,7 @@ def _is_folder(task: str | Path) -> bool:
     return isinstance(task, Path) or task.startswith((".", "/", "~")) or Path(task).is_dir()
 
 
-def plan(sources: Sources, results: Path) -> list[Job]:
+def plan(sources: Sources, results: Path) -> list[TaskJob]:
     """Every job, in the order given; the universal suite where no source is named.
 
     Raises RecipeError for an unknown suite or task, naming the nearest, and for two tasks of one name; DataError for
@@ -124,7 +124,7 @@ def _suite(name: str) -> Path:
     return SUITES
 
 
-def _chosen(jobs: list[Job], wanted: Sequence[str]) -> list[Job]:
+def _chosen(jobs: list[TaskJob], wanted: Sequence[str]) -> list[TaskJob]:
     known = {job.name: job for job in jobs}
     for name in wanted:
         if name not in known:
@@ -143,24 +143,24 @@ def _read_object(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def folder_jobs(tasks: Sequence[FolderTask]) -> list[Job]:
+def folder_jobs(tasks: Sequence[FolderTask]) -> list[TaskJob]:
     """A job for every folder task."""
 
-    def job(task: FolderTask) -> Job:
+    def job(task: FolderTask) -> TaskJob:
         def make() -> Any:
             from udever.evaluation.mteb_task import as_mteb_task
 
             return as_mteb_task(task)
 
-        return Job(task.name, task.fingerprint(), make, task.spec.mteb_name)
+        return TaskJob(task.name, task.fingerprint(), make, task.spec.mteb_name)
 
     return [job(task) for task in tasks]
 
 
-def public_jobs(names: Sequence[str], results: Path) -> list[Job]:
+def public_jobs(names: Sequence[str], results: Path) -> list[TaskJob]:
     """Jobs for mteb's tasks and benchmarks by name. Raises RecipeError for an unknown one, naming the nearest."""
-    known = Known(results)
-    found: dict[str, Job] = {}
+    known = KnownTasks(results)
+    found: dict[str, TaskJob] = {}
     for name in names:
         key = f"{name} {mteb_version()}"
         tasks = known.get("public", key)
@@ -168,7 +168,7 @@ def public_jobs(names: Sequence[str], results: Path) -> list[Job]:
             tasks = expand(name)
             known.note("public", key, tasks)
         for task in tasks:
-            found.setdefault(task, Job(task, None, _public_maker(task)))
+            found.setdefault(task, TaskJob(task, None, _public_maker(task)))
     return list(found.values())
 
 

@@ -23,7 +23,7 @@ _INDEX_FILE = ".known.json"
 
 
 @dataclass(frozen=True)
-class Job:
+class TaskJob:
     """A task to score. `data` is a fingerprint of its data; None where mteb's release stands for it."""
 
     name: str
@@ -58,7 +58,7 @@ class Outcome:
         return found
 
 
-class Known:
+class KnownTasks:
     """What earlier runs found out that takes seconds to find out: revisions by key, and the tasks behind a name."""
 
     def __init__(self, results: Path) -> None:
@@ -90,14 +90,14 @@ def mteb_version() -> str:
 
 
 def run(
-    models: Sequence[ModelUnderTest], jobs: Sequence[Job], results: Path, *, show_progress: bool = False
+    models: Sequence[ModelUnderTest], jobs: Sequence[TaskJob], results: Path, *, show_progress: bool = False
 ) -> list[Outcome]:
     """Score every model on every job and write each result as it comes; see `results` for the files.
 
     A job that fails, for whatever reason, is noted in its Outcome. A model that cannot be loaded raises ModelError
     when it is the only one, and is noted under "model" otherwise.
     """
-    known = Known(results)
+    known = KnownTasks(results)
     outcomes = []
     for tested in models:
         outcome = _kept(tested, jobs, results, known)
@@ -112,7 +112,7 @@ def run(
     return outcomes
 
 
-def _kept(tested: ModelUnderTest, jobs: Sequence[Job], results: Path, known: Known) -> Outcome | None:
+def _kept(tested: ModelUnderTest, jobs: Sequence[TaskJob], results: Path, known: KnownTasks) -> Outcome | None:
     """The outcome where every result is there, found without loading anything; None otherwise."""
     found = known.get("revisions", tested.key)
     if found is None:
@@ -126,7 +126,7 @@ def _kept(tested: ModelUnderTest, jobs: Sequence[Job], results: Path, known: Kno
     return Outcome(found[0], found[1], folder, kept=[job.name for job in wanted], skipped=here)
 
 
-def _is_there(folder: Path, job: Job) -> bool:
+def _is_there(folder: Path, job: TaskJob) -> bool:
     """Whether the job's result is there and was made from the same data by the same mteb."""
     content = read_task(folder, job.name)
     if content is None or content.get("mteb_version") != mteb_version():
@@ -134,7 +134,9 @@ def _is_there(folder: Path, job: Job) -> bool:
     return job.data is None or content.get("dataset_revision") == job.data
 
 
-def _score(tested: ModelUnderTest, jobs: Sequence[Job], results: Path, known: Known, *, show_progress: bool) -> Outcome:
+def _score(
+    tested: ModelUnderTest, jobs: Sequence[TaskJob], results: Path, known: KnownTasks, *, show_progress: bool
+) -> Outcome:
     require_mteb()
     model = tested.load()
     meta = model.mteb_model_meta
@@ -171,7 +173,7 @@ def say_progress(model: Any, task: str, advance: Advance) -> None:
         model.watch = lambda: advance(0, f"{task}, {model.num_embedded - start:,} texts")
 
 
-def _score_one(model: Any, tested: ModelUnderTest, job: Job, outcome: Outcome) -> None:
+def _score_one(model: Any, tested: ModelUnderTest, job: TaskJob, outcome: Outcome) -> None:
     """Evaluate a task and write its result."""
     start = time.monotonic()
     embedded, truncated = getattr(model, "num_embedded", 0), getattr(model, "num_truncated", 0)

@@ -111,7 +111,7 @@ def number_documents(corpus: NDArray[np.int64], positives: NDArray[np.int64], an
     )
 
 
-class Known:
+class KnownAnswers:
     """The documents that answer a row: those of all rows with its anchor, group or class, exactly or nearly."""
 
     def __init__(
@@ -180,7 +180,7 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Found:
+class Candidates:
     """The best candidates of some rows, best first: (rows, depth). -1 where there are no more; `positive` (rows,)."""
 
     documents: NDArray[np.int64]
@@ -205,13 +205,19 @@ class _Best:
         found = self.scores[rows], self.documents[rows]
         self.scores[rows], self.documents[rows] = _merge(*found, scores, first)
 
-    def found(self, positive: NDArray[np.float32]) -> Found:
-        return Found(np.where(self.scores > LOWEST, self.documents, -1), self.scores, positive)
+    def found(self, positive: NDArray[np.float32]) -> Candidates:
+        return Candidates(np.where(self.scores > LOWEST, self.documents, -1), self.scores, positive)
 
 
 def by_vectors(
-    queries: Vectors, vectors: Vectors, documents: Documents, known: Known, first_row: int, limit: Limit, depth: int
-) -> list[Found]:
+    queries: Vectors,
+    vectors: Vectors,
+    documents: Documents,
+    known: KnownAnswers,
+    first_row: int,
+    limit: Limit,
+    depth: int,
+) -> list[Candidates]:
     """The best candidates by inner product within the limit; `queries` are those of the rows from `first_row` on.
 
     With the files of the documents, the best of those besides that stand in the row's own.
@@ -261,11 +267,11 @@ def by_words(
     index: Bm25,
     texts: Sequence[str],
     documents: Documents,
-    known: Known,
+    known: KnownAnswers,
     first_row: int,
     limit: Limit | None,
     depth: int,
-) -> Found:
+) -> Candidates:
     """The best candidates by BM25 within the limit, if any; only those that share a token with the query."""
     parts: list[tuple[NDArray[np.float32], NDArray[np.int64]]] = []
     positives = []
@@ -282,10 +288,12 @@ def by_words(
         positives.append(positive)
         row += len(scores)
     best, found = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return Found(np.where(best > LOWEST, found, -1), best, np.concatenate(positives))
+    return Candidates(np.where(best > LOWEST, found, -1), best, np.concatenate(positives))
 
 
-def judge(found: Found, queries: Vectors, vectors: Vectors, positive: NDArray[np.float32], limit: Limit) -> Found:
+def judge(
+    found: Candidates, queries: Vectors, vectors: Vectors, positive: NDArray[np.float32], limit: Limit
+) -> Candidates:
     """`found` with the model's scores; what is above the limit becomes -1. The order stays that of the finder."""
     scores = np.full(found.documents.shape, LOWEST, np.float32)
     for start in range(0, len(queries), _QUERIES):
@@ -293,7 +301,7 @@ def judge(found: Found, queries: Vectors, vectors: Vectors, positive: NDArray[np
         chosen = vectors[np.maximum(found.documents[rows], 0)]
         scores[rows] = np.einsum("qd,qkd->qk", queries[rows], chosen)
     keep = (found.documents >= 0) & (scores <= limit(positive)[:, None])
-    return Found(np.where(keep, found.documents, -1), np.where(keep, scores, LOWEST), positive)
+    return Candidates(np.where(keep, found.documents, -1), np.where(keep, scores, LOWEST), positive)
 
 
 def take_turns(lists: list[list[tuple[int, float]]]) -> list[tuple[int, float]]:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from udever.embedder import Embedder
 from udever.errors import DataError, RecipeError
 from udever.pairs.candidates import (
+    Candidates,
     Documents,
     Files,
-    Found,
-    Known,
+    KnownAnswers,
     Limit,
     Texts,
     Vectors,
@@ -222,7 +222,7 @@ class _Work:
                 advance(end - start)
         return documents.num_candidates
 
-    def _prepare(self, rows: Rows, corpus: Rows | None) -> tuple[Documents, Known]:
+    def _prepare(self, rows: Rows, corpus: Rows | None) -> tuple[Documents, KnownAnswers]:
         of = self.side.rows
         anchors, positives = (identities(rows.column(name))[of] for name in ("anchor", "positive"))
         in_corpus = identities(corpus.column("positive")) if corpus is not None else np.zeros(0, np.int64)
@@ -242,7 +242,7 @@ class _Work:
             sources = keys(rows.column("source"), every)
             files = Files(sources[of], sources[origins])
         withheld, near = self._near(documents.of_row, origins)
-        return replace(documents, origins=origins, files=files), Known(documents, families, withheld, near)
+        return replace(documents, origins=origins, files=files), KnownAnswers(documents, families, withheld, near)
 
     def _near(
         self, of_row: NDArray[np.int64], origins: NDArray[np.int64]
@@ -297,10 +297,10 @@ class _Work:
         pairs: list[Pair],
         start: int,
         documents: Documents,
-        known: Known,
+        known: KnownAnswers,
         vectors: Vectors | None,
         index: Bm25 | None,
-    ) -> list[Found]:
+    ) -> list[Candidates]:
         """What each finder has for rows `start` on of the side, judged."""
         limit = Limit(self.options.max_share, self.options.margin)
         anchors = [pair.anchor for pair in pairs]
@@ -312,7 +312,7 @@ class _Work:
         places = {text: place for place, text in enumerate(distinct)}
         encode, _ = self._encoders()
         queries = encode(distinct)[[places[text] for text in anchors]]
-        near: list[Found] = []
+        near: list[Candidates] = []
         if self.options.mode != "words" or documents.files is not None:
             near = by_vectors(queries, vectors, documents, known, start, limit, depth)
         found = near[:1] if self.options.mode != "words" else []
@@ -324,7 +324,7 @@ class _Work:
 
     def _choose(
         self,
-        found: list[Found],
+        found: list[Candidates],
         numbers: NDArray[np.int64],
         documents: Documents,
         chosen: NDArray[np.int64],

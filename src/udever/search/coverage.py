@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from udever.errors import DataError
 from udever.search.fusion import read_words_weight
 from udever.search.store import Manifest, Store
-from udever.source.walk import Found, walk
+from udever.source.walk import FoundFile, walk
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
@@ -21,7 +21,7 @@ class Seen:
     """A file as the walk met it; `path` is the one in the index, below the base, with forward slashes."""
 
     path: str
-    found: Found
+    found: FoundFile
     size_bytes: int
     mtime_ns: int
 

@@ -26,7 +26,7 @@ from udever.search.locate import (
 from udever.search.seal import read_seal
 from udever.search.searchable import Filters, Hit, Searchable, Vectors, full_language, matching_paths
 from udever.search.store import (
-    Found,
+    FoundChunk,
     Manifest,
     Store,
     Tuning,
@@ -37,7 +37,7 @@ from udever.search.store import (
     parse_manifest,
 )
 from udever.source.reading import read
-from udever.source.walk import Found as SourceFile
+from udever.source.walk import FoundFile
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
@@ -220,7 +220,7 @@ class Index(Searchable):
         if not file.is_relative_to(base):  # it has become a symbolic link that leads elsewhere
             raise DataError(f"{path} leads out of {base}; run udever index again")
         try:
-            data = SourceFile(file, path, base).read()
+            data = FoundFile(file, path, base).read()
         except FileRefused as refused:
             raise DataError(f"{path} {refused.reason}; run udever index again") from refused
         found = read(data, path, is_asked=True)
@@ -291,7 +291,7 @@ def describe(tuning: Tuning) -> str:
     return ", ".join(said)
 
 
-def _hit(found: Found) -> Hit:
+def _hit(found: FoundChunk) -> Hit:
     chunk = asdict(found.chunk)
     return Hit(
         score=found.score,

@@ -18,7 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from udever.errors import DataError, OutputError, first_line, needs
-from udever.search.store import EXACT_FILTERED_UP_TO, FileRecord, Found, Row, Tuning, Where, file_id
+from udever.search.store import EXACT_FILTERED_UP_TO, ChunkRow, FileRecord, FoundChunk, Tuning, Where, file_id
 from udever.source.chunks import Chunk
 
 _FILTERED_EFFORT = 4
@@ -98,9 +98,9 @@ def _vectors(embeddings: NDArray[np.float32]) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
 
 
-def _found(table: pa.Table, scores: Iterable[float]) -> list[Found]:
+def _found(table: pa.Table, scores: Iterable[float]) -> list[FoundChunk]:
     rows = zip(table.to_pylist(), scores, strict=True)
-    found = [Found(row["id"], row["path"], Chunk(**{n: row[n] for n in _CHUNK}), float(s)) for row, s in rows]
+    found = [FoundChunk(row["id"], row["path"], Chunk(**{n: row[n] for n in _CHUNK}), float(s)) for row, s in rows]
     return sorted(found, key=lambda hit: (-hit.score, hit.path, hit.chunk.first_line, hit.id))
 
 
@@ -228,7 +228,7 @@ class LanceStore:
             with _writing(self.uri):
                 self._table("files").delete(_any_of("file", map(file_id, paths)))
 
-    def replace(self, paths: Sequence[str], rows: Sequence[Row], embeddings: NDArray[np.float32]) -> None:
+    def replace(self, paths: Sequence[str], rows: Sequence[ChunkRow], embeddings: NDArray[np.float32]) -> None:
         """Replace all chunks of `paths` in one commit."""
         if not paths:
             return
@@ -250,7 +250,7 @@ class LanceStore:
         flags = table["truncated"].to_pylist()
         return dict(zip(table["digest"].to_pylist(), zip(_matrix(table["embedding"]), flags, strict=True), strict=True))
 
-    def nearest(self, embedding: NDArray[np.float32], top_k: int, where: Where, tuning: Tuning) -> list[Found]:
+    def nearest(self, embedding: NDArray[np.float32], top_k: int, where: Where, tuning: Tuning) -> list[FoundChunk]:
         """The nearest chunks; exact where `tuning` says so or few enough pass `where`."""
         chunks = self._table("chunks")
         condition = _condition(where)
@@ -281,7 +281,7 @@ class LanceStore:
             return _found(table, _matrix(table["embedding"]) @ embedding)[:top_k]
         return _found(table, 1 - table["_distance"].to_numpy())
 
-    def matching(self, words: Sequence[str], top_k: int, where: Where) -> list[Found]:
+    def matching(self, words: Sequence[str], top_k: int, where: Where) -> list[FoundChunk]:
         """The chunks with the highest BM25 for any of `words`."""
         from lancedb.query import MatchQuery
 
@@ -294,7 +294,7 @@ class LanceStore:
         table = self._arrow(query.select(["id", "path", *_CHUNK, "_score"]).limit(top_k))
         return _found(table, table["_score"].to_pylist())
 
-    def take(self, ids: Sequence[str]) -> list[Found]:
+    def take(self, ids: Sequence[str]) -> list[FoundChunk]:
         """Chunks by their ids, in no order."""
         query = self._table("chunks").search().where(_any_of("id", ids))
         table = self._arrow(query.select(["id", "path", *_CHUNK]).limit(None))
@@ -377,7 +377,7 @@ class LanceStore:
                 self._table(name).optimize(cleanup_older_than=_KEEP_VERSIONS)
 
 
-def _rows_table(rows: Sequence[Row], embeddings: NDArray[np.float32], schema: pa.Schema) -> pa.Table:
+def _rows_table(rows: Sequence[ChunkRow], embeddings: NDArray[np.float32], schema: pa.Schema) -> pa.Table:
     columns: dict[str, Any] = {
         "id": [row.id for row in rows],
         "file": [file_id(row.path) for row in rows],

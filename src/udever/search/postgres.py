@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError, OutputError, UdeverError, first_line, needs
 from udever.search.bm25 import K1, B
-from udever.search.store import EXACT_FILTERED_UP_TO, FileRecord, Found, Row, Tuning, Where, file_id
+from udever.search.store import EXACT_FILTERED_UP_TO, ChunkRow, FileRecord, FoundChunk, Tuning, Where, file_id
 from udever.source.chunks import Chunk
 
 _WHOLE_UP_TO = 2_000
@@ -184,7 +184,7 @@ class PostgresStore:
 
         return sql.SQL(text).format(schema=sql.Identifier(self._schema), **parts)  # pyright: ignore[reportArgumentType]
 
-    def _chunks(self, where: Where, extra: str = "", order: str = "", **values: Any) -> list[Found]:
+    def _chunks(self, where: Where, extra: str = "", order: str = "", **values: Any) -> list[FoundChunk]:
         """The chunks that pass, with a score where `extra` selects one."""
         condition, passed = _condition(where)
         columns = ", ".join(("id", "path", *_CHUNK))
@@ -256,7 +256,7 @@ class PostgresStore:
                 for row in rows:
                     copy.write_row(list(map(_kept, row)))
 
-    def replace(self, paths: Sequence[str], rows: Sequence[Row], embeddings: NDArray[np.float32]) -> None:
+    def replace(self, paths: Sequence[str], rows: Sequence[ChunkRow], embeddings: NDArray[np.float32]) -> None:
         """Replace all chunks of `paths`."""
         written = []
         for row, embedding in zip(rows, embeddings, strict=True):
@@ -274,7 +274,7 @@ class PostgresStore:
             rows = cursor.execute(self._sql(query), [_array(digests)]).fetchall()
         return {digest: (_vector(data), truncated) for digest, data, truncated in rows}
 
-    def nearest(self, embedding: NDArray[np.float32], top_k: int, where: Where, tuning: Tuning) -> list[Found]:
+    def nearest(self, embedding: NDArray[np.float32], top_k: int, where: Where, tuning: Tuning) -> list[FoundChunk]:
         """The nearest chunks; exact where `tuning` says so or few enough pass `where`."""
         exact = tuning.kind == "exact" or (where != Where() and self.count(where) <= EXACT_FILTERED_UP_TO)
         score = "-(embedding <#> %(whole)s::vector)"
@@ -301,7 +301,7 @@ class PostgresStore:
             cursor.execute("SET LOCAL enable_seqscan = off")
             return list(map(_found, cursor.execute(self._sql(query), passed | values).fetchall()))
 
-    def matching(self, words: Sequence[str], top_k: int, where: Where) -> list[Found]:
+    def matching(self, words: Sequence[str], top_k: int, where: Where) -> list[FoundChunk]:
         """The chunks with the highest BM25 for any of `words`."""
         if not words:
             return []
@@ -311,7 +311,7 @@ class PostgresStore:
         with self._asking() as cursor:
             return list(map(_found, cursor.execute(self._sql(query), passed | values).fetchall()))
 
-    def take(self, ids: Sequence[str]) -> list[Found]:
+    def take(self, ids: Sequence[str]) -> list[FoundChunk]:
         """Chunks by their ids, in no order."""
         return self._chunks(Where(), order="AND id = ANY(%(ids)s)", ids=_array(ids))
 
@@ -382,9 +382,9 @@ def _condition(where: Where) -> tuple[str, dict[str, Any]]:
     return " AND ".join(("true", *(f"{column} = ANY(%({column})s)" for column in held))), held
 
 
-def _found(row: Sequence[Any]) -> Found:
+def _found(row: Sequence[Any]) -> FoundChunk:
     name, path, *chunk, score = map(_given, row)
-    return Found(name, path, Chunk(**dict(zip(_CHUNK, chunk, strict=True))), score)
+    return FoundChunk(name, path, Chunk(**dict(zip(_CHUNK, chunk, strict=True))), score)
 
 
 def _close(idle: LifoQueue[Any]) -> None:

@@ -133,7 +133,7 @@ class FileRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ChunkRow:
     """One chunk to be stored: `digest` names its passage, `truncated` says that the model did not see all of it."""
 
     path: str
@@ -159,7 +159,7 @@ class Where:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundChunk:
     """A chunk that a search found; `score` is the cosine or the full-text score, higher is better."""
 
     id: str
@@ -202,7 +202,7 @@ class Store(Protocol):
         """Remove the records of `paths`, not their chunks."""
         ...
 
-    def replace(self, paths: Sequence[str], rows: Sequence[Row], embeddings: NDArray[np.float32]) -> None:
+    def replace(self, paths: Sequence[str], rows: Sequence[ChunkRow], embeddings: NDArray[np.float32]) -> None:
         """Make `rows` with `embeddings` [rows, dimensions] all the chunks that there are of `paths`."""
         ...
 
@@ -210,15 +210,15 @@ class Store(Protocol):
         """Embedding and truncated of those passages, by digest, that are stored already."""
         ...
 
-    def nearest(self, embedding: NDArray[np.float32], top_k: int, where: Where, tuning: Tuning) -> list[Found]:
+    def nearest(self, embedding: NDArray[np.float32], top_k: int, where: Where, tuning: Tuning) -> list[FoundChunk]:
         """The chunks nearest to `embedding` among those that pass `where`, best first."""
         ...
 
-    def matching(self, words: Sequence[str], top_k: int, where: Where) -> list[Found]:
+    def matching(self, words: Sequence[str], top_k: int, where: Where) -> list[FoundChunk]:
         """The chunks with the highest full-text score (BM25) for `words` among those that pass, best first."""
         ...
 
-    def take(self, ids: Sequence[str]) -> list[Found]:
+    def take(self, ids: Sequence[str]) -> list[FoundChunk]:
         """Chunks by their ids, in no order; one that does not exist is absent."""
         ...
 

@@ -26,9 +26,9 @@ from udever.search.seal import damage, read_seal, unsealed
 from udever.search.store import (
     CUT,
     UNFINISHED,
+    ChunkRow,
     FileRecord,
     Manifest,
-    Row,
     Store,
     base_of,
     digest_of,
@@ -182,7 +182,7 @@ class _Run:
                 self.skipped["chunk: cannot be embedded"] += 1
                 continue
             said = " ".join(words(f"{path} {chunk.parent} {chunk.text}"))
-            rows.append(Row(path, number, chunk, digest, said, vectors[digest][1]))
+            rows.append(ChunkRow(path, number, chunk, digest, said, vectors[digest][1]))
         self.counts.truncated += sum(row.truncated for row in rows)
         embeddings = np.empty((len(rows), self.manifest.dimensions), np.float32)
         for place, row in enumerate(rows):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.server.scheduling import Item, Job, Planner
+from udever.server.scheduling import Item, Planner, RequestJob
 
 Encode = Callable[[Sequence[Sequence[int]], int], NDArray[np.float32]]
 """(token sequences, skip) -> pooled vectors [texts, hidden]; may raise, and may give rows that are not finite."""
@@ -78,7 +78,7 @@ class Batcher:
         self._held_tokens = 0
         self._stopping = False
         self._broken = False
-        self._alive: dict[int, Job] = {}
+        self._alive: dict[int, RequestJob] = {}
         self._thread = threading.Thread(target=self._work, name="udever-encode", daemon=True)
 
     def start(self) -> None:
@@ -128,7 +128,7 @@ class Batcher:
         assert sequences and all(sequences), "at least one text, and each text at least one token"
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[None] = loop.create_future()
-        job = Job(sequences, skip, time.monotonic(), _announcer(loop, answered))
+        job = RequestJob(sequences, skip, time.monotonic(), _announcer(loop, answered))
         self._admit(job)
         try:
             await answered
@@ -138,7 +138,7 @@ class Batcher:
             raise job.error
         return job.vectors
 
-    def _admit(self, job: Job) -> None:
+    def _admit(self, job: RequestJob) -> None:
         with self._changed:
             if not self.healthy or self._stopping:
                 raise BrokenError("the worker thread does not run")
@@ -150,7 +150,7 @@ class Batcher:
             self._alive[id(job)] = job
             self._changed.notify()
 
-    def _drop(self, job: Job) -> None:
+    def _drop(self, job: RequestJob) -> None:
         """Forget a job that was answered, failed, or is awaited no more."""
         with self._changed:
             job.dead = True

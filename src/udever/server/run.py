@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udever.errors import ModelError, OutputError
@@ -59,16 +60,16 @@ def serve(
 
 
 def make_server(
-    service: Service, *, keys: Keys | None = None, hosts: frozenset[str] = LOCAL, **options: Any
+    service: Service, *, keys: Keys | None = None, hosts: frozenset[str] = LOCAL, page: Path | None = None
 ) -> "Server":
-    """The server, to be run over sockets that are bound already; `options` are those of `create_app`."""
+    """The server, to be run over sockets that are bound already; the rest as `create_app` has it."""
     import uvicorn
 
-    from udever.server.app import create_app
+    from udever.server.app import PAGE, create_app
     from udever.server.listening import Server
 
     config = uvicorn.Config(
-        create_app(service, keys=keys, hosts=hosts, **options),
+        create_app(service, keys=keys, page=page or PAGE, hosts=hosts),
         ws="none",
         log_level="warning",
         access_log=False,

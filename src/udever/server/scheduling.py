@@ -27,7 +27,7 @@ SHORT_TOKENS = 32
 
 
 @dataclass(slots=True)
-class Job:
+class RequestJob:
     """The texts of one request on their way through the batcher.
 
     `done` is called in the worker thread once every text has its vector or one has failed; `dead` jobs
@@ -51,7 +51,7 @@ class Item:
 
     due_s: float
     number: int
-    job: Job = field(compare=False)
+    job: RequestJob = field(compare=False)
     row: int = field(compare=False)
 
     @property
@@ -195,7 +195,7 @@ class Planner:
         """Texts held, the dead not yet dropped among them."""
         return len(self._short) + len(self._bulk)
 
-    def gave_up(self, job: Job) -> None:
+    def gave_up(self, job: RequestJob) -> None:
         """Hear of a dead job whose texts still lie here; from time to time all such are swept out."""
         self._num_dead += len(job.sequences)
         if self._num_dead > _MANY_DEAD:
@@ -203,7 +203,7 @@ class Planner:
             self._short.prune()
             self._bulk.prune()
 
-    def add(self, job: Job) -> None:
+    def add(self, job: RequestJob) -> None:
         """Queue every text of `job`."""
         job.num_waiting = len(job.sequences)
         job.waiting_tokens = sum(map(len, job.sequences))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from udever.source.git import Git, Repository, Unfinished, exists
 from udever.source.ignored import below, repository
-from udever.source.walk import Found
+from udever.source.walk import FoundFile
 
 MAX_COMMITS = 2_000
 """The newest commits of a repository that are read."""
@@ -47,7 +47,7 @@ class Change:
     lines: Mapping[str, frozenset[str]]
 
 
-def changes(files: Sequence[Found], suffixes: Collection[str], skipped: Counter[str]) -> list[Change]:
+def changes(files: Sequence[FoundFile], suffixes: Collection[str], skipped: Counter[str]) -> list[Change]:
     """The commits that changed some of `files` (with one of `suffixes`), newest first, one repository at a time.
 
     Reverts, releases, messages of few words and commits that change more than MAX_FILES such files are left out; they
@@ -57,7 +57,7 @@ def changes(files: Sequence[Found], suffixes: Collection[str], skipped: Counter[
     return [change for at, top in _places(files).items() for change in _of(at, top, sources, suffixes, skipped)]
 
 
-def _places(files: Sequence[Found]) -> dict[Path, Path]:
+def _places(files: Sequence[FoundFile]) -> dict[Path, Path]:
     """The folders to ask about, each with the repository that it lies in: those given, and repositories within."""
     places: dict[Path, Path] = {}
     for root in {file.root for file in files}:

@@ -9,7 +9,7 @@ from udever.source.chunks import is_code
 from udever.source.encoding import UNKNOWN, decode
 from udever.source.looks import why_unread
 from udever.source.notebooks import NOTEBOOK, parse_notebook
-from udever.source.walk import Found
+from udever.source.walk import FoundFile
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def left_out(reason: str, path: str) -> str:
     return f"file: {reason} ({path})" if reason == UNKNOWN else f"file: {reason}"
 
 
-def read_found(file: Found, skipped: Counter[str]) -> str | None:
+def read_found(file: FoundFile, skipped: Counter[str]) -> str | None:
     """The text of a file that was found; None, counted, for one that is none or is not to be read."""
     try:
         data = file.read()

@@ -36,7 +36,7 @@ _MINIFIED_NAME = re.compile(r"\.(?:min|bundle)\.[cm]?(?:js|css)$")
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundFile:
     """A file to read. `source` is its path below the given root, with forward slashes; `root` that root.
 
     `is_asked`: it was named itself, or a pattern takes it back (`!data/*.csv`), so what it holds is not judged.
@@ -70,7 +70,7 @@ class _Walk:
         self.skipped = skipped
         self.repositories: dict[Path, Repository] = {}
 
-    def files(self) -> Iterator[Found]:
+    def files(self) -> Iterator[FoundFile]:
         """The files below the root, each folder where its name stands; a folder may lie as deep as paths go."""
         rules = rules_above(self.root)
         self._remember(rules)
@@ -80,7 +80,7 @@ class _Walk:
                 found = next(waiting[-1], None)
                 if found is None:
                     waiting.pop()
-                elif isinstance(found, Found):
+                elif isinstance(found, FoundFile):
                     yield found
                 else:
                     waiting.append(self._folder(*found))
@@ -96,7 +96,7 @@ class _Walk:
                 repository.git.close()
         self.repositories[rules.repository.top] = rules.repository
 
-    def _folder(self, folder: Path, outer: Rules) -> Iterator[Found | tuple[Path, Rules]]:
+    def _folder(self, folder: Path, outer: Rules) -> Iterator[FoundFile | tuple[Path, Rules]]:
         """What is in `folder`: files, and folders to be looked into with the rules around them."""
         try:
             with os.scandir(folder) as scan:
@@ -126,7 +126,7 @@ class _Walk:
             elif is_folder:
                 yield path, rules
             else:
-                yield Found(path, _storable(above + entry.name), self.root, is_asked=wanted is False)
+                yield FoundFile(path, _storable(above + entry.name), self.root, is_asked=wanted is False)
 
     def _entry_reason(self, entry: os.DirEntry[str], path: Path) -> str | None:
         is_folder = _is_folder(entry)
@@ -162,7 +162,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def walk(
     paths: Sequence[Path], suffixes: Collection[str] | None, exclude: Sequence[str], skipped: Counter[str]
-) -> Iterator[Found]:
+) -> Iterator[FoundFile]:
     """Yield the files with one of `suffixes` (None: all) under `paths`, sorted by name folder by folder, each once.
 
     Left out and counted in `skipped`: what git ignores (`udever.source.ignored`), what `exclude` matches (patterns
@@ -184,7 +184,7 @@ def walk(
             reason = search.file_reason(root, is_asked=True)
             if reason is not None:
                 skipped[f"file: {reason}"] += 1
-            found = [] if reason is not None else [Found(root, _storable(root.name), root, is_asked=True)]
+            found = [] if reason is not None else [FoundFile(root, _storable(root.name), root, is_asked=True)]
         for file in found:
             if file.path in seen:
                 skipped["file: given twice"] += 1

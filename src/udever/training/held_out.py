@@ -25,7 +25,7 @@ from udever.training.recipe import Recipe
 
 _BATCH_SIZE = 64
 
-Row = tuple[Pair, Traits]
+ScoredRow = tuple[Pair, Traits]
 
 
 class LeakWarning(UserWarning):
@@ -100,7 +100,7 @@ def held_out(recipe: Recipe) -> HeldOut | None:
     if not watch.evaluate_queries or not datasets:
         return None
     each = max(1, watch.evaluate_queries // len(datasets))
-    rows: list[Row] = []
+    rows: list[ScoredRow] = []
     rest: list[Pair] = []
     for dataset in datasets:
         kept = rows_of(_held_back(dataset), seed)
@@ -131,7 +131,7 @@ def _held_back(dataset: DatasetSettings) -> DatasetSettings:
     return dataset.model_copy(update={"split": "held_out", "cap": None})
 
 
-def _unseen(rows: list[Row], datasets: list[DatasetSettings], seed: int, sample: _Sample) -> list[Row]:
+def _unseen(rows: list[ScoredRow], datasets: list[DatasetSettings], seed: int, sample: _Sample) -> list[ScoredRow]:
     """The rows that repeat no text of the training rows; all pairs among these are offered to `sample` on the way."""
     held = Held(text for pair, _ in rows for text in compared(pair))
     seen: set[int] = set()

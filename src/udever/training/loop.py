@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from udever.allocator import give_back_free, return_large_blocks
+from udever.allocator import give_back_free, keep_blocks, return_large_blocks
 from udever.embedder import Embedder
 from udever.errors import ModelError
 from udever.model.adapters import apply_tuning, table_parameters
@@ -31,7 +31,7 @@ from udever.training.log import History, Log, Measure, Step
 from udever.training.memory import plan_budget
 from udever.training.objectives import LossSettings
 from udever.training.recipe import TrainingSettings, WatchSettings
-from udever.training.tuning import freezes_table, pick_tuning
+from udever.training.tuning import freezes_table, is_small, pick_tuning
 
 _BUSY = (
     "other processes began to take processors that this run had to itself, and its steps take longer; its threads wait "
@@ -86,7 +86,7 @@ class Trainer:
         if embedder.dtype not in (torch.float32, torch.float64):
             raise ModelError("training needs float32 weights; load the model with dtype='float32'")
         if embedder.device.type == "cpu":
-            return_large_blocks()
+            keep_blocks() if is_small(model) else return_large_blocks()
             give_back_free()
         world = World.from_environment(embedder.device)
         torch.manual_seed(settings.seed)

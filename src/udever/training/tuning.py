@@ -5,6 +5,7 @@ from torch import nn
 from udever.model.adapters import Tuning, table_parameters
 from udever.training.recipe import TrainingSettings
 
+SMALL = 10_000_000
 LARGE = 100_000_000
 """Parameters outside the embedding table from which on "auto" takes LoRA; in it, from which on it stays as it is."""
 
@@ -18,9 +19,17 @@ def pick_tuning(model: nn.Module, settings: TrainingSettings) -> Tuning:
 
 def is_large(model: nn.Module) -> bool:
     """Whether the backbone has 100 million parameters and more outside its embedding table."""
+    return _outside_tables(model) >= LARGE
+
+
+def is_small(model: nn.Module) -> bool:
+    """Whether it has fewer than 10 million there: memory and not products then take the time."""
+    return _outside_tables(model) < SMALL
+
+
+def _outside_tables(model: nn.Module) -> int:
     tables = {id(p) for p in table_parameters(model)}
-    others = (p for name, p in model.named_parameters() if id(p) not in tables and "lora_" not in name)
-    return sum(p.numel() for p in others) >= LARGE
+    return sum(p.numel() for name, p in model.named_parameters() if id(p) not in tables and "lora_" not in name)
 
 
 def freezes_table(model: nn.Module, settings: TrainingSettings) -> bool:

@@ -22,7 +22,7 @@ from udever.source.languages import named_language
 from udever.source.pages import SPLITTERS
 from udever.source.reading import read_found
 from udever.source.tree_code import GRAMMARS
-from udever.source.walk import Found, walk
+from udever.source.walk import FoundFile, walk
 from udever.text.grouping import Held
 
 ASKED = ("code", "docs", "translations")
@@ -91,7 +91,7 @@ class Mined:
 
 
 def _read(
-    file: Found, wanted: Collection[str], language: str | None, skipped: Counter[str]
+    file: FoundFile, wanted: Collection[str], language: str | None, skipped: Counter[str]
 ) -> tuple[list[Piece], list[Pair], str | None]:
     """The pieces of a file and the questions that they answer, or the pairs of a catalogue; and its own licence."""
     suffix = file.path.suffix.lower()
