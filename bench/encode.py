@@ -187,7 +187,7 @@ class FamilyBench:
                 encode = engines.ENGINES[name][1](Embedder.load(self.folder, dtype=FLOAT32, device="cpu"), scratch)
             except UdeverError as error:
                 print(f"{self.name}: {name}: {error}")
-                self.notes[name] = "not supported by the peer"
+                self.notes[name] = "does not run, see above"
                 continue
             what = f"{self.name}: {name} and ours in {FLOAT32}"
             check_cosine(what, encode(self.texts), self.reference, LEAST_OF_OTHERS)
