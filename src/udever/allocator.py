@@ -41,7 +41,7 @@ def return_large_blocks() -> bool:
 def keep_temporaries() -> bool:
     """Let the process at once keep as much of what it frees as glibc would by and by; whether that could be done.
 
-    A layer's temporaries come again in the next, and as fresh pages they take a tenth of a forward pass (dev/LOG.md).
+    A layer's temporaries come again in the next, and as fresh pages they took 3 to 15 % of its time (dev/LOG.md).
     What training chose goes before, and so does `MALLOC_TRIM_THRESHOLD_` in the environment.
     """
     if _asked_for or "MALLOC_TRIM_THRESHOLD_" in os.environ:
