@@ -11,7 +11,6 @@ at random; with a teacher each row of the table is what that makes of the token 
 """
 
 import argparse
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from string import ascii_uppercase
@@ -34,8 +33,7 @@ from udever.training.fresh import let_content_through
 CLOSING = "</s>"
 SPECIAL = ["<pad>", CLOSING, *NAMES]
 MIX_CHARS = 40_000_000
-TEMPERATURE = 0.3
-"""Of the characters the vocabulary is learned from, a language with n has a share of n to this power."""
+"""What the vocabulary is learned from: of every language as much, as far as there is."""
 
 
 def normaliser() -> normalizers.Normalizer:
@@ -62,12 +60,9 @@ def read() -> Iterator[tuple[str, str]]:
 
 
 def mix() -> Iterator[str]:
-    """Texts of every language in shares of (its characters) ** TEMPERATURE."""
-    total: Counter[str] = Counter()
-    for language, text in read():
-        total[language] += len(text)
-    weights = {language: size**TEMPERATURE for language, size in total.items()}
-    room = {language: MIX_CHARS * weight / sum(weights.values()) for language, weight in weights.items()}
+    """Texts of every language, each up to its share."""
+    languages = {language for language, _ in read()}
+    room = dict.fromkeys(languages, MIX_CHARS / len(languages))
     for language, text in read():
         if room[language] > 0:
             room[language] -= len(text)

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from udever import Embedder
 
-TEACHER = ("queries", "passages")
+TEACHER = ("queries", "passages", "spans")
 LOSSES = (*TEACHER, "pairs")
 AVERAGE = "average."
 MAX_LENGTH = 512
@@ -107,7 +107,7 @@ def losses(lines: list[dict]) -> str:
         found = {name: [lines[i]["loss"] for i in part if learned(lines[i]) == name] for name in LOSSES}
         means = (f"{np.mean(values):.3f}" if values else "" for values in found.values())
         rows.append((f"{lines[part[-1]]['step']:,}", *means))
-    return table(("up to step", "teacher: queries", "teacher: passages", "pairs"), rows)
+    return table(("up to step", "teacher: queries", "teacher: passages", "teacher: spans", "pairs"), rows)
 
 
 def learned(line: dict) -> str:

@@ -2,13 +2,16 @@
 
 Writes into SEEDLING_WORK:
 
-    texts/queries-NNN.parquet, texts/passages-NNN.parquet   `text`, `language`, `kind`, `source`, `licence`; distinct
+    texts/queries-NNN.parquet, texts/passages-NNN.parquet, texts/spans-NNN.parquet
+                                                            `text`, `language`, `kind`, `source`, `licence`; distinct
     pairs/FAMILY.parquet                                    pairs, see FAMILIES, with `split` train or development
     counts.json                                             rows by source and licence, what was left out and why
 
-Queries are what the teacher is to read as such: sentences, words, names, questions, headings, docstrings; passages are
-longer pieces and functions. The parts of each come in an order in which every beginning is balanced: a kind has its
-share, and within it a language with n texts n ** 0.5. So the teacher can stop after any part.
+Queries are what the teacher is to read as such: sentences, words, names, questions, headings, docstrings; passages
+are longer pieces and functions. Spans are one to nine words out of queries, so that words of every language are asked
+about by themselves and beside strange ones; they are read as queries too. The parts of each come in an order in which
+every beginning is balanced: a kind has its share, and within it a language with n texts n ** 0.5. So the teacher can
+stop after any part.
 
 Left out: texts under other licences and in other languages (common.py), and every text equal to one under eval/ (NFKC,
 lower case, spaces joined). 1 % of the pairs, by their file, their group or their English text, are development rows;
@@ -56,6 +59,12 @@ KINDS = {
     "passages": {"passage": 0.75, "function": 0.25},
 }
 """The two sides of the teacher, and of each kind of texts its share."""
+
+MAX_SPANS = 8_000
+"""Spans of each language."""
+
+UNSPACED = frozenset({"zh", "zh-tw", "ja", "th", "lo", "km", "my"})
+"""Languages without a space between words: a span is twice as many characters there."""
 
 LANGUAGE_TEMPERATURE = 0.5
 SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[。！？।])\s*")
@@ -242,20 +251,51 @@ def in_order(texts: dict[str, Said], side: str) -> list[str]:
     return [chosen[number] for number in order.tolist()]
 
 
+def spans(texts: dict[str, Said]) -> dict[str, Said]:
+    """Spans of the sentences, questions and headings, in an order of chance; a third of them go on in another text."""
+    draw = random.Random(0)
+    by_language: dict[str, list[str]] = {}
+    for text, said in texts.items():
+        if said[1] in ("sentence", "question", "heading"):
+            by_language.setdefault(said[0], []).append(text)
+    found: dict[str, Said] = {}
+    for language, given in by_language.items():
+        for _ in range(min(MAX_SPANS, 2 * len(given))):
+            text = draw.choice(given)
+            words = span_of(text, language, draw.choice((1, 1, 2, 2, 3, 4, 5, 6)), draw)
+            if draw.random() < 1 / 3:
+                words += span_of(draw.choice(given), language, draw.randint(1, 3), draw)
+            span = ("" if language in UNSPACED else " ").join(words).strip(' .,;:!?()[]"«»„“”*`')
+            if len(span) > 1:
+                found.setdefault(span, (language, "span", *texts[text][2:]))
+    names = list(found)
+    draw.shuffle(names)
+    return {span: found[span] for span in names}
+
+
+def span_of(text: str, language: str, size: int, draw: random.Random) -> list[str]:
+    """So many words of a text in a row, or twice as many characters where words are not set apart; at most all."""
+    units = list("".join(text.split())) if language in UNSPACED else text.split()
+    size = min(len(units), 2 * size if language in UNSPACED else size)
+    start = draw.randrange(len(units) - size + 1)
+    return units[start : start + size]
+
+
 def write_texts(texts: dict[str, Said], counts: dict[str, dict[str, int]]) -> None:
-    """Both sides, part by part."""
+    """Both sides and the spans, part by part."""
     folder = WORK / "texts"
     folder.mkdir(parents=True, exist_ok=True)
-    for side in KINDS:
-        ordered = in_order(texts, side)
+    written = {side: {text: texts[text] for text in in_order(texts, side)} for side in KINDS}
+    written["spans"] = spans(written["queries"])
+    for side, found in written.items():
+        ordered = list(found)
         for number, start in enumerate(range(0, len(ordered), PART_TEXTS)):
             part = ordered[start : start + PART_TEXTS]
-            columns = zip(*(texts[text] for text in part), strict=True)
+            columns = zip(*(found[text] for text in part), strict=True)
             named = dict(zip(("language", "kind", "source", "licence"), map(list, columns), strict=True))
-            pq.write_table(
-                pa.table({"text": part, **named}), folder / f"{side}-{number:03}.parquet", compression="zstd"
-            )
-        counts[side] = dict(Counter(" ".join(texts[text][:2]) for text in ordered).most_common())
+            path = folder / f"{side}-{number:03}.parquet"
+            pq.write_table(pa.table({"text": part, **named}), path, compression="zstd")
+        counts[side] = dict(Counter(" ".join(found[text][:2]) for text in ordered).most_common())
         print(f"{side}: {len(ordered):,}")
 
 

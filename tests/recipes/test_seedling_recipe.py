@@ -114,6 +114,19 @@ def test_texts_and_pairs_are_prepared_by_the_rules(scripts, tmp_path, monkeypatc
     assert (tmp_path / "counts.json").is_file()
 
 
+def test_spans_are_words_of_their_languages_texts_in_a_row(scripts):
+    prepare = scripts("prepare")
+    texts = {f"a{n} b{n}, c{n} d{n}": ("de", "sentence", "s", "MIT") for n in range(50)}
+    texts |= {f"甲乙丙{n}": ("ja", "question", "s", "MIT") for n in range(50)} | {"word": ("de", "word", "s", "MIT")}
+    found = prepare.spans(texts)
+    assert {said[:2] for said in found.values()} == {("de", "span"), ("ja", "span")} and "word" not in found
+    single = [span.split()[0] for span in found if found[span][0] == "de" and len(span.split()) == 1]
+    assert single and all(any(word in text.replace(",", "").split() for text in texts) for word in single)
+    runs = [span for span in found if found[span][0] == "de" and any(span in text for text in texts)]
+    assert 0.4 < len(runs) / sum(said[0] == "de" for said in found.values()) < 0.9
+    assert prepare.spans(texts) == found
+
+
 def test_every_beginning_of_a_side_is_balanced(scripts):
     prepare = scripts("prepare")
     texts = {f"de {n}": ("de", "sentence", "s", "MIT") for n in range(1600)}
@@ -131,7 +144,7 @@ def test_the_recipe_is_one_and_names_what_the_steps_write(scripts, monkeypatch):
     prepare = scripts("prepare")
     paths = {dataset.paths[0] for dataset in recipe.data.all_datasets}
     families = {f"pairs/{name}.parquet" for name in [*prepare.FAMILIES, "translations"]}
-    assert paths == families | {f"texts/{side}-*.parquet" for side in prepare.KINDS}
+    assert paths == families | {f"texts/{side}-*.parquet" for side in (*prepare.KINDS, "spans")}
     assert sum(dataset.weight for dataset in recipe.data.all_datasets) == pytest.approx(1)
 
 
