@@ -1,4 +1,4 @@
-"""Step 2: shared pairs, corpora and what was mined -> plain texts for the teacher, and pairs to contrast.
+"""Step 3: shared pairs, corpora and what was mined -> plain texts for the teacher, and pairs to contrast.
 
 Writes into SEEDLING_WORK:
 
@@ -9,9 +9,9 @@ Writes into SEEDLING_WORK:
 
 Queries are what the teacher is to read as such: sentences, words, names, questions, headings, docstrings; passages
 are longer pieces and functions. Spans are one to nine words out of queries, so that words of every language are asked
-about by themselves and beside strange ones; they are read as queries too. The parts of each come in an order in which
-every beginning is balanced: a kind has its share, and within it a language with n texts n ** 0.5. So the teacher can
-stop after any part.
+about by themselves and beside strange ones, and words of the teacher's own vocabulary; they are read as queries too.
+The parts of each come in an order in which every beginning is balanced: a kind has its share, and within it a
+language with n texts n ** 0.5. So the teacher can stop after any part.
 
 Left out: texts under other licences and in other languages (common.py), and every text equal to one under eval/ (NFKC,
 lower case, spaces joined). 1 % of the pairs, by their file, their group or their English text, are development rows;
@@ -24,6 +24,7 @@ import argparse
 import json
 import random
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -65,6 +66,9 @@ MAX_SPANS = 8_000
 
 UNSPACED = frozenset({"zh", "zh-tw", "ja", "th", "lo", "km", "my"})
 """Languages without a space between words: a span is twice as many characters there."""
+
+RUN_TOGETHER = frozenset({"CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR"})
+"""Scripts, as Unicode's names begin, of those languages."""
 
 LANGUAGE_TEMPERATURE = 0.5
 SENTENCES = re.compile(r"(?<=[.!?])\s+|(?<=[。！？।])\s*")
@@ -273,6 +277,30 @@ def spans(texts: dict[str, Said]) -> dict[str, Said]:
     return {span: found[span] for span in names}
 
 
+def vocabulary(folder: Path) -> dict[str, Said]:
+    """Whole words of the teacher's tokenizer, and two to four of one script together, in an order of chance.
+
+    Everyday words of a hundred languages, most of which no corpus here has.
+    """
+    pieces = [
+        piece for piece, _ in json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    ]
+    by_script: dict[str, list[str]] = {}
+    for piece in pieces:
+        word = piece.removeprefix("\u2581")
+        script = next((unicodedata.name(sign, "").split(" ")[0] for sign in word if sign.isalpha()), "")
+        if script and len(word) > 1 and (piece != word or script in RUN_TOGETHER):
+            by_script.setdefault(script, []).append(word)
+    draw = random.Random(1)
+    found = [word for words in by_script.values() for word in words]
+    for script, words in by_script.items():
+        for _ in range(int(12 * len(words) ** 0.75) if len(words) >= 50 else 0):
+            found.append(("" if script in RUN_TOGETHER else " ").join(draw.sample(words, draw.randint(2, 4))))
+    found = list(dict.fromkeys(found))
+    draw.shuffle(found)
+    return dict.fromkeys(found, ("und", "span", "the teacher's vocabulary", "MIT"))
+
+
 def span_of(text: str, language: str, size: int, draw: random.Random) -> list[str]:
     """So many words of a text in a row, or twice as many characters where words are not set apart; at most all."""
     units = list("".join(text.split())) if language in UNSPACED else text.split()
@@ -286,7 +314,7 @@ def write_texts(texts: dict[str, Said], counts: dict[str, dict[str, int]]) -> No
     folder = WORK / "texts"
     folder.mkdir(parents=True, exist_ok=True)
     written = {side: {text: texts[text] for text in in_order(texts, side)} for side in KINDS}
-    written["spans"] = spans(written["queries"])
+    written["spans"] = {**spans(written["queries"]), **vocabulary(WORK / "teacher")}
     for side, found in written.items():
         ordered = list(found)
         for number, start in enumerate(range(0, len(ordered), PART_TEXTS)):

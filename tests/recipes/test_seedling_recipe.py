@@ -1,6 +1,7 @@
 """The recipe's own arithmetic: what is prepared, in which order, what counts as the same text, and the base."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -92,6 +93,9 @@ def test_texts_and_pairs_are_prepared_by_the_rules(scripts, tmp_path, monkeypatc
         pair("a klingon", "ein Wort", positive_language="tlh"),
     ]
     write(tmp_path / "data" / "pairs" / "parallel_x.parquet", rows)
+    words = [["\u2581Haus", -1.0], ["\u2581casa", -2.0], ["us", -3.0], ["\u2581.", -4.0], ["記者", -5.0]]
+    (tmp_path / "teacher").mkdir()
+    (tmp_path / "teacher" / "tokenizer.json").write_text(json.dumps({"model": {"vocab": words}}))
     write(
         tmp_path / "data" / "pairs" / "qa_x.parquet",
         [pair("what is it?", "an answer", positive_language="en", kind="asymmetric")],
@@ -109,6 +113,8 @@ def test_texts_and_pairs_are_prepared_by_the_rules(scripts, tmp_path, monkeypatc
         "passages-000.parquet",
         "passages-001.parquet",
     ]
+    spans = pq.ParquetDataset(sorted((tmp_path / "texts").glob("spans-*"))).read().to_pylist()
+    assert {row["text"] for row in spans if row["language"] == "und"} == {"Haus", "casa", "記者"}
     told = pq.read_table(tmp_path / "pairs" / "translations.parquet").to_pylist()
     assert {row["anchor"]: row["split"] for row in told} == {"a sentence": "train", "kept back": "development"}
     assert (tmp_path / "counts.json").is_file()
