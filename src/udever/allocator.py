@@ -8,6 +8,8 @@ from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 _THRESHOLD_BYTES = 12 << 20
+_USUAL = ((_M_MMAP_MAX, 65536), (_M_TRIM_THRESHOLD, 128 << 10), (_M_TOP_PAD, 128 << 10))
+"""glibc's own values of what `keep_blocks` changes."""
 _PAD_BYTES = 64 << 20
 _MOST = (1 << 31) - 1
 _MOST_BY_ITSELF = 32 << 20
@@ -35,7 +37,7 @@ def return_large_blocks() -> bool:
     stay in the heap, since fresh pages cost time (dev/LOG.md). Other C libraries are left alone.
     """
     _asked_for.append("large blocks go")
-    return _mallopt((_M_MMAP_THRESHOLD, _THRESHOLD_BYTES))
+    return _mallopt(*_USUAL, (_M_MMAP_THRESHOLD, _THRESHOLD_BYTES))
 
 
 def keep_temporaries() -> bool:

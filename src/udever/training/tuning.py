@@ -6,6 +6,7 @@ from udever.model.adapters import Tuning, table_parameters
 from udever.training.recipe import TrainingSettings
 
 SMALL = 10_000_000
+"""Parameters outside the embedding table below which training waits for memory and not for products."""
 LARGE = 100_000_000
 """Parameters outside the embedding table from which on "auto" takes LoRA; in it, from which on it stays as it is."""
 
