@@ -54,6 +54,21 @@ def test_gradients_flow_when_they_are_on(operation):
         torch.testing.assert_close(ours, plain)
 
 
+@pytest.mark.parametrize("padding_idx", [None, 3])
+def test_rows_of_a_table_and_their_gradient_are_those_of_an_embedding(padding_idx):
+    torch.manual_seed(0)
+    table = nn.Embedding(11, 5, padding_idx=padding_idx)
+    tokens, asked = torch.tensor([3, 0, 3, 10, 7, 0, 3]), torch.randn(7, 5)
+    rows = products.look_up(table, tokens)
+    rows.backward(asked)
+    by_rows, table.weight.grad = table.weight.grad, None
+    plain = table(tokens)
+    plain.backward(asked)
+    assert torch.equal(rows, plain)
+    torch.testing.assert_close(by_rows, table.weight.grad)
+    assert ("IndexSelect" in type(rows.grad_fn).__name__) == (padding_idx is None)
+
+
 @pytest.mark.skipif(not kept.onednn_works(), reason="this torch has no fused products")
 def test_the_fused_operation_is_what_runs(monkeypatch):
     """Without this, every comparison above could pass by comparing plain with plain."""

@@ -142,7 +142,7 @@ class Bloom(nn.Module):
 
     def forward(self, attention: Attention, *, last_only: bool = False) -> Tensor:
         """Hidden states after the final layer norm: [total, hidden], or [texts, hidden] of the closing tokens."""
-        hidden = self.word_embeddings_layernorm(self.word_embeddings(attention.packed.tokens))
+        hidden = self.word_embeddings_layernorm(products.look_up(self.word_embeddings, attention.packed.tokens))
         for index, block in enumerate(self.h):
             last = last_only and index == len(self.h) - 1
             if self.checkpointing and torch.is_grad_enabled():

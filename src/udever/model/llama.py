@@ -53,7 +53,7 @@ class LlamaShaped(nn.Module):
     def forward(self, attention: Attention, *, last_only: bool = False) -> Tensor:
         """Hidden states after the final norm: [total, hidden], or [texts, hidden] of the closing tokens."""
         packed = attention.packed
-        hidden = self.model.embed_tokens(packed.tokens)
+        hidden = products.look_up(self.model.embed_tokens, packed.tokens)
         reset_rotary(self.model)
         rotaries = self.rotaries(hidden, packed.positions)
         for index, layer in enumerate(self.model.layers):
