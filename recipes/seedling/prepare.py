@@ -27,7 +27,9 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from itertools import chain
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -200,21 +202,23 @@ def gather(found: Iterable[tuple[str, Said]], held: set[str], left_out: Counter[
     return texts
 
 
-def split_pairs(pairs: Sequence[dict]) -> list[Split | None]:
-    """ "train" or "development" for each pair; None for what would be trained on and repeats a text kept back.
+def split_pairs(pairs: Sequence[dict]) -> tuple[list[Split | None], Held]:
+    """ "train" or "development" for each pair, and the texts kept back; None for what would train and repeats one.
 
     A pair goes by its file, its group or its English text. A closure over equal texts would not do: "Overview" joins
     all manuals, and a few words lead from any entry of a dictionary to any other.
     """
     kept_back = [is_development(key_of(row)) for row in pairs]
-    repeating = repeats(
-        (text for row, kept in zip(pairs, kept_back, strict=True) if not kept for text in sides_of(row)),
-        held_by(row for row, kept in zip(pairs, kept_back, strict=True) if kept),
+    held = Held(
+        row[side] for row, kept in zip(pairs, kept_back, strict=True) if kept for side in ("anchor", "positive")
     )
-    return [
+    others = (text for row, kept in zip(pairs, kept_back, strict=True) if not kept for text in sides_of(row))
+    repeating = repeats(others, held)
+    splits: list[Split | None] = [
         "development" if kept else None if repeating.intersection(sides_of(row)) else "train"
         for row, kept in zip(pairs, kept_back, strict=True)
     ]
+    return splits, held
 
 
 def key_of(row: dict) -> str:
@@ -228,15 +232,28 @@ def sides_of(row: dict) -> list[str]:
     return [row[side] for side in ("anchor", "positive", "negative") if row.get(side)]
 
 
-def held_by(rows: Iterable[dict]) -> Held:
-    """The questions and answers of development rows."""
-    return Held(row[side] for row in rows for side in ("anchor", "positive"))
-
-
 def repeats(texts: Iterable[str], held: Held) -> set[str]:
-    """Those of `texts` that equal or nearly equal a held one."""
+    """Those of `texts` that equal or nearly equal a held one; looked for by two processes."""
     distinct = list(dict.fromkeys(texts))
-    return {text for text, repeated in zip(distinct, held.repeated(distinct).tolist(), strict=True) if repeated}
+    chunks = [distinct[start : start + PART_TEXTS] for start in range(0, len(distinct), PART_TEXTS)]
+    if len(chunks) < 2:
+        _hold(held)
+        return set(chain.from_iterable(map(_repeated, chunks)))
+    with ProcessPoolExecutor(2, get_context("fork"), _hold, (held,)) as pool:
+        return set(chain.from_iterable(pool.map(_repeated, chunks)))
+
+
+_held: Held
+"""What a process of `repeats` compares with; forked, so that it is there without being sent."""
+
+
+def _hold(held: Held) -> None:
+    global _held  # noqa: PLW0603
+    _held = held
+
+
+def _repeated(texts: list[str]) -> list[str]:
+    return [text for text, repeated in zip(texts, _held.repeated(texts).tolist(), strict=True) if repeated]
 
 
 def in_order(texts: dict[str, Said], side: str) -> list[str]:
@@ -366,17 +383,17 @@ def main() -> None:
     print(f"{len(held):,} evaluation texts", flush=True)
     rows = usable(chain(all_pairs(limit), clozes(limit)), held, left_out)
     print(f"{len(rows):,} pairs", flush=True)
-    splits = split_pairs(rows)
+    splits, kept_back = split_pairs(rows)
     left_out["pairs that repeat development rows"] = splits.count(None)
     train = [row for row, split in zip(rows, splits, strict=True) if split == "train"]
-    kept_back = held_by(row for row, split in zip(rows, splits, strict=True) if split == "development")
+    looked_at = {text.strip() for row in train for text in sides_of(row)}
 
     def found() -> Iterator[tuple[str, Said]]:
         yield from texts_of(row for row in train if family_of(row["source"]) != "clozes")
         yield from pieces(limit)
 
     texts = gather(found(), held, left_out)
-    repeating = repeats((text for text, said in texts.items() if said[1] in ("sentence", "passage")), kept_back)
+    repeating = repeats(texts.keys() - looked_at, kept_back)
     left_out["texts that repeat development rows"] = len(repeating)
     texts = {text: said for text, said in texts.items() if text not in repeating}
     counts = {"pairs": write_pairs(rows, splits)}

@@ -53,7 +53,7 @@ def test_no_text_in_any_spelling_and_no_file_is_on_both_sides(scripts, drawn):
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prepare, "is_development", lambda key: key == "a.py" or key.split()[-4:-3] in (["1"], ["3"]))
-        sides = prepare.split_pairs(pairs)
+        sides, _ = prepare.split_pairs(pairs)
     seen = {}
     for side, (one, other, file) in zip(sides, drawn, strict=True):
         for name in (names[one], names[other], file):
