@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-import udever.bundled
+import udever.packaged
 from udever import Embedder
 from udever.errors import ModelError
 from udever.evaluation.models_under_test import ModelOptions, model_under_test
 from udever.training.recipe import ModelSettings
 from udever.training.run import load_base
 
-FOLDER = udever.bundled.MODELS / "seedling"
+FOLDER = udever.packaged.MODELS / "seedling"
 MOST_BYTES = 36_000_000
 
 bundled = pytest.mark.skipif(not (FOLDER / "udever.json").is_file(), reason="the seedling is not trained yet")
@@ -18,7 +18,7 @@ bundled = pytest.mark.skipif(not (FOLDER / "udever.json").is_file(), reason="the
 
 def test_an_installation_without_it_says_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(udever.bundled, "MODELS", tmp_path / "none")
+    monkeypatch.setattr(udever.packaged, "MODELS", tmp_path / "none")
     with pytest.raises(ModelError, match="seedling is bundled with udever, and this installation lacks it"):
         Embedder.load("seedling")
 
@@ -27,14 +27,14 @@ def test_its_name_is_looked_up_beside_the_package(embedders, tmp_path, monkeypat
     saved = tmp_path / "package" / "seedling"
     embedders("bloom").save(saved)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(udever.bundled, "MODELS", tmp_path / "package")
+    monkeypatch.setattr(udever.packaged, "MODELS", tmp_path / "package")
     assert Embedder.load("seedling", dtype="float32").fingerprint == embedders("bloom").fingerprint
 
 
 def test_a_folder_of_that_name_goes_first(embedders, tmp_path, monkeypatch):
     embedders("bloom").save(tmp_path / "seedling")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(udever.bundled, "MODELS", tmp_path / "none")
+    monkeypatch.setattr(udever.packaged, "MODELS", tmp_path / "none")
     assert Embedder.load("seedling", dtype="float32").fingerprint == embedders("bloom").fingerprint
 
 

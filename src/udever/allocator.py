@@ -4,6 +4,7 @@ import ctypes
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
@@ -40,8 +41,9 @@ def return_large_blocks() -> bool:
     return _mallopt(*_USUAL, (_M_MMAP_THRESHOLD, _THRESHOLD_BYTES))
 
 
+@cache
 def keep_temporaries() -> bool:
-    """Let the process at once keep as much of what it frees as glibc would by and by; whether that could be done.
+    """Let the process, once, keep as much of what it frees as glibc would by and by; whether that could be done.
 
     A layer's temporaries come again in the next, and as fresh pages they took 3 to 15 % of its time (dev/LOG.md).
     What training chose goes before, and so does `MALLOC_TRIM_THRESHOLD_` in the environment.

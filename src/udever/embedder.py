@@ -150,7 +150,9 @@ class Embedder:
         loaded = loading.load(str(name_or_folder), how, given, known_as)
         embedder = cls(loaded, name=str(name_or_folder))
         if verify and loaded.saved is not None and loaded.contract == loaded.saved.contract:
-            saving.check_vectors(embedder.name, loaded.saved, embedder.fingerprint, embedder._reference, embedder.dtype)
+            artefact.check_vectors(
+                embedder.name, loaded.saved, embedder.fingerprint, embedder._reference, embedder.dtype
+            )
             embedder.last_truncation = None
         if how.eight_bits and not embedder._eight_bits:
             embedder._into_eight_bits()

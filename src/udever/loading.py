@@ -14,7 +14,6 @@ import torch
 from pydantic import ValidationError
 
 from udever import hub
-from udever.bundled import NAMES, bundled_folder
 from udever.errors import ContractError, ModelError
 from udever.model import adapters, artefact
 from udever.model.backbone import (
@@ -32,7 +31,7 @@ from udever.model.published import RECIPES, contract_of
 from udever.model.tokenizer_files import load_hf_tokenizer, load_plain_tokenizer
 from udever.model.weights import digest_file, digest_weights, is_quantised, read_config, stored_dtype, weight_files
 from udever.nearest import near_path, nearest, path_suggestion, suggestion
-from udever.packaged import PACKAGED, packaged_folder
+from udever.packaged import BUNDLED, PACKAGED, packaged_folder
 from udever.settings import explain
 
 _DECIDING = ("config.json", "tokenizer.json", "tokenizer_config.json", "adapter_config.json")
@@ -94,7 +93,7 @@ class _Model:
     def adapter(self) -> Path | None:
         """The folder of the adapter that belongs to these weights or this base."""
         place = self.folder if self.base is not None else self.weights or self.folder
-        return place if adapters.adapter_files(place) else None
+        return place if artefact.adapter_files(place) else None
 
 
 def load(name: str, how: How, changes: Mapping[str, Any], known_as: str | None = None) -> Loaded:
@@ -188,7 +187,7 @@ def resolve(name: str, revision: str | None = None, *, allow_pickle: bool = Fals
         return Path(name)
     if Path(name).suffix.lower() == ".gguf":
         return gguf_folder(Path(name))
-    own = bundled_folder(name) or packaged_folder(name)
+    own = packaged_folder(name)
     if own is not None:
         return own
     if _looks_local(name):
@@ -197,8 +196,8 @@ def resolve(name: str, revision: str | None = None, *, allow_pickle: bool = Fals
     try:
         return hub.fetch(name, revision, allow_pickle=allow_pickle)
     except ModelError as error:
-        near = nearest(name, [*NAMES, *PACKAGED, *RECIPES]) or near_path(name)
-        hint = f"did you mean {near!r}?" if near else f"models that need no hub: {', '.join((*NAMES, *PACKAGED))}"
+        near = nearest(name, [*BUNDLED, *PACKAGED, *RECIPES]) or near_path(name)
+        hint = f"did you mean {near!r}?" if near else f"models that need no hub: {', '.join((*BUNDLED, *PACKAGED))}"
         raise ModelError(f"{error}; {hint}") from error
 
 
@@ -227,7 +226,7 @@ def _find(name: str, how: How, revision: str | None = None, above: tuple[Path, .
     if saved is not None:
         base = _find(saved.base.name, how, above=above) if saved.base is not None else None
         return _Model(name, folder, base=base, saved=saved)
-    if not any((folder / file).is_file() for file in ("config.json", "modules.json")) and adapters.adapter_files(
+    if not any((folder / file).is_file() for file in ("config.json", "modules.json")) and artefact.adapter_files(
         folder
     ):
         return _Model(name, folder, base=_find(adapters.base_of(folder), how, above=above))
@@ -293,7 +292,7 @@ def _digest(model: _Model, *, verify: bool) -> str:
 def _own_digests(folder: Path) -> tuple[dict[str, str], list[str]]:
     """Digests of the files in `folder` that decide vectors besides whole weights; those that name its adapter."""
     files = {name: digest_file(folder / name) for name in _DECIDING if (folder / name).is_file()}
-    found = adapters.adapter_files(folder)
+    found = artefact.adapter_files(folder)
     if not found:
         return files, []
     own = digest_weights([path for path in found if path.suffix == ".safetensors"])

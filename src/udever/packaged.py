@@ -1,4 +1,4 @@
-"""Models that can be installed as a Python package of their own, by the name they have here."""
+"""Models that need no hub, by name: one comes with this package, others in Python packages of their own."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -8,6 +8,9 @@ from pathlib import Path
 from udever.errors import ModelError, UdeverError
 from udever.model.gguf import SOURCE_FILE, check_room, converted_folder, gguf_folder
 from udever.storage import cache_folder
+
+MODELS = Path(__file__).parent / "models"
+BUNDLED = ("seedling",)
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,27 @@ PACKAGED = {
 }
 
 
+def bundled_folder(name: str) -> Path | None:
+    """Where the model lies that comes with this package; None for any other name, and where a folder is called so.
+
+    Raises ModelError where the installation lacks it.
+    """
+    if name not in BUNDLED or Path(name).is_dir():
+        return None
+    folder = MODELS / name
+    if not (folder / "udever.json").is_file():
+        raise ModelError(f"{name} is bundled with udever, and this installation lacks it; install udever again")
+    return folder
+
+
 def packaged_folder(name: str) -> Path | None:
-    """The folder of the packaged model of that name, converted first; None for any other name, or a folder here.
+    """The folder of a model that needs no hub, converted first; None for any other name, or a folder here.
 
     Raises ModelError with the install command and the terms where the package or a part of it is missing, OutputError
     where the disk has no room for the file and its copy.
     """
     if name not in PACKAGED or Path(name).is_dir():
-        return None
+        return bundled_folder(name)
     packaged = PACKAGED[name]
     if find_spec(packaged.module) is None:
         raise ModelError(f"{name} is in a package that is not installed; {packaged.install} ({packaged.terms})")

@@ -1,4 +1,4 @@
-"""From an embedder's parts to a model folder that `loading` and sentence-transformers read, and the check of one."""
+"""From an embedder's parts to a model folder that `loading` and sentence-transformers read."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from udever import loading
-from udever.errors import ContractError, ModelError
+from udever.errors import ModelError
 from udever.model import adapters, artefact
 from udever.model import folder as written
 from udever.model.backbone import width
@@ -116,16 +116,3 @@ def write(
     (folder / "README.md").write_text(text)
     written.open_to_umask(folder)
     return weights
-
-
-def check_vectors(
-    name: str, saved: artefact.Saved, fingerprint: str, reference: Callable[[], np.ndarray], dtype: torch.dtype
-) -> None:
-    """Raise ContractError unless a loaded model has the name it was saved under, and gives the vectors it gave then."""
-    if fingerprint != saved.fingerprint:
-        raise ContractError(
-            f"{name}: the fingerprint of what was loaded is {fingerprint}, {artefact.CONTRACT_FILE} says "
-            f"{saved.fingerprint}; the model was changed after saving, or other versions read it differently"
-        )
-    half = dtype not in (torch.float32, torch.float64)
-    artefact.check_reference(name, saved, reference(), 0.98 if half else 0.9999)

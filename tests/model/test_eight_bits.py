@@ -146,7 +146,7 @@ def test_a_feed_forward_block_in_eight_bits_is_near_the_precise_one(activation, 
     layers[1].factors = torch.full((96,), 0.5)  # as though its weights were twice the layer's
     with torch.no_grad():
         found = products.feed_forward(x, activation, *layers[:2], layers[2] if gated else None, norm)
-        added = products.feed_forward_add(x, x, activation, *layers[:2], layers[2] if gated else None, norm)
+        added = products.feed_forward(x, activation, *layers[:2], layers[2] if gated else None, norm, x)
         precise = products.feed_forward(norm(x).float(), activation, wide, narrow, up if gated else None) / 2
     assert found.dtype is dtype
     assert ((found - precise).norm() / precise.norm()) < 0.03

@@ -7,14 +7,14 @@ import pytest
 import torch
 import transformers
 
-from udever import bundled
+from udever import packaged
 from udever.embedder import Embedder
 from udever.model.bloom_config import BloomConfig
 from udever.model.tokenizer_files import PlainTokenizer, load_hf_tokenizer, load_plain_tokenizer
 from udever.model.tokens import TextTokenizer, tokenizer_digest
 from udever.model.weights import effective, read_config
 
-SEEDLING = bundled.MODELS / "seedling"
+SEEDLING = packaged.MODELS / "seedling"
 TEXTS = ["def add(a, b):\n    return a + b", "两个数 </s> [BOQ]", "", "naïve\u0301 café 😀", "  x  "]
 
 

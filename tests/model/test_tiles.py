@@ -17,7 +17,7 @@ HEADS, DIM = 4, 16
 def multiplies():
     """The operations are right on every processor; without bfloat16 they are slow."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tiles, "_multiplies", lambda: True)
+        patch.setattr(tiles, "bfloat16_works", lambda: True)
         yield
 
 
@@ -30,7 +30,7 @@ def drawn(lengths, kv_heads):
 def attend(lengths, rows, scores, *, causal):
     attention = GroupedAttention(pack([[1] * length for length in lengths]), causal=causal)
     with torch.no_grad():
-        assert attention._tiles.take(rows[0], scores.slopes)
+        assert attention._take_tiles(rows[0], scores.slopes)
         return attention.full(*rows, scores)
 
 
@@ -86,13 +86,13 @@ def test_texts_fill_the_tiles_of_longer_ones():
 )
 def test_what_tiles_are_not_for_goes_to_the_fused_kernel(lengths, dtype, causal, gradients):
     """Few tokens, long texts, other precisions, distances both ways, gradients."""
-    attention = tiles.Tiles(pack([[1] * length for length in lengths]), causal=causal)
+    attention = GroupedAttention(pack([[1] * length for length in lengths]), causal=causal)
     with torch.set_grad_enabled(gradients):
         query = drawn(lengths, 1)[0].to(dtype)
-        assert not attention.take(query, alibi_slopes(HEADS))
+        assert not attention._take_tiles(query, alibi_slopes(HEADS))
 
 
 def test_a_front_that_all_texts_share_goes_to_the_fused_kernel():
     packed = pack([[1] * 80, [1] * 90], front=20)
     with torch.no_grad():
-        assert not tiles.Tiles(packed, causal=True).take(drawn([130], 1)[0], None)
+        assert not GroupedAttention(packed, causal=True)._take_tiles(drawn([130], 1)[0], None)

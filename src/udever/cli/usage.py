@@ -13,7 +13,6 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from udever.bundled import NAMES
 from udever.errors import RecipeError
 from udever.nearest import nearest, suggestion
 
@@ -138,9 +137,9 @@ def _models(words: Sequence[str]) -> Iterator[str]:
 
 def is_model(word: str) -> bool:
     """Whether a word on the command line names a model that is here, or a baseline."""
-    from udever.packaged import PACKAGED
+    from udever.packaged import BUNDLED, PACKAGED
 
-    named = word in NAMES or word in PACKAGED or word in _BASELINES
+    named = word in BUNDLED or word in PACKAGED or word in _BASELINES
     spelled = word.startswith("st:") or word.endswith(".gguf")
     return named or spelled or any((Path(word) / file).is_file() for file in _MODEL_FILES)
 

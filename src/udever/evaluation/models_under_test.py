@@ -11,11 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udever.bundled import bundled_folder
 from udever.errors import DataError, ModelError, first_line, needs
 from udever.evaluation.endpoint import Endpoint, EndpointOptions
 from udever.evaluation.lexical import NAMES
 from udever.nearest import nearest, path_suggestion
+from udever.packaged import bundled_folder
 from udever.storage import digest_file
 
 if TYPE_CHECKING:

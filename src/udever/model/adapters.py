@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from udever.errors import ModelError
+from udever.model.artefact import BITFIT_FILE, adapter_files
 
 Tuning = Literal["full", "bitfit", "lora"]
 
@@ -130,39 +131,24 @@ def save_adapter(model: nn.Module, folder: Path, base: str) -> None:
     if any(p.requires_grad and not name.endswith("bias") for name, p in inner.named_parameters()):
         raise ModelError("more than biases and LoRA was trained, which is no adapter; save with merged=True")
     biases = {name: p.detach().contiguous() for name, p in inner.named_parameters() if name.endswith("bias")}
-    save_file(biases, folder / "bitfit.safetensors")
+    save_file(biases, folder / BITFIT_FILE)
 
 
-_PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
-_BITFIT_FILE = "bitfit.safetensors"
 _REBASED = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Ways to begin a LoRA that change the base's own weights, which an adapter file alone does not hold."""
-
-
-def adapter_files(folder: Path) -> list[Path]:
-    """The files of the adapter in `folder`; none where there is no adapter.
-
-    Raises ModelError for half an adapter, or one whose weights are a pickle.
-    """
-    if (folder / _BITFIT_FILE).is_file():
-        return [folder / _BITFIT_FILE]
-    there = [folder / name for name in _PEFT_FILES if (folder / name).is_file()]
-    if (folder / _PEFT_FILES[0]).is_file() and len(there) == 1:
-        raise ModelError(f"{folder} has {_PEFT_FILES[0]} without {_PEFT_FILES[1]}; fetch the adapter again")
-    return there if len(there) == len(_PEFT_FILES) else []
 
 
 def base_of(folder: Path) -> str:
     """The base that a peft adapter names. Raises ModelError where it names none."""
     base = read_peft_config(folder).get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
-        raise ModelError(f"{folder}/{_PEFT_FILES[0]} names no base_model_name_or_path; add it")
+        raise ModelError(f"{folder}/adapter_config.json names no base_model_name_or_path; add it")
     return base
 
 
 def read_peft_config(folder: Path) -> dict[str, Any]:
     """`adapter_config.json`. Raises ModelError for what is no LoRA over named modules, or cannot be applied exactly."""
-    path = folder / _PEFT_FILES[0]
+    path = folder / "adapter_config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -191,7 +177,7 @@ def load_adapter(model: nn.Module, folder: Path) -> None:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
-    if path.name == _BITFIT_FILE:
+    if path.name == BITFIT_FILE:
         _fit(inner, state, folder)
         return
     from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict

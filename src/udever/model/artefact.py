@@ -6,12 +6,13 @@ weights or an adapter, the tokenizer, a model card, and the files by which sente
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -63,9 +64,17 @@ def decode_vectors(text: str, rows: int) -> np.ndarray:
     return np.frombuffer(base64.b64decode(text), dtype="<f4").reshape(rows, -1)
 
 
-def check_reference(name: str, saved: Saved, actual: np.ndarray, lowest: float) -> None:
-    """Raise ContractError unless the reference vectors of `name` come out again, at cosine `lowest` or above."""
-    expected = decode_vectors(saved.reference, 2 * len(REFERENCE_TEXTS))
+def check_vectors(
+    name: str, saved: Saved, fingerprint: str, reference: Callable[[], np.ndarray], dtype: torch.dtype
+) -> None:
+    """Raise ContractError unless a loaded model has the name it was saved under, and gives the vectors it gave then."""
+    if fingerprint != saved.fingerprint:
+        raise ContractError(
+            f"{name}: the fingerprint of what was loaded is {fingerprint}, {CONTRACT_FILE} says "
+            f"{saved.fingerprint}; the model was changed after saving, or other versions read it differently"
+        )
+    lowest = 0.9999 if dtype in (torch.float32, torch.float64) else 0.98
+    actual, expected = reference(), decode_vectors(saved.reference, 2 * len(REFERENCE_TEXTS))
     if actual.shape != expected.shape:
         raise ContractError(f"{name}: vectors have {actual.shape[1]} dimensions, saved were {expected.shape[1]}")
     cosine = float((actual * expected).sum(1).min())
@@ -117,6 +126,23 @@ def check_files(folder: Path, saved: Saved, found: Mapping[str, str]) -> None:
             raise ContractError(
                 f"{folder / name} {change} after saving; fetch or save the model again (verify=False loads it as it is)"
             )
+
+
+_PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")
+BITFIT_FILE = "bitfit.safetensors"
+
+
+def adapter_files(folder: Path) -> list[Path]:
+    """The files of the adapter in `folder`; none where there is no adapter.
+
+    Raises ModelError for half an adapter, or one whose weights are a pickle.
+    """
+    if (folder / BITFIT_FILE).is_file():
+        return [folder / BITFIT_FILE]
+    there = [folder / name for name in _PEFT_FILES if (folder / name).is_file()]
+    if (folder / _PEFT_FILES[0]).is_file() and len(there) == 1:
+        raise ModelError(f"{folder} has {_PEFT_FILES[0]} without {_PEFT_FILES[1]}; fetch the adapter again")
+    return there if len(there) == len(_PEFT_FILES) else []
 
 
 def plain_contract(hf_tokenizer: Any, config: Any) -> Contract:

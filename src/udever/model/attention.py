@@ -8,7 +8,7 @@ slope * (k - q) for a causal model, -slope * |k - q| where attention is bidirect
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Protocol
 
 import torch
@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from udever.model import tiles
 from udever.model.packing import Packed
-from udever.model.tiles import Tiles
 
 _MAX_PADDING = 1.2
 """A run of texts may grow until its rectangle holds this many times its tokens."""
@@ -128,11 +128,10 @@ class GroupedAttention:
         self.runs = _runs(packed)
         self._front = [_make_run((packed.front,), 0, packed.tokens.device, 0)] if packed.front else []
         self._biases: dict[object, Tensor | None] = {}
-        self._tiles = Tiles(packed, causal=causal)
 
     def full(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """See `Attention.full`."""
-        if self._tiles.take(query, scores.slopes):
+        if self._take_tiles(query, scores.slopes):
             return self._tiles.attend(query, key, value, scores.scale, scores.slopes, scores.window)
         parts = []
         runs = [*self._front, *self.runs]
@@ -142,6 +141,25 @@ class GroupedAttention:
             cells = out.transpose(1, 2).reshape(-1, *query.shape[1:])
             parts.append(cells if run.kept is None else cells.index_select(0, run.kept))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _take_tiles(self, query: Tensor, slopes: Tensor | None) -> bool:
+        """Whether tiles are right for these and faster than the fused kernel."""
+        packed = self.packed
+        return (
+            query.dtype == torch.bfloat16
+            and query.device.type == "cpu"
+            and not torch.is_grad_enabled()
+            and (slopes is None or self.causal)
+            and not packed.front
+            and len(packed.tokens) >= tiles.SIZES[0]
+            and max(packed.lengths) <= tiles.SIZES[-1]
+            and not torch.compiler.is_exporting()
+            and tiles.bfloat16_works()
+        )
+
+    @cached_property
+    def _tiles(self) -> tiles.Tiles:
+        return tiles.Tiles(self.packed, causal=self.causal)
 
     def last(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
         """See `Attention.last`."""

@@ -71,5 +71,5 @@ def _attend(block: Any, hidden: Tensor, attention: Attention) -> Tensor:
 
 
 def _mlp(layer: Any, hidden: Tensor, activation: Curve) -> Tensor:
-    out = products.feed_forward_add(hidden, hidden, activation, layer.intermediate.dense, layer.output.dense)
+    out = products.feed_forward(hidden, activation, layer.intermediate.dense, layer.output.dense, residual=hidden)
     return _norm(layer.output.LayerNorm, out)

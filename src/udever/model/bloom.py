@@ -85,7 +85,8 @@ class BloomMLP(nn.Module):
 
     def forward(self, hidden: Tensor, residual: Tensor) -> Tensor:
         """The MLP's output plus `residual`, both [rows, hidden]."""
-        return products.feed_forward_add(hidden, residual, "gelu_tanh", self.dense_h_to_4h, self.dense_4h_to_h)
+        wide, narrow = self.dense_h_to_4h, self.dense_4h_to_h
+        return products.feed_forward(hidden, "gelu_tanh", wide, narrow, residual=residual)
 
 
 class BloomBlock(nn.Module):

@@ -60,23 +60,14 @@ def _lora_weights(layer: Any, base: Any) -> Weights | None:
     return Weights(base.weight, base.bias, down.weight, up.weight, layer.scaling[names[0]])
 
 
-def computing_dtype(x: Tensor) -> torch.dtype:
-    """The precision that products of x are computed in: autocast's where it is on and would take x."""
-    device = x.device.type
-    if x.dtype == torch.float32 and torch.is_autocast_enabled(device):
-        return torch.get_autocast_dtype(device)
-    return x.dtype
-
-
 def product(x: Tensor, weights: Weights) -> Tensor:
-    """x [..., in] times `weights`, with gradients: [..., out]."""
-    return _Product.apply(x.to(computing_dtype(x)).contiguous(), *weights)  # pyright: ignore[reportReturnType]
+    """x [..., in] times `weights`, with gradients, in the precision of x: [..., out]."""
+    return _Product.apply(x.contiguous(), *weights)  # pyright: ignore[reportReturnType]
 
 
 def activated_product(wide: Tensor, up: Tensor | None, activation: Curve, weights: Weights) -> Tensor:
     """activation(wide) * up (without up: 1) times `weights`, with gradients; wide and up alone are kept."""
-    dtype = computing_dtype(wide)
-    return _ActivatedProduct.apply(wide.to(dtype), _cast(up, dtype), activation, *weights)  # pyright: ignore[reportReturnType]
+    return _ActivatedProduct.apply(wide, up, activation, *weights)  # pyright: ignore[reportReturnType]
 
 
 class _Product(torch.autograd.Function):

@@ -159,7 +159,7 @@ def _window(module: Any) -> int | None:
 
 def _mlp(layer: Any, hidden: Tensor) -> Tensor:
     norm, mlp = _norm(layer.post_attention_layernorm), layer.mlp
-    return products.feed_forward_add(hidden, hidden, "silu", mlp.gate_proj, mlp.down_proj, mlp.up_proj, norm)
+    return products.feed_forward(hidden, "silu", mlp.gate_proj, mlp.down_proj, mlp.up_proj, norm, hidden)
 
 
 LlamaShaped.layer_pass = staticmethod(_layer)

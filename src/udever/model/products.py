@@ -32,7 +32,15 @@ def shared(x: Tensor, *layers: nn.Module, norm: RmsNorm | None = None) -> Any:
     if isinstance(first, EightBitLinear) and alike:
         return quantise_rows(x, first.factors, None if norm is None else norm.of_rows)
     normed = x if norm is None else norm(x)
-    return normed if isinstance(first, EightBitLinear) else normed.to(kept.computing_dtype(normed))
+    return normed if isinstance(first, EightBitLinear) else _to_compute(normed)
+
+
+def _to_compute(x: Tensor) -> Tensor:
+    """x in the precision that products of it are computed in: autocast's where it is on and would take x."""
+    device = x.device.type
+    if x.dtype == torch.float32 and torch.is_autocast_enabled(device):
+        return x.to(torch.get_autocast_dtype(device))
+    return x
 
 
 def linear(layer: nn.Module, x: Tensor | Rows, activation: Activation = "none") -> Tensor:
@@ -43,7 +51,7 @@ def linear(layer: nn.Module, x: Tensor | Rows, activation: Activation = "none") 
         name, algorithm = _ONEDNN[activation]
         return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, name, [], algorithm)
     if isinstance(x, Tensor) and not _is_watched(layer) and (weights := _weights(layer, x)):
-        return activate(kept.product(x, weights), activation)
+        return activate(kept.product(_to_compute(x), weights), activation)
     return activate(layer(x), activation)
 
 
@@ -84,47 +92,20 @@ def feed_forward(
     narrow: nn.Module,
     up: nn.Module | None = None,
     norm: RmsNorm | None = None,
+    residual: Tensor | None = None,
 ) -> Tensor:
-    """narrow(activation(wide(x))), or narrow(activation(wide(x)) * up(x)) where `up` is given; of x's norm if any."""
-    inner, weights = _inner(x, activation, wide, narrow, up, norm)
-    return (
-        linear(narrow, inner[0]) if weights is None else kept.activated_product(inner[0], inner[1], activation, weights)
-    )
-
-
-def feed_forward_add(
-    x: Tensor,
-    residual: Tensor,
-    activation: Curve,
-    wide: nn.Module,
-    narrow: nn.Module,
-    up: nn.Module | None = None,
-    norm: RmsNorm | None = None,
-) -> Tensor:
-    """`feed_forward` plus `residual`."""
-    inner, weights = _inner(x, activation, wide, narrow, up, norm)
-    if weights is None:
-        return linear_add(narrow, inner[0], residual)
-    return kept.activated_product(inner[0], inner[1], activation, weights) + residual
-
-
-def _inner(
-    x: Tensor,
-    activation: Curve,
-    wide: nn.Module,
-    narrow: nn.Module,
-    up: nn.Module | None,
-    norm: RmsNorm | None,
-) -> Any:
-    """What comes before the second product, and its weights where gradients are on: then unactivated."""
+    """narrow(activation(wide(x)) * up(x)) + residual, without what is None; of x's norm if any."""
     rows = shared(x, wide, *([] if up is None else [up]), norm=norm)
     if isinstance(wide, EightBitLinear) and isinstance(narrow, EightBitLinear) and isinstance(rows, Rows):
-        return (_active_rows(rows, activation, wide, narrow, up), None), None
-    weights = None if _is_watched(narrow) else _weights(narrow, x)
-    if weights:
-        return (linear(wide, rows), None if up is None else linear(up, rows)), weights
-    active = linear(wide, rows, activation)
-    return (active if up is None else linear_mul(up, rows, active), None), None
+        inner: Tensor | Rows = _active_rows(rows, activation, wide, narrow, up)
+    elif not _is_watched(narrow) and (weights := _weights(narrow, x)):
+        both = _to_compute(linear(wide, rows)), None if up is None else _to_compute(linear(up, rows))
+        out = kept.activated_product(*both, activation, weights)
+        return out if residual is None else out + residual
+    else:
+        active = linear(wide, rows, activation)
+        inner = active if up is None else linear_mul(up, rows, active)
+    return linear(narrow, inner) if residual is None else linear_add(narrow, inner, residual)
 
 
 def _active_rows(rows: Rows, activation: Curve, wide: EightBitLinear, narrow: EightBitLinear, up: Any) -> Rows:
@@ -164,7 +145,7 @@ class FusedLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
         if weights := _weights(self, input):
-            return kept.product(input, weights)
+            return kept.product(_to_compute(input), weights)
         if not _through_onednn(self, input):
             return F.linear(input, self.weight, self.bias)
         return kept.plain_product(input, self.weight, self.bias)

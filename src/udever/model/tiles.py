@@ -15,7 +15,7 @@ from torch import Tensor
 from udever.model.kept import onednn_works
 from udever.model.packing import Packed
 
-_SIZES = (64, 96, 128, 192, 256, 384, 512)
+SIZES = (64, 96, 128, 192, 256, 384, 512)
 """Cells of a tile. There are few, as oneDNN keeps half a megabyte for every shape of a product that it has seen."""
 _SCORES = 1 << 18
 """Scores that a thread computes at once: they stay in its cache."""
@@ -39,21 +39,6 @@ class Tiles:
     def __init__(self, packed: Packed, *, causal: bool) -> None:
         self._packed, self._causal = packed, causal
         self._masks: dict[tuple[_Part, int | None], Tensor] = {}
-
-    def take(self, query: Tensor, slopes: Tensor | None) -> bool:
-        """Whether `attend` is right for these and faster than the fused kernel."""
-        packed = self._packed
-        return (
-            query.dtype == torch.bfloat16
-            and query.device.type == "cpu"
-            and not torch.is_grad_enabled()
-            and (slopes is None or self._causal)
-            and not packed.front
-            and len(packed.tokens) >= _SIZES[0]
-            and max(packed.lengths) <= _SIZES[-1]
-            and not torch.compiler.is_exporting()
-            and _multiplies()
-        )
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, scale: float, slopes: Tensor | None, window: int | None
@@ -114,7 +99,7 @@ class Tiles:
         for row in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
             place = next((i for i, (room, _) in enumerate(open_tiles) if room >= lengths[row]), None)
             if place is None:
-                size = next(size for size in _SIZES if size >= lengths[row])
+                size = next(size for size in SIZES if size >= lengths[row])
                 place = len(open_tiles)
                 open_tiles.append((size, []))
                 by_size.setdefault(size, []).append(open_tiles[-1][1])
@@ -170,7 +155,7 @@ def _precise_product(a: Tensor, b: Tensor) -> Tensor:
 
 
 @cache
-def _multiplies() -> bool:
+def bfloat16_works() -> bool:
     """Whether the processor multiplies bfloat16, and oneDNN does it."""
     has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return has and onednn_works()

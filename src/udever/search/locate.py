@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
-from udever.bundled import bundled_folder
 from udever.errors import DataError, ModelError, OutputError
 from udever.nearest import path_suggestion
+from udever.packaged import bundled_folder
 from udever.search.embeddings_file import embeddings_files
 from udever.search.store import Manifest, Store, base_of, parse_manifest
 from udever.storage import check_folder, clean, held_alone, is_output, write_marker
