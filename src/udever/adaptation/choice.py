@@ -10,6 +10,7 @@ from torch import Tensor
 
 from udever.embedder import Embedder
 from udever.errors import ModelError
+from udever.evaluation.item_scores import reciprocal_ranks
 from udever.evaluation.mteb_model import MtebModel, as_mteb
 from udever.evaluation.statistics import paired_bootstrap
 from udever.evaluation.tasks import FolderTask
@@ -33,6 +34,7 @@ files themselves (dev/LOG.md)."""
 
 Floats = NDArray[np.float64]
 Ranking = list[tuple[str, float]]
+_AMONG = 10
 
 
 class Trial:
@@ -41,9 +43,9 @@ class Trial:
     def __init__(self, task: FolderTask) -> None:
         self._corpus, self._queries, qrels = (task.read("pairs", part) for part in ("corpus", "queries", "qrels"))
         self._roles = ("symmetric", "symmetric") if task.spec.symmetric else ("query", "document")
-        self._right: dict[str, set[str]] = {}
+        self._right: dict[str, dict[str, int]] = {}
         for query, document in zip(qrels["query_id"], qrels["corpus_id"], strict=True):
-            self._right.setdefault(query, set()).add(document)
+            self._right.setdefault(query, {})[document] = 1
         scores = (row for block in Bm25(self._corpus["text"]).scores(self._queries["text"]) for row in block)
         self._by_words = [self._ranking(*rank(said[None], WORDS_DEPTH), least=0.0) for said in scores]
 
@@ -66,20 +68,20 @@ class Trial:
 
     def by_meaning(self, rankings: list[Ranking]) -> Floats:
         """1 / rank of the first right answer among ten to each question."""
-        return self._reciprocal([[name for name, _ in ranking] for ranking in rankings])
+        return self._reciprocal(map(dict, rankings))
 
     def joined(self, rankings: list[Ranking], words_weight: float) -> Floats:
         """The same where words are searched besides."""
         size = len(self._corpus["id"])
         pairs = zip(rankings, self._by_words, strict=True)
-        return self._reciprocal([list(fuse(nearest, said, size, words_weight)) for nearest, said in pairs])
+        return self._reciprocal(fuse(nearest, said, size, words_weight) for nearest, said in pairs)
 
-    def _reciprocal(self, ranked: list[list[str]]) -> Floats:
-        found = np.zeros(len(ranked))
-        for place, (query, names) in enumerate(zip(self._queries["id"], ranked, strict=True)):
-            others = [name for name in names if name != query][:10]
-            found[place] = next((1 / at for at, name in enumerate(others, 1) if name in self._right[query]), 0.0)
-        return found
+    def _reciprocal(self, found: Iterable[Mapping[str, float]]) -> Floats:
+        others = {
+            query: {name: score for name, score in scores.items() if name != query}
+            for query, scores in zip(self._queries["id"], found, strict=True)
+        }
+        return reciprocal_ranks(self._right, others, [_AMONG])[_AMONG]
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,20 @@ NOWHERE = Path("predictions")
 """Given to mteb as the folder for predictions: it makes mteb hand them over, and nothing is written."""
 
 
+def reciprocal_ranks(
+    qrels: Mapping[str, Mapping[str, int]], results: Mapping[str, Mapping[str, float]], depths: Sequence[int]
+) -> dict[int, Floats]:
+    """1 / rank of each query's first relevant document among the best `depth`, else 0, by depth: of mteb's MRR.
+
+    Queries are in the order of `results`, which has the scores of their documents; of equal ones the higher id is
+    first.
+    """
+    from mteb._evaluators.retrieval_metrics import mrr
+
+    found = mrr(qrels, results, depths)  # pyright: ignore[reportArgumentType]
+    return {depth: np.array(found[f"MRR@{depth}"]) for depth in depths}
+
+
 class Collector:
     """Listens to one mteb task. `items(split, scores)` gives what was behind the main scores of a split.
 
@@ -57,11 +71,9 @@ class Collector:
     def _take_query_scores(
         self, scores: Any, qrels: Any, results: Any, *args: Any, hf_split: str, hf_subset: str
     ) -> Any:
-        from mteb._evaluators.retrieval_metrics import mrr
-
-        by_rank = mrr(qrels, results, self._task.k_values)  # of each query in the order of `results`, by "MRR@10"
+        by_depth = reciprocal_ranks(qrels, results, self._task.k_values)
         self._per_query[hf_split, hf_subset] = {
-            query: {**scores[query], **{f"mrr_{name[4:]}": values[row] for name, values in by_rank.items()}}
+            query: {**scores[query], **{f"mrr_{depth}": values[row] for depth, values in by_depth.items()}}
             for row, query in enumerate(results)
         }
         return self._own_scores(scores, qrels, results, *args, hf_split=hf_split, hf_subset=hf_subset)
