@@ -1,4 +1,4 @@
-"""Step 9: what was trained -> a model folder in bfloat16, its table in eight bits, with its card.
+"""Step 9: what was trained -> a model folder in bfloat16, its table in four bits, with its card.
 
     python export.py run FOLDER                                   the run's end
     python export.py run-checkpoints/step-00015000 FOLDER         the averaged weights on the way
@@ -145,7 +145,7 @@ def main() -> None:
     }
     for name, text in filled.items():
         notes = notes.replace("{" + name + "}", text)
-    load(source).save(folder, base="nothing", dtype=torch.bfloat16, pack_table=True, notes=notes)
+    load(source).save(folder, base="nothing", dtype=torch.bfloat16, table_bits=4, notes=notes)
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{folder}: {total / 1e6:.1f} MB")
 

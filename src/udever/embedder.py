@@ -421,7 +421,7 @@ class Embedder:
         base: str | None = None,
         extra_files: Mapping[str, str] | None = None,
         dtype: torch.dtype | None = None,
-        pack_table: bool = False,
+        table_bits: Literal[8, 4] | None = None,
         results: Sequence[saving.Result] = (),
     ) -> None:
         """Write a folder that `Embedder.load` and sentence-transformers read; replace a model that is there.
@@ -429,13 +429,13 @@ class Embedder:
         `merged` folds LoRA into the weights and writes all of them; otherwise only what training moved is
         written and `base` names the backbone it belongs to. `notes` is Markdown and `results` are scores, both for
         the model card, `extra_files` are texts by file name. `dtype` is the precision of merged weights (default: as
-        they are); those in memory are rounded to it too. `pack_table` writes the table of tokens in eight bits, to be
-        floating point again once loaded (BLOOM only). Raises OutputError where the folder holds something else.
+        they are); those in memory are rounded to it too. `table_bits` writes the table of tokens in so many bits, to
+        be floating point again once loaded (BLOOM only). Raises OutputError where the folder holds something else.
         """
         with atomic_folder(folder, "model") as temporary:
             name = Path(folder).name
             card = saving.Card(name, base or self.name, notes, results)
-            self._write(temporary, card, merged=merged, dtype=dtype, pack_table=pack_table)
+            self._write(temporary, card, merged=merged, dtype=dtype, table_bits=table_bits)
             for name, content in (extra_files or {}).items():
                 (temporary / name).write_text(content)
 

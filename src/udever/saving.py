@@ -14,6 +14,7 @@ from udever.model import adapters, artefact
 from udever.model import folder as written
 from udever.model.backbone import width
 from udever.model.eight_bits import is_eight_bit
+from udever.model.packed_table import Bits
 from udever.model.tokens import tokenizer_digest
 
 
@@ -67,25 +68,25 @@ def write(
     *,
     merged: bool,
     dtype: torch.dtype | None = None,
-    pack_table: bool = False,
+    table_bits: Bits | None = None,
 ) -> str:
     """Write a model into an empty `folder`; return the digest of its weights as they were written.
 
-    `merged`, `dtype` and `pack_table` as in `Embedder.save`. `reference` gives the reference vectors, once the
+    `merged`, `dtype` and `table_bits` as in `Embedder.save`. `reference` gives the reference vectors, once the
     weights in memory are those of the file.
     """
     model: Any = parts.backbone
     saved_base = None
     shared = written.shared_markers(parts.contract, parts.tokenizer)
     eight_bits = is_eight_bit(model)
-    if (eight_bits or pack_table) and not merged:
+    if (eight_bits or table_bits is not None) and not merged:
         raise ModelError("a model in int8 has no adapter to save; save it with merged=True")
     # what other loaders know is floating point: eight bits go through our own module there
-    ours_alone = eight_bits or pack_table
+    ours_alone = eight_bits or table_bits is not None
     known = None if ours_alone else shared
     if merged:
         adapters.merge_lora(model)
-        written.save_weights(model, folder, dtype, pack_table=pack_table)
+        written.save_weights(model, folder, dtype, table_bits=table_bits)
         written.save_sentence_transformers(parts.contract, known, width(model), folder)
     else:
         assert parts.weights is not None, "an adapter is of a model that was loaded"

@@ -219,7 +219,6 @@ def test_a_folder_in_eight_bits_is_small_and_gives_equal_vectors(family, loaded,
 
 def changed(name, change):
     def spoil(folder):
-        from safetensors.torch import load_file, save_file
 
         state = load_file(folder / "int8.safetensors")
         key = next(key for key in state if key.endswith(name))
@@ -262,7 +261,6 @@ def test_eight_bits_are_not_given_out_as_another_precision(loaded, tmp_path):
 
 def with_weights(folder, target, change):
     """A copy of a model folder whose weights `change` has changed."""
-    from safetensors.torch import load_file, save_file
 
     shutil.copytree(folder, target)
     state = load_file(target / "model.safetensors")
@@ -456,31 +454,3 @@ def test_an_index_in_eight_bits_knows_its_model_again(embedders, tmp_path, monke
     capsys.readouterr()
     assert run(monkeypatch, "search", "numbers", "docs", "--dtype", "float32") == 2
     assert "model is loaded in float32; load it with --dtype int8" in capsys.readouterr().err
-
-
-def test_a_table_can_be_packed_alone_and_is_floating_point_once_loaded(decoders, tmp_path):
-    embedder = Embedder.load(decoders("bloom"), dtype="float32")
-    before = embedder.encode(TEXTS)
-    embedder.save(tmp_path / "packed", pack_table=True)
-    embedder.save(tmp_path / "whole")
-    again = Embedder.load(tmp_path / "packed", dtype="float32")
-    assert (again.encode(TEXTS) == embedder.encode(TEXTS)).all()  # what stays in memory is what the file says
-    assert 0.999 < (again.encode(TEXTS) * before).sum(1).min() < 1
-    table = again.backbone.word_embeddings.weight
-    assert isinstance(table, torch.nn.Parameter) and table.dtype == torch.float32
-    names = [path.name for path in (tmp_path / "packed").glob("*.safetensors")]
-    assert names == ["int8.safetensors"]  # no other library takes the whole numbers for weights
-    state = load_file(tmp_path / "packed" / names[0])
-    assert state["word_embeddings.weight"].dtype == torch.int8
-
-
-def test_a_packed_table_is_blooms_and_whole(decoders, tmp_path):
-    with pytest.raises(ModelError, match="for BLOOM in floating point; leave pack_table out"):
-        Embedder.load(decoders("qwen3")).save(tmp_path / "packed", pack_table=True)
-    embedder = Embedder.load(decoders("bloom"), dtype="float32")
-    embedder.save(tmp_path / "packed", pack_table=True)
-    path = tmp_path / "packed" / "int8.safetensors"
-    state = load_file(path)
-    save_file({name: tensor for name, tensor in state.items() if not name.endswith("_scale")}, path)
-    with pytest.raises(ModelError, match=r"'word_embeddings\.weight' is I8; expected floating point"):
-        Embedder.load(tmp_path / "packed", verify=False)

@@ -7,7 +7,7 @@ vectors that are refused as any others of that kind.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -84,23 +84,6 @@ def quantise_weight(weight: Tensor) -> tuple[Tensor, Tensor]:
         torch.div(part.abs().amax(1).float(), _LARGEST, out=scale).clamp_min_(torch.finfo(torch.float32).tiny)
         found.copy_((part.float() / scale[:, None]).round_())
     return whole, scales
-
-
-def pack_table(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """`state` with the weight of the table `name` as int8 rows and a float32 scale for each."""
-    whole, scale = quantise_weight(state[f"{name}.weight"].float())
-    return {**state, f"{name}.weight": whole, f"{name}.{SCALE}": scale}
-
-
-def unpack_tables(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state` with the tables that `pack_table` made as floating point again: what int8 rows and their scales say."""
-    packed = {name for name in state if state[name].dtype == torch.int8 and f"{name}_scale" in state}
-    scales = {f"{name}_scale" for name in packed}
-    return {
-        name: tensor * state[f"{name}_scale"][:, None] if name in packed else tensor
-        for name, tensor in state.items()
-        if name not in scales
-    }
 
 
 class EightBitLinear(nn.Module):

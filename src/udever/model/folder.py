@@ -4,40 +4,42 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
 from udever.errors import ModelError
-from udever.model import eight_bits
 from udever.model.artefact import REFERENCE_TEXTS, write_json
 from udever.model.bloom import Bloom
 from udever.model.contract import Contract, Role, RoleName
 from udever.model.eight_bits import is_eight_bit
+from udever.model.packed_table import Bits, pack_table, unpack_tables
 from udever.model.quantising import stored
 from udever.model.tokenizer_files import LOADED_FROM
 from udever.model.tokens import TextTokenizer, tokenizer_state
-from udever.model.weights import EIGHT_BIT_NAME, QUANTISED
+from udever.model.weights import EIGHT_BIT_NAME, PACKED_TABLE_NAME, QUANTISED
 
 _ST = "sentence_transformers.sentence_transformer.modules"
 
 
 def save_weights(
-    backbone: nn.Module, folder: Path, dtype: torch.dtype | None = None, *, pack_table: bool = False
+    backbone: nn.Module, folder: Path, dtype: torch.dtype | None = None, *, table_bits: Bits | None = None
 ) -> None:
     """Write `config.json` and `model.safetensors` under transformers' own names.
 
     `dtype`: the precision of the file; the weights in memory are rounded to it, so that both are the same model.
-    `pack_table` puts the table of tokens into eight bits in the file, which is floating point again once loaded.
+    `table_bits` puts the table of tokens into eight or four bits in the file; once loaded it is floating point again.
     A model in eight bits is written as it is. Raises ModelError where a weight is too large for the precision, and for
     a table to pack that is not BLOOM's.
     """
     from safetensors.torch import save_file
 
     model: Any = backbone if isinstance(backbone, Bloom) else backbone.model
-    if pack_table and (is_eight_bit(model) or not isinstance(model, Bloom)):
-        raise ModelError("the table alone is put into eight bits for BLOOM in floating point; leave pack_table out")
+    if table_bits and (is_eight_bit(model) or not isinstance(model, Bloom)):
+        raise ModelError("the table alone is packed for BLOOM in floating point; leave table_bits out")
+    if table_bits not in (None, *get_args(Bits)):
+        raise ModelError(f"table_bits is {table_bits!r}; expected 8 or 4")
     if is_eight_bit(model):
         _save_eight_bits(model, folder, dtype)
         return
@@ -50,11 +52,11 @@ def save_weights(
             raise ModelError(f"{large[0]} does not fit into {dtype}; save in bfloat16 or float32")
         model.load_state_dict(state)
     if isinstance(model, Bloom):
-        if pack_table:
-            state = eight_bits.pack_table(state, "word_embeddings")
-            model.load_state_dict(eight_bits.unpack_tables(state))
+        if table_bits:
+            state = pack_table(state, "word_embeddings.weight", table_bits)
+            model.load_state_dict(unpack_tables(state))
         model.config.architectures = ["BloomModel"]
-        save_file(state, folder / (EIGHT_BIT_NAME if pack_table else "model.safetensors"), metadata={"format": "pt"})
+        save_file(state, folder / (PACKED_TABLE_NAME if table_bits else "model.safetensors"), metadata={"format": "pt"})
     else:
         model.save_pretrained(folder, state_dict=state)
     model.config.dtype = dtype or own

@@ -20,9 +20,11 @@ from torch import Tensor
 from udever.errors import ModelError
 from udever.model.bloom import Bloom
 from udever.model.bloom_config import BloomConfig
-from udever.model.eight_bits import SCALE, unpack_tables
+from udever.model.eight_bits import SCALE
+from udever.model.packed_table import unpack_tables
 
 EIGHT_BIT_NAME = "int8.safetensors"
+PACKED_TABLE_NAME = "packed.safetensors"
 """The weights of a folder in eight bits: a name of its own, since transformers would take them for whole numbers."""
 WEIGHT_NAMES = ("model.safetensors", "model.safetensors.index.json")
 _PICKLE_NAMES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -124,7 +126,7 @@ def check_weights(folder: Path, config: Any, *, allow_pickle: bool = False) -> N
         entries.update(read_header(path)[0])
     for name, entry in entries.items():
         packed = name.removesuffix("weight") + SCALE in entries
-        allowed = _FLOATS | {"I8"} if is_quantised(config) or packed else _FLOATS
+        allowed = _FLOATS | {"I8"} if is_quantised(config) else _FLOATS | {"I8", "U8"} if packed else _FLOATS
         if name.endswith(".weight") and entry.dtype not in allowed:
             raise ModelError(f"{folder}: weight {name!r} is {entry.dtype}; expected floating point, not quantised")
     _check_size(folder, config, entries)
@@ -145,7 +147,7 @@ def _check_size(folder: Path, config: Any, entries: Mapping[str, TensorEntry]) -
 
 
 def _require_weights(folder: Path, *, allow_pickle: bool) -> None:
-    if any((folder / name).is_file() for name in (*WEIGHT_NAMES, EIGHT_BIT_NAME)):
+    if any((folder / name).is_file() for name in (*WEIGHT_NAMES, EIGHT_BIT_NAME, PACKED_TABLE_NAME)):
         return
     pickled = next((name for name in _PICKLE_NAMES if (folder / name).is_file()), None)
     if pickled is None:
@@ -159,7 +161,7 @@ def _require_weights(folder: Path, *, allow_pickle: bool) -> None:
 
 def weight_files(folder: Path) -> list[Path]:
     """The files that hold the weights, in the index's order. Raises ModelError for a broken index."""
-    names = (*WEIGHT_NAMES, EIGHT_BIT_NAME, *_PICKLE_NAMES)
+    names = (*WEIGHT_NAMES, EIGHT_BIT_NAME, PACKED_TABLE_NAME, *_PICKLE_NAMES)
     present = next((folder / name for name in names if (folder / name).is_file()), None)
     if present is None:
         raise ModelError(f"{folder} has no weights; expected {' or '.join(WEIGHT_NAMES)}")
