@@ -60,7 +60,7 @@ def look_up(table: nn.Module, tokens: Tensor) -> Tensor:
 
     On the CPU the gradient is added row by row: 10 ms for 30,000 tokens on 65,536 rows, where torch's own took 65.
     """
-    if type(table) is nn.Embedding and table.padding_idx is None and table.max_norm is None:
+    if type(table) is nn.Embedding and table.padding_idx is None and table.max_norm is None and not table.sparse:
         weight = table.weight
         if weight.requires_grad and weight.device.type == "cpu":
             return weight.index_select(0, tokens)

@@ -18,6 +18,17 @@ class Averages:
         self._names = list(parameters)
         self._values = [parameter.detach().clone() for parameter in self._parameters]
         self._keep = keep
+        self._apart: set[int] = set()
+
+    def keep(self, step: int) -> float:
+        """The part of itself that an average keeps after step `step` (from 0)."""
+        return min(self._keep, (step + 1) / (step + 10))
+
+    def of(self, parameter: nn.Parameter) -> Tensor:
+        """The average of one parameter, which from now on is moved by who asks for it and not by `update`."""
+        place = next(i for i, own in enumerate(self._parameters) if own is parameter)
+        self._apart.add(place)
+        return self._values[place]
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -27,9 +38,9 @@ class Averages:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after step `step` (from 0)."""
-        keep = min(self._keep, (step + 1) / (step + 10))
-        for value, parameter in zip(self._values, self._parameters, strict=True):
-            value.lerp_(parameter.detach(), 1 - keep)
+        for place, (value, parameter) in enumerate(zip(self._values, self._parameters, strict=True)):
+            if place not in self._apart:
+                value.lerp_(parameter.detach(), 1 - self.keep(step))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -2,9 +2,9 @@
 
 A checkpoint is a folder `step-00000042` with `checkpoint.json` (step, recipe, what the data was, positions of
 streams, names of the tensors, a digest of all), and for each process `shard-00000.safetensors` with what it holds of
-the trained weights, of their averages and of the optimiser's state, and its random state. It is written under another
-name, synced and moved; nothing is pickled. Sharded tensors are cut along their first dimension; a checkpoint loads on
-any number of processes.
+the trained weights, of their averages and of the optimiser's state, and its random state; what stands under `rows.` is
+for a run of one process (`table_rows.py`), others leave it. It is written under another name, synced and moved; nothing
+is pickled. Sharded tensors are cut along their first dimension; a checkpoint loads on any number of processes.
 """
 
 import hashlib
@@ -31,6 +31,7 @@ _RANDOM, _CUDA_RANDOM = "random", "random_cuda"
 _KINDS = ("weight", "optimizer.step", "optimizer.exp_avg", "optimizer.exp_avg_sq")
 """The tensors of each trained parameter; the optimiser's are AdamW's."""
 
+ROWS = "rows."
 _NOTHING: Mapping[str, Tensor] = {}
 
 
@@ -193,17 +194,20 @@ def load(
     names: dict[int, str],
     world: World,
     more: Mapping[str, Tensor] = _NOTHING,
-) -> State:
+    rows: Mapping[str, Tensor] = _NOTHING,
+) -> bool:
     """Put weights, optimiser, random state and `more` back, in place, on however many processes there are.
 
-    Raises ModelError, before anything is changed, where a file is damaged or weights or moments are missing.
+    `rows` too where the checkpoint has all of them; returns whether it has. Raises ModelError, before anything is
+    changed, where a file is damaged or weights or moments are missing.
     """
     from safetensors import SafetensorError, safe_open
 
-    state, tensors = _read(path)
+    _, tensors = _read(path)
     wanted = {f"{kind}.{names[id(p)]}" for kind in _KINDS for group in optimizer.param_groups for p in group["params"]}
     wanted |= more.keys()
-    differing = sorted(wanted ^ set(tensors))
+    tensors = {name for name in tensors if not name.startswith(ROWS)}
+    differing = sorted(wanted ^ tensors)
     if differing:
         which = "lacks" if differing[0] in wanted else "holds, and the run has not,"
         raise _unfit(path, f"it {which} {differing[0]}")
@@ -213,10 +217,12 @@ def load(
             opened = safe_open(file, "pt")
             shards.append((opened, json.loads(opened.metadata()["places"])))
         source = _Source(shards)
-        if source.keys() - {_RANDOM, _CUDA_RANDOM} != wanted:
+        found = {name for name in source.keys() if not name.startswith(ROWS)}  # noqa: SIM118 # `_Source.keys`
+        if found - {_RANDOM, _CUDA_RANDOM} != wanted:
             raise ValueError("its shards hold other tensors than it says")
         _restore(optimizer, names, source)
-        for name, tensor in more.items():
+        whole = source.keys() >= rows.keys()
+        for name, tensor in (*more.items(), *(rows.items() if whole else ())):
             _fill(tensor, name, source)
         own = shards[world.rank if world.rank < len(shards) else 0][0]
         torch.set_rng_state(own.get_tensor(_RANDOM))
@@ -224,7 +230,7 @@ def load(
             torch.cuda.set_rng_state(own.get_tensor(_CUDA_RANDOM))
     except (SafetensorError, OSError, KeyError, RuntimeError, IndexError, ValueError) as error:
         raise _unfit(path, error) from error
-    return state
+    return whole
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 `closeness` draws each vector to the teacher's own, which must be of its size. `neighbours` asks of each text that its
 similarities to the other texts of the batch be shared out as the teacher's are, whatever the sizes. The matrix of all
-similarities is never held as a whole: rows go through in chunks that the backward pass computes again.
+similarities of a large batch is never held as a whole: rows go through in chunks that the backward pass computes again.
 """
 
 from dataclasses import dataclass
@@ -56,6 +56,8 @@ def likeness_loss(
 
 
 def _divergence(student: Tensor, teacher: Tensor, settings: LossSettings, rows: Tensor) -> Tensor:
+    if len(rows) <= _CHUNK_ROWS:
+        return _chunk_divergence(student, teacher, settings, rows)
     total = student.new_zeros(())
     for chunk in rows.split(_CHUNK_ROWS):
         total = total + checkpoint(_chunk_divergence, student, teacher, settings, chunk, use_reentrant=False)

@@ -31,6 +31,7 @@ from udever.training.log import History, Log, Measure, Step
 from udever.training.memory import plan_budget
 from udever.training.objectives import LossSettings
 from udever.training.recipe import TrainingSettings, WatchSettings
+from udever.training.table_rows import TableRows
 from udever.training.tuning import freezes_table, is_small, pick_tuning
 
 _BUSY = (
@@ -73,6 +74,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     num_trainable: int
     averages: Averages | None = None
+    table: TableRows | None = None
     num_truncated: int = 0
 
     @classmethod
@@ -109,7 +111,9 @@ class Trainer:
         stepper = Stepper(embedder, settings, loss, budget, world, sharded)
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
         averages = Averages(trained, settings.average) if settings.average else None
-        return cls(embedder, mixture, settings, stepper, make_optimizer(model, settings), num_trainable, averages)
+        optimizer = make_optimizer(model, settings)
+        table = None if world.size > 1 else table_by_rows(model, optimizer, averages)
+        return cls(embedder, mixture, settings, stepper, optimizer, num_trainable, averages, table)
 
     @property
     def model(self) -> Any:
@@ -167,6 +171,8 @@ class Trainer:
                 if evaluate and every and done % every == 0 and done < total and not stopped:
                     log.add_scores(done, self._scores(evaluate))
         self.model.eval()
+        if self.table:
+            self.table.close()
         if self.averages:
             self.averages.swap()
         self.embedder.weights_changed()
@@ -184,12 +190,18 @@ class Trainer:
         batch = self.mixture.batch(number)
         self.optimizer.zero_grad(set_to_none=True)
         outcome = self.stepper.accumulate(batch)
-        trainable = [p for group in self.optimizer.param_groups for p in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(trainable, self.settings.max_grad_norm)
+        clipped = [p for group in self.optimizer.param_groups for p in group["params"]]
+        read = self.table.gradient() if self.table else None
+        if read:
+            clipped.append(nn.Parameter(read[1], requires_grad=False))
+            clipped[-1].grad = read[1]
+        norm = torch.nn.utils.clip_grad_norm_(clipped, self.settings.max_grad_norm)
         norm = float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)  # pyright: ignore[reportAttributeAccessIssue]
         if not (math.isfinite(outcome.loss) and math.isfinite(norm)):
             raise ModelError(_not_finite(batch, outcome.loss, norm))
         self.optimizer.step()
+        if self.table and read:
+            self.table.step(*read)
         if self.averages:
             self.averages.update(number)
         self.num_truncated += outcome.num_truncated
@@ -208,7 +220,9 @@ class Trainer:
             num_truncated=self.num_truncated,
         )
         world = self.stepper.world
-        checkpoint.save(keeping.folder, state, self.optimizer, self.names, world, self._averaged)
+        with self.table.settled() if self.table else contextlib.nullcontext({}) as rows:
+            more = {**self._averaged, **rows}
+            checkpoint.save(keeping.folder, state, self.optimizer, self.names, world, more)
         if world.leads:
             checkpoint.prune(keeping.folder, keeping.watch.keep)
 
@@ -220,7 +234,10 @@ class Trainer:
         state = checkpoint.read_state(found[-1])
         if not keeping.allow_changes:
             checkpoint.check_same(state, keeping.recipe, self.mixture.fingerprint, keeping.folder)
-        checkpoint.load(found[-1], self.optimizer, self.names, self.stepper.world, self._averaged)
+        rows = {name: torch.empty_like(tensor) for name, tensor in self.table.tensors.items()} if self.table else {}
+        whole = checkpoint.load(found[-1], self.optimizer, self.names, self.stepper.world, self._averaged, rows)
+        if self.table:
+            self.table.load(rows) if whole else self.table.restart()
         self.stepper.budget.batch_tokens, self.stepper.budget.kept_tokens = state.budget
         self.mixture.restore(state.streams)
         self.num_truncated = state.num_truncated
@@ -233,7 +250,10 @@ class Trainer:
     def _scores(self, evaluate: Evaluate) -> dict[str, float]:
         random, was_training = torch.get_rng_state(), self.model.training
         self.model.eval()
-        with self.averages.in_place() if self.averages else contextlib.nullcontext():
+        with (
+            self.table.settled() if self.table else contextlib.nullcontext(),
+            self.averages.in_place() if self.averages else contextlib.nullcontext(),
+        ):
             self.embedder.weights_changed()
             scores = evaluate.scores(self.embedder)
         self.model.train(was_training)
@@ -316,7 +336,7 @@ def rate_factor(step: int, total: int, settings: TrainingSettings) -> float:
     return min(1.0, (total - step) / (decay + 1))
 
 
-def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
     """AdamW; biases, norms and embeddings are not decayed, and each part has its rate (`set_rate`).
 
     Raises ModelError for a pattern of `settings.rates` that no trained parameter fits.
@@ -339,6 +359,15 @@ def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.
         for (factor, is_decayed), parameters in parts.items()
     ]
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, settings.beta2), fused=True)
+
+
+def table_by_rows(model: nn.Module, optimizer: torch.optim.AdamW, averages: Averages | None) -> TableRows | None:
+    """The table of tokens, to be moved row by row, where it is trained on the CPU."""
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    table = max(tables, key=lambda module: module.num_embeddings, default=None)
+    if table is None or not table.weight.requires_grad or table.weight.device.type != "cpu":
+        return None
+    return TableRows(table, optimizer, averages)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
