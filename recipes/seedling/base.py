@@ -4,7 +4,7 @@ Texts are normalised first, for an embedder has no use for what is lost and ever
 NFKC, lower case, identifiers cut where capitals begin, no white space. So "GetName", "get_name" and "get name"
 share their rows, and a word has one row wherever it stands.
 
-    python base.py FOLDER [--layers 1] [--heads 1] [--width 384] [--vocabulary 65536] [--teacher FOLDER]
+    python base.py FOLDER [--layers 1] [--heads 1] [--width 384] [--vocabulary 114688] [--teacher FOLDER]
 
 FOLDER is a base for `udever train`. Every text is closed by `</s>`, whose hidden state is the vector. Weights are drawn
 at random; with a teacher each row of the table is what that makes of the token alone, less the mean of all.
@@ -128,7 +128,7 @@ def main() -> None:
     """Train the tokenizer, draw the weights, write the folder."""
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    for name, value in (("layers", 1), ("heads", 1), ("width", 384), ("vocabulary", 65_536)):
+    for name, value in (("layers", 1), ("heads", 1), ("width", 384), ("vocabulary", 114_688)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--teacher", type=Path)
     options = parser.parse_args()
