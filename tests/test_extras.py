@@ -144,12 +144,6 @@ def figure(_):
         pass
 
 
-def interactive_figure(_):
-    from udever.report.figure import _plotly_script
-
-    _plotly_script()
-
-
 def server(_):
     from udever.server.run import serve
 
@@ -196,7 +190,6 @@ NEEDS = [
     *((onnx_graph, package, "onnx") for package in ("onnx", "onnxscript", "onnxruntime")),
     (openvino_graph, "openvino", "openvino"),
     (figure, "matplotlib", "figures"),
-    (interactive_figure, "plotly", "figures"),
     *((server, package, "serve") for package in ("fastapi", "uvicorn", "httptools", "orjson", "prometheus_client")),
 ]
 

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 EXTRAS = {
     "train": ["datasets", "torch.utils.tensorboard", "matplotlib"],
     "eval": ["mteb", "datasets", "sklearn", "udever.evaluation.run", "udever.evaluation.lexical"],
-    "figures": ["matplotlib", "plotly.offline", "udever.report.figure"],
+    "figures": ["matplotlib", "udever.report.figure"],
     "umap": ["umap"],
     "index": ["lancedb", "udever.search.lance"],
     "postgres": ["psycopg", "udever.search.postgres"],

@@ -49,8 +49,6 @@ def test_every_measured_value_of_a_known_share_is_in_the_picture_at_its_place(ma
     assert make_results.is_affine([float(row["monolingual"]) for row in rows], [y for _, y in first])
     unseen = [first[number][0] for number, row in enumerate(rows) if float(row["share_percent"]) == 0]
     assert max(unseen) < min(first[number][0] for number, _ in seen)
-    drawn = [y for trace in figure.plotly["data"] for y in trace["y"]]
-    assert sorted(drawn) == sorted(float(row[m]) for row in rows for m in languages.MEASURES)
 
 
 def test_the_correlation_is_scipys(make_results):
@@ -108,5 +106,5 @@ def test_bits_a_text_stand_on_an_axis_of_their_own(make_results):
     marks = make_results.placed(figure, r"point-(\d+)")
     first = [marks[str(number)] for number in range(len(rows))]
     assert make_results.is_affine([float(row["bits_per_text"]) for row in rows], [x for x, _ in first])
-    assert figure.plotly["layout"]["xaxis"]["ticktext"][0] == "70"
+    assert ">70<" in figure.svg
     assert section.text[0].startswith("Bits for the same text, before finetuning: bits.csv.")

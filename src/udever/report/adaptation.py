@@ -204,7 +204,7 @@ def score_figure(comparison: Comparison, intervals: Mapping[tuple[str, str], Int
         ("system", "metric", "value", "low", "high"),
         [(name, METRIC_NAMES[metric], i.difference, i.low, i.high) for (name, metric), i in intervals.items()],
     )
-    return Figure("intervals", "Scores with their intervals", caption, f"{said}.", svg, {}, data)
+    return Figure("intervals", "Scores with their intervals", caption, f"{said}.", svg, data)
 
 
 def loss_figure(losses: Sequence[tuple[int, float]]) -> Figure | None:
@@ -223,7 +223,7 @@ def loss_figure(losses: Sequence[tuple[int, float]]) -> Figure | None:
         svg = to_svg(figure, "loss", {})
     (first, start), (last, end) = points[0], points[-1]
     said = f"Training loss from {start:.3f} at step {first} to {end:.3f} at step {last}."
-    return Figure("loss", "Training loss", said, said, svg, {}, Data(("step", "loss"), shown))
+    return Figure("loss", "Training loss", said, said, svg, Data(("step", "loss"), shown))
 
 
 def _hits(number: int, question: str, hits: Hits) -> Table:

@@ -3,17 +3,13 @@
 import csv
 import html
 import io
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from udever.errors import needs
-from udever.report.style import INK, PALETTE, inline
+from udever.report.style import css_variables, inline
 
-PLOTLY_FILE = "plotly.min.js"
 Value = str | int | float | bool | None
 
 
@@ -35,10 +31,9 @@ class Data:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure: SVG for print, a plotly figure (data and layout) for the screen, and the numbers in it.
+    """A figure as SVG, and the numbers in it.
 
-    `name` is the stem of its files; `layout.meta.least_width` in plotly is the least width in pixels at which it can be
-    read; `description` says for those who do not see it what it shows.
+    `name` is the stem of its files; `description` says for those who do not see it what it shows.
     """
 
     name: str
@@ -46,7 +41,6 @@ class Figure:
     caption: str
     description: str
     svg: str
-    plotly: Mapping[str, Any]
     data: Data
 
     @property
@@ -55,28 +49,22 @@ class Figure:
         return inline(self.svg, self.description)
 
     def write(self, folder: Path) -> None:
-        """Write NAME.svg, NAME.html and NAME.csv into `folder`, with plotly's script beside them once."""
+        """Write NAME.svg, NAME.html and NAME.csv into `folder`."""
         folder.mkdir(exist_ok=True)
         header = '<?xml version="1.0" encoding="utf-8"?>\n'
         (folder / f"{self.name}.svg").write_text(header + self.svg, encoding="utf-8")
         (folder / f"{self.name}.csv").write_text(self.data.to_csv(), encoding="utf-8")
         (folder / f"{self.name}.html").write_text(self._page(), encoding="utf-8")
-        if not (folder / PLOTLY_FILE).exists():
-            (folder / PLOTLY_FILE).write_text(_plotly_script(), encoding="utf-8")
 
     def _page(self) -> str:
-        layout = {**_LAYOUT, **self.plotly["layout"]}
-        # "<" alone could end the script element early, so it is written as an escape below.
-        plot = json.dumps({"data": self.plotly["data"], "layout": layout}, ensure_ascii=False, allow_nan=False)
         values = {
             "title": html.escape(self.title),
             "caption": html.escape(self.caption),
-            "description": html.escape(self.description),
-            "palette": json.dumps(PALETTE),
-            "script": PLOTLY_FILE,
-            "plot": plot.replace("<", "\\u003c"),
+            "light": css_variables(dark=False),
+            "dark": css_variables(dark=True),
+            "svg": self.inline_svg,
         }
-        return re.sub(r"\{(title|caption|description|palette|script|plot)\}", lambda mark: values[mark[1]], _PAGE)
+        return re.sub(r"\{(title|caption|light|dark|svg)\}", lambda mark: values[mark[1]], _PAGE)
 
 
 @dataclass(frozen=True)
@@ -114,29 +102,6 @@ class Section:
     missing: str = ""
 
 
-def _plotly_script() -> str:
-    with needs("plotly", "figures", "an interactive figure"):
-        from plotly.offline import get_plotlyjs
-    return get_plotlyjs()
-
-
-_AXIS = {"gridcolor": "#d5d5d0", "zerolinecolor": "#d5d5d0", "linecolor": "#595955", "automargin": True}
-_LAYOUT = {
-    "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
-    "paper_bgcolor": "rgba(0,0,0,0)",
-    "plot_bgcolor": "rgba(0,0,0,0)",
-    "hovermode": "closest",
-    "margin": {"l": 20, "r": 20, "t": 20, "b": 20},
-    "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "xanchor": "left"},
-    "hoverlabel": {"align": "left"},
-}
-
-
-def axis(title: str = "", **options: Any) -> dict[str, Any]:
-    """A plotly axis in the common look."""
-    return {**_AXIS, "title": {"text": title}, **options}
-
-
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -146,40 +111,59 @@ _PAGE = """<!doctype html>
 <link rel="icon" href="data:,">
 <title>{title}</title>
 <style>
-:root { --ground: #fff; --ink: #1b1b1a; --quiet: #595955; }
-@media (prefers-color-scheme: dark) { :root { --ground: #161615; --ink: #ececea; --quiet: #a9a9a3; } }
+:root { --ground: #fff; --ink: #1b1b1a; --quiet: #595955; {light} }
+@media (prefers-color-scheme: dark) { :root { --ground: #161615; --ink: #ececea; --quiet: #a9a9a3; {dark} } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; max-width: 72rem; padding: 1rem; background: var(--ground); color: var(--ink);
   font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
 .scroll { overflow-x: auto; }
+svg { display: block; width: 100%; max-width: none !important; height: auto; }
+svg path { vector-effect: non-scaling-stroke; }
 h1 { font-size: 1.25rem; margin: 0 0 .5rem; }
 p { margin: .5rem 0; max-width: 46rem; color: var(--quiet); font-size: .9rem; }
+#said { min-height: 3em; color: var(--ink); }
 </style>
 </head>
 <body>
 <h1>{title}</h1>
-<div class="scroll"><div id="plot" role="img" aria-label="{description}"></div></div>
-<p>{caption}</p>
-<script src="{script}"></script>
-<script type="application/json" id="figure">{plot}</script>
+<div class="scroll">{svg}</div>
+<p id="said" aria-live="polite"></p>
+<p>{caption} Point at a mark to read it. The wheel enlarges, dragging moves, a double click shows all again.</p>
 <script>
 "use strict";
-const palette = {palette};
-const dark = matchMedia("(prefers-color-scheme: dark)");
-const narrow = matchMedia("(max-width: 40rem)");
-function draw() {
-  const colour = (_, value) => dark.matches && Object.hasOwn(palette, value) ? palette[value] : value;
-  const figure = JSON.parse(document.getElementById("figure").textContent, colour);
-  const plot = document.getElementById("plot");
-  plot.style.height = `${figure.layout.height ?? 560}px`;
-  plot.style.minWidth = `${figure.layout.meta?.least_width ?? 0}px`;
-  delete figure.layout.height;
-  if (narrow.matches) figure.layout.font.size = 11;
-  Plotly.react("plot", figure.data, figure.layout, {responsive: true, displaylogo: false});
+const svg = document.querySelector("svg"), said = document.getElementById("said");
+const {x: left, y: upper, width: whole, height: high} = svg.viewBox.baseVal;
+const placed = [...svg.querySelectorAll(":is(use, text)[x]")].map((one) => [one, one.getAttribute("transform") ?? ""]);
+let x = left, y = upper, scale = 1;
+
+/** Shows the part that begins at x, y; marks and texts keep their size. */
+function show() {
+  x = Math.min(Math.max(x, left), left + whole * (1 - scale));
+  y = Math.min(Math.max(y, upper), upper + high * (1 - scale));
+  svg.setAttribute("viewBox", `${x} ${y} ${whole * scale} ${high * scale}`);
+  for (const [one, turned] of placed) {
+    const [a, b] = [one.getAttribute("x"), one.getAttribute("y")];
+    one.setAttribute("transform", `${turned} translate(${a} ${b}) scale(${scale}) translate(${-a} ${-b})`);
+  }
 }
-dark.addEventListener("change", draw);
-narrow.addEventListener("change", draw);
-draw();
+svg.addEventListener("wheel", (event) => {
+  event.preventDefault();
+  const at = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+  const next = Math.min(1, Math.max(1 / 50, scale * Math.exp(event.deltaY / 300)));
+  x = at.x - (at.x - x) * next / scale;
+  y = at.y - (at.y - y) * next / scale;
+  scale = next;
+  show();
+}, {passive: false});
+svg.addEventListener("pointermove", (event) => {
+  said.textContent = event.target.closest("g:has(> title)")?.querySelector("title").textContent ?? "";
+  if (!event.buttons || scale === 1) return;
+  const pixel = 1 / svg.getScreenCTM().a;
+  x -= event.movementX * pixel;
+  y -= event.movementY * pixel;
+  show();
+});
+svg.addEventListener("dblclick", () => { scale = 1; show(); });
 </script>
 </body>
 </html>

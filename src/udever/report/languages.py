@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from udever.report.figure import Data, Figure, Section, axis
+from udever.report.figure import Data, Figure, Section
 from udever.report.runs import (
     Mean,
     Run,
@@ -19,7 +19,7 @@ from udever.report.runs import (
     monolingual,
 )
 from udever.report.shares import Shares
-from udever.report.style import LINE, PANEL, QUIET, canvas, drawing, series, to_svg, write_labels
+from udever.report.style import LINE, QUIET, canvas, drawing, series, to_svg, write_labels
 from udever.report.universal import describe
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _figure(name: str, runs: Sequence[str], rows: Sequence[LanguageRow], scale: 
     if left_out:
         caption += " Names without room are left out: point at a mark, or see the CSV."
     data = Data(columns, [_csv_row(row) for row in own])
-    return Figure(name, TITLE, caption, said or TITLE, svg, _plotly(shown, scale), data)
+    return Figure(name, TITLE, caption, said or TITLE, svg, data)
 
 
 def _csv_row(row: LanguageRow) -> tuple[Any, ...]:
@@ -301,7 +301,7 @@ def _panel(
         measured = True
         at, mean = scale.places[row.language], getattr(row, measure)
         gid = f"point-{len(titles)}"
-        titles[gid] = f"{row.language}, {scale.shares.said(row.share or 0.0)}, {MEASURES[measure]} {value:.3f}"
+        titles[gid] = _hover(row, measure, scale.shares)
         if isinstance(mean, Mean) and mean.interval:
             axes.plot([at, at], mean.interval, color=look.color, lw=1, alpha=0.45)
         axes.plot([at], [value], look.marker, color=look.color, ms=5, gid=gid)
@@ -316,53 +316,8 @@ def _panel(
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=QUIET)
 
 
-def _plotly(rows: Sequence[LanguageRow], scale: _Scale) -> dict[str, Any]:
-    runs = list(dict.fromkeys(row.run.name for row in rows))
-    edge, traces = scale.edge, []
-    for measure in MEASURES:
-        for number, run in enumerate(runs):
-            look = series(number)
-            points = [row for row in rows if row.run.name == run and row.value(measure) is not None]
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "markers+text" if len(runs) == 1 else "markers",
-                    "name": run,
-                    "visible": measure == "monolingual",
-                    "x": [scale.places[row.language] for row in points],
-                    "y": [row.value(measure) for row in points],
-                    "text": [_code(row.language) for row in points],
-                    "textposition": "top center",
-                    "customdata": [_hover(row, measure, scale.shares) for row in points],
-                    "hovertemplate": "%{customdata}<extra>%{fullData.name}</extra>",
-                    "marker": {"color": look.color, "symbol": look.symbol, "size": 9},
-                }
-            )
-    buttons = [
-        {
-            "label": label,
-            "method": "update",
-            "args": [{"visible": [m == measure for m in MEASURES for _ in runs]}, {"yaxis.title.text": label}],
-        }
-        for measure, label in MEASURES.items()
-    ]
-    ticks = scale.ticks()
-    strip = {"type": "rect", "xref": "x", "yref": "paper", "x0": (edge or 0.0) - scale.strip, "x1": edge, "y0": 0,
-             "y1": 1, "fillcolor": LINE, "opacity": 0.4, "line": {"width": 0}, "layer": "below"}  # fmt: skip
-    layout = {
-        "xaxis": axis(scale.shares.label, tickvals=[at for at, _ in ticks],
-                      ticktext=[text.replace("\n", "<br>") for _, text in ticks], zeroline=False),
-        "yaxis": axis(MEASURES["monolingual"]),
-        "shapes": [] if edge is None else [strip],
-        "legend": {"orientation": "h", "y": -0.25, "yanchor": "top", "x": 0},
-        "updatemenus": [{"buttons": buttons, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom",
-                         "bgcolor": PANEL, "bordercolor": QUIET}],
-    }  # fmt: skip
-    return {"data": traces, "layout": {**layout, "margin": {"l": 20, "r": 20, "t": 60, "b": 20}}}
-
-
 def _hover(row: LanguageRow, measure: str, shares: Shares) -> str:
     mean = getattr(row, measure)
     value = describe(mean) if isinstance(mean, Mean) else f"{row.difference:.3f}"
     of = "" if shares.bits else " of pre-training"
-    return f"{row.language}, {shares.said(row.share or 0.0)}{of}<br>{MEASURES[measure]} {value}"
+    return f"{row.language}, {shares.said(row.share or 0.0)}{of}, {MEASURES[measure]} {value}"

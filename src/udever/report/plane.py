@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError
 from udever.evaluation.statistics import Interval, paired_bootstrap
-from udever.report.figure import Data, Figure, Section, axis
+from udever.report.figure import Data, Figure, Section
 from udever.report.parallel import Parallel
-from udever.report.style import LINE, PANEL, QUIET, canvas, drawing, series, to_svg
+from udever.report.style import LINE, QUIET, canvas, drawing, series, to_svg
 from udever.search.projection import Method, project
 from udever.storage import atomic_folder
 
@@ -181,7 +181,7 @@ def draw(plane: Plane) -> Figure:
         f"{plane.method.upper()}; a line joins a text with its translations. "
         "The number is taken in the full space, not on the plane."
     )
-    return Figure(ID, TITLE, caption, plane.sentence(), _svg(plane), _plotly(plane), data)
+    return Figure(ID, TITLE, caption, plane.sentence(), _svg(plane), data)
 
 
 def _svg(plane: Plane) -> str:
@@ -228,45 +228,3 @@ def _panel(axes: "Axes", plane: Plane, side: Side, when: str, titles: dict[str, 
 def _cut(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…"
-
-
-def _plotly(plane: Plane) -> dict[str, Any]:
-    traces: list[dict[str, Any]] = []
-    for when, side in (("before", plane.before), ("after", plane.after)):
-        points = side.points.astype(float).reshape(len(plane.languages), plane.num_rows, 2)
-        x, y = ([v for row in range(plane.num_rows) for v in (*points[:, row, k].tolist(), None)] for k in (0, 1))
-        common = {"type": "scatter", "visible": when == "after"}
-        traces.append({**common, "mode": "lines", "x": x, "y": y, "line": {"color": QUIET, "width": 1}, "opacity": 0.35,
-                       "hoverinfo": "skip", "showlegend": False})  # fmt: skip
-        for number, language in enumerate(plane.languages):
-            look = series(number)
-            own = slice(number * plane.num_rows, (number + 1) * plane.num_rows)
-            traces.append(
-                {
-                    **common,
-                    "mode": "markers",
-                    "name": language,
-                    "x": points[number, :, 0].tolist(),
-                    "y": points[number, :, 1].tolist(),
-                    "text": [_cut(text).replace("<", "&lt;") for text in plane.texts[own]],
-                    "hovertemplate": "%{text}<extra>%{fullData.name}</extra>",
-                    "marker": {"color": look.color, "symbol": look.symbol, "size": 8},
-                }
-            )
-    half = len(traces) // 2
-    buttons = [
-        {"label": f"{when}: {side.shares()[NEIGHBOURS[0]]:.0%} nearest to their translation", "method": "update",
-         "args": [{"visible": [(place < half) == (when == "before") for place in range(2 * half)]}]}
-        for when, side in (("before", plane.before), ("after", plane.after))
-    ]  # fmt: skip
-    hidden: dict[str, Any] = {"showticklabels": False, "zeroline": False}
-    layout = {
-        "xaxis": axis(**hidden),
-        "yaxis": axis(**hidden, scaleanchor="x"),
-        "legend": {"orientation": "h", "y": -0.02, "yanchor": "top", "x": 0},
-        "updatemenus": [{"buttons": buttons, "active": 1, "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom",
-                         "bgcolor": PANEL, "bordercolor": QUIET}],
-        "margin": {"l": 20, "r": 20, "t": 60, "b": 20},
-        "height": 620,
-    }  # fmt: skip
-    return {"data": traces, "layout": layout}

@@ -21,12 +21,11 @@ _DARK = {INK: "#ececea", QUIET: "#a9a9a3", LINE: "#41413d", PANEL: "#21211f"}
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """How one series is drawn: colour on light and dark ground, marker for matplotlib and for plotly."""
+    """How one series is drawn: colour on light and dark ground, marker."""
 
     color: str
     dark: str
     marker: str
-    symbol: str
 
 
 _COLORS = (
@@ -39,17 +38,7 @@ _COLORS = (
     ("#3b3b98", "#a5a5f5"),
     ("#7a6a00", "#d9c63a"),
 )
-_MARKERS = (
-    ("o", "circle"),
-    ("s", "square"),
-    ("D", "diamond"),
-    ("^", "triangle-up"),
-    ("v", "triangle-down"),
-    ("P", "cross"),
-    ("X", "x"),
-    ("*", "star"),
-    ("p", "pentagon"),
-)
+_MARKERS = "osD^vPX*p"
 PALETTE = dict((*_DARK.items(), *_COLORS))
 """Colour on light ground -> colour on dark ground."""
 
@@ -91,8 +80,7 @@ _POINT, _LEAST = 4 / 3, 0.75
 def series(number: int) -> Series:
     """The look of series `number`; colour and marker together are distinct up to 72."""
     color, dark = _COLORS[number % len(_COLORS)]
-    marker, symbol = _MARKERS[number % len(_MARKERS)]
-    return Series(color, dark, marker, symbol)
+    return Series(color, dark, _MARKERS[number % len(_MARKERS)])
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from udever.report.figure import Data, Figure, Section, axis
+from udever.report.figure import Data, Figure, Section
 from udever.report.runs import Run, common_keys, language_score, languages_of
 from udever.report.style import INK, QUIET, canvas, drawing, to_svg
 
@@ -113,7 +113,7 @@ def draw(maps: Sequence[Transfer]) -> Figure:
     )
     if len(present) < len(rows):
         caption += " Hatched: not measured."
-    return Figure(ID, TITLE, caption, said, _svg(maps), _plotly(maps), data)
+    return Figure(ID, TITLE, caption, said, _svg(maps), data)
 
 
 def _span(maps: Sequence[Transfer]) -> float:
@@ -143,7 +143,7 @@ def _map(axes: "Axes", found: Transfer, span: float, titles: dict[str, str]) -> 
             gain = gains[row][column]
             gid = f"cell-{len(titles)}"
             titles[gid] = f"trained on {train}, tested on {test}: " + (
-                "not measured" if value is None else f"{value:.3f}"
+                "not measured" if value is None else f"{value:.3f} ({gain:+.3f})"
             )
             corner = (column - 0.48, row - 0.48)
             if value is None or gain is None:
@@ -175,17 +175,6 @@ def _tested(train: str, found: Transfer) -> list[int]:
     return [found.test_languages.index(one) for one in train.split("+") if one in found.test_languages]
 
 
-def _frames(found: Transfer, number: int) -> list[dict[str, Any]]:
-    """plotly's frames around the tests in the train language; categories are at 0, 1, 2, ..."""
-    suffix = "" if number == 0 else str(number + 1)
-    places = [(x, row) for row, train in enumerate(found.train_languages) for x in _tested(train, found)]
-    return [
-        {"type": "rect", "xref": f"x{suffix}", "yref": f"y{suffix}", "x0": x - 0.46, "x1": x + 0.46, "y0": y - 0.46,
-         "y1": y + 0.46, "line": {"color": INK, "width": 2}}
-        for x, y in places
-    ]  # fmt: skip
-
-
 def _rows(found: Transfer) -> list[tuple[str, int]]:
     return list(zip(found.train_languages, found.num_runs, strict=True))
 
@@ -194,51 +183,3 @@ def _short(value: float) -> str:
     """0.71 as .71, to fit the cell."""
     text = f"{value:.2f}"
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
-
-
-def _plotly(maps: Sequence[Transfer]) -> dict[str, Any]:
-    layout: dict[str, Any] = {}
-    traces: list[dict[str, Any]] = []
-    gap = 0.28 / len(maps)
-    height = (1 - gap * (len(maps) - 1)) / len(maps)
-    notes: list[dict[str, Any]] = []
-    for number, found in enumerate(maps):
-        suffix = "" if number == 0 else str(number + 1)
-        top = 1 - number * (height + gap)
-        traces.append(
-            {
-                "type": "heatmap",
-                "x": list(found.test_languages),
-                "y": [f"{name} ({count} runs)" if count > 1 else name for name, count in _rows(found)],
-                "z": found.gains,
-                "zmin": -_span(maps),
-                "zmax": _span(maps),
-                "customdata": [list(line) for line in found.values],
-                "text": [["" if value is None else _short(value) for value in line] for line in found.values],
-                "texttemplate": "%{text}",
-                "hovertemplate": "trained on %{y}<br>tested on %{x}<br>%{customdata:.3f} (%{z:+.3f})<extra></extra>",
-                "hoverongaps": False,
-                "colorscale": "Cividis",
-                "showscale": False,
-                "xgap": 2,
-                "ygap": 2,
-                "xaxis": f"x{suffix}",
-                "yaxis": f"y{suffix}",
-            }
-        )
-        layout[f"xaxis{suffix}"] = axis(tickangle=-45, anchor=f"y{suffix}", showgrid=False)
-        layout[f"yaxis{suffix}"] = axis(
-            "trained on",
-            autorange="reversed",
-            domain=[max(0.0, top - height), top],
-            anchor=f"x{suffix}",
-            showgrid=False,
-        )
-        notes.append({"text": f"<b>{found.title or 'all runs'}</b>", "xref": "paper", "yref": "paper", "x": 0, "y": top,
-                      "xanchor": "left", "yanchor": "bottom", "showarrow": False})  # fmt: skip
-    columns = max(len(found.test_languages) for found in maps)
-    layout["meta"] = {"least_width": 180 + 28 * columns}
-    layout["shapes"] = [shape for number, found in enumerate(maps) for shape in _frames(found, number)]
-    layout["annotations"] = notes
-    layout["height"] = 200 * len(maps) + 36 * sum(len(found.train_languages) for found in maps)
-    return {"data": traces, "layout": {**layout, "margin": {"l": 20, "r": 20, "t": 40, "b": 20}}}

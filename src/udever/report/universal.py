@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-from udever.report.figure import Data, Figure, Section, axis
+from udever.report.figure import Data, Figure, Section
 from udever.report.labels import Label
 from udever.report.runs import Key, Mean, Run, all_keys, common_keys, mean_by_type
 from udever.report.style import PANEL, QUIET, canvas, drawing, series, to_svg, write_labels
@@ -107,12 +106,10 @@ def draw(universal: Universal) -> Figure:
         caption += "A dashed line is a model without parameters, or with an unknown number. "
     if any(mean.trained_on for _, mean in universal.rows):
         caption += "† trained on one or more of the tasks."
-    if sized:
-        pictures = _svg(sized, unsized, families), _plotly(sized, unsized, families)
-    else:
+    if not sized:
         caption += " No number of parameters is known, so the models stand below one another."
-        pictures = _svg_rows(unsized), _plotly_rows(unsized)
-    return Figure(ID, TITLE, caption.strip(), f"Universal scores: {said}.", *pictures, data)
+    svg = _svg(sized, unsized, families) if sized else _svg_rows(unsized)
+    return Figure(ID, TITLE, caption.strip(), f"Universal scores: {said}.", svg, data)
 
 
 def _family(run: Run) -> str:
@@ -195,77 +192,9 @@ def _svg_rows(rows: Sequence[tuple[Run, Mean]]) -> str:
         return to_svg(figure, ID, titles)
 
 
-def _plotly_rows(rows: Sequence[tuple[Run, Mean]]) -> dict[str, Any]:
-    look, bars = series(0), error_bars([mean for _, mean in rows])
-    trace = {
-        "type": "scatter",
-        "mode": "markers",
-        "x": [mean.value for _, mean in rows],
-        "y": [_mark(run, mean) for run, mean in rows],
-        "hovertemplate": "%{y}: %{x:.3f}<extra></extra>",
-        "marker": {"color": look.color, "symbol": look.symbol, "size": 11},
-        **({"error_x": {**bars, "color": look.color}} if bars else {}),
-    }
-    layout = {"xaxis": axis("universal score"), "yaxis": axis(autorange="reversed"), "height": 140 + 32 * len(rows)}
-    return {"data": [trace], "layout": layout}
-
-
 def short_count(value: float) -> str:
     """560000000 as 560M."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:.3g}{unit}"
     return f"{value:.0f}"
-
-
-def error_bars(means: Sequence[Mean]) -> dict[str, Any] | None:
-    """plotly's error bars for these means, or None where any has no interval."""
-    if any(mean.low is None or mean.high is None for mean in means):
-        return None
-    above = [(mean.high or 0) - mean.value for mean in means]
-    below = [mean.value - (mean.low or 0) for mean in means]
-    return {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.2, "width": 3}
-
-
-def _plotly(sized: list[tuple[Run, Mean]], unsized: list[tuple[Run, Mean]], families: list[str]) -> dict[str, Any]:
-    traces: list[dict[str, Any]] = []
-    for number, family in enumerate(families):
-        look = series(number)
-        points = [row for row in sized if _family(row[0]) == family]
-        bars = error_bars([mean for _, mean in points])
-        lines = [point for line in _lines(points) for point in (*line, (None, None))]
-        common = {"type": "scatter", "legendgroup": family, "name": family}
-        if lines:
-            traces.append({**common, "mode": "lines", "x": [x for x, _ in lines], "y": [y for _, y in lines],
-                           "line": {"color": look.color, "width": 1.5}, "hoverinfo": "skip",
-                           "showlegend": False})  # fmt: skip
-        traces.append(
-            {
-                **common,
-                "mode": "markers",
-                "x": [run.label.size for run, _ in points],
-                "y": [mean.value for _, mean in points],
-                "text": [f"{_mark(run, mean)}<br>{describe(mean)}" for run, mean in points],
-                "hovertemplate": "%{text}<br>%{x:,} parameters<extra></extra>",
-                "marker": {"color": look.color, "symbol": look.symbol, "size": 11},
-                **({"error_y": {**bars, "color": look.color}} if bars else {}),
-            }
-        )
-    floors = [
-        {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": mean.value, "y1": mean.value,
-         "line": {"color": QUIET, "width": 1.5, "dash": "dash"}}
-        for _, mean in unsized
-    ]  # fmt: skip
-    notes = [
-        {"xref": "paper", "x": 1, "xanchor": "right", "y": mean.value, "yanchor": "bottom", "showarrow": False,
-         "text": f"{_mark(run, mean)} {mean.value:.3f}", "font": {"color": QUIET}}
-        for run, mean in unsized
-    ]  # fmt: skip
-    values = [
-        bound for _, mean in (*sized, *unsized) for bound in (mean.value, mean.low, mean.high) if bound is not None
-    ]
-    room = 0.08 * (max(values) - min(values)) or 0.05
-    y_axis = axis("universal score", range=[min(values) - room, max(values) + room])
-    x_axis = axis("parameters", type="log", dtick=1)
-    layout = {"xaxis": x_axis, "yaxis": y_axis, "shapes": floors, "annotations": notes}
-    return {"data": traces, "layout": layout}

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from udever.report.figure import Data, Figure, Section, axis
+from udever.report.figure import Data, Figure, Section
 from udever.report.labels import KINDS
 from udever.report.runs import Mean, Run, common_keys, mean_by_task, mean_by_type
 from udever.report.style import LINE, QUIET, canvas, drawing, series, to_svg
-from udever.report.universal import describe, error_bars, short_count
+from udever.report.universal import describe, short_count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,7 +139,7 @@ def draw(found: Sequence[Variants], what: Comparison) -> Figure:
         caption += " Lines through marks are 95 % intervals."
     if any(number > 1 for variants in found for number in variants.num_runs):
         caption += " A mark of several runs is their mean and has no interval."
-    return Figure(what.id, what.title, caption, f"Over all tasks: {said}.", _svg(found, what), _plotly(found), data)
+    return Figure(what.id, what.title, caption, f"Over all tasks: {said}.", _svg(found, what), data)
 
 
 def _names(found: Sequence[Variants]) -> list[str]:
@@ -187,37 +187,3 @@ def _panel(axes: "Axes", variants: Variants, names: list[str], titles: dict[str,
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0, labelcolor="#1b1b1a")
     axes.set_title(variants.title or "all runs", fontsize=9)
-
-
-def _plotly(found: Sequence[Variants]) -> dict[str, Any]:
-    names = _names(found)
-    traces: list[dict[str, Any]] = []
-    for panel, variants in enumerate(found):
-        for name, means in zip(variants.variants, variants.means, strict=True):
-            look = series(names.index(name))
-            bars = error_bars(means)
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "markers",
-                    "name": name,
-                    "visible": panel == 0,
-                    "x": [mean.value for mean in means],
-                    "y": list(variants.rows),
-                    "text": [describe(mean) for mean in means],
-                    "hovertemplate": "%{y}: %{text}<extra>%{fullData.name}</extra>",
-                    "marker": {"color": look.color, "symbol": look.symbol, "size": 11},
-                    **({"error_x": {**bars, "color": look.color}} if bars else {}),
-                }
-            )
-    layout: dict[str, Any] = {"xaxis": axis("score"), "yaxis": axis(autorange="reversed")}
-    if len(found) > 1:
-        owner = [panel for panel, variants in enumerate(found) for _ in variants.variants]
-        layout["updatemenus"] = [
-            {"x": 0, "xanchor": "left", "y": 1.1, "yanchor": "bottom",
-             "buttons": [{"label": variants.title or "all runs", "method": "update",
-                          "args": [{"visible": [place == panel for place in owner]}]}
-                         for panel, variants in enumerate(found)]}
-        ]  # fmt: skip
-        layout["margin"] = {"l": 20, "r": 20, "t": 110, "b": 20}
-    return {"data": traces, "layout": layout}
