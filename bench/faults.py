@@ -90,20 +90,24 @@ class Jobs:
     def index(self, place: Path) -> None:
         """The index of a tree."""
         from udever.search.lance import LanceStore
-        from udever.search.update import Settings, update_index
+        from udever.search.update import IndexSettings, update_index
 
-        update_index(LanceStore(place / "out"), [self.tree], lambda _: self.embedder, Settings("seedling"))
+        update_index(LanceStore(place / "out"), [self.tree], lambda _: self.embedder, IndexSettings("seedling"))
 
     def classify(self, place: Path) -> None:
         """A filter."""
-        from udever.classify import Settings, fit
+        from udever.classify import FitSettings, fit
         from udever.classify.examples import Examples
         from udever.report.filter import filter_markdown
 
         texts = [f"{word} {n}" for n in range(12) for word in ("red", "green")]
         examples = Examples(texts, [(text.split()[0],) for text in texts], None, "one")
         made, told = fit(
-            self.embedder.encode(texts), examples, fingerprint=self.embedder.fingerprint, model="m", settings=Settings()
+            self.embedder.encode(texts),
+            examples,
+            fingerprint=self.embedder.fingerprint,
+            model="m",
+            settings=FitSettings(),
         )
         made.save(place / "out", {"report.json": told.json(), "report.md": filter_markdown(told)})
 

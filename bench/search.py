@@ -36,7 +36,7 @@ from udever.search.lance import LanceStore
 from udever.search.searchable import Filters
 from udever.search.store import ChunkRow, FileRecord, Manifest, Tuning, Where, digest_of
 from udever.search.tune import tune
-from udever.search.update import Settings, update_index
+from udever.search.update import IndexSettings, update_index
 from udever.source.chunks import Chunk
 from udever.text.words import words
 
@@ -212,7 +212,7 @@ def measure_update(options: argparse.Namespace, folder: Path, say: Callable[[str
     embedder: Any = HashEmbedder()
 
     def update() -> float:
-        return update_index(store, [tree], lambda name: embedder, Settings("hash")).seconds
+        return update_index(store, [tree], lambda name: embedder, IndexSettings("hash")).seconds
 
     rows: list[dict[str, Any]] = [{"row": f"index {options.files:,} files, vectors for nothing", "seconds": update()}]
     unchanged = [update() for _ in range(options.rounds)]

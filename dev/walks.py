@@ -20,7 +20,7 @@ from udever import Embedder, Index, Recipe
 from udever.corpus import EmbedStep, Reading, run_job
 from udever.pairs.mixture import Mixture
 from udever.search.lance import LanceStore
-from udever.search.update import Settings, update_index
+from udever.search.update import IndexSettings, update_index
 from udever.training.loop import Trainer
 
 _PACKAGE = f"{Path(udever.__file__).parent}/"
@@ -70,7 +70,7 @@ def things(folder: Path) -> dict[str, Callable[[], object]]:
     (folder / "tree").mkdir()
     (folder / "tree" / "adding.py").write_text("def total(a, b):\n    return a + b\n")
     store = LanceStore(folder / "index")
-    update_index(store, [folder / "tree"], lambda _: model, Settings("seedling"))
+    update_index(store, [folder / "tree"], lambda _: model, IndexSettings("seedling"))
     index = Index(store)
     trained = Embedder.load("seedling", dtype="float32")
     trainer = Trainer.prepare(trained, Mixture.open(recipe.data, batch_size=2, seed=0), recipe.training, recipe.loss)

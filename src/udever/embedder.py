@@ -25,7 +25,6 @@ from udever.model.attention import attention_over
 from udever.model.backbone import AttentionKind, pick_dtype, vocab_size, width
 from udever.model.contract import Contract, RoleName
 from udever.model.decoders import PaddedModel
-from udever.model.eight_bits import is_eight_bit
 from udever.model.lengths import looks_at_longest, separate
 from udever.model.packing import Pooling, pack, plan_batches, pool, shared_front, unit, unusable
 from udever.model.similarity import cosines
@@ -37,7 +36,7 @@ from udever.model.tokens import (
     listed,
     tokenizer_digest,
 )
-from udever.model.weights import digest_tensors
+from udever.model.weights import digest_tensors, is_quantised
 from udever.nearest import suggestion
 from udever.options import Asked, EncodeOptions, SymmetricOptions
 from udever.progress import progress_bar
@@ -69,7 +68,7 @@ class Embedder:
         self.name = name
         self._width, self._vocab_size = width(loaded.backbone), vocab_size(loaded.backbone.config)
         self._looks_at_longest = looks_at_longest(loaded.backbone.config)
-        self._eight_bits = is_eight_bit(loaded.backbone)  # pyright: ignore[reportArgumentType]
+        self._eight_bits = is_quantised(loaded.backbone.config)
         self.last_truncation: Truncation | None = None
         self._weights_digest = self._base_weights = loaded.weights
         self._tokenizer_digest: str | None = None

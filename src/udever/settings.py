@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from udever.nearest import nearest, suggestion
 
 
-class Section(BaseModel):
+class Settings(BaseModel):
     """Settings that refuse unknown keys, values of another type, infinities, and changes after they were read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)

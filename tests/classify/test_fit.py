@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from udever.classify import Examples, Filter, Settings, fit
+from udever.classify import Examples, Filter, FitSettings, fit
 from udever.classify.fitting import calibrate, choose_thresholds, fold_of, log_loss, lowest_precision
 from udever.classify.head import probabilities
 from udever.errors import DataError, RecipeError
@@ -45,7 +45,7 @@ def test_probabilities_are_frequencies(cloud, labelled, noise):
 @pytest.mark.parametrize(("precision", "noise"), [(0.8, 2.5), (0.95, 1.5)])
 def test_the_threshold_reaches_its_precision_on_new_examples(cloud, labelled, precision, noise):
     x, label = cloud(1900, noise=noise)
-    made, report = fit(x, labelled(label), **GIVEN, settings=Settings(precision))
+    made, report = fit(x, labelled(label), **GIVEN, settings=FitSettings(precision))
     new_x, new_label = cloud(6000, noise=noise, seed=7)
     decided = made.decide(made.predict(new_x))
     plain = made.predict(new_x).argmax(axis=1) == new_label
@@ -73,7 +73,7 @@ def test_several_labels_each_with_a_probability_of_its_own():
     order = [0, 2, 1]
     labels = [tuple(sorted(names[order][row])) for row in truth]
     made, report = fit(
-        x, Examples([f"text {row}" for row in range(600)], labels, None, "several"), **GIVEN, settings=Settings(0.9)
+        x, Examples([f"text {row}" for row in range(600)], labels, None, "several"), **GIVEN, settings=FitSettings(0.9)
     )
     new_x, new_truth = sample(5000, 2)
     predicted = made.predict(new_x)[:, order]
@@ -92,7 +92,7 @@ def test_few_examples_of_each_label(cloud, labelled):
     centres, _ = cloud(400, num_labels=4, noise=0.0)
     _, which = cloud(400, num_labels=4, noise=0.0)
     x = np.stack([centres[which == one][0] for one in label]) + 0.02 * x
-    made, report = fit(x, labelled(label), **GIVEN, settings=Settings(0.95))
+    made, report = fit(x, labelled(label), **GIVEN, settings=FitSettings(0.95))
     assert made.predict(x).argmax(axis=1).tolist() == label.tolist()
     assert not any(one.counted for one in report.labels)
     assert np.allclose(made.thresholds, 0.95)
@@ -114,7 +114,7 @@ def test_learned_in_one_language_applied_to_others(cloud, labelled):
     far, far_label = cloud(120, noise=0.8, seed=3, centres_seed=9)
     languages = ["eng-Latn"] * 120 + ["deu-Latn"] * 120 + ["xho-Latn"] * 120
     x, label = np.concatenate([near, same, far]), np.concatenate([near_label, same_label, far_label])
-    _, report = fit(x, labelled(label, languages), **GIVEN, settings=Settings(0.9))
+    _, report = fit(x, labelled(label, languages), **GIVEN, settings=FitSettings(0.9))
     accuracy = {(one.trained_on, one.language): one.score.accuracy for one in report.transfer}
     assert len(accuracy) == 9
     assert accuracy["eng-Latn", "deu-Latn"] > 0.8 and accuracy["deu-Latn", "eng-Latn"] > 0.8
@@ -189,7 +189,7 @@ def test_thresholds_are_the_lowest_that_hold():
 def test_settings_and_too_few_examples(cloud, labelled):
     for precision in (0, 1, 95):
         with pytest.raises(RecipeError, match="expected a number between 0 and 1"):
-            Settings(precision)
+            FitSettings(precision)
     x, _ = cloud(3)
     with pytest.raises(DataError, match="3 examples are too few"):
         fit(x, labelled([0, 1, 0]), **GIVEN)

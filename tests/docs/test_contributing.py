@@ -26,7 +26,7 @@ from udever.pairs.schema import Pair
 from udever.pairs.sources import Traits
 from udever.search import locate
 from udever.search.store import FoundChunk
-from udever.search.update import Settings, update_index
+from udever.search.update import IndexSettings, update_index
 from udever.server import endpoints
 from udever.server.app import create_app
 from udever.server.encoding import dumps
@@ -199,7 +199,7 @@ def test_a_store_is_a_class_and_a_scheme(tmp_path, monkeypatch):
     (tmp_path / "b.go").write_text("package b\n\nfunc Send() {\n\tdial()\n}\n")
     embedder = Embedder.load("seedling")
     for changed in (2, 0):
-        done = update_index(locate.open_store("toy://one"), [tmp_path], lambda _: embedder, Settings("seedling"))
+        done = update_index(locate.open_store("toy://one"), [tmp_path], lambda _: embedder, IndexSettings("seedling"))
         assert done.num_changed == changed
     hits = Index.open("toy://one").search(embedder, "parse a date", 5)
     assert hits[0].id == "a.py:1-2"

@@ -111,9 +111,9 @@ def put():
 
 
 def update(store, paths, embedder, *, model="fake", rebuild=False, **settings):
-    from udever.search.update import Settings, update_index
+    from udever.search.update import IndexSettings, update_index
 
-    return update_index(store, paths, lambda name: embedder, Settings(model, **settings), rebuild=rebuild)
+    return update_index(store, paths, lambda name: embedder, IndexSettings(model, **settings), rebuild=rebuild)
 
 
 def contents(store):

@@ -18,12 +18,12 @@ def indexed(tmp_path, put, decoders):
     """A folder indexed by a tiny real model."""
     from udever.embedder import Embedder
     from udever.search.locate import NAME, open_store
-    from udever.search.update import Settings, update_index
+    from udever.search.update import IndexSettings, update_index
 
     folder = decoders("llama")
     tree = put(tmp_path / "tree", TREE)
     load = lambda name: Embedder.load(name, dtype="float32", device="cpu")  # noqa: E731
-    update_index(open_store(tree / NAME), [tree], load, Settings(str(folder)))
+    update_index(open_store(tree / NAME), [tree], load, IndexSettings(str(folder)))
     return tree
 
 

@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class FitSettings:
     """Choices of a fit. `precision` is wanted of every label's decisions, None for the plain decision."""
 
     precision: float | None = None

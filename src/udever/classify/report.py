@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from udever.classify.examples import Examples, Kind
 from udever.classify.fitting import (
+    FitSettings,
     Floats,
     Labelled,
     LeftOut,
-    Settings,
     calibrate,
     choose_thresholds,
     fit_linear,
@@ -168,7 +168,7 @@ class _Head:
     converged: bool
 
 
-def _head(known: Labelled, settings: Settings) -> _Head:
+def _head(known: Labelled, settings: FitSettings) -> _Head:
     truth, kind = known.truth, known.kind
     left = leave_out(known)
     calibration = calibrate(left.scores, truth, kind)
@@ -185,13 +185,13 @@ def _head(known: Labelled, settings: Settings) -> _Head:
 
 
 def fit(
-    embeddings: np.ndarray, examples: Examples, *, fingerprint: str, model: str, settings: Settings | None = None
+    embeddings: np.ndarray, examples: Examples, *, fingerprint: str, model: str, settings: FitSettings | None = None
 ) -> tuple[Filter, Report]:
     """A filter from examples and their embeddings [texts, dimensions] by the model with `fingerprint`.
 
     Raises DataError for fewer examples than can be left out in turn (4).
     """
-    settings = settings or Settings()
+    settings = settings or FitSettings()
     if len(examples) < 4:
         raise DataError(f"{len(examples)} examples are too few to fit on some and test on others; give at least 4")
     kind, truth = examples.kind, examples.truth
@@ -255,7 +255,7 @@ def _by_language(examples: Examples) -> dict[str, np.ndarray]:
     return {str(name): np.flatnonzero(languages == name) for name in np.unique(languages)}
 
 
-def _transfer(known: Labelled, examples: Examples, settings: Settings) -> list[Transfer]:
+def _transfer(known: Labelled, examples: Examples, settings: FitSettings) -> list[Transfer]:
     """Every language with enough examples as the only one to learn from, all of them to be tested on."""
     rows_of = {name: rows for name, rows in _by_language(examples).items() if len(rows) >= _LEAST}
     largest = sorted(rows_of, key=lambda name: -len(rows_of[name]))[:_MOST_LANGUAGES]
@@ -299,7 +299,7 @@ def _repeats(examples: Examples, texts: NDArray[np.int64]) -> list[str]:
     return notes
 
 
-def _notes(examples: Examples, counted: NDArray[np.bool_], settings: Settings, converged: bool) -> list[str]:
+def _notes(examples: Examples, counted: NDArray[np.bool_], settings: FitSettings, converged: bool) -> list[str]:
     notes = []
     if not converged:
         notes.append("the regression stopped before its end; more examples or fewer labels would help")

@@ -60,12 +60,12 @@ def fit(
     _threads: Threads = None,
 ) -> None:
     """Fit a filter on labelled texts and report how good it is on texts it has not seen."""
-    from udever.classify import Fields, Settings, read_examples
+    from udever.classify import Fields, FitSettings, read_examples
     from udever.classify import fit as run
     from udever.report.filter import filter_markdown
     from udever.storage import check_replaceable
 
-    settings = Settings(precision, seed)
+    settings = FitSettings(precision, seed)
     check_replaceable(output, "filter", [*examples, model])
     fields = Fields(column, label_column, language_column, group_column)
     read = read_examples(_records(examples, split), fields, separator)

@@ -93,7 +93,7 @@ def index(
     """Index folders for search; run again, it embeds only what changed."""
     from udever.errors import DataError
     from udever.search.locate import check_found, check_paths, index_at, open_store, own_model, place_for
-    from udever.search.update import Settings, update_index
+    from udever.search.update import IndexSettings, update_index
 
     given = paths or [Path()]
     for path in given:
@@ -109,7 +109,7 @@ def index(
     store = open_store(place)
     if output is None:
         check_found(store, given)
-    settings = Settings(model, tuple(exclude) if exclude is not None else None, language)
+    settings = IndexSettings(model, tuple(exclude) if exclude is not None else None, language)
 
     def load(name: str) -> "Embedder":
         return first or load_quietly(name if model is not None else own_model(name, place), precision, device)

@@ -18,7 +18,7 @@ from udever.evaluation.subset_languages import languages_of, mteb_language
 from udever.files import format_of, pairs_format, text_format
 from udever.nearest import path_suggestion
 from udever.records import Broken, read_file
-from udever.settings import Section, explain
+from udever.settings import Settings, explain
 
 TaskType = Literal[
     "bitext",
@@ -49,7 +49,7 @@ _TEST_FIRST = (("test",), ("dev", "valid", "validation", "val"))
 _NAME = re.compile(r"[\w.+-]+")
 
 
-class TaskSpec(Section):
+class TaskSpec(Settings):
     """The content of `task.json`; `docs/evaluation.md` says what each key does."""
 
     name: str

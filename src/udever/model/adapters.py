@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from udever.errors import ModelError
+from udever.errors import ModelError, first_line
 from udever.model.artefact import BITFIT_FILE, adapter_files
 
 Tuning = Literal["full", "bitfit", "lora"]
@@ -152,7 +152,7 @@ def read_peft_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{path} cannot be read: {first_line(error)}") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         kind = config.get("peft_type") if isinstance(config, dict) else None
         raise ModelError(f"{path} describes an adapter of type {kind!r}; expected LORA")
@@ -176,7 +176,7 @@ def load_adapter(model: nn.Module, folder: Path) -> None:
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{path} cannot be read: {first_line(error)}") from error
     if path.name == BITFIT_FILE:
         _fit(inner, state, folder)
         return

@@ -16,7 +16,7 @@ import torch
 from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from udever.errors import ContractError, ModelError
+from udever.errors import ContractError, ModelError, first_line
 from udever.model.contract import Contract, Role
 from udever.model.lengths import position_limit
 from udever.model.packing import Pooling
@@ -268,7 +268,7 @@ def _read_json(path: Path, default: Any = None) -> Any:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{path} cannot be read: {first_line(error)}") from error
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from udever.errors import ContractError, ModelError
+from udever.errors import ContractError, ModelError, first_line
 from udever.model import bert, gemma, quantising
 from udever.model.attention import Attention, GroupedAttention, Scores, attention_over
 from udever.model.bloom import Bloom
 from udever.model.decoders import CannotPack, PackedDecoder, PaddedModel
-from udever.model.eight_bits import is_eight_bit
 from udever.model.lengths import separate, threshold_at
 from udever.model.llama import FAMILIES, LlamaShaped
 from udever.model.packing import Packed, pack
@@ -21,7 +20,6 @@ from udever.model.products import use_fused_products
 from udever.model.weights import (
     check_weights,
     empty_model,
-    first_line,
     is_quantised,
     load_bloom,
     load_transformers,
@@ -211,8 +209,8 @@ def _difference(ours: Tensor, reference: Tensor) -> float:
     return float((ours - reference).norm() / reference.norm())
 
 
-def _tolerance(model: nn.Module) -> float:
-    if is_eight_bit(model):
+def _tolerance(model: Any) -> float:
+    if is_quantised(model.config):
         return _HALF_TOLERANCE
     return _TOLERANCE.get(next(model.parameters()).dtype, _HALF_TOLERANCE)
 

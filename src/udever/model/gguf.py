@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from udever.errors import ModelError, OutputError
+from udever.errors import ModelError, OutputError, first_line
 from udever.nearest import path_suggestion
 from udever.storage import atomic_folder, cache_folder
 
@@ -135,7 +135,7 @@ def _open(path: Path) -> Any:
     try:
         return GGUFReader(path)
     except Exception as error:  # the reader raises whatever numpy and struct do on a file that is cut short
-        raise ModelError(f"{path} is cut short or damaged ({_first_line(error)}); fetch it again") from error
+        raise ModelError(f"{path} is cut short or damaged ({first_line(error)}); fetch it again") from error
 
 
 def _value(fields: dict[str, Any], key: str, default: Any = None) -> Any:
@@ -226,7 +226,7 @@ def _read_model(path: Path, dtype: str) -> Any:
             local_files_only=True,
         )
     except Exception as error:  # transformers raises a dozen kinds for a file it cannot use
-        raise ModelError(f"{path} cannot be read: {_first_line(error)}") from error
+        raise ModelError(f"{path} cannot be read: {first_line(error)}") from error
     lost = sorted([*report["missing_keys"], *report["mismatched_keys"]])
     if lost:
         raise ModelError(f"{path} lacks {len(lost)} weights of the model, {lost[0]} first; use the safetensors folder")
@@ -241,7 +241,7 @@ def _read_tokenizer(path: Path, tokens: list[str]) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
     except Exception as error:
-        raise ModelError(f"{path}: its tokenizer cannot be rebuilt: {_first_line(error)}") from error
+        raise ModelError(f"{path}: its tokenizer cannot be rebuilt: {first_line(error)}") from error
     ours = tokenizer.convert_ids_to_tokens(list(range(len(tokens))))
     wrong = [i for i, (own, given) in enumerate(zip(ours, tokens, strict=True)) if _spaced(own) != _spaced(given)]
     if wrong:
@@ -265,7 +265,3 @@ def _quantisation(fields: dict[str, Any]) -> str:
         return LlamaFileType(int(_value(fields, "general.file_type", -1))).name.removeprefix("MOSTLY_")
     except ValueError:
         return "unnamed quantisation"
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

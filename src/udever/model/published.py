@@ -8,7 +8,7 @@ from udever.model.packing import Pooling
 
 
 @dataclass(frozen=True)
-class Recipe:
+class PublishedModel:
     """Markers as (opening, closing) token strings, and what else the model's authors did.
 
     `ids` are the markers' ids where the tokenizer does not know their names.
@@ -21,14 +21,14 @@ class Recipe:
     ids: tuple[tuple[str, int], ...] = ()
 
 
-_UDEVER = Recipe(  # model cards of izhx/udever-bloom-*: arXiv 2310.08232 v1
+_UDEVER = PublishedModel(  # model cards of izhx/udever-bloom-*: arXiv 2310.08232 v1
     query=("[BOQ]", "[EOQ]"),
     document=("[BOD]", "[EOD]"),
     pooling="last",
     max_length=300,
     ids=(("[BOQ]", 250680), ("[EOQ]", 250681), ("[BOD]", 250682), ("[EOD]", 250683)),
 )
-_SGPT = Recipe(  # arXiv 2202.08904: brackets around each side, weighted mean
+_SGPT = PublishedModel(  # arXiv 2202.08904: brackets around each side, weighted mean
     query=("[", "]"), document=("{", "}"), pooling="weighted_mean", max_length=300
 )
 
@@ -48,12 +48,12 @@ def contract_of(name: str, tokenizer: object) -> Contract:
     )
 
 
-def _role(recipe: Recipe, markers: tuple[str, str], tokenizer: object) -> Role:
+def _role(recipe: PublishedModel, markers: tuple[str, str], tokenizer: object) -> Role:
     opening, closing = (_id_of(marker, recipe, tokenizer) for marker in markers)
     return Role(prefix_ids=(opening,), suffix_ids=(closing,))
 
 
-def _id_of(marker: str, recipe: Recipe, tokenizer: object) -> int:
+def _id_of(marker: str, recipe: PublishedModel, tokenizer: object) -> int:
     token = tokenizer.get_vocab().get(marker, dict(recipe.ids).get(marker))  # pyright: ignore[reportAttributeAccessIssue]
     if token is None:
         raise ModelError(f"the tokenizer has no token {marker!r}, which this checkpoint's recipe needs")

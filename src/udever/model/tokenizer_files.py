@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
-from udever.errors import ModelError
+from udever.errors import ModelError, first_line
 
 _NO_FAMILY = {"PreTrainedTokenizerFast", "TokenizersBackend"}
 """Classes of tokenizers that complete nothing: what their files leave out is not there."""
@@ -123,8 +123,7 @@ def load_hf_tokenizer(folder: Path, *, trust_remote_code: bool = False) -> Any:
         else:
             tokenizer = TokenizersBackend.from_pretrained(folder, local_files_only=True, **settings)
     except Exception as error:  # transformers raises a dozen kinds for a broken file
-        reason = (str(error).strip().splitlines() or ["unknown"])[0]
-        raise ModelError(f"{folder} has no usable tokenizer: {reason}") from error
+        raise ModelError(f"{folder} has no usable tokenizer: {first_line(error)}") from error
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ModelError(f"{folder}: the tokenizer has no tokenizer.json form, which is needed; convert it first")
     return tokenizer

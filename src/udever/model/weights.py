@@ -17,7 +17,7 @@ import torch
 from blake3 import blake3
 from torch import Tensor
 
-from udever.errors import ModelError
+from udever.errors import ModelError, first_line
 from udever.model.bloom import Bloom
 from udever.model.bloom_config import BloomConfig
 from udever.model.eight_bits import SCALE
@@ -331,9 +331,11 @@ def empty_model(config: Any) -> Any:
     del plain.quantization_config  # transformers would look for a library that knows it
     try:
         with no_init_weights():
-            return AutoModel.from_config(plain, dtype=torch.bfloat16)
+            model = AutoModel.from_config(plain, dtype=torch.bfloat16)
     except Exception as error:  # whatever a family's own code raises for a configuration it cannot use
         raise ModelError(f"a {config.model_type!r} model cannot be built: {first_line(error)}") from error
+    model.config.quantization_config = config.quantization_config
+    return model
 
 
 def load_transformers(
@@ -376,8 +378,3 @@ def _without_adapter(folder: Path) -> Iterator[Path]:
                 except OSError:  # no links on this system
                     shutil.copy(path, scratch)
         yield Path(scratch)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its kind where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from udever.settings import Section
+from udever.settings import Settings
 
 BY_TEXT, BY_FILE = "text", "file"
 UNIT = "source"
@@ -20,7 +20,7 @@ _OF_PAIRS = ("streaming", "held_out", "num_negatives", "document_instruction")
 """What it does not take, as it has no pairs."""
 
 
-class DatasetSettings(Section):
+class DatasetSettings(Settings):
     """One dataset of the mixture, from `path` (a file, several, or a glob pattern) or from `hub`.
 
     `columns` names the file's column for each column of a pairs file that is called otherwise
@@ -163,7 +163,7 @@ class DatasetSettings(Section):
         return self
 
 
-class DataSettings(Section):
+class DataSettings(Settings):
     """The datasets of a recipe: `pairs`, each file a dataset, and `[[data.datasets]]`, each with its settings.
 
     A batch holds rows of one dataset and one kind, or, with `mixed`, of all. How often a dataset is drawn: by

@@ -18,7 +18,7 @@ _ORDER = (*KINDS, "full", "lora", "bitfit")
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Aspect:
     """What is compared: the field of `Label`, and how the section is called."""
 
     id: str
@@ -27,8 +27,8 @@ class Comparison:
     noun: str
 
 
-KIND = Comparison("kinds", "Symmetric, asymmetric, both", "kind", "kinds of pairs")
-TUNING = Comparison("adapters", "Adapters compared", "tuning", "ways of tuning")
+KIND = Aspect("kinds", "Symmetric, asymmetric, both", "kind", "kinds of pairs")
+TUNING = Aspect("adapters", "Adapters compared", "tuning", "ways of tuning")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Variants:
     means: Sequence[Sequence[Mean]]
 
 
-def compare(runs: Sequence[Run], what: Comparison) -> list[Variants]:
+def compare(runs: Sequence[Run], what: Aspect) -> list[Variants]:
     """A comparison for each set of runs that are alike but for `what`, over the tasks the set shares."""
     groups: dict[tuple[Any, ...], list[Run]] = {}
     for run in runs:
@@ -61,7 +61,7 @@ def compare(runs: Sequence[Run], what: Comparison) -> list[Variants]:
     return found
 
 
-def _variants(shared: tuple[Any, ...], runs: Sequence[Run], what: Comparison) -> Variants:
+def _variants(shared: tuple[Any, ...], runs: Sequence[Run], what: Aspect) -> Variants:
     keys = common_keys(runs)
     names = sorted(
         {getattr(run.label, what.field) for run in runs},
@@ -91,7 +91,7 @@ def _over_runs(means: list[Mean]) -> Mean:
     return replace(means[0], value=value, low=None, high=None, trained_on=any(mean.trained_on for mean in means))
 
 
-def section(runs: Sequence[Run], what: Comparison) -> Section:
+def section(runs: Sequence[Run], what: Aspect) -> Section:
     """The section of the report."""
     found = compare(runs, what)
     if not found:
@@ -118,7 +118,7 @@ def _said(variants: Variants) -> str:
     return f"{best} is highest over all tasks ({every}){doubt}"
 
 
-def draw(found: Sequence[Variants], what: Comparison) -> Figure:
+def draw(found: Sequence[Variants], what: Aspect) -> Figure:
     """A panel for each set of runs; a row for each task type, a mark for each variant."""
     data = Data(
         ("runs", what.field, "task_type", "score", "low", "high", "num_tasks", "num_runs", "trained_on"),
@@ -147,7 +147,7 @@ def _names(found: Sequence[Variants]) -> list[str]:
     return sorted(names, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
 
 
-def _svg(found: Sequence[Variants], what: Comparison) -> str:
+def _svg(found: Sequence[Variants], what: Aspect) -> str:
     names, titles = _names(found), {}
     heights = [len(variants.rows) * 0.42 + 0.5 for variants in found]
     with drawing():

@@ -240,7 +240,7 @@ class _Model:
 
 
 @dataclass(frozen=True)
-class Settings:
+class IndexSettings:
     """How an index is made; what is None stays as the index remembers it.
 
     `model`: name or folder; `exclude`: patterns as in a .gitignore; `language`: of prose whose path names none.
@@ -270,7 +270,7 @@ def _old_manifest(store: Store, *, rebuild: bool) -> Manifest | None:
 
 
 def _begin(
-    store: Store, paths: Sequence[Path], settings: Settings, load: Callable[[str], "Embedder"], *, rebuild: bool
+    store: Store, paths: Sequence[Path], settings: IndexSettings, load: Callable[[str], "Embedder"], *, rebuild: bool
 ) -> tuple[Manifest, _Model]:
     """The manifest that is to hold, written, and the model; a new index is made where there is none."""
     old = _old_manifest(store, rebuild=rebuild)
@@ -311,7 +311,7 @@ def _decides(manifest: Manifest) -> tuple[object, ...]:
     return manifest.cut, manifest.language, manifest.exclude
 
 
-def _check_mending(store: Store, settings: Settings, load: Callable[[str], "Embedder"]) -> None:
+def _check_mending(store: Store, settings: IndexSettings, load: Callable[[str], "Embedder"]) -> None:
     """Raise ContractError where a damaged index, which is made anew, would become that of another model unasked."""
     old = _old_manifest(store, rebuild=True)
     if old is not None and settings.model is not None:
@@ -322,7 +322,7 @@ def update_index(
     store: Store,
     paths: Sequence[Path],
     load: Callable[[str], "Embedder"],
-    settings: Settings = Settings(),
+    settings: IndexSettings = IndexSettings(),
     *,
     rebuild: bool = False,
     show_progress: bool = False,

@@ -5,7 +5,7 @@ One table says what each language calls a function, a class and a comment; one r
 
 import importlib
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from tree_sitter import Language, Node, Parser
@@ -76,26 +76,14 @@ _JAVASCRIPT = Grammar(
     frozenset({"decorator"}),
     classes=_SCRIPT_CLASSES,
 )
-_TYPESCRIPT = Grammar(
-    "typescript-Code",
-    "tree_sitter_typescript",
-    _SCRIPT_FUNCTIONS,
-    ("/**",),
-    _SCRIPT_WRAPPERS,
-    frozenset({"decorator"}),
-    "language_typescript",
-    _TYPESCRIPT_CLASSES,
+_TYPESCRIPT = replace(
+    _JAVASCRIPT,
+    language="typescript-Code",
+    module="tree_sitter_typescript",
+    factory="language_typescript",
+    classes=_TYPESCRIPT_CLASSES,
 )
-_TSX = Grammar(
-    "typescript-Code",
-    "tree_sitter_typescript",
-    _SCRIPT_FUNCTIONS,
-    ("/**",),
-    _SCRIPT_WRAPPERS,
-    frozenset({"decorator"}),
-    "language_tsx",
-    _TYPESCRIPT_CLASSES,
-)
+_TSX = replace(_TYPESCRIPT, factory="language_tsx")
 _GO = Grammar(
     "go-Code",
     "tree_sitter_go",

@@ -113,7 +113,7 @@ def _set_random_state(states: list[Tensor]) -> None:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class BatchOutcome:
     """A batch's loss, tokens and cut texts over all processes, and whether one forward pass was enough."""
 
     loss: float
@@ -137,7 +137,7 @@ class Stepper:
         self._dtype = pick_dtype(self.settings.precision, self.embedder.device)
         self._tokens = TokenCache(self.settings.token_cache_gb * 1e9)
 
-    def accumulate(self, batch: Batch) -> Outcome:
+    def accumulate(self, batch: Batch) -> BatchOutcome:
         """Add the gradient of the batch's loss to the weights' gradients and return what it came to.
 
         The batch is the whole one on every process. Where memory runs out on a process that trains alone, the
@@ -165,7 +165,7 @@ class Stepper:
         model: Any = self.embedder.backbone
         return [p for p in model.parameters() if p.requires_grad]
 
-    def _attempt(self, texts: BatchTexts) -> Outcome:
+    def _attempt(self, texts: BatchTexts) -> BatchOutcome:
         own = texts.share(self.world.rank, self.world.size)
         tokens = self._tokens.tokenize(self.embedder, [texts.texts[i] for i in own])
         embed = embedding(self.embedder, tokens, self._dtype)
@@ -182,7 +182,7 @@ class Stepper:
             self.world.sum_gradients(self._parameters())
         counts = torch.tensor([sum(tokens.lengths), tokens.num_truncated], dtype=torch.float64, device=vectors.device)
         num_tokens, num_truncated = self.world.sum(counts).tolist()
-        return Outcome(loss, int(num_tokens), int(num_truncated), cache.keeps_all)
+        return BatchOutcome(loss, int(num_tokens), int(num_truncated), cache.keeps_all)
 
     def _loss(self, texts: BatchTexts, vectors: Tensor) -> tuple[float, Tensor]:
         """The loss, and its gradient by every text's embedding [texts, hidden], summed over the processes."""

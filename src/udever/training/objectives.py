@@ -22,13 +22,13 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from udever.settings import Section
+from udever.settings import Settings
 
 _CHUNK_ROWS, _CHUNK_COLUMNS = 1024, 8192
 _NONE = -1
 
 
-class LossSettings(Section):
+class LossSettings(Settings):
     """What the loss is made of.
 
     `margin`: candidates that score above positive + margin are left out (Qwen3-Embedding, arXiv

@@ -13,7 +13,7 @@ from udever.pairs.mixture import DatasetSummary
 from udever.processors import OthersLoad
 from udever.progress import duration
 from udever.training.batches import batch_texts, tokenize
-from udever.training.grad_cache import Outcome
+from udever.training.grad_cache import BatchOutcome
 from udever.training.loop import Trainer
 from udever.training.memory import bytes_per_token, taken_bytes
 from udever.training.recipe import Recipe
@@ -173,13 +173,13 @@ def _activations(trainer: Trainer, before: tuple[int, int], gradients: int, esti
     return max(0, after[1] - before[0] - gradients)
 
 
-def _time(trainer: Trainer) -> tuple[Outcome, float]:
+def _time(trainer: Trainer) -> tuple[BatchOutcome, float]:
     """What the first batch gives, and the seconds of the fastest step: the first one warms the memory up.
 
     At least two batches where there are as many: the heap that one leaves does not fit the next.
     """
     found: list[float] = []
-    first: Outcome | None = None
+    first: BatchOutcome | None = None
     while True:
         trainer.optimizer.zero_grad(set_to_none=True)
         started = time.perf_counter()

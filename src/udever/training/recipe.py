@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 from udever.errors import RecipeError
 from udever.nearest import path_suggestion
 from udever.pairs.settings import DataSettings
-from udever.settings import Section, explain, toml_lines
+from udever.settings import Settings, explain, toml_lines
 from udever.training.objectives import LossSettings
 from udever.training.trackers import TrackerName
 
@@ -17,7 +17,7 @@ RECIPE_FILE = "recipe.toml"
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
-class ModelSettings(Section):
+class ModelSettings(Settings):
     """The backbone and how it is used.
 
     `markers`: "roles" puts [BOQ] [EOQ] around queries and [BOD] [EOD] around documents, "eos" closes both
@@ -33,7 +33,7 @@ class ModelSettings(Section):
     max_length: int = Field(default=300, ge=4)
 
 
-class TrainingSettings(Section):
+class TrainingSettings(Settings):
     """The optimisation. Defaults are the paper's where it states them.
 
     `batch_size` counts pairs: the contrastive batch over all processes. `memory_gb` is what the activations of
@@ -83,7 +83,7 @@ class TrainingSettings(Section):
         return self
 
 
-class WatchSettings(Section):
+class WatchSettings(Settings):
     """What is written while training runs, and how often, in steps.
 
     Checkpoints go to `checkpoints` (default: the output folder's name with "-checkpoints"), the last `keep` stay.
@@ -104,7 +104,7 @@ class WatchSettings(Section):
     trackers: list[TrackerName] = Field(default_factory=list)
 
 
-class OutputSettings(Section):
+class OutputSettings(Settings):
     """Where the model goes. `save` "merged" writes all weights, "adapter" only what training moved; "auto": LoRA on a
     base of 100 million parameters and more outside the embedding table as an adapter, all else merged.
 
@@ -116,7 +116,7 @@ class OutputSettings(Section):
     dtype: Literal["base", "float32", "bfloat16", "float16"] = "base"
 
 
-class Recipe(Section):
+class Recipe(Settings):
     """A whole training run; `udever train` reads one from TOML."""
 
     model: ModelSettings
