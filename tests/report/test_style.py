@@ -18,7 +18,7 @@ def test_every_series_stands_out_from_both_grounds():
     for number in range(8):
         look = style.series(number)
         assert contrast(look.color, style.PANEL) >= 4.5
-        assert contrast(look.dark, style.PALETTE[style.PANEL]) >= 4.5
+        assert contrast(style.PALETTE[look.color], style.PALETTE[style.PANEL]) >= 4.5
 
 
 def test_series_differ_in_shape_where_their_colours_repeat():

@@ -21,10 +21,9 @@ _DARK = {INK: "#ececea", QUIET: "#a9a9a3", LINE: "#41413d", PANEL: "#21211f"}
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """How one series is drawn: colour on light and dark ground, marker."""
+    """How one series is drawn: its colour on light ground, its marker."""
 
     color: str
-    dark: str
     marker: str
 
 
@@ -79,8 +78,7 @@ _POINT, _LEAST = 4 / 3, 0.75
 
 def series(number: int) -> Series:
     """The look of series `number`; colour and marker together are distinct up to 72."""
-    color, dark = _COLORS[number % len(_COLORS)]
-    return Series(color, dark, _MARKERS[number % len(_MARKERS)])
+    return Series(_COLORS[number % len(_COLORS)][0], _MARKERS[number % len(_MARKERS)])
 
 
 @contextmanager
