@@ -57,7 +57,7 @@ def test_meaning_goes_before_language():
 
 @bundled
 def test_sentence_transformers_gives_its_vectors(tmp_path):
-    """By our module, for the table is packed; by its own modules and without a word about precision, once saved plain."""
+    """By our module, for the table is packed; once saved plain by its own, without a word about precision."""
     from sentence_transformers import SentenceTransformer
 
     texts = ["The weather is nice today.", "def add(a, b): return a + b"]
