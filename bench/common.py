@@ -1,8 +1,10 @@
 """What the benchmarks share: models and texts built in code, interleaved timing, one table of results."""
 
 import argparse
+import io
 import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -28,6 +30,8 @@ from transformers.utils import logging as transformers_logging
 from udever import Embedder
 
 transformers_logging.disable_progress_bar()  # models are loaded many times
+if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(line_buffering=True)  # a benchmark whose output goes to a file is watched there
 Contender = Callable[[], float]
 """Does its work once and returns how many seconds that took."""
 

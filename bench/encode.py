@@ -210,9 +210,10 @@ class FamilyBench:
             other, what = self.reference, f"ours in {dtype} and in {FLOAT32}"
         check_cosine(f"{self.name}: {what}", vectors, other, LEAST_COSINE[dtype])
 
-    def add_openvino(self, python: str, threads: int, stack: ExitStack) -> None:
-        """OpenVINO in every dtype, each a process that `stack` ends; what it cannot export is noted."""
-        for dtype in [*self.dtypes, INT8]:
+    def add_openvino(self, python: str, threads: int, dtypes: list[str], stack: ExitStack) -> None:
+        """OpenVINO in each of `dtypes`, each a process that `stack` ends; what it cannot export is noted."""
+        for dtype in dtypes:
+            name = "OpenVINO int8" if dtype == INT8 else dtype
             try:
                 process = OpenVinoProcess(
                     python,
@@ -224,16 +225,16 @@ class FamilyBench:
                 )
             except NotSupportedError as error:
                 print(f"{self.name}: OpenVINO {dtype}: {error}")
-                self.notes[dtype] = "not supported by the peer"
+                self.notes[name] = "not supported by the peer"
                 continue
             stack.enter_context(process)
             if process.repaired:
-                self.notes[dtype] = f"exported after a repair: {process.repaired}"
-                print(f"{self.name}: OpenVINO {dtype}: {self.notes[dtype]}")
+                self.notes[name] = f"exported after a repair: {process.repaired}"
+                print(f"{self.name}: OpenVINO {dtype}: {self.notes[name]}")
             what = f"{self.name}: OpenVINO {dtype} and ours {FLOAT32}"
             least = LEAST_OF_OTHERS if dtype == INT8 else LEAST_COSINE[dtype]
             check_cosine(what, process.vectors, self.reference, least)
-            self.contenders["OpenVINO int8" if dtype == INT8 else f"openvino {dtype}"] = process.encode
+            self.contenders[name if dtype == INT8 else f"openvino {dtype}"] = process.encode
 
     def run(self, rounds: int) -> list[common.Row]:
         """Time every contender and compare."""
@@ -323,7 +324,8 @@ def main() -> int:
                     bench.add_ours_and_torch()
                 bench.add_eight_bits(Path(temporary))
                 if options.openvino:
-                    bench.add_openvino(options.openvino, options.threads, stack)
+                    theirs = [INT8] if options.eight_bits else [*dtypes, INT8]
+                    bench.add_openvino(options.openvino, options.threads, theirs, stack)
             except DifferentVectorsError as error:
                 print(f"different vectors, nothing timed: {error}", file=sys.stderr)
                 return 1

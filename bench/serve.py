@@ -31,6 +31,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import common
@@ -40,6 +41,9 @@ LEAST_COSINE = {"float32": 0.9999, "bfloat16": 0.99, "int8": 0.98}
 GOALS = {"int8": 1.3}
 """Throughput over the peer's, where it should be more than as much."""
 NAME = "bench"
+START_S = 1800
+"""A server that gives no vector by then counts as broken."""
+ANSWER_S = 20
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,19 @@ class Side:
     @property
     def resident_bytes(self) -> int:
         """Memory of the process, its children included."""
+        return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in self._pids()) * 4096
+
+    @property
+    def processor_s(self) -> float:
+        """Seconds of processor time so far, its children included: what others do moves it little."""
+        stats = (Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in self._pids())
+        return sum(int(stat[11]) + int(stat[12]) for stat in stats) / os.sysconf("SC_CLK_TCK")
+
+    def _pids(self) -> list[int]:
         pids = [self.pid]
         for task in Path(f"/proc/{self.pid}/task").iterdir():
             pids += map(int, (task / "children").read_text().split())
-        return sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids) * 4096
+        return pids
 
 
 def free_port() -> int:
@@ -70,15 +83,22 @@ def running(command: Sequence[str], path: str, port: int, threads: int) -> Itera
     """The server of `command`, once it answers."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "DO_NOT_TRACK": "1"}
     environment["INFINITY_ANONYMOUS_USAGE_STATS"] = "0"
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with (
+        TemporaryFile("w+") as log,
+        subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=log) as process,
+    ):
         side = Side(port, path, process.pid)
         try:
-            for _ in range(600):
-                if process.poll() is not None:
-                    raise RuntimeError(f"{command[0]} ended with status {process.returncode}")
-                if asyncio.run(answers(side)):
-                    break
+            start = time.perf_counter()
+            while not asyncio.run(answers(side)):
+                waited = time.perf_counter() - start
+                if process.poll() is not None or waited > START_S:
+                    log.seek(0)
+                    what = "does not answer" if process.poll() is None else f"ended with status {process.returncode}"
+                    tail = "".join(log.readlines()[-5:])
+                    raise RuntimeError(f"{command[0]} {what} after {waited:.0f} s:\n{tail}")
                 time.sleep(0.2)
+            print(f"{' '.join(command[:3])}: answers after {time.perf_counter() - start:.0f} s")
             yield side
         finally:
             process.terminate()
@@ -86,11 +106,15 @@ def running(command: Sequence[str], path: str, port: int, threads: int) -> Itera
 
 
 async def answers(side: Side) -> bool:
-    """Whether the server gives a vector."""
+    """Whether the server gives a vector within a few seconds."""
     try:
-        client = await Client.connect(side)
-        return len(await client.post(body_of(["hello"]))) > 0
-    except (OSError, RuntimeError, asyncio.IncompleteReadError):
+        async with asyncio.timeout(ANSWER_S):
+            client = await Client.connect(side)
+            try:
+                return len(await client.post(body_of(["hello"]))) > 0
+            finally:
+                client.close()
+    except (OSError, RuntimeError, TimeoutError, asyncio.IncompleteReadError):
         return False
 
 
@@ -110,8 +134,12 @@ def peer(python: str, model: Path) -> tuple[list[str], str, int]:
     port = free_port()
     options = ["--model-id", str(model), "--served-model-name", NAME, "--port", str(port), "--device", "cpu"]
     options += ["--engine", "torch", "--dtype", "float32", "--no-bettertransformer", "--no-compile"]
-    program = Path(python).with_name("infinity_emb")
-    return [str(program), "v2", *options], "/embeddings", port
+    return [str(infinity_of(python)), "v2", *options], "/embeddings", port
+
+
+def infinity_of(python: str) -> Path:
+    """The program of infinity beside the interpreter of its environment."""
+    return Path(python).with_name("infinity_emb")
 
 
 def body_of(texts: Sequence[str]) -> bytes:
@@ -229,10 +257,13 @@ def time_load(
         asyncio.run(load(side, bodies[: max(clients, len(bodies) // 4)], clients))
     for _ in range(rounds):
         for name, side in sides.items():
+            before = side.processor_s
             total, latencies = asyncio.run(load(side, bodies, clients))
             seconds[name].append(total)
             tails[name].append(p95(latencies))
-            print(f"{name}: {len(bodies) / total:.0f} requests/s, p95 {tails[name][-1]:.0f} ms")
+            each = (side.processor_s - before) / len(bodies) * 1000
+            rate = f"{len(bodies) / total:.0f} requests/s, p95 {tails[name][-1]:.0f} ms"
+            print(f"{name}: {rate}, {each:.2f} ms of processor time a request")
     what = f"{clients} clients"
     if "peer" not in sides:
         rate, tail = len(bodies) / statistics.median(seconds["ours"]), statistics.median(tails["ours"])
@@ -254,9 +285,12 @@ def time_short(sides: dict[str, Side], texts: Sequence[str], num_queries: int) -
     rows = []
     queries = [f"how to read file {number}" for number in range(num_queries)]
     for name, side in sides.items():
+        before = side.processor_s
         idle = statistics.median(asyncio.run(one_by_one(side, queries))) * 1000
+        each = (side.processor_s - before) / num_queries * 1000
         busy = statistics.median(asyncio.run(under_bulk(side, queries, texts))) * 1000
-        print(f"{name}: a short query takes {idle:.1f} ms idle, {busy:.1f} ms under bulk, {busy / idle:.2f} times")
+        idly = f"{idle:.1f} ms idle ({each:.1f} of processor time)"
+        print(f"{name}: a short query takes {idly}, {busy:.1f} ms under bulk, {busy / idle:.2f} times")
         rows.append(common.Row(f"{name}: short query, idle / under bulk", idle, busy, idle / busy, "ms", 1 / 3))
     return rows
 
@@ -300,7 +334,10 @@ def parse() -> Any:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, metavar="PATH", help="also write the rows to this file")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.peer_python and not infinity_of(options.peer_python).is_file():
+        parser.error(f"--peer-python {options.peer_python}: no infinity_emb beside it; see this script's docstring")
+    return options
 
 
 def main() -> int:

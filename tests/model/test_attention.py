@@ -140,3 +140,18 @@ def test_bfloat16_keeps_far_distances_apart():
     attention = GroupedAttention(pack([[1] * 700]), causal=True)
     expected = naive(*(x.double() for x in exact), lengths, scores, causal=True)
     torch.testing.assert_close(attention.full(*exact, scores).double(), expected, rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("alibi", [False, True])
+def test_closing_tokens_in_bfloat16_hear_what_the_naive_ones_do(kv_heads, alibi):
+    lengths = [5, 9, 1, 9, 40]
+    query, key, value = (x.detach().bfloat16() for x in inputs(lengths, kv_heads, last=True))
+    scores = Scores(DIM**-0.5, alibi_slopes(HEADS) if alibi else None)
+    with torch.no_grad():
+        found = GroupedAttention(pack([[1] * length for length in lengths]), causal=True).last(
+            query, key, value, scores
+        )
+    expected = naive(query.double(), key.double(), value.double(), lengths, scores, causal=True, last=True)
+    assert found.dtype is torch.bfloat16
+    torch.testing.assert_close(found.double(), expected, rtol=1e-2, atol=1e-2)

@@ -48,6 +48,25 @@ def test_rounding_moves_no_number_by_more_than_half_a_step_of_its_row(seed, powe
     assert whole.abs().max() == 127
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_numbers_are_rounded_to_the_nearest_of_their_row(dtype):
+    x = torch.cat([drawn(3, 40, 256), torch.linspace(-127, 127, 2 * 254 + 1, dtype=torch.float64)[None, :256]]).to(
+        dtype
+    )
+    rows = quantise_rows(x)
+    expected = (x.float() * rows.scale.float().reciprocal()).round() + 128
+    assert torch.equal(rows.values.float(), expected)
+
+
+def test_a_table_gives_its_rows_times_their_scales():
+    whole, scale = quantise_weight(drawn(4, 50, 24).float())
+    table, tokens = EightBitEmbedding(whole, scale), torch.tensor([[3, 49, 3], [0, 1, 2]])
+    assert torch.equal(table(tokens), (whole * scale[:, None])[tokens])
+    assert table(tokens[0, :0]).shape == (0, 24)
+    table.out = torch.bfloat16
+    assert torch.equal(table(tokens[0]), (whole * scale[:, None])[tokens[0]].bfloat16())
+
+
 @pytest.mark.parametrize("factors", [None, torch.arange(1.0, 34.0)])
 def test_rows_brought_into_eight_bits_in_parts_are_those_of_the_whole(factors, monkeypatch):
     x = drawn(0, 11, 33).float()
@@ -140,7 +159,7 @@ def test_a_product_is_that_of_the_rounded_numbers_in_float64(operation, dtype, b
 def test_a_feed_forward_block_in_eight_bits_is_near_the_precise_one(activation, gated, dtype, product, monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr(blocks, "_BLOCK", 100)
-    wide, up, narrow = nn.Linear(64, 96, bias=not gated), nn.Linear(64, 96, bias=False), nn.Linear(96, 64, bias=False)
+    wide, up, narrow = nn.Linear(64, 96, bias=not gated), nn.Linear(64, 96), nn.Linear(96, 64, bias=False)
     x, norm = torch.randn(9, 64).to(dtype), RmsNorm(torch.rand(64).to(dtype), 1e-6)
     layers = [layer_of(layer, dtype) for layer in (wide, narrow, up)]
     layers[1].factors = torch.full((96,), 0.5)  # as though its weights were twice the layer's

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from udever.model import blocks, kept, products
-from udever.model.llama import rotate
+from udever.model.llama import halves, rotate
 from udever.model.norms import RmsNorm
 from udever.model.products import FusedLinear, linear, linear_add, linear_mul, use_fused_products
 
@@ -180,3 +180,22 @@ def test_a_rotation_by_blocks_is_that_with_gradients_and_leaves_its_input(dtype,
     assert found.dtype is dtype
     torch.testing.assert_close(found, expected, **TOLERANCE[dtype])
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("positions", [[0, 1, 2, 0, 1, 0], [3, 4, 3, 4, 3, 4, 3, 4, 3, 4], [0, 1, 2]])
+def test_angles_are_computed_once_for_each_position_and_are_those_of_each_token(positions):
+    positions, sizes = torch.tensor(positions), []
+
+    def turn(asked):
+        sizes.append(asked.shape[1])
+        angle = (asked[..., None] * torch.tensor([0.5, 0.1])).repeat(1, 1, 2)
+        return angle.cos(), angle.sin()
+
+    expected = halves(turn, positions)
+    with torch.no_grad():
+        found = halves(turn, positions)
+    assert found[0].shape == (len(positions), 1, 2)
+    for ours, wanted in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, wanted)
+    most = int(positions.max()) + 1
+    assert sizes == [len(positions), most if 2 * most <= len(positions) else len(positions)]

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from udever.model import tiles
+from udever.model.blocks import alone
 from udever.model.packing import Packed
 
 _MAX_PADDING = 1.2
@@ -192,7 +193,11 @@ class GroupedAttention:
         rows = query.reshape(len(query), groups, -1, query.shape[3])
         if bias is not None and bias.shape[1] > 1:
             bias = bias.reshape(len(bias), groups, -1, bias.shape[3])
-        return F.scaled_dot_product_attention(rows, key, value, attn_mask=bias, scale=scores.scale).reshape_as(query)
+        if rows.shape[2] == 1 and query.device.type == "cpu" and query.dtype == torch.bfloat16 and alone():
+            # the kernel takes up to nine times as long for a single row in bfloat16, conversions included
+            rows, key, value = rows.float(), key.float(), value.float()
+        out = F.scaled_dot_product_attention(rows, key, value, attn_mask=bias, scale=scores.scale)
+        return out.to(query.dtype).reshape_as(query)
 
     def _bias(self, run: _Run, scores: Scores, dtype: torch.dtype) -> Tensor | None:
         """What is added to the products of a rectangle; None where `is_causal` or nothing says it all."""

@@ -5,6 +5,7 @@ Weights, rotary embedding and configuration are transformers' own modules. `back
 with transformers at load time.
 """
 
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -53,8 +54,6 @@ class GemmaShaped(LlamaShaped):
     def rotaries(self, hidden: Tensor, positions: Tensor) -> list[Rotary]:
         """Cosines and sines by kind of layer."""
         kinds = self.config.layer_types
-        by_kind = {
-            kind: halves(self.model.rotary_emb(precision(hidden), positions[None], kind))
-            for kind in dict.fromkeys(kinds)
-        }
+        turn = partial(self.model.rotary_emb, precision(hidden))
+        by_kind = {kind: halves(partial(turn, layer_type=kind), positions) for kind in dict.fromkeys(kinds)}
         return [by_kind[kind] for kind in kinds]

@@ -68,7 +68,8 @@ class LlamaShaped(nn.Module):
 
     def rotaries(self, hidden: Tensor, positions: Tensor) -> list[Rotary]:
         """Cosines and sines for each layer, each [total, 1, dim / 2]."""
-        return [halves(self.model.rotary_emb(precision(hidden), positions[None]))] * len(self.model.layers)
+        turn = partial(self.model.rotary_emb, precision(hidden))
+        return [halves(turn, positions)] * len(self.model.layers)
 
 
 def precision(hidden: Tensor) -> Tensor:
@@ -76,11 +77,18 @@ def precision(hidden: Tensor) -> Tensor:
     return hidden[None, :1].float() if alone() and hidden.dtype == torch.bfloat16 else hidden[None]
 
 
-def halves(rotary: tuple[Tensor, Tensor]) -> Rotary:
-    """The half of transformers' cosines and sines that its other half repeats."""
-    cos, sin = rotary
-    half = cos.shape[-1] // 2
-    return cos[0, :, None, :half], sin[0, :, None, :half]
+def halves(turn: Callable[[Tensor], tuple[Tensor, Tensor]], positions: Tensor) -> Rotary:
+    """The half of transformers' cosines and sines that its other half repeats: [total, 1, dim / 2].
+
+    `turn` gives them for [1, total]. It is asked for each position once where many texts have it and nobody follows.
+    """
+    asked, of_tokens = positions, None
+    if positions.device.type == "cpu" and alone():
+        count = int(positions.max()) + 1
+        if 2 * count <= len(positions):
+            asked, of_tokens = torch.arange(count), positions
+    cos, sin = (x[0, :, None, : x.shape[-1] // 2] for x in turn(asked[None]))
+    return (cos, sin) if of_tokens is None else (cos.index_select(0, of_tokens), sin.index_select(0, of_tokens))
 
 
 def _layer(layer: Any, hidden: Tensor, rotary: Rotary, attention: Attention, *, last: bool) -> Tensor:

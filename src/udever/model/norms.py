@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from udever.model.blocks import alone, by_blocks
+from udever.model.blocks import alone, by_blocks, precise
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,13 @@ class RmsNorm:
 
     @cached_property
     def _factors(self) -> Tensor:
-        weight = self.weight.to(torch.promote_types(self.weight.dtype, torch.float32))
+        weight = self.weight.to(precise(self.weight.dtype))
         return weight + 1 if self.around_one else weight
 
 
 def _inverse_size(x: Tensor, eps: float) -> Tensor:
     """1 / sqrt(mean(x^2) + eps): [..., 1], float32 at least."""
-    precise = torch.promote_types(x.dtype, torch.float32)
-    square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=precise).square()
+    square = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=precise(x.dtype)).square()
     return torch.rsqrt(square / x.shape[-1] + eps)
 
 

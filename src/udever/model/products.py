@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from udever.model import kept
+from udever.model.blocks import own_copy
 from udever.model.eight_bits import EightBitLinear, Rows, quantise_rows
 from udever.model.kept import Activation, Curve, activate
 from udever.model.norms import RmsNorm
@@ -112,13 +113,10 @@ def _active_rows(rows: Rows, activation: Curve, wide: EightBitLinear, narrow: Ei
     """activation(wide) * up in eight bits, as `narrow` takes it."""
 
     def work(first: Tensor, scale: Tensor, *others: Tensor) -> Tensor:
-        first.mul_(scale)
-        if wide.bias is not None:
-            first.add_(wide.bias)
-        active = _quick(first, activation)
-        return active.mul_(others[0]) if others else active
+        active = _quick(wide.finished(first, scale), activation)
+        return active if up is None else active.mul_(up.finished(own_copy(others[0]), scale))
 
-    others = [] if up is None else [linear(up, rows)]
+    others = [] if up is None else [up.product(rows)]
     return quantise_rows(wide.product(rows), narrow.factors, work, rows.scale, *others)
 
 
