@@ -41,7 +41,7 @@ def evaluate_a_folder(rows):
 
 
 def evaluate_public(_):
-    from udever.evaluation.plan import expand
+    from udever.evaluation.evaluate import expand
 
     expand("STS22.v2")
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from udever.classify import Filter
     from udever.corpus.vectors import read_vectors
     from udever.embedder import Embedder, TruncationWarning
-    from udever.evaluation.plan import evaluate
+    from udever.evaluation.evaluate import evaluate
     from udever.search.index import Index
     from udever.search.searchable import Filters
     from udever.server.run import serve
@@ -51,7 +51,7 @@ _MODULES = {
     "Recipe": "udever.training.recipe",
     "TruncationWarning": "udever.embedder",
     "adapt": "udever.adaptation",
-    "evaluate": "udever.evaluation.plan",
+    "evaluate": "udever.evaluation.evaluate",
     "read_vectors": "udever.corpus.vectors",
     "serve": "udever.server.run",
     "train": "udever.training.run",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from udever.evaluation.evaluate import folder_jobs
 from udever.evaluation.models_under_test import ModelOptions, model_under_test
-from udever.evaluation.plan import folder_jobs
 from udever.evaluation.results import read_scores
 from udever.evaluation.run import run
 from udever.evaluation.tasks import find_tasks

@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 import udever
 from udever.cli import app
 from udever.errors import DataError, ModelError, RecipeError
+from udever.evaluation.evaluate import Sources, folder_jobs, plan
 from udever.evaluation.models_under_test import ModelOptions, ModelUnderTest, model_under_test
-from udever.evaluation.plan import Sources, folder_jobs, plan
 from udever.evaluation.results import read_items, read_scores
 from udever.evaluation.run import run
 from udever.evaluation.tasks import find_tasks

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from udever.evaluation.contamination import overlap
+from udever.evaluation.evaluate import SUITES
 from udever.evaluation.models_under_test import ModelOptions, model_under_test
-from udever.evaluation.plan import SUITES
 from udever.evaluation.results import ModelScores
 from udever.report.labels import label_of
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from udever.source.encoding import UNKNOWN
+from udever.source.decoding import UNKNOWN
 from udever.source.reading import read, read_found
 from udever.source.walk import walk
 

@@ -17,10 +17,10 @@ from udever.pairs.files import write_pairs
 from udever.pairs.schema import Pair
 from udever.training import train
 from udever.training.card import figure
-from udever.training.held_out import LeakWarning, held_out
 from udever.training.log import LOG_FILE, History, Measure, Step
 from udever.training.plan import plan
 from udever.training.recipe import Recipe
+from udever.training.validation import LeakWarning, held_out
 
 FORMS = ("{}", "## {}", "{}:", "{} again")
 

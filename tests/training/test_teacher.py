@@ -17,11 +17,11 @@ from udever.corpus.folder import VECTORS
 from udever.errors import DataError, RecipeError
 from udever.pairs.settings import DataSettings
 from udever.training.batches import batch_texts
-from udever.training.held_out import LeakWarning, held_out
 from udever.training.loop import Trainer
 from udever.training.plan import plan
 from udever.training.recipe import Recipe
 from udever.training.run import open_recipe, train
+from udever.training.validation import LeakWarning, held_out
 
 TEXTS = [f"text number {i} of {'many' if i % 3 else 'few'}" for i in range(24)]
 LANGUAGES = ["de" if i % 4 else "is" for i in range(24)]

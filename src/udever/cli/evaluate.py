@@ -41,9 +41,9 @@ def evaluate(
 ) -> None:
     """Score models on tasks; without --data, --mteb or --suite on the universal suite. What is scored is kept."""
     from udever.evaluation.endpoint import EndpointOptions
+    from udever.evaluation.evaluate import Sources, read_prompts
+    from udever.evaluation.evaluate import evaluate as run
     from udever.evaluation.models_under_test import ModelOptions
-    from udever.evaluation.plan import Sources, read_prompts
-    from udever.evaluation.plan import evaluate as run
     from udever.report.console import show_scores
 
     quiet_mteb()

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udever.errors import DataError
+from udever.evaluation.evaluate import folder_jobs
 from udever.evaluation.models_under_test import ModelUnderTest
 from udever.evaluation.mteb_meta import full_name
-from udever.evaluation.plan import folder_jobs
 from udever.evaluation.results import read_items, read_scores
 from udever.evaluation.run import run
 from udever.evaluation.tasks import SPEC_FILE, FolderTask, find_tasks

@@ -5,7 +5,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from udever.errors import ContractError, DataError
-from udever.evaluation.plan import evaluate
+from udever.evaluation.evaluate import evaluate
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from udever.errors import FileRefused
 from udever.source.chunks import is_code
-from udever.source.encoding import UNKNOWN, decode
+from udever.source.decoding import UNKNOWN, decode
 from udever.source.looks import why_unread
 from udever.source.notebooks import NOTEBOOK, parse_notebook
 from udever.source.walk import FoundFile

@@ -22,12 +22,12 @@ from udever.training import checkpoint
 from udever.training.card import FIGURE, figure, notes, results
 from udever.training.distributed import gather
 from udever.training.fresh import FRESH, make_base
-from udever.training.held_out import held_out
 from udever.training.log import LOG_FILE, History, Log
 from udever.training.loop import Keeping, Trainer
 from udever.training.recipe import RECIPE_FILE, ModelSettings, Recipe
 from udever.training.teacher import check_sizes, teachers_of
 from udever.training.tuning import is_large, pick_tuning
+from udever.training.validation import held_out
 
 TRAINING_FILE = "training.json"
 _TOKENIZER_TEXTS = 200_000
