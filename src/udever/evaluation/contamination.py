@@ -37,7 +37,7 @@ _TEXT_COLUMNS = ("text", "sentence1", "sentence2", "query", "positives", "negati
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class TextPlace:
     """Where a text stands; `part` is "queries" or "corpus" in retrieval tasks and "" elsewhere."""
 
     task: str
@@ -118,7 +118,7 @@ def texts_of(value: object) -> Iterator[str]:
         yield from (item for item in value if isinstance(item, str))
 
 
-def read_eval_texts(folder: str | Path) -> Iterator[tuple[Place, str]]:
+def read_eval_texts(folder: str | Path) -> Iterator[tuple[TextPlace, str]]:
     """Yield each text of each row of each task under `folder`, which may be a task's own folder.
 
     A file without a column `split` is of the split that `FolderTask.only_split` names. Raises DataError for a
@@ -130,7 +130,7 @@ def read_eval_texts(folder: str | Path) -> Iterator[tuple[Place, str]]:
             for part, path in parts.items():
                 for row in read_rows(path):
                     part = part if part in ("queries", "corpus") else ""
-                    place = Place(task.name, row.get("split") or task.only_split, part, subset)
+                    place = TextPlace(task.name, row.get("split") or task.only_split, part, subset)
                     for name in _TEXT_COLUMNS:
                         for text in texts_of(row.get(name)):
                             num_texts += 1
@@ -187,8 +187,8 @@ class _EvalTexts:
     """The distinct normalised texts of all tasks, what was found of each, and where they stand."""
 
     texts: list[str] = field(default_factory=list)
-    places: dict[Place, set[int]] = field(default_factory=lambda: defaultdict(set))
-    short: dict[Place, set[int]] = field(default_factory=lambda: defaultdict(set))
+    places: dict[TextPlace, set[int]] = field(default_factory=lambda: defaultdict(set))
+    short: dict[TextPlace, set[int]] = field(default_factory=lambda: defaultdict(set))
     matches: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def read(self, folder: str | Path, min_chars: int) -> None:
@@ -228,17 +228,17 @@ class _EvalTexts:
 
     def rows(self, num_examples: int, *, by_subset: bool) -> tuple[OverlapRow, ...]:
         """Count by place, or by place with its subsets put together."""
-        texts: dict[Place, set[int]] = defaultdict(set)
-        short: dict[Place, set[int]] = defaultdict(set)
+        texts: dict[TextPlace, set[int]] = defaultdict(set)
+        short: dict[TextPlace, set[int]] = defaultdict(set)
         for whole, parts in ((texts, self.places), (short, self.short)):
             for place, numbers in parts.items():
-                merged = place if by_subset else Place(place.task, place.split, place.part, "")
+                merged = place if by_subset else TextPlace(place.task, place.split, place.part, "")
                 whole[merged] |= numbers
         return tuple(
             self._row(place, texts[place], len(short[place]), num_examples) for place in sorted({*texts, *short})
         )
 
-    def _row(self, place: Place, numbers: set[int], num_short: int, num_examples: int) -> OverlapRow:
+    def _row(self, place: TextPlace, numbers: set[int], num_short: int, num_examples: int) -> OverlapRow:
         found = np.array(sorted(numbers), dtype=np.int64)
         states = self.state[found]
         # Near duplicates first: an exact one explains itself.

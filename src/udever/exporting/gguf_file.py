@@ -26,7 +26,7 @@ _POOLING = {"mean": "MEAN", "last": "LAST"}
 
 
 @dataclass(frozen=True)
-class Plan:
+class GGUFContent:
     """What goes into the file: `markers` around every text, and the prompt that callers put in front of it, by role."""
 
     architecture: str
@@ -36,7 +36,7 @@ class Plan:
     prompts: Mapping[RoleName, str]
 
 
-def plan(embedder: Embedder, role: RoleName | None = None) -> Plan:
+def plan(embedder: Embedder, role: RoleName | None = None) -> GGUFContent:
     """What a file of `embedder` would say. `role`: for texts of this role alone, whose markers others may not share.
 
     Raises ModelError in one line for a model or a contract that llama.cpp cannot run, MissingExtra without gguf.
@@ -55,7 +55,7 @@ def plan(embedder: Embedder, role: RoleName | None = None) -> Plan:
     if len(markers.prefix_ids) > 1 or len(markers.suffix_ids) > 1:
         raise ModelError(f"{name} puts several tokens before or behind a text; llama.cpp puts one: use --format onnx")
     vocabulary = vocabulary_of(name, embedder.tokenizer.hf, vocab_size(model.config), contract.marker_ids)
-    return Plan(architecture, model, vocabulary, markers, prompts)
+    return GGUFContent(architecture, model, vocabulary, markers, prompts)
 
 
 def _markers(
@@ -70,7 +70,7 @@ def _markers(
     return shared
 
 
-def write(path: Path, embedder: Embedder, planned: Plan, precision: Precision) -> None:
+def write(path: Path, embedder: Embedder, planned: GGUFContent, precision: Precision) -> None:
     """Write the file that `plan` describes. Raises ModelError for weights too large for float16."""
     from gguf import GGMLQuantizationType, GGUFWriter, LlamaFileType
 
@@ -89,7 +89,7 @@ def write(path: Path, embedder: Embedder, planned: Plan, precision: Precision) -
         writer.close()
 
 
-def _write_metadata(writer: Any, embedder: Embedder, planned: Plan) -> None:
+def _write_metadata(writer: Any, embedder: Embedder, planned: GGUFContent) -> None:
     from gguf import PoolingType
 
     contract, vocabulary = embedder.contract, planned.vocabulary
@@ -124,7 +124,7 @@ def _write_metadata(writer: Any, embedder: Embedder, planned: Plan) -> None:
         writer.add_pad_token_id(tokenizer.pad_token_id)
 
 
-def _named_weights(planned: Plan) -> Iterator[tuple[str, np.ndarray]]:
+def _named_weights(planned: GGUFContent) -> Iterator[tuple[str, np.ndarray]]:
     """Every weight under llama.cpp's name."""
     from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 

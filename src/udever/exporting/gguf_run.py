@@ -9,7 +9,7 @@ import numpy as np
 
 from udever.embedder import Embedder
 from udever.errors import needs
-from udever.exporting.gguf_file import Plan
+from udever.exporting.gguf_file import GGUFContent
 from udever.model.artefact import REFERENCE_TEXTS
 
 
@@ -47,7 +47,7 @@ def vectors(path: Path, texts: list[str], max_length: int) -> np.ndarray:
         model.close()
 
 
-def compare(path: Path, embedder: Embedder, planned: Plan) -> float:
+def compare(path: Path, embedder: Embedder, planned: GGUFContent) -> float:
     """The least cosine between llama.cpp's and the embedder's vectors of the reference texts, over the file's roles."""
     asked = [prompt + text for prompt in planned.prompts.values() for text in REFERENCE_TEXTS]
     theirs = vectors(path, asked, embedder.max_length)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Seen:
+class WalkedFile:
     """A file as the walk met it; `path` is the one in the index, below the base, with forward slashes."""
 
     path: str
@@ -60,12 +60,12 @@ def covering(manifest: Manifest, base: Path, paths: Sequence[Path]) -> Manifest:
     return manifest.model_copy(update={"roots": tuple(sorted(roots))})
 
 
-def scan(manifest: Manifest, base: Path, store: Store, skipped: Counter[str]) -> dict[str, Seen]:
+def scan(manifest: Manifest, base: Path, store: Store, skipped: Counter[str]) -> dict[str, WalkedFile]:
     """Every file there is, by its path below `base`."""
     own = f"{store.folder.resolve()}{os.sep}" if store.folder is not None else None
     # Hidden files hold settings and secrets; a pattern given later takes one back ("!.github").
     exclude = (".*", *manifest.exclude)
-    seen: dict[str, Seen] = {}
+    seen: dict[str, WalkedFile] = {}
     for found in walk([base / root for root in manifest.roots], None, exclude, skipped):
         if own is not None and str(found.path).startswith(own):
             continue
@@ -79,5 +79,5 @@ def scan(manifest: Manifest, base: Path, store: Store, skipped: Counter[str]) ->
         if path in seen:
             skipped["file: two names that read alike"] += 1
             continue
-        seen[path] = Seen(path, found, status.st_size, status.st_mtime_ns)
+        seen[path] = WalkedFile(path, found, status.st_size, status.st_mtime_ns)
     return seen

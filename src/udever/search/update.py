@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError, FileRefused, TextError
 from udever.progress import progress_bar
-from udever.search.coverage import Seen, covering, full_name, new_manifest, scan
+from udever.search.coverage import WalkedFile, covering, full_name, new_manifest, scan
 from udever.search.index import check_embedder, other_model
 from udever.search.locate import check_paths, only_writer, prepare
 from udever.search.seal import damage, read_seal, unsealed
@@ -121,7 +121,7 @@ class _Run:
         self.counts.removed = len(gone)
         self.store.put_files(self.touched)
 
-    def _is_unchanged(self, file: Seen, record: FileRecord | None) -> bool:
+    def _is_unchanged(self, file: WalkedFile, record: FileRecord | None) -> bool:
         if record is None or record.digest == UNFINISHED:
             return False
         if (record.size_bytes, record.mtime_ns) != (file.size_bytes, file.mtime_ns):
@@ -130,7 +130,7 @@ class _Run:
             self.skipped[left_out(record.reason, file.path)] += 1
         return True
 
-    def _read(self, file: Seen, record: FileRecord | None) -> bool:
+    def _read(self, file: WalkedFile, record: FileRecord | None) -> bool:
         """Take a file into the window where its bytes are new; False where it cannot be read."""
         try:
             data = file.found.read()

@@ -28,24 +28,24 @@ _SETTING = re.compile(
 
 
 @dataclass(frozen=True)
-class Repository:
+class GitRepository:
     """The repository whose work tree starts at `top`. `common` is the folder that all its work trees share."""
 
     top: Path
     common: Path
 
     @staticmethod
-    def at(top: Path) -> "Repository | None":
+    def at(top: Path) -> "GitRepository | None":
         """The repository whose work tree starts at `top`; None where none does."""
         marker = top / ".git"
         if not exists(marker):
             return None
         if marker.is_dir():
-            return Repository(top, _common(marker))
+            return GitRepository(top, _common(marker))
         said = read_settings(marker).decode("utf-8", "surrogateescape").strip()
         if not said.startswith("gitdir:"):
             return None
-        return Repository(top, _common(top / said.removeprefix("gitdir:").strip()))
+        return GitRepository(top, _common(top / said.removeprefix("gitdir:").strip()))
 
     @cached_property
     def git(self) -> "Git":

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from udever.source.git import Git, Repository, Unfinished, exists
+from udever.source.git import Git, GitRepository, Unfinished, exists
 from udever.source.ignored import below, repository
 from udever.source.walk import FoundFile
 
@@ -40,14 +40,14 @@ _SILENT = re.compile(
 
 
 @dataclass(frozen=True)
-class Change:
+class Commit:
     """A commit: its message, and for each file that it changed (as in `Found.source`) the lines it brought."""
 
     message: str
     lines: Mapping[str, frozenset[str]]
 
 
-def changes(files: Sequence[FoundFile], suffixes: Collection[str], skipped: Counter[str]) -> list[Change]:
+def changes(files: Sequence[FoundFile], suffixes: Collection[str], skipped: Counter[str]) -> list[Commit]:
     """The commits that changed some of `files` (with one of `suffixes`), newest first, one repository at a time.
 
     Reverts, releases, messages of few words and commits that change more than MAX_FILES such files are left out; they
@@ -72,7 +72,7 @@ def _places(files: Sequence[FoundFile]) -> dict[Path, Path]:
 
 def _of(
     at: Path, top: Path, sources: Mapping[Path, str], suffixes: Collection[str], skipped: Counter[str]
-) -> Iterator[Change]:
+) -> Iterator[Commit]:
     wanted = [f"*{suffix}" for suffix in sorted(suffixes)]
     try:
         where = [f"--relative={below(at, top)}"] if at != top else []
@@ -105,12 +105,12 @@ def _of(
         elif len(brought) > MAX_FILES:
             skipped[f"commit: over {MAX_FILES} files changed"] += 1
         elif lines:
-            yield Change(message, lines)
+            yield Commit(message, lines)
 
 
 def _common(top: Path) -> Path:
     """Where the repository at `top` keeps what it knows."""
-    found = Repository.at(top)
+    found = GitRepository.at(top)
     return top / ".git" if found is None else found.common
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from udever.errors import DataError, FileRefused
 from udever.files import read_regular
-from udever.source.git import MAX_BYTES, Repository, read_settings
+from udever.source.git import MAX_BYTES, GitRepository, read_settings
 from udever.source.gitignore import Patterns
 from udever.source.globs import MAX_PATTERN
 
@@ -42,14 +42,14 @@ class Rules:
     """
 
     layers: tuple[_Layer, ...] = ()
-    repository: Repository | None = None
+    repository: GitRepository | None = None
     asks_git: bool = True
 
     def inside(self, folder: Path, names: Collection[str], skipped: Counter[str]) -> "Rules | None":
         """The rules in `folder`, which holds `names`; None, counted, where it is not to be entered."""
         rules = self
         if ".git" in names and (self.repository is None or folder != self.repository.top):
-            own = Repository.at(folder)
+            own = GitRepository.at(folder)
             if own is not None and self.repository is not None and own.common == self.repository.common:
                 skipped["folder: another work tree of the same repository"] += 1
                 return None
@@ -100,7 +100,7 @@ def _lines(data: bytes) -> list[str]:
     return data.decode("utf-8-sig", "surrogateescape").split("\n")
 
 
-def _start(repository: Repository) -> Rules:
+def _start(repository: GitRepository) -> Rules:
     files = map(read_settings, repository.exclude_files())
     layers = (_Layer(repository.top, tuple(_lines(data)[:MAX_PATTERNS])) for data in files)
     return Rules(tuple(layers), repository)
@@ -112,7 +112,7 @@ def rules_above(root: Path) -> Rules:
     A folder that its repository ignores (an environment, a checkout of something else) is not part of it. Raises
     DataError where a .gitignore on the way cannot be read.
     """
-    found = (Repository.at(folder) for folder in (root, *root.parents))
+    found = (GitRepository.at(folder) for folder in (root, *root.parents))
     start = next((repository for repository in found if repository is not None), None)
     if start is None:
         return Rules()

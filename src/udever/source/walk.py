@@ -14,7 +14,7 @@ from stat import S_ISREG
 from udever.errors import DataError
 from udever.files import read_regular
 from udever.nearest import path_suggestion
-from udever.source.git import Repository, exists
+from udever.source.git import GitRepository, exists
 from udever.source.gitignore import Patterns
 from udever.source.globs import check_pattern
 from udever.source.ignored import Rules, below, rules_above
@@ -68,7 +68,7 @@ class _Walk:
         self.suffixes = suffixes
         self.exclude = Patterns(exclude)
         self.skipped = skipped
-        self.repositories: dict[Path, Repository] = {}
+        self.repositories: dict[Path, GitRepository] = {}
 
     def files(self) -> Iterator[FoundFile]:
         """The files below the root, each folder where its name stands; a folder may lie as deep as paths go."""

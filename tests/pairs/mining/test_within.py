@@ -10,7 +10,7 @@ from udever.pairs.mining import KINDS, mine, pipeline
 from udever.pairs.mining.pieces import Piece, code_pieces
 from udever.pairs.mining.within import MINERS, Repository
 from udever.pairs.negatives import Options, mine_negatives
-from udever.source.history import Change
+from udever.source.history import Commit
 
 PYTHON = '''
 class StreamReader:
@@ -112,7 +112,7 @@ def test_messages_of_commits_lead_to_the_function_that_holds_what_they_brought()
     copy = frozenset(["for entry in source:", "copy_tree(entry, target / entry.name)"])
 
     def told(*changes):
-        found = MINERS["commits"](Repository(pieces, [Change(message, lines) for message, lines in changes]))
+        found = MINERS["commits"](Repository(pieces, [Commit(message, lines) for message, lines in changes]))
         return [(pair.anchor, pair.positive.split("\n")[0]) for pair, _ in found]
 
     both = ("Copy and refill", {"a.py": refill | copy})

@@ -13,7 +13,7 @@ from functools import cached_property
 from udever.pairs.mining.code import comment_text, num_lines
 from udever.pairs.mining.pieces import Piece
 from udever.pairs.schema import Pair
-from udever.source.history import Change
+from udever.source.history import Commit
 from udever.source.text import dedent
 from udever.text.words import name_parts, num_words
 
@@ -54,7 +54,7 @@ class Repository:
     """Everything that was read, to be looked up by name."""
 
     pieces: Sequence[Piece]
-    changes: Sequence[Change] = ()
+    changes: Sequence[Commit] = ()
 
     @cached_property
     def lines(self) -> Mapping[str, Sequence[tuple[Piece, frozenset[str]]]]:
