@@ -17,7 +17,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from udever.model import tiles
-from udever.model.blocks import alone
 from udever.model.packing import Packed
 
 _MAX_PADDING = 1.2
@@ -147,14 +146,11 @@ class GroupedAttention:
         """Whether tiles are right for these and faster than the fused kernel."""
         packed = self.packed
         return (
-            query.dtype == torch.bfloat16
-            and query.device.type == "cpu"
-            and not torch.is_grad_enabled()
+            _is_unfollowed(query)
             and (slopes is None or self.causal)
             and not packed.front
             and len(packed.tokens) >= tiles.SIZES[0]
             and max(packed.lengths) <= tiles.SIZES[-1]
-            and not torch.compiler.is_exporting()
             and tiles.bfloat16_works()
         )
 
@@ -193,7 +189,7 @@ class GroupedAttention:
         rows = query.reshape(len(query), groups, -1, query.shape[3])
         if bias is not None and bias.shape[1] > 1:
             bias = bias.reshape(len(bias), groups, -1, bias.shape[3])
-        if rows.shape[2] == 1 and query.device.type == "cpu" and query.dtype == torch.bfloat16 and alone():
+        if rows.shape[2] == 1 and _is_unfollowed(query):
             # the kernel takes up to nine times as long for a single row in bfloat16, conversions included
             rows, key, value = rows.float(), key.float(), value.float()
         out = F.scaled_dot_product_attention(rows, key, value, attn_mask=bias, scale=scores.scale)
@@ -234,6 +230,12 @@ class GroupedAttention:
         if scores.slopes is None and bool(seen.all()):
             return None
         return _masked_bias(behind, scores.slopes, seen, dtype)
+
+
+def _is_unfollowed(query: Tensor) -> bool:
+    """Whether it is bfloat16 on the CPU and nobody follows the operations: no gradients, no graph."""
+    followed = torch.is_grad_enabled() or torch.compiler.is_exporting()
+    return query.dtype == torch.bfloat16 and query.device.type == "cpu" and not followed
 
 
 def _shared(x: Tensor, heads: int) -> Tensor:
