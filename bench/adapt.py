@@ -137,7 +137,7 @@ def ablations() -> dict[str, AdaptSettings]:
     usual = [kind for kind in MINERS if kind in USUAL_KINDS]
     found |= {f"without {kind}": replace(every, kinds=tuple(k for k in USUAL_KINDS if k != kind)) for kind in usual}
     found |= {f"with {kind}": replace(every, kinds=(*USUAL_KINDS, kind)) for kind in MINERS if kind not in usual}
-    for epochs, rate in ((4.0, 5e-4), (4.0, 2e-3), (8.0, 1e-3)):
+    for epochs, rate in ((4.0, 5e-4), (4.0, 1e-3), (4.0, 4e-3)):
         training = default_training("seedling").model_copy(update={"epochs": epochs, "learning_rate": rate})
         found[f"{epochs:g} passes at {rate:g}"] = replace(every, training=training)
     return found

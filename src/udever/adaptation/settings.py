@@ -14,7 +14,7 @@ from udever.training import FRESH, LARGE, SEEDLING, TrainingSettings
 _SMALL = {"tuning": "full", "batch_size": 128, "schedule": "cosine"}
 _SUITED = {
     FRESH: TrainingSettings(**_SMALL, epochs=4.0, learning_rate=3e-3, warmup=0.05),
-    SEEDLING: TrainingSettings(**_SMALL, epochs=4.0, learning_rate=1e-3, warmup=0.1),
+    SEEDLING: TrainingSettings(**_SMALL, epochs=4.0, learning_rate=2e-3, warmup=0.1),
 }
 _LARGE = TrainingSettings(
     tuning="lora", batch_size=64, epochs=1.0, max_steps=32, learning_rate=5e-4, schedule="cosine", warmup=0.1
