@@ -5,7 +5,7 @@ import json
 import pytest
 
 from udever.errors import ContractError, DataError
-from udever.evaluation import loss, plan
+from udever.evaluation import evaluate, loss
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def suite(tmp_path, monkeypatch):
     folder = tmp_path / "suite" / "near"
     folder.mkdir(parents=True)
     (folder / "task.json").write_text(json.dumps({"name": "near", "type": "sts", "languages": ["eng-Latn"]}))
-    monkeypatch.setattr(plan, "SUITES", tmp_path / "suite")
+    monkeypatch.setattr(evaluate, "SUITES", tmp_path / "suite")
     return folder / "en.jsonl"
 
 
