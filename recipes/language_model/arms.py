@@ -1,37 +1,50 @@
-"""One choice of the experiment at a time: short trainings, each unlike the first in one thing, on development tasks.
+"""The paper's findings, one choice at a time: short trainings, each unlike the first in one thing.
 
-    python arms.py --data DIR [--base gemma3-270m] [--output runs/arms] [--steps 40] [--arms random mean ...]
+    python arms.py --data DIR [--base gemma3-270m] [--output runs/arms] [--steps 24] [--arms random mean ...] [--seed 0]
 
 Every arm is a recipe of english.py with a line changed, trained by `udever train` and scored by `udever eval` on the
-tasks of development.py. What is done is not done again. Ends with OUTPUT/arms.md.
+tasks of development.py. What is done is not done again; another `--seed` is scored beside the first, and the table has
+the mean of all and how far they lie apart. Ends with OUTPUT/arms.md.
 """
 
 import argparse
 import json
 import os
-import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
-import torch
-from data import SOURCES, Source, write_pairs
-from development import write_development
+from bases import first_layers, random_weights
+from data import SOURCES, XNLI, Source, write_entailment, write_pairs
+from development import LANGUAGES, write_development
 from english import recipe, udever
-from safetensors.torch import load_file, save_file
 
-TASKS = {"stsb_dev": "STS, 5 languages", "mlqa_dev": "MLQA, 6 languages", "mlqa_across": "over English passages"}
+TASKS = {
+    "stsb_dev": "STS, 5 languages",
+    "mlqa_dev": "MLQA, 6 languages",
+    "mlqa_across": "over English passages",
+    "segments": "segments, 19 languages to English",
+}
+BY_LANGUAGE = {"stsb_dev": TASKS["stsb_dev"], "segments": TASKS["segments"], "headings": "headings, 20 languages"}
+"""For arms that differ in the language of their pairs; some headings are English pairs of the others."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What it is called, the lines of the recipe it changes, the kinds of pairs it sees, whether graded ones too."""
+    """What it is called, the lines of the recipe it changes, and what it is trained on.
+
+    `kinds` of English pairs and whether graded ones too; or entailment in `languages`, the same sentences in each.
+    `base` is what is trained: "" as given, "random", or its first layers. `of_base`: how much of the base is mixed in
+    after training.
+    """
 
     name: str
     changes: dict[str, str] = field(default_factory=dict)
     kinds: tuple[str, ...] = ("symmetric", "asymmetric")
     graded: bool = False
+    languages: tuple[str, ...] = ()
+    base: str = ""
+    of_base: float = 0.0
 
     def sees(self, source: Source) -> bool:
         """Whether it trains on a source; on MLQA's none does, which has the questions that arms are scored by."""
@@ -40,20 +53,57 @@ class Arm:
         return source.kind in self.kinds
 
 
-ARMS = {
-    "plain": Arm("LoRA of rank 16, last token, causal"),
+CHOICES = {
     "untrained": Arm("as it comes"),
-    "random": Arm("random weights of the same shape"),
-    "graded": Arm("with the STS benchmark's grades, in their order", graded=True),
+    "plain": Arm("LoRA of rank 16, last token, causal, 5e-4, temperature 0.05"),
+    "random": Arm("random weights of the same shape", base="random"),
     "symmetric": Arm("symmetric pairs alone", kinds=("symmetric",)),
     "asymmetric": Arm("asymmetric pairs alone", kinds=("asymmetric",)),
-    "mean": Arm("mean pooling", {"pooling": "mean"}),
-    "weighted": Arm("weighted mean pooling", {"pooling": "weighted_mean"}),
-    "bidirectional": Arm("mean pooling, bidirectional", {"pooling": "mean", "attention": "bidirectional"}),
-    "roles": Arm("role markers", {"markers": "roles"}),
-    "rank64": Arm("LoRA of rank 64", {"lora_rank": "64"}),
+    "graded": Arm("with the STS benchmark's grades, in their order", graded=True),
+    "mean": Arm("mean pooling", {"model.pooling": '"mean"'}),
+    "weighted": Arm("weighted mean pooling", {"model.pooling": '"weighted_mean"'}),
+    "bidirectional": Arm("mean pooling, bidirectional", {
+        "model.pooling": '"mean"', "model.attention": '"bidirectional"',
+    }),
+    "roles": Arm("role markers", {"model.markers": '"roles"'}),
+    "rank64": Arm("LoRA of rank 64", {"training.lora_rank": "64"}),
+    "full": Arm("all weights but the table, 5e-5", {"training.tuning": '"full"', "training.learning_rate": "5e-5"}),
+    "rate2": Arm("2e-4", {"training.learning_rate": "2e-4"}),
+    "rate10": Arm("1e-3", {"training.learning_rate": "1e-3"}),
+    "cold": Arm("temperature 0.02", {"loss.temperature": "0.02"}),
+    "warm": Arm("temperature 0.1", {"loss.temperature": "0.1"}),
+    "wide": Arm("a quarter of the steps, batches of 256", {"training.batch_size": "256", "training.max_steps": "6"}),
+    "others": Arm("anchors and documents among the negatives", {
+        "loss.anchor_anchor": "true", "loss.document_document": "true",
+    }),
+    "half": Arm("weights half way back to the base", of_base=0.5),
+    "fifth": Arm("weights a fifth of the way back", of_base=0.2),
+}  # fmt: skip
+PAIRS = {
+    "steps3": Arm("192 pairs", {"training.max_steps": "3"}),
+    "steps8": Arm("512 pairs", {"training.max_steps": "8"}),
+    "plain": Arm("1,536 pairs"),
+    "steps80": Arm("5,120 pairs", {"training.max_steps": "80"}),
 }
-NUMBERS = ("lora_rank",)
+LAYERS = {
+    "layers6": Arm("the first 6 layers", base="6"),
+    "layers12": Arm("the first 12 layers", base="12"),
+    "plain": Arm("all 18"),
+}
+LANGUAGE_STEPS = {"training.max_steps": "13"}
+"""One pass over the 830 pairs of a language."""
+PAIRS_IN = {
+    "untrained": Arm("as it comes"),
+    **{f"in_{name}": Arm(f"pairs in {name}", LANGUAGE_STEPS, languages=(name,)) for name in XNLI},
+    "in_all": Arm("pairs in all of them", LANGUAGE_STEPS, languages=tuple(XNLI)),
+}
+GROUPS = {
+    "One choice at a time": CHOICES,
+    "Number of pairs": PAIRS,
+    "Layers": LAYERS,
+    "Language of the pairs": PAIRS_IN,
+}
+ARMS = {key: arm for group in GROUPS.values() for key, arm in group.items()} | {"plain": CHOICES["plain"]}
 
 
 def main() -> None:
@@ -62,7 +112,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("UDEVER_DATA"), help="folder with pairs/ and eval/")
     parser.add_argument("--base", default="gemma3-270m")
     parser.add_argument("--output", type=Path, default=Path("runs/arms"))
-    parser.add_argument("--steps", type=int, default=40, help="of 64 pairs, each arm")
+    parser.add_argument("--steps", type=int, default=24, help="of 64 pairs, each arm that sets no other number")
     parser.add_argument("--memory-gb", type=float, default=8.0)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--seed", type=int, default=0)
@@ -75,82 +125,126 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     pairs, tasks = options.output / "pairs", options.output / "tasks"
     if not pairs.is_dir():
-        write_pairs(options.data / "pairs", pairs, options.seed, graded=True)
+        write_pairs(options.data / "pairs", pairs, graded=True)
+        write_entailment(options.data / "pairs", pairs)
     if not tasks.is_dir():
         write_development(options.data, tasks)
     for key in options.arms:
         _run(key, options, pairs, tasks)
-        (options.output / "arms.md").write_text(table(options.output / "results"))
+        (options.output / "arms.md").write_text(tables(options.output / "results"))
     print((options.output / "arms.md").read_text())
 
 
 def _run(key: str, options: argparse.Namespace, pairs: Path, tasks: Path) -> None:
-    model = options.output / key
-    base = options.base
-    if key == "random":
-        base = str(options.output / "random-base")
-        if not Path(base).is_dir():
-            random_weights(options.base, Path(base))
-    if key != "untrained" and not (model / "udever.json").is_file():
-        shares = {pairs / f"{source.file}.parquet": source.share for source in SOURCES if ARMS[key].sees(source)}
-        settings = argparse.Namespace(**{**vars(options), "base": base})
-        written = options.output / f"{key}.toml"
-        written.write_text(changed(recipe(settings, shares, model), ARMS[key].changes))
+    run = f"{key}-{options.seed}"
+    model = str(options.output / run)
+    if key == "untrained":
+        model = options.base
+    elif ARMS[key].of_base:
+        _mix(options, ARMS[key].of_base, Path(model))
+    elif not (Path(model) / "udever.json").is_file():
+        written = options.output / f"{run}.toml"
+        written.write_text(_recipe(ARMS[key], options, pairs, Path(model)))
         udever("train", str(written), "--resume")
-    given = options.base if key == "untrained" else str(model)
-    for task in TASKS:
-        udever("eval", "-m", given, "--name", key, "--data", str(tasks / task), "-o", str(options.output / "results"))
+    for task in {task: None for group in GROUPS.values() if key in group for task in _tasks(group)}:
+        udever("eval", "-m", model, "--name", run, "--data", str(tasks / task), "-o", str(options.output / "results"))
+
+
+def _mix(options: argparse.Namespace, of_base: float, output: Path) -> None:
+    """The first arm's weights, `of_base` of the way back to those of the base."""
+    if (output / "udever.json").is_file():
+        return
+    trained = options.output / f"plain-{options.seed}"
+    if not (trained / "udever.json").is_file():
+        raise SystemExit(f"{trained} is missing: train the arm plain first")
+    weights = f"{1 - of_base},{of_base}"
+    udever("merge", "-m", str(trained), "-m", options.base, "--weights", weights, "-o", str(output))
+
+
+def _recipe(arm: Arm, options: argparse.Namespace, pairs: Path, model: Path) -> str:
+    if arm.languages:
+        shares = {pairs / f"entailment.{language}.parquet": 1 / len(arm.languages) for language in arm.languages}
+    else:
+        shares = {pairs / f"{source.file}.parquet": source.share for source in SOURCES if arm.sees(source)}
+    settings = argparse.Namespace(**{**vars(options), "base": _base(arm, options)})
+    return changed(recipe(settings, shares, model), arm.changes)
+
+
+def _base(arm: Arm, options: argparse.Namespace) -> str:
+    if not arm.base:
+        return options.base
+    folder = options.output / f"base-{arm.base}"
+    if not (folder / "config.json").is_file():
+        if arm.base == "random":
+            random_weights(options.base, folder)
+        else:
+            first_layers(options.base, folder, int(arm.base))
+    return str(folder)
 
 
 def changed(text: str, changes: dict[str, str]) -> str:
-    """The recipe with its [model] and [training] lines of these names set to these values."""
-    lines = [line for line in text.splitlines() if line.split(" = ")[0] not in changes]
+    """The recipe with these keys (`section.key`) set to these values, written as TOML."""
+    lines = text.splitlines()
     for name, value in changes.items():
-        section, written = ("[training]", value) if name in NUMBERS else ("[model]", f'"{value}"')
-        lines.insert(lines.index(section) + 1, f"{name} = {written}")
+        section, key = name.split(".")
+        lines = [line for line in lines if not line.startswith(f"{key} = ")]
+        if f"[{section}]" not in lines:
+            lines += ["", f"[{section}]"]
+        lines.insert(lines.index(f"[{section}]") + 1, f"{key} = {value}")
     return "\n".join(lines) + "\n"
 
 
-def random_weights(base: str, folder: Path) -> None:
-    """The base with every matrix replaced by normal noise of its own deviation; norms and tokenizer stay."""
-    from udever import Embedder
-
-    source = folder.with_name(folder.name + "-source")
-    shutil.rmtree(source, ignore_errors=True)
-    Embedder.load(base).save(source)
-    rng = torch.Generator().manual_seed(0)
-    folder.mkdir(parents=True)
-    for path in sorted(source.iterdir()):
-        if path.suffix == ".safetensors":
-            tensors = {name: _noise(tensor, rng) for name, tensor in load_file(path).items()}
-            save_file(tensors, folder / path.name, {"format": "pt"})
-        elif path.name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
-            shutil.copy(path, folder)
-    shutil.rmtree(source)
+def tables(results: Path) -> str:
+    """A table for each group, a row for each arm that has results; pairs by language have a column for each too."""
+    parts = []
+    for title, group in GROUPS.items():
+        tasks = _tasks(group)
+        lines = [f"| arm | seeds | {' | '.join(tasks.values())} |", "|---" * (len(tasks) + 2) + "|"]
+        for key, arm in group.items():
+            runs = [means for path in sorted(results.glob(f"local__{key}-*")) if (means := _means(path, tasks))]
+            if runs:
+                cells = [_cell([run[task] for run in runs if task in run]) for task in tasks]
+                lines.append(f"| {arm.name} | {len(runs)} | {' | '.join(cells)} |")
+        parts.append(f"## {title}\n\n" + "\n".join(lines) + "\n")
+    return "\n".join([*parts, *(_by_language(results, task) for task in ("headings", "segments"))])
 
 
-def _noise(tensor: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
-    if tensor.dim() < 2:
-        return tensor
-    return (torch.randn(tensor.shape, generator=rng) * tensor.float().std()).to(tensor.dtype)
+def _tasks(group: dict[str, Arm]) -> dict[str, str]:
+    return BY_LANGUAGE if group is PAIRS_IN else TASKS
 
 
-def table(results: Path) -> str:
-    """A row for each arm that has results: the mean of a task's subsets."""
-    lines = ["| arm | " + " | ".join(TASKS.values()) + " |", "|---|" + "---|" * len(TASKS)]
-    for key, arm in ARMS.items():
-        scores = dict(_scores(results / f"local__{key}"))
-        if scores:
-            cells = [f"{scores[task]:.3f}" if task in scores else "" for task in TASKS]
-            lines.append(f"| {arm.name} | " + " | ".join(cells) + " |")
+def _by_language(results: Path, task: str) -> str:
+    """Scores of a task, a row for each language of the pairs and a column for each language tested."""
+    lines = [f"| {task}, pairs in | {' | '.join(LANGUAGES)} |", "|---" * (len(LANGUAGES) + 1) + "|"]
+    for key in PAIRS_IN:
+        subsets = _subsets(results / f"local__{key}-0", task)
+        if subsets:
+            cells = [f"{subsets[found]:.2f}" if (found := _found(subsets, name)) else "" for name in LANGUAGES]
+            lines.append(f"| {key.removeprefix('in_')} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _scores(folder: Path) -> Iterator[tuple[str, float]]:
-    for task in TASKS:
-        for path in folder.glob(f"*/{task}.json"):
-            [subsets] = json.loads(path.read_text())["scores"].values()
-            yield task, fmean(subset["main_score"] for subset in subsets)
+def _found(subsets: dict[str, float], language: str) -> str:
+    return next((name for name in (language, f"{language}-en") if name in subsets), "")
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return ""
+    return f"{fmean(values):.3f}" + (f" ± {stdev(values):.3f}" if len(values) > 1 else "")
+
+
+def _means(folder: Path, tasks: dict[str, str]) -> dict[str, float]:
+    return {task: fmean(subsets.values()) for task in tasks if (subsets := _subsets(folder, task))}
+
+
+def _subsets(folder: Path, task: str) -> dict[str, float]:
+    """The main score of every subset of a task, of the newest results."""
+    paths = sorted(folder.glob(f"*/{task}.json"), key=lambda path: path.stat().st_mtime)
+    if not paths:
+        return {}
+    [subsets] = json.loads(paths[-1].read_text())["scores"].values()
+    return {subset["hf_subset"]: subset["main_score"] for subset in subsets}
 
 
 if __name__ == "__main__":

@@ -62,6 +62,12 @@ SOURCES = (
 )
 
 
+CODES = LANGUAGES | {"en": "eng-Latn", "fr": "fra-Latn", "sw": "swh-Latn"}
+
+XNLI = ("en", "fr", "es", "zh", "ar", "de", "ru", "tr", "vi", "hi", "th", "sw")
+"""Languages of XNLI's development set whose pairs are trained on one at a time."""
+
+
 def write_pairs(folder: Path, output: Path, seed: int = 0, *, graded: bool = False) -> dict[str, int]:
     """Write a file of English pairs for each source into `output`, `graded` ones if asked; return how many each has."""
     output.mkdir(parents=True, exist_ok=True)
@@ -90,17 +96,24 @@ _SCHEMA = pa.schema(
 )
 
 
-def _rows(path: Path, source: Source) -> Iterator[dict[str, Any]]:
-    english = [("anchor_language", "=", "en"), ("positive_language", "=", "en")]
-    for row in pq.read_table(path, filters=english).to_pylist():
+def write_entailment(folder: Path, output: Path) -> None:
+    """XNLI's development pairs, the same 830 in every language, as `entailment.LANGUAGE.parquet` in `output`."""
+    for language in XNLI:
+        rows = list(_rows(folder / "nli_xnli_dev.parquet", Source("nli_xnli_dev", 830, "symmetric", 1.0), language))
+        pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), output / f"entailment.{language}.parquet")
+
+
+def _rows(path: Path, source: Source, language: str = "en") -> Iterator[dict[str, Any]]:
+    wanted = [("anchor_language", "=", language), ("positive_language", "=", language)]
+    for row in pq.read_table(path, filters=wanted).to_pylist():
         yield {
             "anchor": cut(row["anchor"]),
             "positive": cut(row["positive"]),
             "negatives": [cut(row["negative"])] if row["negative"] else [],
             "scores": [row["score"] / 5] if source.graded else None,
             "kind": source.kind,
-            "anchor_language": "eng-Latn",
-            "positive_language": "eng-Latn",
+            "anchor_language": CODES[language],
+            "positive_language": CODES[language],
             "source": row["source"],
             "licence": row["licence"],
         }

@@ -4,6 +4,7 @@ import argparse
 import json
 import runpy
 import sys
+import tomllib
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "language_model"
 def recipe(monkeypatch):
     """A script of the recipe as its names."""
     monkeypatch.syspath_prepend(str(RECIPE))
-    for name in ("data", "headline", "development", "english"):
+    for name in ("data", "headline", "development", "english", "bases"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return lambda name: runpy.run_path(str(RECIPE / f"{name}.py"))
 
@@ -176,13 +177,32 @@ def test_development_tasks_hold_no_row_of_a_test_part(folder, tmp_path, recipe):
         for number in range(2)
     ]
     pq.write_table(pa.Table.from_pylist(rows), mlqa)
+    languages = list(recipe("development")["LANGUAGES"])
+    long = ["a sentence of the course that is long enough " + name for name in languages]
+    table(
+        folder / "pairs" / "docs_courses_react.parquet",
+        anchor=["heading"] * len(languages) + ["heading"],
+        positive=[f"section {name}" for name in languages] + ["another section of the last one"],
+        anchor_language=[*languages, languages[-1]],
+    )
+    table(
+        folder / "pairs" / "parallel_beginner_courses.parquet",
+        anchor=[*long, "short"],
+        positive=[f"segment {name}" for name in languages] + ["short"],
+        positive_language=[*languages, "zh"],
+    )
     recipe("development")["write_development"](folder, tmp_path / "tasks")
     found = {task.name: task for task in find_tasks(tmp_path / "tasks")}
-    assert set(found) == {"stsb_dev", "mlqa_dev", "mlqa_across"}
+    assert set(found) == {"stsb_dev", "mlqa_dev", "mlqa_across", "headings", "segments"}
     assert pq.read_table(tmp_path / "tasks" / "stsb_dev" / "de.parquet")["sentence1"].to_pylist() == ["c"]
     assert found["mlqa_across"].read("zh-en", "corpus")["text"] == ["passage en 0", "passage en 1"]
     assert found["mlqa_across"].read("zh-en", "queries")["text"] == ["question zh 0", "question zh 1"]
     assert list(found["mlqa_dev"].subsets["hi"]) == ["hin-Deva", "hin-Deva"]
+    assert set(found["headings"].subsets) == set(languages)
+    assert found["headings"].read(languages[-1], "corpus")["text"] == [f"section {languages[-1]}"]
+    assert set(found["segments"].subsets) == {f"{name}-en" for name in languages if name != "en"}
+    zh = pq.read_table(tmp_path / "tasks" / "segments" / "zh-en.parquet").to_pylist()
+    assert zh == [{"sentence1": "segment zh", "sentence2": long[languages.index("zh")]}]
     assert data["SOURCES"]
 
 
@@ -196,9 +216,24 @@ def test_an_arm_changes_the_lines_it_names_and_no_other(tmp_path, recipe):
         (tmp_path / "recipe.toml").write_text(arms["changed"](filled, arm.changes))
         read = Recipe.read(tmp_path / "recipe.toml")
         for name, value in arm.changes.items():
-            section = read.training if name in arms["NUMBERS"] else read.model
-            assert str(getattr(section, name)) == value, key
-        assert (read.model.base, read.training.max_steps) == ("b", 3)
+            section, field = name.split(".")
+            assert getattr(getattr(read, section), field) == tomllib.loads(f"x = {value}")["x"], key
+        assert read.model.base == "b"
+        assert read.training.max_steps == int(arm.changes.get("training.max_steps", 3))
+
+
+def test_a_base_of_the_first_layers_computes_as_the_base_does_up_to_there(tmp_path, recipe, make):
+    import torch
+
+    from udever import Embedder
+
+    make.decoder("gemma3_text", tmp_path / "whole", num_hidden_layers=3)
+    recipe("bases")["first_layers"](str(tmp_path / "whole"), tmp_path / "first", 1)
+    whole, first = (Embedder.load(tmp_path / name) for name in ("whole", "first"))
+    assert first.backbone.config.num_hidden_layers == 1
+    whole.backbone.layers = whole.backbone.layers[:1]
+    with torch.no_grad():
+        assert torch.equal(whole.embed_tokens([[5, 6, 7]]), first.embed_tokens([[5, 6, 7]]))
 
 
 def test_random_weights_keep_shape_deviation_and_norms(tmp_path, recipe):
@@ -207,8 +242,7 @@ def test_random_weights_keep_shape_deviation_and_norms(tmp_path, recipe):
 
     from udever import Embedder
 
-    arms = recipe("arms")
-    arms["random_weights"]("seedling", tmp_path / "random")
+    recipe("bases")["random_weights"]("seedling", tmp_path / "random")
     seedling = Embedder.load("seedling")
     seedling.save(tmp_path / "seedling")
     noise, real = (load_file(tmp_path / name / "model.safetensors") for name in ("random", "seedling"))
