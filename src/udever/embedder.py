@@ -26,7 +26,8 @@ from udever.model.backbone import AttentionKind, pick_dtype, vocab_size, width
 from udever.model.contract import Contract, RoleName
 from udever.model.decoders import PaddedModel
 from udever.model.lengths import looks_at_longest, separate
-from udever.model.packing import Pooling, pack, plan_batches, pool, shared_front, unit, unusable
+from udever.model.packing import Pooling, even_budget, pack, plan_batches, pool, shared_front, unit, unusable
+from udever.model.side_by_side import side_by_side
 from udever.model.similarity import cosines
 from udever.model.tokens import (
     TextTokenizer,
@@ -505,15 +506,31 @@ class Embedder:
     ) -> Iterator[tuple[list[int], Tensor]]:
         """Batch after batch, the longest texts first: which texts, and their vectors as `finish` makes them.
 
-        No vector is checked. Raises TextError, naming the row, for a token the model does not have.
+        On processors as many batches are computed at once as torch has threads, each of at most `batch_tokens`. No
+        vector is checked. Raises TextError, naming the row, for a token the model does not have.
         """
         self.check_tokens(tokenized.ids)
         if batch_size is not None and batch_size < 1:
             raise TextError(f"batch_size is {batch_size}; expected at least 1")
         lengths = [len(sequence) for sequence in tokenized.ids]
-        for batch in plan_batches(lengths, self.token_budget(batch_tokens), batch_size):
+        budget = even_budget(lengths, self.token_budget(batch_tokens), self.num_at_once)
+        batches = plan_batches(lengths, budget, batch_size)
+
+        def embed(batch: list[int]) -> tuple[list[int], Tensor]:
             pooled = self.embed_tokens([tokenized.ids[i] for i in batch], tokenized.skip, share_front=True)
-            yield batch, self.finish(pooled, dimensions, normalize=normalize)
+            return batch, self.finish(pooled, dimensions, normalize=normalize)
+
+        yield from side_by_side(embed, batches) if self.num_at_once > 1 else map(embed, batches)
+
+    @property
+    def num_at_once(self) -> int:
+        """How many batches `encode` computes side by side: one for each of torch's threads on the CPU, else 1.
+
+        A model that remembers a batch's longest text, or runs by its own library's code, does one at a time.
+        """
+        if self.device.type != "cpu" or self._looks_at_longest or isinstance(self.backbone, PaddedModel):
+            return 1
+        return torch.get_num_threads()
 
     def _prompt(self, options: Asked) -> str | None:
         if options.instruction is None:

@@ -256,3 +256,56 @@ def test_the_worker_dying_in_a_batch_fails_its_requests(start):
     with pytest.raises(BrokenError, match="SystemExit"):
         asyncio.run(batcher.submit([[20]]))
     assert not batcher.healthy
+
+
+def test_workers_run_batches_at_once_and_a_request_gets_all_its_texts_back(start):
+    together = threading.Barrier(3, timeout=10)
+    threads = set()
+
+    def encode(ids, skip):
+        threads.add((threading.get_ident(), torch.get_num_threads()))
+        together.wait()
+        return stub(ids, skip)
+
+    before = torch.get_num_threads()
+    batcher = start(encode, batch_tokens=64, workers=3, threads=1)
+    texts = [[20 + n] * 60 for n in range(12)]
+
+    async def run():
+        return await batcher.submit(texts)
+
+    np.testing.assert_array_equal(asyncio.run(run()), stub(texts, 0))
+    assert len(threads) == 3 and {count for _, count in threads} == {1}
+    assert torch.get_num_threads() == before
+    assert batcher.held_tokens == 0
+
+
+def test_one_dead_worker_breaks_the_batcher_for_all(start):
+    def encode(ids, skip):
+        if ids[0][0] == 99:
+            raise SystemExit
+        return stub(ids, skip)
+
+    batcher = start(encode, workers=2)
+
+    async def run():
+        with pytest.raises(BrokenError):
+            await batcher.submit([[99]])
+        await until(lambda: not batcher.healthy)
+        with pytest.raises(BrokenError):
+            await batcher.submit([[20]])
+
+    asyncio.run(run())
+    batcher.stop()
+
+
+def test_several_workers_bring_a_full_queue_to_its_end_sooner(start):
+    gate = Gate()
+    planner = Planner(batch_tokens=64, age_cap_s=1.0, pads=False)
+    waits = []
+    for workers in (1, 4):
+        batcher = Batcher(gate, planner, queue_tokens=100, workers=workers)
+        batcher._held_tokens = 100
+        planner.pace.token_s = 1.0
+        waits.append(batcher.retry_after_s(100))
+    assert waits == [100, 25]

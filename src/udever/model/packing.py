@@ -18,6 +18,8 @@ Pooling = Literal["last", "mean", "weighted_mean"]
 _LEAST_FRONT = 16
 _LEAST_SAVED = 0.25
 """Of a batch's tokens: attention to what is in front of a text is a little slower than to the text itself."""
+_LEAST_SHARE = 256
+"""Tokens that are worth a thread of their own."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,18 @@ def plan_batches(lengths: Sequence[int], batch_tokens: int, batch_size: int | No
         batches[-1].append(index)
         room -= lengths[index]
     return batches
+
+
+def even_budget(lengths: Sequence[int], batch_tokens: int, threads: int) -> int:
+    """At most `batch_tokens`: what lets batches of these texts keep as many threads busy to about the same end.
+
+    Few tokens are not shared out: on all threads a small batch ends sooner than parts of it on one each.
+    """
+    total = sum(lengths)
+    if threads < 2 or total < threads * _LEAST_SHARE:
+        return batch_tokens
+    rounds = -(-total // (threads * batch_tokens))
+    return min(batch_tokens, -(-total // (threads * rounds)) + max(lengths) // 2)
 
 
 def few_sizes(num: int) -> int:

@@ -1,6 +1,6 @@
-"""Requests in, vectors out: one worker thread runs the batches that `scheduling` plans.
+"""Requests in, vectors out: worker threads run the batches that `scheduling` plans.
 
-The event loop submits and awaits; the thread plans, encodes and delivers, so that the model never waits for
+The event loop submits and awaits; a thread plans, encodes and delivers, so that the model never waits for
 the loop between batches.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from udever.model.side_by_side import Beginning
 from udever.server.scheduling import Item, Planner, RequestJob
 
 Encode = Callable[[Sequence[Sequence[int]], int], NDArray[np.float32]]
@@ -40,7 +41,7 @@ class BadInputError(Exception):
 
 
 class BrokenError(Exception):
-    """The worker thread has ended; no further text will be encoded."""
+    """A worker thread has ended; no further text will be encoded."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,11 @@ class BatchReport:
 
 
 class Batcher:
-    """Batches the texts of many requests through `encode`, one batch at a time, in a thread of its own.
+    """Batches the texts of many requests through `encode`: one batch at a time in each of `workers` threads, on each of
+    which torch computes with `threads` (None: as many as where it is started).
 
     `queue_tokens` bounds the tokens waiting or running; what does not fit is refused with OverloadedError,
-    as is what could not be answered within `timeout_s`. `on_batch` is called in the worker thread.
+    as is what could not be answered within `timeout_s`. `on_batch` is called in the worker threads, one at a time.
     """
 
     def __init__(
@@ -69,34 +71,41 @@ class Batcher:
         queue_tokens: int,
         timeout_s: float = 60.0,
         on_batch: Callable[[BatchReport], None] = lambda _: None,
+        workers: int = 1,
         threads: int | None = None,
     ) -> None:
         self._encode, self._planner = encode, planner
         self._queue_tokens, self._timeout_s = queue_tokens, timeout_s
-        self._on_batch, self._threads = on_batch, threads
+        self._on_batch, self._reporting = on_batch, threading.Lock()
+        self._num_workers, self._num_threads = workers, threads
         self._changed = threading.Condition()
         self._held_tokens = 0
         self._stopping = False
         self._broken = False
         self._alive: dict[int, RequestJob] = {}
-        self._thread = threading.Thread(target=self._work, name="udever-encode", daemon=True)
+        self._workers: list[threading.Thread] = []
 
     def start(self) -> None:
-        """Start the worker thread. Once."""
-        self._thread.start()
+        """Start the worker threads. Once."""
+        beginning = Beginning(self._num_workers, self._num_threads)
+        for _ in range(self._num_workers):
+            worker = threading.Thread(target=self._work, args=(beginning,), name="udever-encode", daemon=True)
+            self._workers.append(worker)
+            worker.start()
+        beginning.of_all()
 
     def stop(self) -> None:
-        """Answer what was taken, then end the thread. Blocks; call it off the event loop."""
+        """Answer what was taken, then end the threads. Blocks; call it off the event loop."""
         with self._changed:
             self._stopping = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join()
+            self._changed.notify_all()
+        for worker in self._workers:
+            worker.join()
 
     @property
     def healthy(self) -> bool:
-        """Whether the worker thread runs."""
-        return self._thread.is_alive() and not self._broken
+        """Whether the worker threads run."""
+        return bool(self._workers) and all(worker.is_alive() for worker in self._workers) and not self._broken
 
     @property
     def held_tokens(self) -> int:
@@ -112,12 +121,16 @@ class Batcher:
         """Seconds after which a request of so many tokens should find room; None where it finds room now."""
         held = self._held_tokens
         needed = held + num_tokens - self._queue_tokens
-        wait_s = self._planner.pace.seconds_of(held)
+        wait_s = self._seconds_of(held)
         if held and needed > 0:
-            return max(1.0, self._planner.pace.seconds_of(min(needed, held)))
+            return max(1.0, self._seconds_of(min(needed, held)))
         if held and wait_s > self._timeout_s:
             return max(1.0, wait_s - self._timeout_s)
         return None
+
+    def _seconds_of(self, num_tokens: int) -> float:
+        """How long so many tokens take when all workers run."""
+        return self._planner.pace.seconds_of(num_tokens) / self._num_workers
 
     async def submit(self, sequences: Sequence[Sequence[int]], skip: int = 0) -> NDArray[np.float32]:
         """Pooled vectors of token sequences, in order: float32 [texts, hidden]. None of them is empty.
@@ -141,7 +154,7 @@ class Batcher:
     def _admit(self, job: RequestJob) -> None:
         with self._changed:
             if not self.healthy or self._stopping:
-                raise BrokenError("the worker thread does not run")
+                raise BrokenError("a worker thread does not run")
             wait_s = self.retry_after_s(sum(map(len, job.sequences)))
             if wait_s is not None:
                 raise OverloadedError(wait_s)
@@ -160,12 +173,9 @@ class Batcher:
             job.waiting_tokens = 0
             self._alive.pop(id(job), None)
 
-    def _work(self) -> None:
+    def _work(self, beginning: Beginning) -> None:
+        beginning.of_thread()
         try:
-            if self._threads is not None:
-                import torch
-
-                torch.set_num_threads(self._threads)  # counts for the calling thread alone
             while batch := self._next():
                 self._run(batch)
         except BaseException as error:
@@ -175,15 +185,16 @@ class Batcher:
     def _next(self) -> list[Item]:
         """The next batch, waiting for one; empty once stopped and done."""
         with self._changed:
-            while True:
+            while not self._broken:
                 batch = self._planner.take(time.monotonic())
                 if batch:
                     for item in batch:  # running, no longer waiting: cancelling does not take it back
                         item.job.waiting_tokens -= item.length
                     return batch
                 if self._stopping:
-                    return []
+                    break
                 self._changed.wait()
+            return []
 
     def _run(self, batch: list[Item]) -> None:
         start_s = time.monotonic()
@@ -195,10 +206,11 @@ class Batcher:
             if not any(isinstance(outcome, Exception) for _, outcome in outcomes):
                 self._planner.pace.observe(num_tokens, seconds)
             self._held_tokens -= num_tokens
-        for item, outcome in outcomes:
-            _settle(item, outcome)
+            for item, outcome in outcomes:  # texts of one request may lie in batches of several workers
+                _settle(item, outcome)
         waited_s = start_s - batch[0].job.arrival_s
-        self._on_batch(BatchReport(len(batch), num_tokens, rectangle, seconds, waited_s))
+        with self._reporting:
+            self._on_batch(BatchReport(len(batch), num_tokens, rectangle, seconds, waited_s))
 
     def _outcomes(self, batch: list[Item]) -> list[tuple[Item, Any]]:
         """Each text's vector, or the exception it raises alone: a batch that fails is tried again in halves."""
@@ -218,6 +230,7 @@ class Batcher:
     def _fail_all(self, error: BaseException) -> None:
         with self._changed:
             self._broken = True
+            self._changed.notify_all()
             jobs = [job for job in self._alive.values() if job.num_waiting and job.error is None]
         for job in jobs:
             job.error = BrokenError(f"the encoding thread has ended: {type(error).__name__}")
@@ -249,7 +262,7 @@ def _settle(item: Item, outcome: Any) -> None:
 
 
 def _announcer(loop: asyncio.AbstractEventLoop, answered: "asyncio.Future[None]") -> Callable[[], None]:
-    """A function for the worker thread that wakes whoever awaits `answered`."""
+    """A function for worker threads that wakes whoever awaits `answered`."""
 
     def resolve() -> None:
         if not answered.done():

@@ -51,7 +51,7 @@ class Metrics:
         self._refused.labels(reason).inc()
 
     def ran(self, report: BatchReport) -> None:
-        """Count one batch; called in the worker thread."""
+        """Count one batch; called in the worker threads, one at a time."""
         self._tokens.inc(report.num_tokens)
         self._padding.inc(report.rectangle - report.num_tokens)
         self._batch_tokens.observe(report.num_tokens)

@@ -30,7 +30,7 @@ SHORT_TOKENS = 32
 class RequestJob:
     """The texts of one request on their way through the batcher.
 
-    `done` is called in the worker thread once every text has its vector or one has failed; `dead` jobs
+    `done` is called in a worker thread once every text has its vector or one has failed; `dead` jobs
     (finished, failed or given up) have their waiting texts dropped.
     """
 

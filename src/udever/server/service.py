@@ -18,6 +18,7 @@ from udever.errors import TextError
 from udever.model.contract import RoleName
 from udever.model.decoders import PaddedModel
 from udever.model.packing import fillers
+from udever.model.side_by_side import one_thread_each
 from udever.model.tokens import Explained, Tokenized
 from udever.search.points import MapPoints, kept_map
 from udever.search.searchable import Searchable
@@ -35,6 +36,8 @@ _CHUNK_CHARACTERS = 65_536
 _BATCH_TOKENS = {"cpu": 4096, "cuda": 32768}
 _TIDY_BATCHES = 500
 """Batches between two times that free memory goes back to the system."""
+_LARGE = 50_000_000
+"""Numbers in a model's layers from which on a short query is clearly sooner done by several threads than by one."""
 _SEARCHES = 4
 _WAITING_SEARCHES = 256
 
@@ -98,24 +101,30 @@ class Service:
             age_cap_s=self.limits.age_cap_s,
             pads=pads,
         )
+        self._workers = _num_workers(embedder, threads)
         self.batcher = Batcher(
             self._encode,
             self._planner,
             queue_tokens=max(self.limits.queue_tokens, self.limits.request_tokens),
             timeout_s=self.limits.timeout_s,
             on_batch=self._ran,
-            threads=threads,
+            workers=self._workers,
+            threads=1 if self._workers > 1 else threads,
         )
         self.metrics.watch("queue_tokens", "Tokens waiting or running.", lambda: self.batcher.held_tokens)
         self.metrics.watch("open_requests", "Requests being encoded.", lambda: self.batcher.num_jobs)
         self.metrics.watch("ready", "1 where requests are taken.", lambda: float(self.ready))
 
     def start(self) -> None:
-        """Start the worker, time the model, prepare the index. Blocks for some forward passes."""
+        """Start the workers, time the model, prepare the index. Blocks for some forward passes."""
         if self.index is not None:
             self.index.prepare()
         self.batcher.start()
-        self._learn_pace()
+        if self._workers > 1:
+            with one_thread_each(1) as pool:
+                pool.submit(self._learn_pace).result()
+        else:
+            self._learn_pace()
         self.ready = True
 
     def stop(self) -> None:
@@ -294,6 +303,13 @@ class Service:
             start_s = time.monotonic()
             self._encode(sequences, 0)
             self._planner.pace.observe(count * length, time.monotonic() - start_s, weight=1)
+
+
+def _num_workers(embedder: Embedder, threads: int | None) -> int:
+    """How many batches to compute side by side: of a large model one on all threads, which answers a query soonest."""
+    at_once = embedder.num_at_once if threads is None else min(threads, embedder.num_at_once)
+    config = embedder.backbone.config.get_text_config()
+    return 1 if at_once > 1 and 12 * config.num_hidden_layers * config.hidden_size**2 >= _LARGE else at_once
 
 
 def _chunks(inputs: Inputs) -> list[Inputs]:
