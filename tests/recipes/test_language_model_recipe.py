@@ -21,7 +21,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "language_model"
 def recipe(monkeypatch):
     """A script of the recipe as its names."""
     monkeypatch.syspath_prepend(str(RECIPE))
-    for name in ("data", "headline", "development", "english", "bases"):
+    for name in ("data", "headline", "development", "english", "bases", "neighbours"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return lambda name: runpy.run_path(str(RECIPE / f"{name}.py"))
 
@@ -237,6 +237,29 @@ def test_a_base_of_the_first_layers_computes_as_the_base_does_up_to_there(tmp_pa
         hidden = theirs(torch.tensor([[5, 6, 7]])).last_hidden_state[:, -1]
         ours = first.embed_tokens([[5, 6, 7]])
     assert torch.allclose(ours, hidden, atol=0.01)  # written in bfloat16, as bases are loaded
+
+
+def test_neighbours_are_counted_by_language_and_by_what_they_say(tmp_path, recipe):
+    import numpy as np
+
+    neighbours = recipe("neighbours")
+    folder = tmp_path / "tasks" / "segments"
+    for language in ("de", "zh"):
+        table(
+            folder / f"{language}-en.parquet",
+            sentence1=[f"{language} one", f"{language} two"],
+            sentence2=["one in English", "two in English"],
+        )
+    segments = neighbours["read"](folder)
+    assert list(segments.languages) == ["de", "de", "zh", "zh", "en", "en"]
+    meaning = np.eye(2, dtype=np.float32)[[0, 1, 0, 1, 0, 1]]
+    language = np.eye(3, dtype=np.float32)[[0, 0, 1, 1, 2, 2]]
+    assert neighbours["shares"](meaning, segments) == (1.0, 0.0)
+    assert neighbours["shares"](language, segments) == (0.0, 1.0)
+    shown = {"before": np.hstack([language, meaning]), "after": np.hstack([meaning, language])}
+    neighbours["draw"](shown, segments, tmp_path / "picture.svg")
+    svg = (tmp_path / "picture.svg").read_text()
+    assert ">before<" in svg and ">after<" in svg and ">zh<" in svg
 
 
 def test_random_weights_keep_shape_deviation_and_norms(tmp_path, recipe):
