@@ -22,7 +22,7 @@ from udever.adaptation import (
 from udever.adaptation.attempts import arrangements, fitting, seconds_of, train_all
 from udever.adaptation.choice import Choice
 from udever.pairs.files import read_pairs
-from udever.pairs.mining import Mined, pipeline
+from udever.pairs.mining import Mined
 from udever.pairs.schema import Pair
 from udever.training import TrainingSettings
 from udever.training.fresh import make_base
@@ -96,7 +96,7 @@ def base(project, tmp_path_factory):
 @pytest.fixture
 def small(monkeypatch):
     """Few steps, a few development questions, and of two arrangements the one with negatives chosen by them."""
-    monkeypatch.setattr(pipeline, "MIN_TO_CHOOSE", 8)
+    monkeypatch.setattr("udever.pairs.split.MIN_TO_CHOOSE", 8)
     monkeypatch.setattr(attempts, "default_training", lambda _: TRAINING)
 
     def two(*given):

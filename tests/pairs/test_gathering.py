@@ -6,7 +6,6 @@ import json
 import pytest
 
 from udever.errors import DataError, RecipeError
-from udever.pairs import gathering
 from udever.pairs.columns import guess_columns
 from udever.pairs.files import write_pairs
 from udever.pairs.gathering import Gathering, gather, told_columns
@@ -40,12 +39,23 @@ def test_a_table_is_read_and_divided(table):
 def test_of_a_large_table_some_rows_are_kept_to_choose_by(table, monkeypatch):
     settings = Gathering(held_out=0.2, development=0.25)
     assert {pair.split for pair in gather([table], settings, show_progress=False).pairs} == {"train", "held_out"}
-    monkeypatch.setattr(gathering, "MIN_TO_CHOOSE", 20)
+    monkeypatch.setattr("udever.pairs.split.MIN_TO_CHOOSE", 20)
     found = gather([table], settings, show_progress=False)
     sides = {split: {pair.anchor for pair in found.pairs if pair.split == split} for split in SPLITS}
     assert all(sides.values()) and sum(map(len, sides.values())) == len(found.pairs) == len(found.kinds) == 60
     without = gather([table], Gathering(held_out=0.2), show_progress=False)
     assert sides["held_out"] == {pair.anchor for pair in without.pairs if pair.split == "held_out"}
+
+
+def test_what_is_chosen_by_may_be_of_the_held_out_rows(table, monkeypatch):
+    monkeypatch.setattr("udever.pairs.split.MIN_TO_CHOOSE", 4)
+    without = gather([table], Gathering(held_out=0.4), show_progress=False)
+    found = gather([table], Gathering(held_out=0.4, development=0.5, choose_from="held_out"), show_progress=False)
+    sides = [{p.anchor: p.split for p in pairs.pairs} for pairs in (without, found)]
+    assert {anchor for anchor, side in sides[0].items() if side == "train"} == {
+        anchor for anchor, side in sides[1].items() if side == "train"
+    }
+    assert set(sides[1].values()) == {"train", "development", "held_out"}
 
 
 def test_tables_and_files_to_mine_go_together(table, tmp_path):

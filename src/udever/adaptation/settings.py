@@ -9,6 +9,7 @@ from udever.model.weights import parameters_beside_tables
 from udever.packaged import PACKAGED
 from udever.pairs.gathering import Gathering
 from udever.pairs.mining import STANDARD_LIBRARY_EXCLUDE, USUAL_KINDS, standard_library
+from udever.pairs.split import ChooseFrom
 from udever.training import FRESH, LARGE, SEEDLING, TrainingSettings
 
 _SMALL = {"tuning": "full", "batch_size": 128, "schedule": "cosine"}
@@ -41,11 +42,11 @@ def is_large(base: str) -> bool:
 class AdaptSettings:
     """What `adapt` mines, how it trains and what it scores.
 
-    `kinds`, `exclude`, `language`, `held_out`, `development`, and for tables of pairs `held_out_by`, `columns` and
-    `skip_empty` are those of `gather`. `max_queries` bounds the held-out queries, `max_studied` the pairs of kinds that
-    are learned from alone (a sample is taken), `max_seen` the rows that training sees, by fewer passes than `training`
-    says but for the first, `max_to_choose` the texts that development questions search besides their answers: several
-    models embed them. `training` None takes what suits the base, and lets others be tried within `minutes`, about
+    `kinds`, `exclude`, `language`, `held_out`, `development`, `choose_from`, and for tables of pairs `held_out_by`,
+    `columns` and `skip_empty` are those of `gather`. `max_queries` bounds the held-out queries, `max_studied` the pairs
+    of kinds that are learned from alone (a sample is taken), `max_seen` the rows that training sees, by fewer passes
+    than `training` says but for the first, `max_to_choose` the texts that development questions search besides their
+    answers: several models embed them. `training` None takes what suits the base, and lets others be tried within `minutes`, about
     (None: five times the mining). `negatives` hard ones are trained on with each pair: they cost as much time again and
     brought nothing (dev/LOG.md). `questions` are answered at the end from all that was mined.
     """
@@ -55,6 +56,7 @@ class AdaptSettings:
     language: str | None = None
     held_out: float = 0.1
     development: float = 0.1
+    choose_from: ChooseFrom = "train"
     held_out_by: str = "text"
     columns: Mapping[str, str] = field(default_factory=dict)
     skip_empty: bool = False
@@ -82,6 +84,8 @@ DEMO = AdaptSettings(
     kinds=("code", "names", "comments", "messages"),
     minutes=0,
     max_seen=30_000,
+    development=0.4,
+    choose_from="held_out",
     exclude=STANDARD_LIBRARY_EXCLUDE,
     language="eng-Latn",
     questions=(
@@ -90,9 +94,10 @@ DEMO = AdaptSettings(
         "split a shell command line into its arguments",
     ),
 )
-"""For the standard library of the interpreter that runs (`udever.pairs.mining.standard_library`)."""
+"""For the standard library of the interpreter that runs (`udever.pairs.mining.standard_library`). The seedling has
+learned from the files that are not held out: their questions would always choose it."""
 
-_DEMO_LARGE = replace(DEMO, held_out=0.2, development=0.15, max_to_choose=600)
+_DEMO_LARGE = replace(DEMO, held_out=0.2, development=0.15, choose_from="train", max_to_choose=600)
 _DEMO_MODULES = (
     *(
         "argparse",

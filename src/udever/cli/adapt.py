@@ -7,6 +7,7 @@ import typer
 
 from udever.cli.app import (
     Anchor,
+    ChooseFrom,
     Exclude,
     HeldOut,
     HeldOutBy,
@@ -36,6 +37,7 @@ def adapt(
     language: Language = None,
     held_out: HeldOut = 0.1,
     held_out_by: HeldOutBy = "text",
+    choose_from: ChooseFrom = "train",
     anchor: Anchor = None,
     positive: Positive = None,
     skip_empty: SkipEmpty = False,
@@ -74,6 +76,8 @@ def adapt(
         language=language,
         held_out=held_out,
         held_out_by=held_out_by,
+        development=AdaptSettings.development if choose_from == "train" else 0.4,
+        choose_from=choose_from,
         columns=named_columns(anchor, positive),
         skip_empty=skip_empty,
         training=training_settings(**{**default_training(base).model_dump(), **chosen}) if chosen else None,

@@ -67,6 +67,10 @@ Language = Annotated[
     ),
 ]
 HeldOut = Annotated[float, typer.Option(help="Share of files, of a table of its rows, kept for scoring.")]
+ChooseFrom = Annotated[
+    Literal["train", "held_out"],
+    typer.Option(help="Files whose questions are chosen by: held_out where the base has learned from the others."),
+]
 HeldOutBy = Annotated[str, typer.Option(help="Rows of a table that stay together: text, file, or a column of pairs.")]
 Anchor = Annotated[str | None, typer.Option(help="Column of a table that holds the anchors, such as question.")]
 Positive = Annotated[str | None, typer.Option(help="Column of a table that holds the positives, such as answer.")]

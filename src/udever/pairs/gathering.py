@@ -12,10 +12,9 @@ from udever.nearest import suggestion
 from udever.pairs.files import Rows, meant_columns, read_batches, size_in_memory, without_empty
 from udever.pairs.mining import ASKED, USUAL_KINDS, Mined, mine
 from udever.pairs.mining.dedupe import family
-from udever.pairs.mining.pipeline import MIN_TO_CHOOSE
 from udever.pairs.schema import Pair
 from udever.pairs.settings import BY_FILE, BY_TEXT, UNIT
-from udever.pairs.split import split_table
+from udever.pairs.split import ChooseFrom, Shares, keep_to_choose, split_table
 
 MAX_TABLE_BYTES = 4_000_000_000
 """Of a table that is held in memory whole; `udever train` reads larger ones from the disk."""
@@ -26,10 +25,10 @@ _UNITS = (BY_TEXT, BY_FILE, "anchor", "positive", "group", "label")
 class Gathering:
     """What is gathered, and how it is divided.
 
-    `kinds`, `exclude`, `language`, `seed`, and `held_out` with `development` are those of `mine`. For tables of pairs,
-    `columns` names their columns for those of pairs (none: what they mean is guessed), `skip_empty` leaves out rows
-    without a side, and `held_out_by` says what stays together when the share `held_out` of the rows is held out:
-    "text", "file", or a column of pairs.
+    `kinds`, `exclude`, `language` and `seed` are those of `mine`; `held_out`, `development` and `choose_from` are
+    `Shares`. For tables of pairs, `columns` names their columns for those of pairs (none: what they mean is guessed),
+    `skip_empty` leaves out rows without a side, and `held_out_by` says what stays together when the share `held_out` of
+    the rows is held out: "text", "file", or a column of pairs.
     """
 
     kinds: Collection[str] = USUAL_KINDS
@@ -37,10 +36,16 @@ class Gathering:
     language: str | None = None
     held_out: float = 0.1
     development: float = 0.0
+    choose_from: ChooseFrom = "train"
     held_out_by: str = BY_TEXT
     columns: Mapping[str, str] = field(default_factory=dict)
     skip_empty: bool = False
     seed: int = 0
+
+    @property
+    def shares(self) -> Shares:
+        """What is kept for scoring, and to choose by. Raises RecipeError for what is no share."""
+        return Shares(self.held_out, self.development, self.choose_from)
 
     @property
     def unit(self) -> str:
@@ -55,13 +60,14 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
     that say which of them are held out keep that; those that repeat another row or a held-out text are left out and
     counted. Raises as `mine` and `read_batches` do.
     """
+    shares = settings.shares
     tables = [path for path in map(Path, paths) if may_hold_pairs(path)]
     others = [path for path in map(Path, paths) if path not in tables]
     mining = partial(
         mine,
         kinds=settings.kinds,
         exclude=settings.exclude,
-        held_out=(settings.held_out, settings.development),
+        held_out=shares,
         seed=settings.seed,
         language=settings.language,
         show_progress=show_progress,
@@ -74,9 +80,10 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
     distinct = list({(pair.anchor.strip(), pair.positive.strip()): pair for pair in reversed(rows)}.values())[::-1]
     if len(distinct) < len(rows):
         skipped["row: duplicate"] += len(rows) - len(distinct)
-    pairs = split_table(distinct, settings.held_out, settings.seed, skipped, settings.unit)
+    pairs = split_table(distinct, shares.held_out, settings.seed, skipped, settings.unit)
     if not others:
-        pairs = _kept_to_choose(pairs, settings, skipped)
+        again = partial(split_table, seed=settings.seed + 1, skipped=skipped, by=settings.unit)
+        pairs = keep_to_choose(pairs, shares, again)
         return Mined(pairs, dict(sorted(skipped.items())), len(tables), kinds=list(map(family, pairs)))
     mined = mining(others)
     skipped.update(mined.skipped)
@@ -88,19 +95,7 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
     return Mined(pairs, dict(sorted(skipped.items())), len(tables) + mined.num_files, mined.corpus, kinds)
 
 
-def _kept_to_choose(pairs: list[Pair], settings: Gathering, skipped: Counter[str]) -> list[Pair]:
-    """The same with the share `development` of the training rows kept to choose by, where there are enough."""
-    train = [pair for pair in pairs if pair.split == "train"]
-    if not settings.development or len(train) < MIN_TO_CHOOSE:
-        return pairs
-    again = split_table(train, settings.development, settings.seed + 1, skipped, settings.unit)
-    again = [replace(pair, split="development") if pair.split == "held_out" else pair for pair in again]
-    return [*again, *(pair for pair in pairs if pair.split != "train")]
-
-
 def _check(settings: Gathering) -> None:
-    if not 0 <= settings.held_out < 1:
-        raise RecipeError(f"held_out is {settings.held_out}; expected a share from 0 to below 1, such as 0.1")
     if settings.held_out_by not in _UNITS:
         hint = suggestion(settings.held_out_by, _UNITS, "expected one of")
         raise RecipeError(f"held_out_by is {settings.held_out_by!r}; {hint}")

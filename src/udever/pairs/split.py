@@ -8,14 +8,15 @@ text: the same in any spelling, or nearly the same (`udever.text.grouping`).
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.errors import DataError
+from udever.errors import DataError, RecipeError
 from udever.pairs.files import Rows
 from udever.pairs.schema import Pair
 from udever.pairs.settings import BY_TEXT
@@ -24,6 +25,10 @@ from udever.text.grouping import Held, groups_of
 TRAIN, HELD_OUT, LEFT_OUT = range(3)
 _SAME_GROUP = "row: same group on the other side of the split"
 _REPEATS = "row: text that is held out, exactly or nearly"
+MIN_TO_CHOOSE = 300
+"""Of fewer rows none is kept to choose by: they are needed, and would decide nothing."""
+ChooseFrom = Literal["train", "held_out"]
+"""Of which rows some are kept to choose by: held-out ones where the base has learned from the files of the others."""
 _MOST = 1.5
 """Units that would make the held-out rows more than this many times the share asked for stay in train."""
 
@@ -89,6 +94,42 @@ def split_table(pairs: Sequence[Pair], held_out: float, seed: int, skipped: Coun
     if any(pair.split == "held_out" for pair in pairs):
         return _apply(pairs, _settle(pairs, [pair.split for pair in pairs], {"held_out"}, held_out, seed), skipped)
     return _apply(pairs, divide(pairs, held_out, seed, by), skipped) if held_out else list(pairs)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What of the files is kept for scoring, and which share of the others, or of these, to choose by.
+
+    Raises RecipeError for what is no share, and for another `choose_from`.
+    """
+
+    held_out: float = 0.1
+    development: float = 0.0
+    choose_from: ChooseFrom = "train"
+
+    def __post_init__(self) -> None:
+        for share in (self.held_out, self.development):
+            if not 0 <= share < 1:
+                raise RecipeError(f"held_out is {share}; expected a share from 0 to below 1, such as 0.1")
+        if self.choose_from not in get_args(ChooseFrom):
+            expected = " or ".join(get_args(ChooseFrom))
+            raise RecipeError(f"choose_from is {self.choose_from!r}; expected {expected}")
+
+
+def keep_to_choose(
+    pairs: Sequence[Pair], shares: Shares, again: Callable[[list[Pair], float], list[Pair]]
+) -> list[Pair]:
+    """Pairs, of which those that `again`, a split by another seed, holds out are development pairs.
+
+    None where there are fewer than MIN_TO_CHOOSE to take them from.
+    """
+    side = shares.choose_from
+    found = [replace(pair, split="train") for pair in pairs if pair.split == side]
+    if not shares.development or len(found) < MIN_TO_CHOOSE:
+        return list(pairs)
+    divided = again(found, shares.development)
+    marked = [replace(pair, split="development" if pair.split == "held_out" else side) for pair in divided]
+    return [*marked, *(pair for pair in pairs if pair.split != side)]
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,14 @@ from collections import Counter
 
 import pytest
 
+from udever.errors import RecipeError
 from udever.pairs.files import read_pairs, write_pairs
-from udever.pairs.mining import KINDS, mine, pipeline
+from udever.pairs.mining import KINDS, mine
 from udever.pairs.mining.pieces import Piece, code_pieces
 from udever.pairs.mining.within import MINERS, Repository
 from udever.pairs.negatives import Options, mine_negatives
+from udever.pairs.schema import SPLITS
+from udever.pairs.split import Shares
 from udever.source.history import Commit
 
 PYTHON = '''
@@ -162,8 +165,8 @@ def project(tmp_path, past):
 
 
 def test_nothing_to_train_on_tells_what_a_held_out_docstring_says(project, monkeypatch):
-    monkeypatch.setattr(pipeline, "MIN_TO_CHOOSE", 10)
-    mined = mine([project], kinds=KINDS, held_out=(0.25, 0.2), show_progress=False)
+    monkeypatch.setattr("udever.pairs.split.MIN_TO_CHOOSE", 10)
+    mined = mine([project], kinds=KINDS, held_out=Shares(0.25, 0.2), show_progress=False)
     held = [pair for pair in mined.pairs if pair.split != "train" and SECRET in pair.anchor]
     assert {pair.split for pair in held} == {"held_out", "development"} and len(held) > 5
     secrets = {word.strip(".") for pair in held for word in pair.anchor.split() if word.startswith(SECRET)}
@@ -183,6 +186,17 @@ def test_nothing_to_train_on_tells_what_a_held_out_docstring_says(project, monke
     told = " ".join(f"{text} " for text in negatives)
     assert len(negatives) > 50
     assert [secret for secret in secrets if f"{secret} " in told or f"{secret}." in told] == []
+
+
+def test_questions_to_choose_by_may_come_from_the_held_out_files(project, monkeypatch):
+    monkeypatch.setattr("udever.pairs.split.MIN_TO_CHOOSE", 10)
+    plain = mine([project], held_out=0.5, show_progress=False)
+    mined = mine([project], held_out=Shares(0.5, 0.4, "held_out"), show_progress=False)
+    files = {split: {pair.source for pair in mined.pairs if pair.split == split} for split in SPLITS}
+    assert all(files.values()) and not files["development"] & files["held_out"]
+    assert files["development"] | files["held_out"] == {p.source for p in plain.pairs if p.split == "held_out"}
+    with pytest.raises(RecipeError, match="choose_from is 'test'; expected train or held_out"):
+        mine([project], held_out=Shares(0.5, 0.4, "test"), show_progress=False)
 
 
 def test_pairs_about_one_function_share_a_group_and_kinds_are_counted(project):

@@ -4,6 +4,7 @@ import sysconfig
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from udever.errors import DataError, RecipeError
@@ -15,7 +16,7 @@ from udever.pairs.mining.pieces import Piece, code_pieces, documented, searched
 from udever.pairs.mining.study import study
 from udever.pairs.mining.within import MINERS, Repository
 from udever.pairs.schema import Pair
-from udever.pairs.split import split_pairs
+from udever.pairs.split import Shares, keep_to_choose, split_pairs
 from udever.progress import progress_bar
 from udever.source.history import changes
 from udever.source.languages import named_language
@@ -32,9 +33,6 @@ KINDS = (*ASKED, *MINERS)
 
 USUAL_KINDS = tuple(kind for kind in KINDS if kind not in ("tests", "commits"))
 """What is mined where nobody says: names of tests brought nothing, messages of commits harm (`bench/adapt.py`)."""
-
-MIN_TO_CHOOSE = 300
-"""Of fewer training questions none is kept to choose by: they are needed, and would decide nothing."""
 
 _PYTHON = (".py", ".pyw")
 _CODE, _PAGES = (*_PYTHON, *GRAMMARS), tuple(SPLITTERS)
@@ -118,16 +116,13 @@ def _nothing(paths: Sequence[Path], kinds: Sequence[str], skipped: Counter[str])
     )
 
 
-def _check(paths: Sequence[Path], kinds: Collection[str], shares: tuple[float, float]) -> list[str]:
+def _check(paths: Sequence[Path], kinds: Collection[str]) -> list[str]:
     if not paths:
         raise DataError("no paths given; give a file or folder at least")
     unknown = sorted(set(kinds) - set(KINDS))
     if unknown or not kinds:
         given = ", ".join(map(repr, unknown)) or "none"
         raise RecipeError(f"kinds to mine: {given}; expected some of {', '.join(KINDS)}")
-    for share in shares:
-        if not 0 <= share < 1:
-            raise RecipeError(f"held_out is {share}; expected a share from 0 to below 1, such as 0.1")
     return [kind for kind in KINDS if kind in kinds]
 
 
@@ -136,7 +131,7 @@ def mine(
     *,
     kinds: Collection[str] = USUAL_KINDS,
     exclude: Sequence[str] = (),
-    held_out: float | tuple[float, float] = 0.1,
+    held_out: float | Shares = 0.1,
     seed: int = 0,
     language: str | None = None,
     show_progress: bool = True,
@@ -144,14 +139,13 @@ def mine(
     """Return training pairs from the files under `paths`, the same for the same files, options and seed.
 
     `exclude` holds patterns as in a .gitignore, matched below each path. `held_out` is the share of files
-    kept for evaluation, in [0, 1); a second one is that of the other files whose questions are kept to choose by,
-    where there are at least MIN_TO_CHOOSE. `language` is what prose is written in (`eng-Latn`); null where not given.
-    Raises DataError for a missing path and where nothing is found, RecipeError for an unknown kind or a share
-    out of range.
+    kept for evaluation, in [0, 1), or `Shares`, which also say what is kept to choose by. `language` is what prose is
+    written in (`eng-Latn`); null where not given. Raises DataError for a missing path and where nothing is found,
+    RecipeError for an unknown kind or a share out of range.
     """
     paths = [Path(path) for path in paths]
-    shares = held_out if isinstance(held_out, tuple) else (held_out, 0.0)
-    wanted = _check(paths, kinds, shares)
+    shares = held_out if isinstance(held_out, Shares) else Shares(held_out)
+    wanted = _check(paths, kinds)
     language = None if language is None else named_language(language)
     skipped: Counter[str] = Counter()
     suffixes = {suffix for kind in wanted for suffix in _SUFFIXES[kind]}
@@ -165,7 +159,8 @@ def mine(
             pieces += found
             pairs += [replace(pair, licence=licence or licences[file.root]) for pair in rows]
             advance(note=file.source)
-    asked = _divided(dedupe(pairs, skipped), shares, seed, skipped)
+    asked = split_pairs(dedupe(pairs, skipped), shares.held_out, seed, skipped)
+    asked = keep_to_choose(asked, shares, partial(split_pairs, seed=seed + 1, skipped=skipped))
     history = changes(files, _CODE, skipped) if "commits" in wanted else []
     asked, studied = study([k for k in wanted if k in MINERS], Repository(pieces, history), asked, skipped)
     if not asked and not studied:
@@ -173,18 +168,6 @@ def mine(
     kinds_of = [*map(family, asked), *(kind for kind, _ in studied)]
     corpus = _corpus(pieces, asked)
     return Mined([*asked, *(p for _, p in studied)], dict(sorted(skipped.items())), len(files), corpus, kinds_of)
-
-
-def _divided(pairs: list[Pair], shares: tuple[float, float], seed: int, skipped: Counter[str]) -> list[Pair]:
-    """Pairs with their splits: held out, then of the rest the development pairs, by the same rules."""
-    held_out, development = shares
-    found = split_pairs(pairs, held_out, seed, skipped)
-    train = [pair for pair in found if pair.split == "train"]
-    if not development or len(train) < MIN_TO_CHOOSE:
-        return found
-    again = split_pairs(train, development, seed + 1, skipped)
-    again = [replace(pair, split="development") if pair.split == "held_out" else pair for pair in again]
-    return [*again, *(pair for pair in found if pair.split == "held_out")]
 
 
 def _corpus(pieces: Sequence[Piece], pairs: Sequence[Pair]) -> list[Piece]:
