@@ -46,9 +46,9 @@ class AdaptSettings:
     `columns` and `skip_empty` are those of `gather`. `max_queries` bounds the held-out queries, `max_studied` the pairs
     of kinds that are learned from alone (a sample is taken), `max_seen` the rows that training sees, by fewer passes
     than `training` says but for the first, `max_to_choose` the texts that development questions search besides their
-    answers: several models embed them. `training` None takes what suits the base, and lets others be tried within `minutes`, about
-    (None: five times the mining). `negatives` hard ones are trained on with each pair: they cost as much time again and
-    brought nothing (dev/LOG.md). `questions` are answered at the end from all that was mined.
+    answers: several models embed them. `training` None takes what suits the base, and lets others be tried within
+    `minutes`, about (None: five times the mining). `negatives` hard ones are trained on with each pair: they cost as
+    much time again and brought nothing (dev/LOG.md). `questions` are answered at the end from all that was mined.
     """
 
     kinds: Collection[str] = USUAL_KINDS
