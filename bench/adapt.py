@@ -4,6 +4,7 @@
     python bench/adapt.py --work runs/bench-adapt --only viem celery --ablations
     python bench/adapt.py --work runs/bench-adapt --checkout mine=path/to/repository
     python bench/adapt.py --work runs/bench-adapt --beside path/to/all-MiniLM-L6-v2
+    python bench/adapt.py --work runs/bench-adapt --only osmium --shuffled   # as usual, each text with another's answer
     python bench/adapt.py --work runs/try --only activesync sequel --quick   # that it works: a few steps each
 
 Packages of pinned versions come by `pip download`, `npm pack` and, on Debian 12, `apt-get download`; none of them has a
@@ -12,6 +13,7 @@ folder is read; what is there is not run again. A run takes minutes; all of them
 """
 
 import argparse
+import random
 import subprocess
 import sys
 import tarfile
@@ -31,8 +33,10 @@ from udever.evaluation.models_under_test import ModelUnderTest
 from udever.evaluation.mteb_model import as_mteb
 from udever.evaluation.statistics import paired_bootstrap
 from udever.evaluation.tasks import find_tasks
+from udever.pairs.files import read_pairs, write_pairs
 from udever.pairs.mining import ASKED, USUAL_KINDS
 from udever.pairs.mining.within import MINERS
+from udever.training import Recipe, WatchSettings, train
 
 EXCLUDE = ("test/", "tests/", "*_test.go", "_cjs/", "_esm/", "lib.commonjs/", "lib.esm/", "dist/", "*.min.js", "*.d.ts")
 HELD_OUT = 0.2
@@ -158,6 +162,36 @@ def run(name: str, folder: Path, settings: AdaptSettings, work: Path, beside: st
     return Comparison(scores, read_questions(tasks))
 
 
+def run_shuffled(name: str, folder: Path, settings: AdaptSettings, work: Path) -> Comparison:
+    """The table of one adaptation beside the same training on its pairs, each anchor with another's positive.
+
+    What that gains is not learned from what belongs together; its row stands where the adapted model's does.
+    """
+    table = run(name, folder, settings, work, None)
+    output, own = work / "runs" / name, work / "shuffled" / name
+    if not (own / "model" / "udever.json").is_file():
+        own.mkdir(parents=True, exist_ok=True)
+        files = []
+        for path in filter(Path.is_file, (output / "pairs.parquet", output / "studied.parquet")):
+            pairs = [pair for pair in read_pairs(path) if pair.split == "train"]
+            positives = [pair.positive for pair in pairs]
+            random.Random(0).shuffle(positives)
+            moved = [replace(p, positive=text, negatives=()) for p, text in zip(pairs, positives, strict=True)]
+            write_pairs(moved, own / path.name)
+            files.append(str(own / path.name))
+        used = Recipe.read(output / "model" / "recipe.toml")
+        data = used.data.model_copy(update={"pairs": files})
+        where = {"output": used.output.model_copy(update={"folder": str(own / "model")}), "watch": WatchSettings()}
+        train(used.model_copy(update={"data": data, **where}), restart=True)
+    tasks = find_tasks(output / "held_out")
+    model = as_mteb(Embedder.load(own / "model", dtype="float32"), name=ADAPTED)
+    systems = {ADAPTED: model, ADAPTED_WORDS: FusedSearch(ADAPTED_WORDS, model)}
+    tested = [ModelUnderTest(name, None, lambda system=system: system) for name, system in systems.items()]
+    found = score_held_out(tested, tasks, work / "shuffled-results" / name)
+    scores = read_held_out(output / "results", tasks, SYSTEMS) | found
+    return Comparison({name: scores[name] for name in table.rows}, read_questions(tasks))
+
+
 def show(title: str, found: dict[str, Comparison]) -> None:
     """One Markdown table: MRR@10 of every system, the gain with its interval, the mean over the rows."""
     names = list(next(iter(found.values())).rows)
@@ -182,6 +216,7 @@ def main() -> None:
     parser.add_argument("--beside", help="another model's folder or name, scored on the same questions")
     parser.add_argument("--ablations", action="store_true", help="every setting on every project")
     parser.add_argument("--settings", nargs="*", default=[], metavar="NAME", help="of the ablations these alone")
+    parser.add_argument("--shuffled", action="store_true", help="train on pairs that do not belong together")
     parser.add_argument("--quick", action="store_true", help="a few steps, to see that it works; the numbers are none")
     given = parser.parse_args()
     chosen = [project for project in PROJECTS if not given.only or project.name in given.only]
@@ -198,8 +233,12 @@ def main() -> None:
             studied = [kind for kind in wanted.kinds if kind not in ASKED]
             asked = replace(wanted, kinds=kinds_of(project, studied), exclude=EXCLUDE, held_out=HELD_OUT)
             name = f"{project.name}-{title.replace(' ', '-')}"
-            found[f"{project.name} ({project.language})"] = run(name, folder, asked, given.work, given.beside)
-            show(title, found)
+            row = f"{project.name} ({project.language})"
+            if given.shuffled:
+                found[row] = run_shuffled(name, folder, asked, given.work)
+            else:
+                found[row] = run(name, folder, asked, given.work, given.beside)
+            show(f"{title}, shuffled" if given.shuffled else title, found)
 
 
 if __name__ == "__main__":
