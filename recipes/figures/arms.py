@@ -15,11 +15,11 @@ import argparse
 import json
 from pathlib import Path
 
+from udever import Recipe, train
 from udever.pairs.files import write_pairs
 from udever.pairs.schema import Kind, Pair
 from udever.pairs.settings import DataSettings
-from udever.training import SEEDLING, train
-from udever.training.recipe import ModelSettings, OutputSettings, Recipe, TrainingSettings, WatchSettings
+from udever.training import SEEDLING, ModelSettings, OutputSettings, TrainingSettings, WatchSettings
 
 TEXTS = Path(__file__).with_name("texts.jsonl")
 LANGUAGES = {

@@ -35,7 +35,7 @@ class Arm:
 
     `kinds` of English pairs and whether graded ones too; or entailment in `languages`, the same sentences in each.
     `base` is what is trained: "" as given, "random", or its first layers. `of_base`: how much of the base is mixed in
-    after training.
+    after training. `dtype` it is scored in: random weights make something else of a text wherever a sum is rounded.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Arm:
     languages: tuple[str, ...] = ()
     base: str = ""
     of_base: float = 0.0
+    dtype: str = "auto"
 
     def sees(self, source: Source) -> bool:
         """Whether it trains on a source; on MLQA's none does, which has the questions that arms are scored by."""
@@ -56,7 +57,7 @@ class Arm:
 CHOICES = {
     "untrained": Arm("as it comes"),
     "plain": Arm("LoRA of rank 16, last token, causal, 5e-4, temperature 0.05"),
-    "random": Arm("random weights of the same shape", base="random"),
+    "random": Arm("random weights of the same shape", base="random", dtype="float32"),
     "symmetric": Arm("symmetric pairs alone", kinds=("symmetric",)),
     "asymmetric": Arm("asymmetric pairs alone", kinds=("asymmetric",)),
     "graded": Arm("with the STS benchmark's grades, in their order", graded=True),
@@ -147,7 +148,9 @@ def _run(key: str, options: argparse.Namespace, pairs: Path, tasks: Path) -> Non
         written.write_text(_recipe(ARMS[key], options, pairs, Path(model)))
         udever("train", str(written), "--resume")
     for task in {task: None for group in GROUPS.values() if key in group for task in _tasks(group)}:
-        udever("eval", "-m", model, "--name", run, "--data", str(tasks / task), "-o", str(options.output / "results"))
+        results = str(options.output / "results")
+        how = ("--name", run, "--dtype", ARMS[key].dtype, "--data", str(tasks / task), "-o", results)
+        udever("eval", "-m", model, *how)
 
 
 def _mix(options: argparse.Namespace, of_base: float, output: Path) -> None:

@@ -24,11 +24,10 @@ from torch import Tensor
 
 from udever import Embedder
 from udever.loading import Loaded
-from udever.model.bloom import Bloom, init_weights
+from udever.model.bloom import Bloom, init_weights, let_content_through
 from udever.model.bloom_config import BloomConfig
 from udever.model.contract import Contract, Role
 from udever.model.markers import NAMES
-from udever.training.fresh import let_content_through
 
 CLOSING = "</s>"
 SPECIAL = ["<pad>", CLOSING, *NAMES]

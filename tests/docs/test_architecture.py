@@ -1,5 +1,7 @@
 """docs/architecture.md names what stands, and the walks stay as short as they are."""
 
+import ast
+import importlib
 import importlib.util
 import re
 
@@ -44,3 +46,22 @@ def test_no_walk_gets_longer(tmp_path):
         thing()
         files = walks.walk(thing)
         assert len(files) <= MOST[name], f"{name} passes {', '.join(files)}"
+
+
+def test_recipes_use_the_front_door_and_documented_extension_points_alone():
+    import udever
+
+    rows = re.findall(r"^\| `(udever[\w.]*)` \| (.+?) \|", (ROOT / "docs/python.md").read_text(), re.MULTILINE)
+    named = {(module, name) for module, names in rows for name in re.findall(r"`(\w+)`", names)}
+    for module, name in named:
+        assert hasattr(importlib.import_module(module), name), f"{module} has no {name}"
+    allowed = named | {("udever", name) for name in udever.__all__}
+    used = {
+        (path.name, node.module, alias.name)
+        for path in (ROOT / "recipes").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "udever"
+        for alias in node.names
+    }
+    assert len(named) > 20 and len(used) > 20
+    assert sorted(use for use in used if use[1:] not in allowed) == []

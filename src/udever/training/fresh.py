@@ -5,12 +5,9 @@ It knows nothing before training. It is there so that the whole job runs with no
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from udever.model.markers import NAMES
-
-if TYPE_CHECKING:
-    from udever.model.bloom import Bloom
 
 FRESH = "fresh"
 """The name by which recipes and the command line ask for a base made on the spot."""
@@ -34,7 +31,7 @@ def make_base(
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import BloomConfig, PreTrainedTokenizerFast
 
-    from udever.model.bloom import Bloom, init_weights
+    from udever.model.bloom import Bloom, init_weights, let_content_through
     from udever.model.folder import save_weights
 
     tokenizer = Tokenizer(models.BPE())
@@ -64,28 +61,6 @@ def make_base(
     init_weights(model, seed)
     let_content_through(model, seed)
     save_weights(model, folder)
-
-
-def let_content_through(model: "Bloom", seed: int) -> None:
-    """Make values and output projection of every layer a random rotation and its inverse.
-
-    Attention then starts as an average of what the tokens say, at full size. With BLOOM's own small
-    weights next to nothing of it reaches the closing token, and the same training from there stands at a
-    quarter of the MRR@10 (dev/LOG.md).
-    """
-    import torch
-
-    from udever.model.bloom import BloomAttention
-
-    generator = torch.Generator().manual_seed(seed)
-    size = model.config.hidden_size
-    for attention in model.modules():
-        if not isinstance(attention, BloomAttention):
-            continue
-        rotation = torch.linalg.qr(torch.randn(size, size, generator=generator)).Q
-        by_head = attention.query_key_value.weight.data.view(attention.num_heads, 3, -1, size)
-        by_head[:, 2] = rotation.view(attention.num_heads, -1, size)
-        attention.dense.weight.data.copy_(rotation.T)
 
 
 def _word_pattern() -> Any:
