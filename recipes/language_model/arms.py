@@ -220,7 +220,7 @@ def _by_language(results: Path, task: str) -> str:
     """Scores of a task, a row for each language of the pairs and a column for each language tested."""
     lines = [f"| {task}, pairs in | {' | '.join(LANGUAGES)} |", "|---" * (len(LANGUAGES) + 1) + "|"]
     for key in PAIRS_IN:
-        subsets = _subsets(results / f"local__{key}-0", task)
+        subsets = subsets_of(results, f"{key}-0", task)
         if subsets:
             cells = [f"{subsets[found]:.2f}" if (found := _found(subsets, name)) else "" for name in LANGUAGES]
             lines.append(f"| {key.removeprefix('in_')} | {' | '.join(cells)} |")
@@ -241,8 +241,12 @@ def _means(folder: Path, tasks: dict[str, str]) -> dict[str, float]:
     return {task: fmean(subsets.values()) for task in tasks if (subsets := _subsets(folder, task))}
 
 
+def subsets_of(results: Path, run: str, task: str) -> dict[str, float]:
+    """The main score of every subset of a task, of a run's newest results; {} where there are none."""
+    return _subsets(results / f"local__{run}", task)
+
+
 def _subsets(folder: Path, task: str) -> dict[str, float]:
-    """The main score of every subset of a task, of the newest results."""
     paths = sorted(folder.glob(f"*/{task}.json"), key=lambda path: path.stat().st_mtime)
     if not paths:
         return {}

@@ -21,7 +21,7 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "language_model"
 def recipe(monkeypatch):
     """A script of the recipe as its names."""
     monkeypatch.syspath_prepend(str(RECIPE))
-    for name in ("data", "headline", "development", "english", "bases", "neighbours"):
+    for name in ("data", "headline", "development", "english", "bases", "neighbours", "languages", "arms"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     return lambda name: runpy.run_path(str(RECIPE / f"{name}.py"))
 
@@ -260,6 +260,21 @@ def test_neighbours_are_counted_by_language_and_by_what_they_say(tmp_path, recip
     neighbours["draw"](shown, segments, tmp_path / "picture.svg")
     svg = (tmp_path / "picture.svg").read_text()
     assert ">before<" in svg and ">after<" in svg and ">zh<" in svg
+
+
+def test_languages_are_ordered_by_how_well_they_are_read(tmp_path, recipe):
+    languages = recipe("languages")
+    read = {"de": 1.1, "sw": 1.9, "hi": 1.4}
+    scores = {
+        "in_en": {"de-en": 0.9, "sw-en": 0.1, "hi-en": 0.4},
+        "in_all": {"de-en": 0.9, "sw-en": 0.7, "hi-en": 0.8},
+    }
+    text = languages["tabulate"](read, scores)
+    assert [line.split(" | ")[0] for line in text.splitlines()[2:5]] == ["| de", "| hi", "| sw"]
+    assert "with English pairs: -1.00" in text and "with the gain: 1.00" in text
+    assert languages["rank_correlation"]([1, 1, 2], [3, 3, 5]) == pytest.approx(1)
+    languages["draw"](read, scores, tmp_path / "languages.svg")
+    assert ">hi<" in (tmp_path / "languages.svg").read_text()
 
 
 def test_random_weights_keep_shape_deviation_and_norms(tmp_path, recipe):
