@@ -161,7 +161,7 @@ class Batcher:
             self._planner.add(job)
             self._held_tokens += job.waiting_tokens
             self._alive[id(job)] = job
-            self._changed.notify()
+            self._changed.notify_all()  # its texts may make batches for several workers
 
     def _drop(self, job: RequestJob) -> None:
         """Forget a job that was answered, failed, or is awaited no more."""
