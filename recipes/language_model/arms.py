@@ -34,8 +34,8 @@ class Arm:
     """What it is called, the lines of the recipe it changes, and what it is trained on.
 
     `kinds` of English pairs and whether graded ones too; or entailment in `languages`, the same sentences in each.
-    `base` is what is trained: "" as given, "random", or its first layers. `of_base`: how much of the base is mixed in
-    after training. `dtype` it is scored in: random weights make something else of a text wherever a sum is rounded.
+    `base` is what is trained: "" as given, "random", or its first layers. `dtype` it is scored in: random weights make
+    something else of a text wherever a sum is rounded.
     """
 
     name: str
@@ -44,7 +44,6 @@ class Arm:
     graded: bool = False
     languages: tuple[str, ...] = ()
     base: str = ""
-    of_base: float = 0.0
     dtype: str = "auto"
 
     def sees(self, source: Source) -> bool:
@@ -77,8 +76,6 @@ CHOICES = {
     "others": Arm("anchors and documents among the negatives", {
         "loss.anchor_anchor": "true", "loss.document_document": "true",
     }),
-    "half": Arm("weights half way back to the base", of_base=0.5),
-    "fifth": Arm("weights a fifth of the way back", of_base=0.2),
 }  # fmt: skip
 PAIRS = {
     "steps3": Arm("192 pairs", {"training.max_steps": "3"}),
@@ -116,6 +113,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=24, help="of 64 pairs, each arm that sets no other number")
     parser.add_argument("--memory-gb", type=float, default=8.0)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--temperature", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     options = parser.parse_args()
@@ -141,8 +139,6 @@ def _run(key: str, options: argparse.Namespace, pairs: Path, tasks: Path) -> Non
     model = str(options.output / run)
     if key == "untrained":
         model = options.base
-    elif ARMS[key].of_base:
-        _mix(options, ARMS[key].of_base, Path(model))
     elif not (Path(model) / "udever.json").is_file():
         written = options.output / f"{run}.toml"
         written.write_text(_recipe(ARMS[key], options, pairs, Path(model)))
@@ -151,17 +147,6 @@ def _run(key: str, options: argparse.Namespace, pairs: Path, tasks: Path) -> Non
         results = str(options.output / "results")
         how = ("--name", run, "--dtype", ARMS[key].dtype, "--data", str(tasks / task), "-o", results)
         udever("eval", "-m", model, *how)
-
-
-def _mix(options: argparse.Namespace, of_base: float, output: Path) -> None:
-    """The first arm's weights, `of_base` of the way back to those of the base."""
-    if (output / "udever.json").is_file():
-        return
-    trained = options.output / f"plain-{options.seed}"
-    if not (trained / "udever.json").is_file():
-        raise SystemExit(f"{trained} is missing: train the arm plain first")
-    weights = f"{1 - of_base},{of_base}"
-    udever("merge", "-m", str(trained), "-m", options.base, "--weights", weights, "-o", str(output))
 
 
 def _recipe(arm: Arm, options: argparse.Namespace, pairs: Path, model: Path) -> str:
@@ -220,7 +205,7 @@ def _by_language(results: Path, task: str) -> str:
     """Scores of a task, a row for each language of the pairs and a column for each language tested."""
     lines = [f"| {task}, pairs in | {' | '.join(LANGUAGES)} |", "|---" * (len(LANGUAGES) + 1) + "|"]
     for key in PAIRS_IN:
-        subsets = subsets_of(results, f"{key}-0", task)
+        subsets = subsets_of(results / f"local__{key}-0", task)
         if subsets:
             cells = [f"{subsets[found]:.2f}" if (found := _found(subsets, name)) else "" for name in LANGUAGES]
             lines.append(f"| {key.removeprefix('in_')} | {' | '.join(cells)} |")
@@ -238,15 +223,11 @@ def _cell(values: list[float]) -> str:
 
 
 def _means(folder: Path, tasks: dict[str, str]) -> dict[str, float]:
-    return {task: fmean(subsets.values()) for task in tasks if (subsets := _subsets(folder, task))}
+    return {task: fmean(subsets.values()) for task in tasks if (subsets := subsets_of(folder, task))}
 
 
-def subsets_of(results: Path, run: str, task: str) -> dict[str, float]:
-    """The main score of every subset of a task, of a run's newest results; {} where there are none."""
-    return _subsets(results / f"local__{run}", task)
-
-
-def _subsets(folder: Path, task: str) -> dict[str, float]:
+def subsets_of(folder: Path, task: str) -> dict[str, float]:
+    """The main score of every subset of a task, of the newest results in a model's folder; {} where there are none."""
     paths = sorted(folder.glob(f"*/{task}.json"), key=lambda path: path.stat().st_mtime)
     if not paths:
         return {}

@@ -52,7 +52,10 @@ seed = {seed}
 [watch]
 checkpoint_every = 25
 
-{loss}[output]
+[loss]
+temperature = {temperature}
+{graded}
+[output]
 folder = "{output}"
 save = "merged"
 """
@@ -92,6 +95,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=160, help="steps of 64 pairs")
     parser.add_argument("--memory-gb", type=float, default=8.0, help="what activations may take")
     parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument("--temperature", type=float, default=0.02)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--development", action="store_true", help="score on development tasks alone")
     options = parser.parse_args()
@@ -129,7 +133,8 @@ def recipe(options: argparse.Namespace, pairs: dict[Path, float], model: Path) -
     return RECIPE.format(
         base=options.base,
         datasets=datasets,
-        loss="[loss]\ngraded = 1.0\n\n" if graded else "",
+        temperature=options.temperature,
+        graded="graded = 1.0\n" if graded else "",
         steps=options.steps,
         learning_rate=options.learning_rate,
         memory_gb=options.memory_gb,

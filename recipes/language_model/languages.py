@@ -33,7 +33,7 @@ def main() -> None:
     if not segments.is_dir():
         parser.error(f"{options.runs} holds no {TASK}; run arms.py with the arms {' '.join(SHOWN)} first")
     read = cost(segments, options.runs, options.base)
-    scores = {key: found for key in SHOWN if (found := subsets_of(options.runs / "results", f"{key}-0", TASK))}
+    scores = {key: found for key in SHOWN if (found := subsets_of(options.runs / "results" / f"local__{key}-0", TASK))}
     (options.runs / "languages.md").write_text(tabulate(read, scores))
     draw(read, scores, options.runs / "languages.svg")
     print((options.runs / "languages.md").read_text())

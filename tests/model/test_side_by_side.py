@@ -85,6 +85,28 @@ def test_one_item_is_done_by_the_caller_on_all_its_threads():
     ]
 
 
+def test_where_a_thread_cannot_be_started_none_waits_for_it(monkeypatch):
+    start, started, failed = threading.Thread.start, [], []
+
+    def two_at_most(thread):
+        if thread.name.startswith("udever-batch"):
+            if len(started) == 2:
+                raise RuntimeError("can't start new thread")
+            started.append(thread)
+        start(thread)
+
+    def work():
+        with pytest.raises(RuntimeError, match="can't start"):
+            list(side_by_side(str, range(6)))
+        failed.append(True)
+
+    monkeypatch.setattr(threading.Thread, "start", two_at_most)
+    caller = threading.Thread(target=work, daemon=True)
+    caller.start()
+    caller.join(10)
+    assert failed and len(started) == 2
+
+
 @pytest.mark.parametrize("family", ["gemma3_text", "bloom", "qwen3", "gpt2"])
 def test_vectors_are_those_of_one_batch_after_another(family, make, tmp_path):
     embedder = Embedder.load(make.decoder(family, tmp_path), dtype="float32")

@@ -58,6 +58,12 @@ def test_what_is_chosen_by_may_be_of_the_held_out_rows(table, monkeypatch):
     assert set(sides[1].values()) == {"train", "development", "held_out"}
 
 
+def test_of_tables_beside_files_nothing_is_chosen_from_the_held_out(table, tmp_path):
+    (tmp_path / "docs").mkdir()
+    with pytest.raises(RecipeError, match="for tables and files together; give either alone"):
+        gather([table, tmp_path / "docs"], Gathering(choose_from="held_out"), show_progress=False)
+
+
 def test_tables_and_files_to_mine_go_together(table, tmp_path):
     folder = tmp_path / "docs"
     folder.mkdir()

@@ -70,13 +70,14 @@ async def until(condition):
         st.lists(st.lists(st.integers(20, 99), min_size=1, max_size=80), min_size=1, max_size=20),
         min_size=1,
         max_size=8,
-    )
+    ),
+    workers=st.sampled_from([1, 3]),
 )
-@settings(max_examples=15)
-def test_answers_come_back_to_their_requests_in_order(requests):
+@settings(max_examples=30)
+def test_answers_come_back_to_their_requests_in_order(requests, workers):
     planner = Planner(batch_tokens=100, age_cap_s=1.0, pads=True)
     reports = []
-    batcher = Batcher(stub, planner, queue_tokens=10**6, on_batch=reports.append)
+    batcher = Batcher(stub, planner, queue_tokens=10**6, on_batch=reports.append, workers=workers)
     batcher.start()
 
     async def run():
@@ -282,6 +283,22 @@ def test_workers_run_batches_at_once_and_a_request_gets_all_its_texts_back(start
     assert len(threads) == 3 and {count for _, count in threads} == {1}
     assert torch.get_num_threads() == before
     assert batcher.held_tokens == 0
+
+
+def test_where_a_worker_cannot_be_started_those_that_were_end(start, monkeypatch):
+    begin = threading.Thread.start
+
+    def two_at_most(thread):
+        if sum(other.name == "udever-encode" for other in threading.enumerate()) == 2:
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    batcher = Batcher(stub, Planner(batch_tokens=64, age_cap_s=1.0, pads=False), queue_tokens=100, workers=3)
+    monkeypatch.setattr(threading.Thread, "start", two_at_most)
+    with pytest.raises(RuntimeError, match="can't start"):
+        batcher.start()
+    batcher.stop()
+    assert not batcher.healthy
 
 
 def test_one_dead_worker_breaks_the_batcher_for_all(start):

@@ -38,24 +38,28 @@ def is_large(base: str) -> bool:
     return folder.is_dir() and parameters_beside_tables(folder) >= LARGE
 
 
+_TO_CHOOSE = {"train": 0.1, "held_out": 0.4}
+
+
 @dataclass(frozen=True)
 class AdaptSettings:
     """What `adapt` mines, how it trains and what it scores.
 
     `kinds`, `exclude`, `language`, `held_out`, `development`, `choose_from`, and for tables of pairs `held_out_by`,
-    `columns` and `skip_empty` are those of `gather`. `max_queries` bounds the held-out queries, `max_studied` the pairs
-    of kinds that are learned from alone (a sample is taken), `max_seen` the rows that training sees, by fewer passes
-    than `training` says but for the first, `max_to_choose` the texts that development questions search besides their
-    answers: several models embed them. `training` None takes what suits the base, and lets others be tried within
-    `minutes`, about (None: five times the mining). `negatives` hard ones are trained on with each pair: they cost as
-    much time again and brought nothing (dev/LOG.md). `questions` are answered at the end from all that was mined.
+    `columns` and `skip_empty` are those of `gather`; `development` None is 0.1 of the training files or 0.4 of the
+    held-out ones. `max_queries` bounds the held-out queries, `max_studied` the pairs of kinds that are learned
+    from alone (a sample is taken), `max_seen` the rows that training sees, by fewer passes than `training` says but for
+    the first, `max_to_choose` the texts that development questions search besides their answers: several models embed
+    them. `training` None takes what suits the base, and lets others be tried within `minutes`, about (None: five times
+    the mining). `negatives` hard ones are trained on with each pair: they cost as much time again and brought nothing
+    (dev/LOG.md). `questions` are answered at the end from all that was mined.
     """
 
     kinds: Collection[str] = USUAL_KINDS
     exclude: Sequence[str] = ()
     language: str | None = None
     held_out: float = 0.1
-    development: float = 0.1
+    development: float | None = None
     choose_from: ChooseFrom = "train"
     held_out_by: str = "text"
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -74,7 +78,9 @@ class AdaptSettings:
     @property
     def gathering(self) -> Gathering:
         """What is gathered."""
-        return Gathering(**{part.name: getattr(self, part.name) for part in fields(Gathering)})
+        asked = {part.name: getattr(self, part.name) for part in fields(Gathering)}
+        share = _TO_CHOOSE.get(self.choose_from, 0.0) if self.development is None else self.development
+        return Gathering(**{**asked, "development": share})
 
 
 AdaptSettings.__init__ = told({})(AdaptSettings.__init__)
@@ -84,7 +90,6 @@ DEMO = AdaptSettings(
     kinds=("code", "names", "comments", "messages"),
     minutes=0,
     max_seen=30_000,
-    development=0.4,
     choose_from="held_out",
     exclude=STANDARD_LIBRARY_EXCLUDE,
     language="eng-Latn",

@@ -76,7 +76,6 @@ def adapt(
         language=language,
         held_out=held_out,
         held_out_by=held_out_by,
-        development=AdaptSettings.development if choose_from == "train" else 0.4,
         choose_from=choose_from,
         columns=named_columns(anchor, positive),
         skip_empty=skip_empty,

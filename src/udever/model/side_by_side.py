@@ -47,16 +47,19 @@ def one_thread_each(num: int) -> Iterator[ThreadPoolExecutor]:
     beginning = Beginning(num, 1)
     pool = ThreadPoolExecutor(num, "udever-batch", beginning.of_thread)
     try:
-        for _ in range(num):
-            pool.submit(int)  # a thread that has not begun takes nothing, so that all are started
-        beginning.of_all()
+        with beginning:
+            for _ in range(num):
+                pool.submit(int)  # a thread that has not begun takes nothing, so that all are started
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 class Beginning:
-    """`num` new threads, in each of which torch is to compute with `threads` of them (None: as many as here)."""
+    """Starts `num` threads, in each of which torch is to compute with `threads` of them (None: as many as here).
+
+    They are started inside its `with`, which ends when all have begun; where one cannot be started, none waits for it.
+    """
 
     def __init__(self, num: int, threads: int | None) -> None:
         self._before = torch.get_num_threads()
@@ -69,7 +72,13 @@ class Beginning:
         torch.get_num_threads()  # a thread first takes what was set last, by whomever, when it first looks
         self._ready.wait()
 
-    def of_all(self) -> None:
+    def __enter__(self) -> "Beginning":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Wait for all. What a thread sets for itself is what later ones begin with: that is taken back."""
-        self._ready.wait()
+        if kind is None:
+            self._ready.wait()
+        else:
+            self._ready.abort()
         torch.set_num_threads(self._before)

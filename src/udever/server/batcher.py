@@ -87,12 +87,11 @@ class Batcher:
 
     def start(self) -> None:
         """Start the worker threads. Once."""
-        beginning = Beginning(self._num_workers, self._num_threads)
-        for _ in range(self._num_workers):
-            worker = threading.Thread(target=self._work, args=(beginning,), name="udever-encode", daemon=True)
-            self._workers.append(worker)
-            worker.start()
-        beginning.of_all()
+        with Beginning(self._num_workers, self._num_threads) as beginning:
+            for _ in range(self._num_workers):
+                worker = threading.Thread(target=self._work, args=(beginning,), name="udever-encode", daemon=True)
+                worker.start()
+                self._workers.append(worker)
 
     def stop(self) -> None:
         """Answer what was taken, then end the threads. Blocks; call it off the event loop."""
@@ -174,8 +173,8 @@ class Batcher:
             self._alive.pop(id(job), None)
 
     def _work(self, beginning: Beginning) -> None:
-        beginning.of_thread()
         try:
+            beginning.of_thread()
             while batch := self._next():
                 self._run(batch)
         except BaseException as error:
