@@ -1,6 +1,7 @@
 """Eight bits: what rounding may cost, the product against float64, the gate, and the way to a file and back."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -460,6 +461,19 @@ def test_quantize_scores_the_suite_before_and_after(lost, code, decoders, tmp_pa
         assert f"loses {100 * lost:.2f} points of the suite's mean in int8 (37.50 before), most in two" in told.err
         assert told.err.count("\n") == 1
         assert not (tmp_path / "small").exists()
+
+
+def test_quantize_silences_the_bars_of_the_suite_before_anything_is_imported_that_reads_it(monkeypatch, tmp_path):
+    from udever.cli import quantize
+
+    def load(*_):
+        raise ModelError(f"bars: {os.environ.get('TQDM_DISABLE')}")
+
+    monkeypatch.setenv("TQDM_DISABLE", "")
+    monkeypatch.delenv("TQDM_DISABLE")
+    monkeypatch.setattr(quantize, "load_quietly", load)
+    with pytest.raises(ModelError, match="bars: 1"):
+        quantize.quantize("seedling", tmp_path / "small")
 
 
 def test_an_index_in_eight_bits_knows_its_model_again(embedders, tmp_path, monkeypatch, capsys):

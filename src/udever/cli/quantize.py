@@ -22,10 +22,10 @@ def quantize(
     from udever.storage import check_replaceable
 
     check_replaceable(output, "model", [model])
+    quiet_mteb()
     embedder = load_quietly(model, "int8", "cpu")
     told = notes = ""
     if suite:
-        quiet_mteb()
         from udever.evaluation.loss import check_loss, mean, score_suite
 
         after = score_suite(embedder, show_progress=True)
