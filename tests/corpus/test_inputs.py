@@ -168,7 +168,7 @@ def test_broken_rows_of_csv_are_only_themselves(tmp_path):
     assert [type(row) for row in rows] == [InputRow, BadRow, BadRow, InputRow, InputRow]
     assert [row.number for row in rows] == [0, 1, 2, 3, 4]
     assert "3 fields; the header has 2" in rows[1].reason and "not CSV" in rows[2].reason
-    assert rows[3].text == "\udcff"  # no UTF-8: the survey refuses it
+    assert rows[3].text == "\udcff"  # no UTF-8: the scan refuses it
 
 
 @pytest.mark.parametrize(

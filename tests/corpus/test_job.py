@@ -136,7 +136,7 @@ def test_all_formats_give_the_same(corpus, fake_step, texts, tmp_path):
 
 
 def test_windows_end_at_their_bytes(corpus, fake_step, tmp_path, monkeypatch):
-    monkeypatch.setattr("udever.corpus.survey.WINDOW_BYTES", 40)
+    monkeypatch.setattr("udever.corpus.scan.WINDOW_BYTES", 40)
     corpus.run(fake_step(), corpus.jsonl(tmp_path / "a.jsonl", [f"{n}" * 15 for n in range(9)]), tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / "_manifest.json").read_text())
     assert [shard["rows"] for shard in manifest["shards"]] == [3, 3, 3]

@@ -13,8 +13,8 @@ import pytest
 
 from udever.corpus import RayRunner, audit
 from udever.corpus.inputs import InputRow
-from udever.corpus.steps import digest_of
-from udever.corpus.survey import SPOOL_SCHEMA, Block, hash_bytes
+from udever.corpus.scan import SPOOL_SCHEMA, Block, hash_bytes
+from udever.corpus.step import digest_of
 from udever.corpus.workers import Worker
 from udever.errors import OutputError, RecipeError
 

@@ -5,7 +5,7 @@ from udever.corpus.folder import check_place
 from udever.corpus.inputs import Columns, find_sources, read_records
 from udever.corpus.job import Reading, Summary, run_job
 from udever.corpus.on_ray import RayRunner, runner_for
-from udever.corpus.steps import EmbedStep, Output, VectorStep
+from udever.corpus.step import EmbedStep, Output, VectorStep
 from udever.corpus.workers import ProcessRunner
 
 __all__ = [

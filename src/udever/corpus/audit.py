@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from udever.corpus import folder as layout
 from udever.corpus.inputs import InputRow
 from udever.corpus.job import Reading, reading_of
+from udever.corpus.scan import HASH, HashLog, hash_bytes, hashed, repeated
 from udever.corpus.shards import ShardInfo, read_columns, read_identity, read_info, to_numpy
-from udever.corpus.steps import Step
-from udever.corpus.survey import HASH, HashLog, hash_bytes, hashed, repeated
+from udever.corpus.step import Step
 from udever.corpus.vectors import mapped
 from udever.errors import ContractError, DataError
 from udever.progress import progress_bar

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from udever.corpus.shards import ShardName, read_info
-from udever.corpus.steps import FORMAT
+from udever.corpus.step import FORMAT
 from udever.errors import ContractError, DataError, OutputError
 from udever.nearest import path_suggestion
 from udever.storage import atomic_file, check_folder, clean, digest_file, held_alone

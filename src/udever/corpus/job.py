@@ -1,6 +1,6 @@
 """A corpus job: sources in, a folder of shards out, resumable at every point.
 
-survey   read and hash every row; which windows have no shard yet?
+scan     read and hash every row; which windows have no shard yet?
 reuse    what they share with one another and with older shards
 run      spool -> tokens -> model -> shard, each in a thread of its own, windows in order
 end      failed rows, manifest; shards nobody needs any more go
@@ -20,10 +20,10 @@ from typing import Any, Self, TypeVar
 
 from udever.corpus import folder as layout
 from udever.corpus.inputs import BadRow, Columns, InputRow, Source, check_columns, find_sources, read_rows
+from udever.corpus.scan import FailedFile, Scan, hash_bytes, read_failed, scan
 from udever.corpus.shards import ShardName, read_columns, read_info
-from udever.corpus.steps import Output, Step, Tick, digest_of
-from udever.corpus.survey import FailedFile, Survey, hash_bytes, read_failed, survey
-from udever.corpus.windows import Place, Reuse, WindowJob, find_reuse, finish, nothing, plan, texts_of
+from udever.corpus.step import Output, Step, Tick, digest_of
+from udever.corpus.window_job import Place, Reuse, WindowJob, find_reuse, finish, nothing, plan, texts_of
 from udever.errors import RecipeError
 from udever.progress import Advance, progress_bar
 from udever.storage import atomic_file, digest_file
@@ -169,7 +169,7 @@ def run_job(
         shards = layout.usable_shards(folder, digest.hex())
         with progress_bar("reading", None, enabled=show_progress) as advance:
             rows = _counted(reading.rows(), advance)
-            found = survey(rows, step_digest=digest, done=shards.keys(), window_rows=reading.window_rows, work=work)
+            found = scan(rows, step_digest=digest, done=shards.keys(), window_rows=reading.window_rows, work=work)
         reuse = find_reuse(found, list(shards.values()), step.columns, work)
         missing = found.missing
         num_texts = 0
@@ -203,7 +203,7 @@ def run_job(
     )
 
 
-def _end(step: Step, reading: Reading, folder: Path, found: Survey, work: Path) -> layout.Manifest:
+def _end(step: Step, reading: Reading, folder: Path, found: Scan, work: Path) -> layout.Manifest:
     """Write failed rows and manifest from what the shards say."""
     shards = layout.place_shards(folder, [window.key for window in found.windows])
     num_tokens = num_truncated = num_failed = 0
@@ -243,8 +243,8 @@ def _end(step: Step, reading: Reading, folder: Path, found: Survey, work: Path) 
     return manifest
 
 
-def _names(found: Survey, shards: list[Path]) -> list[str]:
-    """The ids behind the survey's examples of duplicates."""
+def _names(found: Scan, shards: list[Path]) -> list[str]:
+    """The ids behind the scan's examples of duplicates."""
     names = []
     for wanted, window in found.duplicate_examples:
         ids = read_columns(shards[window], ["id"]).column(0).to_pylist()

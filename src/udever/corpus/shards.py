@@ -1,6 +1,6 @@
 """A shard: the result of one window as a Parquet file that says by its name and metadata what it is.
 
-The name is `NUMBER-KEY-DIGEST.parquet`: the window's place in the input, its key (see `survey`), and a digest of the
+The name is `NUMBER-KEY-DIGEST.parquet`: the window's place in the input, its key (see `scan`), and a digest of the
 file's bytes, so that names sort in input order and a file whose bytes have changed shows it by its name.
 
     id          string
@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from udever.corpus.inputs import BadRow
-from udever.corpus.steps import Step, digest_of
+from udever.corpus.step import Step, digest_of
 from udever.errors import DataError, first_line
 from udever.storage import digest_file, move
 

@@ -21,8 +21,8 @@ import numpy as np
 
 from udever import errors
 from udever.corpus.shards import shard_of
-from udever.corpus.steps import Output, Step, Tick, digest_of
-from udever.corpus.windows import Place, Reuse, WindowJob, do, finish, nothing
+from udever.corpus.step import Output, Step, Tick, digest_of
+from udever.corpus.window_job import Place, Reuse, WindowJob, do, finish, nothing
 from udever.errors import ContractError, OutputError, RecipeError, UdeverError
 from udever.processors import use_threads
 from udever.storage import atomic_file

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udever.corpus.folder import MANIFEST, read_manifest
+from udever.corpus.scan import HASH, from_arrow, hash_bytes
 from udever.corpus.shards import read_columns
-from udever.corpus.survey import HASH, from_arrow, hash_bytes
 from udever.corpus.vectors import map_vectors
 from udever.embedder import Embedder
 from udever.errors import DataError

@@ -125,7 +125,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Survey:
+class Scan:
     """What the first pass found. `wanted` has the text hashes of missing windows, tagged with their numbers.
 
     `duplicate_ids` counts ids that several rows have; the examples are hashes of some, each with the number of
@@ -253,9 +253,9 @@ def read_failed(path: Path) -> Iterator[BadRow]:
                 yield BadRow(*(record[name] for name in FAILED_SCHEMA.names))
 
 
-def survey(
+def scan(
     rows: Iterable[InputRow | BadRow], *, step_digest: bytes, done: Collection[str], window_rows: int, work: Path
-) -> Survey:
+) -> Scan:
     """Read all `rows` once; spool the windows whose keys are not in `done` to the folder `work`.
 
     Raises DataError where no row can be embedded.
@@ -282,7 +282,7 @@ def survey(
         told = f"; the first one, {first.place} row {first.number}: {first.reason}" if first else ""
         raise DataError(f"none of {failed.num_rows} rows can be embedded; expected at least one text{told}")
     num_duplicates, examples = _duplicates(ids, windows)
-    return Survey(
+    return Scan(
         windows=windows,
         wanted=wanted,
         num_rows=num_good + failed.num_rows,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from udever.corpus.survey import HASH, HashLog, hash_bytes, repeated
+from udever.corpus.scan import HASH, HashLog, hash_bytes, repeated
 
 NAMES = st.lists(st.integers(0, 30), max_size=60)
 
@@ -34,7 +34,7 @@ def test_parts_are_the_whole_in_order(tmp_path, numbers, num_parts):
 @given(numbers=NAMES)
 @pytest.mark.parametrize("at_once", [7, 1 << 20])
 def test_repeated_as_counted_by_python(tmp_path, monkeypatch, numbers, at_once):
-    monkeypatch.setattr("udever.corpus.survey._AT_ONCE", at_once)
+    monkeypatch.setattr("udever.corpus.scan._AT_ONCE", at_once)
     found = [e for part in repeated(log_of(tmp_path / "log", numbers)) for e in part]
     several = {n for n, count in Counter(numbers).items() if count > 1}
     assert {numbers[int(e["tag"])] for e in found} == several and len(found) == len(several)

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from udever.corpus.scan import HASH, HashLog, Scan, from_arrow, num_parts_of, starts_of
 from udever.corpus.shards import put_shard, read_columns, read_records, read_spool, write_shard
-from udever.corpus.steps import Output, Step, Tick
-from udever.corpus.survey import HASH, HashLog, Survey, from_arrow, num_parts_of, starts_of
+from udever.corpus.step import Output, Step, Tick
 from udever.errors import OutputError
 from udever.storage import refusals
 
@@ -95,20 +95,20 @@ def _reserved(path: Path, columns: np.dtype, num_rows: int) -> np.ndarray:
     return np.memmap(path, columns, mode="r+", shape=(num_rows,))
 
 
-def find_reuse(survey: Survey, shards: list[Path], columns: np.dtype, work: Path) -> Reuse:
-    """All that windows of `survey` can share with one another and with `shards`, the latter's records read in."""
+def find_reuse(scan: Scan, shards: list[Path], columns: np.dtype, work: Path) -> Reuse:
+    """All that windows of `scan` can share with one another and with `shards`, the latter's records read in."""
     held = HashLog(work / "held")
-    if survey.missing:
+    if scan.missing:
         for number, shard in enumerate(shards):
             hashes = from_arrow(read_columns(shard, ["text_hash"]).column(0))
             held.add(hashes, (number << _OFFSET_BITS) + np.arange(len(hashes)))
-    num_parts = num_parts_of(survey.wanted, held)
+    num_parts = num_parts_of(scan.wanted, held)
     kept: list[NDArray[np.bytes_]] = [np.empty(0, HASH)]
     origins: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
     places: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     num_kept = 0
     for number in range(num_parts):
-        shared, origin = _shared(survey.wanted.part(number, num_parts), held.part(number, num_parts))
+        shared, origin = _shared(scan.wanted.part(number, num_parts), held.part(number, num_parts))
         known = np.flatnonzero(origin != _NOWHERE)
         kept.append(shared)
         origins.append(origin[known])
