@@ -1,12 +1,17 @@
 import json
+import shutil
+import subprocess
+import sys
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from udever.cli.app import complain, console
-from udever.terminal import printable
+from udever.terminal import printable, silent_transformers
 
 HOSTILE = "\x1b]0;owned\x07 \x9b2J \u202egnp.exe\u2066 \x7f\r\x08 \ufeff\u2028 \udc80 \U000e0041"
 
@@ -61,3 +66,24 @@ def test_a_search_shows_hostile_names_and_contents_as_text(tmp_path, decoders, m
         assert not set(said.stdout) & set("\x1b\x07\u202e")
         if more:
             assert json.loads(said.stdout)["source"] == name
+
+
+def test_what_transformers_says_of_weights_that_nobody_needs_is_not_shown(decoders, tmp_path):
+    shutil.copytree(decoders("bert"), tmp_path / "model")
+    path = tmp_path / "model" / "model.safetensors"
+    state = {name: tensor for name, tensor in load_file(path).items() if "pooler" not in name}
+    save_file(state | {"head.weight": torch.zeros(2, 2)}, path, {"format": "pt"})
+    code = "import sys, udever; udever.Embedder.load(sys.argv[1], pooling='mean', attention='bidirectional')"
+    command = [sys.executable, "-c", code, tmp_path / "model"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_what_was_said_before_is_said_after(monkeypatch):
+    from transformers.utils import logging
+
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    with pytest.raises(ValueError), silent_transformers():
+        assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == (logging.ERROR, False)
+        raise ValueError
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before

@@ -3,6 +3,8 @@
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Control characters but tab and line feed; marks that turn the direction of what follows, and those that separate lines
 # or have no shape at all; surrogates that stand for bytes of a file name. Joiners (U+200C, U+200D) spell words.
@@ -36,6 +38,22 @@ def quiet_transformers() -> None:
         logging = sys.modules["transformers"].utils.logging
         logging.disable_progress_bar()
         logging.set_verbosity_error()
+
+
+@contextmanager
+def silent_transformers() -> Iterator[None]:
+    """transformers' bar and report on loaded weights are not shown meanwhile: the caller checks what they tell."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def quiet_mteb() -> None:

@@ -22,6 +22,7 @@ from udever.model.bloom import Bloom
 from udever.model.bloom_config import BloomConfig
 from udever.model.eight_bits import SCALE
 from udever.model.packed_table import unpack_tables
+from udever.terminal import silent_transformers
 
 EIGHT_BIT_NAME = "int8.safetensors"
 PACKED_TABLE_NAME = "packed.safetensors"
@@ -346,7 +347,7 @@ def load_transformers(
 
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        with _without_adapter(folder) as clean:
+        with _without_adapter(folder) as clean, silent_transformers():
             model, report = AutoModel.from_pretrained(
                 clean,
                 config=config,
