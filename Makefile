@@ -15,7 +15,7 @@ demo-llm: install
 	$(BIN)/udever demo --base gemma3-270m --output runs/demo-llm
 
 test: check
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: install
 	$(BIN)/ruff check src tests bench dev recipes docs/jobs
