@@ -134,6 +134,7 @@ def ablations() -> dict[str, AdaptSettings]:
         "as usual": every,
         "questions alone": replace(every, kinds=ASKED),
         "not chosen": replace(every, development=0.0),
+        "names and mentions alone": replace(every, kinds=(*ASKED, "names", "mentions")),
         "two hard negatives": replace(every, negatives=2),
         "tried in ten minutes": replace(every, minutes=10.0),
     }

@@ -6,8 +6,10 @@ import signal
 from dataclasses import replace
 
 import pytest
+import torch
 from rich.console import Console
 
+from udever import Embedder
 from udever.adaptation import (
     AdaptSettings,
     adapt,
@@ -106,7 +108,7 @@ def small(monkeypatch):
     monkeypatch.setattr(attempts, "arrangements", two)
 
     def chosen(start, trained, task):
-        assert task is not None and len(list(trained)) == 2
+        assert task is not None and len(list(trained)) == 3  # the two, and their average
         return Choice(1.0, 0.05, 0.1, {(0, 0.0): 0.5, (1, 1.0): 0.6}, 8, 1)
 
     monkeypatch.setattr(scores, "choose", chosen)
@@ -149,6 +151,32 @@ def test_all_that_fit_are_tried_and_one_stopped_in_the_second_ends_alike(small, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["stopped", "whole"]
     for name in ("model/model.safetensors", "pairs.parquet", "studied.parquet", "model/search.json"):
         assert (output / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_the_average_of_all_that_were_trained_may_be_chosen(share, small, project, base, tmp_path, monkeypatch):
+    start = Embedder.load(base, dtype="float32").backbone.state_dict()
+    trained = []
+
+    def chosen(_, models, task):
+        assert task is not None
+        for model in models:
+            trained.append({name: tensor.clone() for name, tensor in model.backbone.state_dict().items()})
+        return Choice(share, 0.05, 0.1, {(0, 0.0): 0.5, (2, share): 0.6}, 8, 2)
+
+    monkeypatch.setattr(scores, "choose", chosen)
+    said = io.StringIO()
+    console = Console(file=said, width=300)
+    assert adapt([project], tmp_path / "out", SETTINGS, base=str(base), console=console) is not None
+    assert f"{share:g} of the way from base to the weights trained each way, averaged" in said.getvalue()
+    first, second, average = trained
+    end = Embedder.load(tmp_path / "out" / "model", dtype="float32").backbone.state_dict()
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    for name, tensor in end.items():
+        assert torch.allclose(average[name], (first[name] + second[name]) / 2, atol=1e-6), name
+        assert torch.allclose(tensor, start[name] * (1 - share) + average[name] * share, atol=1e-6), name
+    assert "averaged" in (tmp_path / "out" / "model" / "README.md").read_text()
+    assert "averaged" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_what_was_begun_is_tried_again_however_long_it_takes_now(tmp_path, monkeypatch):

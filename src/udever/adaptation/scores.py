@@ -2,7 +2,7 @@
 
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,10 +29,13 @@ from udever.training.card import FIGURE
 from udever.training.recipe import RECIPE_FILE
 from udever.training.run import TRAINING_FILE, open_recipe
 
+AVERAGED = "each way, averaged"
+
 
 @dataclass(frozen=True)
 class Scored:
-    """What was chosen: its attempt, the model with all that it has embedded, the table of the held-out questions.
+    """What was chosen: its attempt, of their average the first; its model with all that it has embedded; the table of the
+    held-out questions.
 
     `words_weight` is what words weigh beside it; `sentence` says how it was chosen.
     """
@@ -47,17 +50,19 @@ class Scored:
 def score(attempts: Sequence[Attempt], mined: Mined, settings: AdaptSettings, kept: Path, console: Console) -> Scored:
     """Choose by development questions, and ask the held-out ones, once.
 
-    What is chosen lies in the output folder of its attempt's recipe afterwards.
+    What is chosen lies in the output folder of its attempt's recipe afterwards. Behind several attempts stands a model
+    whose weights are the mean of theirs: what they differ in is mostly chance (dev/LOG.md).
     """
     base = open_recipe(attempts[0].recipe)[0]
     chosen_by = tasks_of(mined, "development", settings, kept / DEVELOPMENT)
-    trained = (Embedder.load(attempt.recipe.output.folder, dtype="float32") for attempt in attempts)
-    choice = choose(base, trained, chosen_by[0] if chosen_by else None)
-    attempt = attempts[choice.number]
-    sentence = choice.sentence([attempt.arrangement.name for attempt in attempts])
+    folders = [attempt.recipe.output.folder for attempt in attempts]
+    choice = choose(base, _trained(folders), chosen_by[0] if chosen_by else None)
+    is_average = choice.number == len(attempts)
+    attempt = attempts[0 if is_average else choice.number]
+    sentence = choice.sentence([*(attempt.arrangement.name for attempt in attempts), AVERAGED])
     console.print(sentence, markup=False, highlight=False)
-    embedder = Embedder.load(attempt.recipe.output.folder, dtype="float32")
-    if choice.share < 1:
+    embedder = _averaged(folders) if is_average else Embedder.load(attempt.recipe.output.folder, dtype="float32")
+    if choice.share < 1 or is_average:
         embedder = _save_chosen(attempt.recipe, base, embedder, choice.share, sentence)
         base = open_recipe(attempt.recipe)[0]
     tasks = tasks_of(mined, "held_out", settings, kept / HELD_OUT)
@@ -72,6 +77,22 @@ def score(attempts: Sequence[Attempt], mined: Mined, settings: AdaptSettings, ke
     scores = score_held_out(tested, tasks, kept / RESULTS, show_progress=True)
     results = Comparison(scores, read_questions(tasks))
     return Scored(attempt, models[ADAPTED], results, choice.words_weight, sentence)
+
+
+def _trained(folders: Sequence[str]) -> Iterator[Embedder]:
+    """The models in `folders`, and of several the average."""
+    for folder in folders:
+        yield Embedder.load(folder, dtype="float32")
+    if len(folders) > 1:
+        yield _averaged(folders)
+
+
+def _averaged(folders: Sequence[str]) -> Embedder:
+    """A model whose weights are the mean of those in `folders`."""
+    average = Embedder.load(folders[0], dtype="float32")
+    for number, folder in enumerate(folders[1:], 2):
+        move(average, Embedder.load(folder, dtype="float32"), 1 / number)
+    return average
 
 
 def _save_chosen(recipe: Recipe, base: Embedder, trained: Embedder, share: float, sentence: str) -> Embedder:
