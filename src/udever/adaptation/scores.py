@@ -34,10 +34,9 @@ AVERAGED = "each way, averaged"
 
 @dataclass(frozen=True)
 class Scored:
-    """What was chosen: its attempt, of their average the first; its model with all that it has embedded; the table of the
-    held-out questions.
+    """What was chosen: its attempt, the model with all that it has embedded, the table of the held-out questions.
 
-    `words_weight` is what words weigh beside it; `sentence` says how it was chosen.
+    Of an average `attempt` is the first. `words_weight` is what words weigh beside the model, `sentence` how it was chosen.
     """
 
     attempt: Attempt
