@@ -36,7 +36,7 @@ AVERAGED = "each way, averaged"
 class Scored:
     """What was chosen: its attempt, the model with all that it has embedded, the table of the held-out questions.
 
-    Of an average `attempt` is the first. `words_weight` is what words weigh beside the model, `sentence` how it was chosen.
+    Of an average `attempt` is the first. `words_weight` is what words weigh beside it, `sentence` how it was chosen.
     """
 
     attempt: Attempt
