@@ -99,7 +99,7 @@ def onnx_runtime(path: Path) -> Run:
     options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or its threads slow what runs beside
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda *inputs: session.run([OUTPUT], dict(zip(INPUTS, inputs, strict=True)))[0]
+    return lambda *inputs: np.asarray(session.run([OUTPUT], dict(zip(INPUTS, inputs, strict=True)))[0])
 
 
 def write_openvino(path: Path, graph: Path) -> None:
