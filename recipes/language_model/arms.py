@@ -11,8 +11,9 @@ import argparse
 import json
 import os
 from dataclasses import dataclass, field
+from itertools import combinations
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import correlation, fmean, stdev
 
 from bases import first_layers, random_weights
 from data import SOURCES, XNLI, Source, write_entailment, write_pairs
@@ -194,7 +195,7 @@ def tables(results: Path) -> str:
                 cells = [_cell([run[task] for run in runs if task in run]) for task in tasks]
                 lines.append(f"| {arm.name} | {len(runs)} | {' | '.join(cells)} |")
         parts.append(f"## {title}\n\n" + "\n".join(lines) + "\n")
-    return "\n".join([*parts, *(_by_language(results, task) for task in ("headings", "segments"))])
+    return "\n".join([*parts, *(_by_language(results, task) for task in ("headings", "segments")), _alike(results)])
 
 
 def _tasks(group: dict[str, Arm]) -> dict[str, str]:
@@ -209,6 +210,18 @@ def _by_language(results: Path, task: str) -> str:
         if subsets:
             cells = [f"{subsets[found]:.2f}" if (found := _found(subsets, name)) else "" for name in LANGUAGES]
             lines.append(f"| {key.removeprefix('in_')} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _alike(results: Path) -> str:
+    """How the scores of the languages of segments go together after pairs in one language and in another."""
+    found = {name: subsets_of(results / f"local__in_{name}-0", "segments") for name in XNLI}
+    pairs = combinations([name for name, subsets in found.items() if subsets], 2)
+    lines = ["| segments, pairs in | correlation over languages |", "|---|---|"]
+    for one, other in pairs:
+        both = sorted(found[one].keys() & found[other].keys())
+        value = correlation([found[one][key] for key in both], [found[other][key] for key in both])
+        lines.append(f"| {one}, {other} | {value:.2f} |")
     return "\n".join(lines) + "\n"
 
 

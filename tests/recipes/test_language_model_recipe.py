@@ -223,6 +223,16 @@ def test_an_arm_changes_the_lines_it_names_and_no_other(tmp_path, recipe):
         assert read.training.max_steps == int(arm.changes.get("training.max_steps", 3))
 
 
+def test_profiles_after_pairs_in_two_languages_are_compared(tmp_path, recipe):
+    for name, scores in (("en", [0.2, 0.4, 0.9]), ("es", [0.4, 0.8, 1.8]), ("zh", [0.9, 0.4, 0.2])):
+        path = tmp_path / f"local__in_{name}-0" / "revision" / "segments.json"
+        path.parent.mkdir(parents=True)
+        rows = [{"hf_subset": f"{n}-en", "main_score": score} for n, score in enumerate(scores)]
+        path.write_text(json.dumps({"scores": {"test": rows}}))
+    said = recipe("arms")["tables"](tmp_path)
+    assert "| en, es | 1.00 |" in said and "| es, zh | -0.88 |" in said and "fr," not in said
+
+
 def test_a_base_of_the_first_layers_computes_as_the_base_does_up_to_there(tmp_path, recipe, make):
     import torch
     from transformers import AutoModel
