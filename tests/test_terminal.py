@@ -79,7 +79,7 @@ def test_what_transformers_says_of_weights_that_nobody_needs_is_not_shown(decode
     assert (done.stdout, done.stderr) == ("", "")
 
 
-def test_what_was_said_before_is_said_after(monkeypatch):
+def test_what_was_said_before_is_said_after():
     from transformers.utils import logging
 
     before = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -285,7 +285,7 @@ def test_workers_run_batches_at_once_and_a_request_gets_all_its_texts_back(start
     assert batcher.held_tokens == 0
 
 
-def test_where_a_worker_cannot_be_started_those_that_were_end(start, monkeypatch):
+def test_where_a_worker_cannot_be_started_those_that_were_end(monkeypatch):
     begin = threading.Thread.start
 
     def two_at_most(thread):

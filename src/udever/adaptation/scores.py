@@ -50,7 +50,7 @@ def score(attempts: Sequence[Attempt], mined: Mined, settings: AdaptSettings, ke
     """Choose by development questions, and ask the held-out ones, once.
 
     What is chosen lies in the output folder of its attempt's recipe afterwards. Behind several attempts stands a model
-    whose weights are the mean of theirs: what they differ in is mostly chance (dev/LOG.md).
+    whose weights are the mean of theirs, which finds more than they do on the average (dev/LOG.md).
     """
     base = open_recipe(attempts[0].recipe)[0]
     chosen_by = tasks_of(mined, "development", settings, kept / DEVELOPMENT)

@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import os
 import shutil
 import struct
 import tempfile
@@ -345,7 +344,6 @@ def load_transformers(
     """transformers' own model of `config` with the weights in `folder`; an adapter beside them is left out."""
     from transformers import AutoModel
 
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         with _without_adapter(folder) as clean, silent_transformers():
             model, report = AutoModel.from_pretrained(
