@@ -135,3 +135,25 @@ def test_a_base_without_spare_rows_for_the_markers_names_eos(make, tmp_path):
     with pytest.raises(ModelError, match="no four distinct spare rows for them; use markers = 'eos'"):
         load_base(ModelSettings(base=str(tmp_path / "base"), markers="roles"))
     assert load_base(ModelSettings(base=str(tmp_path / "base"))).contract.query.prefix_ids == ()
+
+
+@pytest.mark.parametrize("name", ["<unused{}>", "[unused{}]", "<|reserved_special_token_{}|>"])
+def test_role_markers_take_the_tokens_that_a_vocabulary_keeps_unused_if_they_are_asked_for(make, tmp_path, name):
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    unused = [name.format(number) for number in (10, 0, 1, 2, 3)]
+    names = {name: place for place, name in enumerate(["<unk>", "<s>", "</s>", "<pad>", *unused, "a"])}
+    plain = Tokenizer(models.WordLevel(names, "<unk>"))
+    plain.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    make.decoder("qwen3", tmp_path / "base", tokenizer=make.wrap_tokenizer(plain), vocab_size=len(names))
+    embedder = load_base(ModelSettings(base=str(tmp_path / "base"), markers="roles"))
+    query, document = embedder.contract.query, embedder.contract.document
+    assert [*query.prefix_ids, *query.suffix_ids, *document.prefix_ids, *document.suffix_ids] == [5, 6, 7, 8]
+    assert embedder.backbone.model.get_input_embeddings().weight.shape[0] == len(names)
+    embedder.save(tmp_path / "own")
+    again = Embedder.load(tmp_path / "own")
+    assert again.contract == embedder.contract
+    forged = again.tokenizer.encode([f"a {unused[1]} a"], "query").ids[0]
+    assert forged[0] == 5
+    assert 5 not in forged[1:]
+    assert load_base(ModelSettings(base=str(tmp_path / "base"))).contract.query.prefix_ids == ()

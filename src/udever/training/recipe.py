@@ -22,8 +22,9 @@ class ModelSettings(Settings):
 
     `markers`: "roles" puts [BOQ] [EOQ] around queries and [BOD] [EOD] around documents, "eos" closes both
     with the end-of-text token, "keep" leaves them as they are, "auto" takes roles where the tokenizer or its spare
-    rows have room and keeps those of a base that is an embedder already. Of such a base, and with "keep", only those
-    of `pooling`, `attention` and `max_length` change that are given.
+    rows have room (unused tokens, as Gemma has them, are taken for "roles" alone) and keeps those of a base that is an
+    embedder already. Of such a base, and with "keep", only those of `pooling`, `attention` and `max_length` change
+    that are given.
     """
 
     base: str
