@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -68,14 +69,19 @@ def test_a_search_shows_hostile_names_and_contents_as_text(tmp_path, decoders, m
             assert json.loads(said.stdout)["source"] == name
 
 
-def test_what_transformers_says_of_weights_that_nobody_needs_is_not_shown(decoders, tmp_path):
+def test_what_transformers_says_of_weights_as_they_are_read_and_written_is_not_shown(decoders, tmp_path):
     shutil.copytree(decoders("bert"), tmp_path / "model")
     path = tmp_path / "model" / "model.safetensors"
     state = {name: tensor for name, tensor in load_file(path).items() if "pooler" not in name}
     save_file(state | {"head.weight": torch.zeros(2, 2)}, path, {"format": "pt"})
-    code = "import sys, udever; udever.Embedder.load(sys.argv[1], pooling='mean', attention='bidirectional')"
-    command = [sys.executable, "-c", code, tmp_path / "model"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    code = (
+        "import sys, udever; embedder = udever.Embedder.load(sys.argv[1], pooling='mean', attention='bidirectional'); "
+        "embedder.save(sys.argv[2])"
+    )
+    command = [sys.executable, "-c", code, tmp_path / "model", tmp_path / "saved"]
+    silencing = ("TRANSFORMERS_VERBOSITY", "HF_HUB_DISABLE_PROGRESS_BARS", "TQDM_DISABLE")
+    plain = {name: value for name, value in os.environ.items() if name not in silencing}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=plain)
     assert (done.stdout, done.stderr) == ("", "")
 
 

@@ -17,6 +17,7 @@ from udever.model.tokenizer_files import load_hf_tokenizer
 from udever.model.weights import read_config
 from udever.progress import progress_bar
 from udever.storage import atomic_file
+from udever.terminal import silent_transformers
 
 _BATCH_TEXTS = 8
 _MAX_TOKENS = 512
@@ -67,9 +68,10 @@ def _load(base: str, folder: Path) -> Any:
         raise ModelError(f"{base} is no decoder; give one that was trained to continue text")
     dtype = pick_dtype("auto", torch.device("cpu"))
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True, local_files_only=True
-        )
+        with silent_transformers():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, output_loading_info=True, local_files_only=True
+            )
     except Exception as error:  # transformers raises a dozen kinds for what it cannot use
         raise ModelError(f"{base} cannot be loaded with a head: {first_line(error)}") from error
     model, report = loaded

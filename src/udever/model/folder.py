@@ -19,6 +19,7 @@ from udever.model.quantising import stored
 from udever.model.tokenizer_files import LOADED_FROM
 from udever.model.tokens import TextTokenizer, tokenizer_state
 from udever.model.weights import EIGHT_BIT_NAME, PACKED_TABLE_NAME, QUANTISED
+from udever.terminal import silent_transformers
 
 _ST = "sentence_transformers.sentence_transformer.modules"
 
@@ -58,7 +59,8 @@ def save_weights(
         model.config.architectures = ["BloomModel"]
         save_file(state, folder / (PACKED_TABLE_NAME if table_bits else "model.safetensors"), metadata={"format": "pt"})
     else:
-        model.save_pretrained(folder, state_dict=state)
+        with silent_transformers():
+            model.save_pretrained(folder, state_dict=state)
     model.config.dtype = dtype or own
     model.config.save_pretrained(folder)
 

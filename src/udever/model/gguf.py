@@ -7,7 +7,6 @@ settings that the conversion does not carry over are refused.
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from udever.errors import ModelError, OutputError, first_line
 from udever.nearest import path_suggestion
 from udever.storage import atomic_folder, cache_folder
+from udever.terminal import silent_transformers
 
 SOURCE_FILE = "gguf.json"
 """In a converted folder: the file that it comes from, as `GGUFSource`."""
@@ -121,7 +121,7 @@ def _convert(path: Path, digest: str, target: Path) -> None:
         pooling=_pooling(fields, architecture),
         contract=str(_value(fields, "udever.contract", "")),
     )
-    with atomic_folder(target, "model") as folder:
+    with atomic_folder(target, "model") as folder, silent_transformers():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (folder / SOURCE_FILE).write_text(json.dumps(asdict(source), indent=2) + "\n")
@@ -215,16 +215,16 @@ def check_room(name: str, target: Path, size_bytes: int) -> None:
 def _read_model(path: Path, dtype: str) -> Any:
     from transformers import AutoModel, GgufConfig
 
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
-        model, report = AutoModel.from_pretrained(
-            path.parent,
-            gguf_file=path.name,
-            dtype=dtype,
-            quantization_config=GgufConfig(dequantize=True),
-            output_loading_info=True,
-            local_files_only=True,
-        )
+        with silent_transformers():
+            model, report = AutoModel.from_pretrained(
+                path.parent,
+                gguf_file=path.name,
+                dtype=dtype,
+                quantization_config=GgufConfig(dequantize=True),
+                output_loading_info=True,
+                local_files_only=True,
+            )
     except Exception as error:  # transformers raises a dozen kinds for a file it cannot use
         raise ModelError(f"{path} cannot be read: {first_line(error)}") from error
     lost = sorted([*report["missing_keys"], *report["mismatched_keys"]])
