@@ -4,6 +4,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +106,27 @@ def test_a_folder_in_eight_bits_is_let_go_once_it_is_loaded(loaded, tmp_path):
     ours = Embedder.load(tmp_path / "out")
     assert str(tmp_path / "out") not in maps.read_text()
     assert ours.encode(TEXTS).shape == (4, 32)
+
+
+RESIDENT = """
+import torch
+from udever.allocator import keep_temporaries, resident_bytes
+from udever.model.eight_bits import EightBitLinear, quantise_weight
+from udever.model.quantising import settle
+keep_temporaries()  # as loading does
+layers = torch.nn.ModuleList(EightBitLinear(*quantise_weight(torch.randn(1024, 1024)), None) for _ in range(64))
+settle(layers[:1], torch.bfloat16)  # brings what a product needs
+before = resident_bytes()[0]
+settle(layers, torch.bfloat16)
+print(resident_bytes()[0] - before)
+"""
+
+
+def test_what_weights_held_before_they_were_packed_goes_back_to_the_system():
+    if not Path("/proc/self/status").is_file() or not eight_bits._multiplies_eight_bits():
+        pytest.skip("weights are not packed here, or the system does not tell what is resident")
+    done = subprocess.run([sys.executable, "-c", RESIDENT], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 8 << 20
 
 
 def layer_of(linear, dtype):

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from udever.allocator import give_back_free
 from udever.errors import ContractError, ModelError
 from udever.model import smoothing
 from udever.model.adapters import has_lora
@@ -76,7 +77,7 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
 def settle(model: nn.Module, dtype: torch.dtype) -> None:
     """Make a model in eight bits ready to run: all else in `dtype`, which its products and tables come out in.
 
-    No gradient flows through it.
+    No gradient flows through it. What the weights held before they were packed goes back to the system.
     """
     for parameter in model.requires_grad_(False).parameters():
         parameter.data = parameter.data.to(dtype)
@@ -89,6 +90,7 @@ def settle(model: nn.Module, dtype: torch.dtype) -> None:
             module.pack()
         elif isinstance(module, EightBitEmbedding):
             module.out = dtype
+    give_back_free()
 
 
 def stored(model: nn.Module) -> dict[str, Tensor]:
