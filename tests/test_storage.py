@@ -293,6 +293,33 @@ except OutputError as error:
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    "write",
+    [
+        "from safetensors.numpy import save_file; import numpy; save_file({'x': numpy.ones(9999)}, folder / 'x')",
+        "from tokenizers import Tokenizer, models; Tokenizer(models.BPE({'a' * 9999: 0}, [])).save(str(folder / 'x'))",
+    ],
+)
+def test_a_limit_of_the_system_that_a_library_meets_is_the_same_error(tmp_path, write):
+    script = f"""
+import resource, signal, sys
+from udever.errors import OutputError
+from udever.storage import atomic_folder
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
+try:
+    with atomic_folder(sys.argv[1], "model") as folder:
+        {write}
+except OutputError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "out")], capture_output=True, text=True, check=True
+    )
+    assert "free some space" in done.stdout
+    assert names(tmp_path) == []
+
+
 def test_a_wrong_kind_of_target_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()

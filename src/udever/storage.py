@@ -10,6 +10,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import uuid
@@ -40,6 +41,13 @@ def _explain(error: OSError, target: Path) -> OutputError:
     if error.errno in _OUT_OF_SPACE:
         return OutputError(f"cannot write {target}: {reason}; free some space or choose another output")
     return OutputError(f"cannot write {target}: {reason}; check the path and its permissions")
+
+
+def _of_a_library(error: Exception) -> OSError | None:
+    """The lack of space that a library in Rust (safetensors, tokenizers) met, which has no OSError for it."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    number = int(found[1]) if found else 0
+    return OSError(number, os.strerror(number)) if number in _OUT_OF_SPACE else None
 
 
 def sync(path: Path) -> None:
@@ -285,8 +293,11 @@ def _beside(target: Path) -> Iterator[Path]:
         raise _explain(error, target) from error
     try:
         yield room
-    except OSError as error:
-        raise _explain(error, target) from error
+    except Exception as error:
+        refused = error if isinstance(error, OSError) else _of_a_library(error)
+        if refused is None:
+            raise
+        raise _explain(refused, target) from error
     finally:
         if lock is not None and sys.platform == "win32":  # an open file cannot be deleted there
             lock.close()
