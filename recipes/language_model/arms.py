@@ -74,6 +74,9 @@ CHOICES = {
     "cold": Arm("temperature 0.02", {"loss.temperature": "0.02"}),
     "warm": Arm("temperature 0.1", {"loss.temperature": "0.1"}),
     "wide": Arm("a quarter of the steps, batches of 256", {"training.batch_size": "256", "training.max_steps": "6"}),
+    "averaged": Arm("a constant rate and averaged weights", {
+        "training.schedule": '"constant"', "training.average": "0.99",
+    }),
     "others": Arm("anchors and documents among the negatives", {
         "loss.anchor_anchor": "true", "loss.document_document": "true",
     }),
@@ -87,6 +90,7 @@ PAIRS = {
 LAYERS = {
     "layers6": Arm("the first 6 layers", base="6"),
     "layers12": Arm("the first 12 layers", base="12"),
+    "layers15": Arm("the first 15 layers", base="15"),
     "plain": Arm("all 18"),
 }
 LANGUAGE_STEPS = {"training.max_steps": "13"}

@@ -55,11 +55,29 @@ def test_what_is_worth_a_try():
     assert names(AdaptSettings(), replace(MINED, kinds=["code"] * 10)) == [every[0], *every[2:]]
 
 
+@pytest.mark.parametrize(
+    ("base", "given", "times"),
+    [
+        ("seedling", {}, 2),
+        ("seedling", {"training": TRAINING}, 1),
+        ("seedling", {"training": TRAINING, "trainings": 3}, 3),
+        ("seedling", {"trainings": 1}, 1),
+        ("fresh", {}, 1),
+        ("gemma3-270m", {}, 1),
+    ],
+)
+def test_how_often_an_arrangement_is_trained(base, given, times):
+    tried = arrangements(AdaptSettings(**given), base, MINED)
+    assert {arrangement.times for arrangement in tried} == {times}
+
+
 def test_what_there_is_time_for():
     tried = arrangements(AdaptSettings(), "seedling", MINED)
     assert seconds_of(tried, 9.0, MINED, None) == pytest.approx([9, 6, 18, 9])
     with_negatives = [tried[0], replace(tried[0], negatives=2)]
     assert seconds_of(with_negatives, 9.0, MINED, None) == pytest.approx([9, 18])
+    once_and_twice = [replace(tried[0], times=times) for times in (1, 2)]
+    assert seconds_of(once_and_twice, 9.0, MINED, None) == pytest.approx([9, 18])
     seconds = [6.0, 18.0, 9.0]
     assert fitting(tried[1:], seconds, 9.0, 25.0) == [tried[1], tried[3]]
     assert fitting(tried[1:], seconds, 9.0, 35.9) == tried[1:3]
@@ -114,7 +132,7 @@ def small(monkeypatch):
     monkeypatch.setattr(scores, "choose", chosen)
 
 
-SETTINGS = AdaptSettings(held_out=0.2, development=0.3, max_length=48, minutes=60)
+SETTINGS = AdaptSettings(held_out=0.2, development=0.3, max_length=48, minutes=60, trainings=1)
 
 
 def test_all_that_fit_are_tried_and_one_stopped_in_the_second_ends_alike(small, project, base, tmp_path, monkeypatch):
@@ -179,6 +197,56 @@ def test_the_average_of_all_that_were_trained_may_be_chosen(share, small, projec
     assert "averaged" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_the_mean_of_trainings_from_several_seeds_is_one_candidate(small, project, base, tmp_path, monkeypatch):
+    settings = replace(SETTINGS, minutes=0, trainings=2)
+    offered = []
+
+    def chosen(_, models, task):
+        assert task is not None
+        offered.extend(model.backbone.state_dict() for model in models)
+        return Choice(1.0, 0.05, 0.1, {(0, 0.0): 0.5, (0, 1.0): 0.6}, 8, 0)
+
+    monkeypatch.setattr(scores, "choose", chosen)
+    recipes, trained, train = [], [], attempts.train
+
+    def noting(recipe, **how):
+        history = train(recipe, **how)
+        recipes.append(recipe)
+        trained.append(Embedder.load(recipe.output.folder, dtype="float32").backbone.state_dict())
+        return history
+
+    monkeypatch.setattr(attempts, "train", noting)
+    said = io.StringIO()
+    console = Console(file=said, width=300)
+    assert adapt([project], tmp_path / "whole", settings, base=str(base), console=console) is not None
+    assert [recipe.training.seed for recipe in recipes] == [0, 1]
+    assert "weights trained as it stands (mean of 2 trainings)" in said.getvalue()
+    assert "mean of 2 trainings" in (tmp_path / "whole" / "model" / "README.md").read_text()
+    [mean], (first, second) = offered, trained
+    end = Embedder.load(tmp_path / "whole" / "model", dtype="float32").backbone.state_dict()
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+    for name, tensor in end.items():
+        assert torch.allclose(mean[name], (first[name] + second[name]) / 2, atol=1e-6), name
+        assert torch.allclose(tensor, mean[name], atol=1e-6), name
+
+    monkeypatch.setattr(attempts, "train", train)
+    plain, steps = Stepper.accumulate, []
+
+    def interrupted(self, batch):
+        steps.append(batch.number)
+        if len(steps) == 5:  # of three and three
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(self, batch)
+
+    monkeypatch.setattr(Stepper, "accumulate", interrupted)
+    output = tmp_path / "stopped"
+    assert adapt([project], output, settings, base=str(base)) is None
+    assert adapt([project], output, settings, base=str(base), resume=True) is not None and len(steps) == 6
+    whole, stopped = (folder / "model" / "model.safetensors" for folder in (tmp_path / "whole", output))
+    assert whole.read_bytes() == stopped.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["stopped", "whole"]
+
+
 def test_what_was_begun_is_tried_again_however_long_it_takes_now(tmp_path, monkeypatch):
     taken = [9.0]
 
@@ -188,7 +256,7 @@ def test_what_was_begun_is_tried_again_however_long_it_takes_now(tmp_path, monke
     def tried(kept, seconds, minutes):
         taken[0] = seconds
         said = io.StringIO()
-        settings = AdaptSettings(minutes=minutes)
+        settings = AdaptSettings(minutes=minutes, trainings=1)
         found = train_all(MINED, settings, "seedling", kept, 1.0, resume=True, console=Console(file=said, width=200))
         return None if found is None else [attempt.arrangement.name for attempt in found], said.getvalue()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from udever.adaptation.folder import ATTEMPTS, MODEL, PAIRS, TRIED, data_of, write_gathered
-from udever.adaptation.settings import AdaptSettings, default_training
+from udever.adaptation.settings import AdaptSettings, default_training, times_suited
 from udever.pairs.files import read_pairs, write_pairs
 from udever.pairs.mining import ASKED, Mined
 from udever.pairs.negatives import Options, mine_negatives
@@ -28,12 +28,16 @@ _NEGATIVES = "negatives.parquet"
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Kinds of pairs, hard negatives for each pair, and the training, under a name."""
+    """Kinds of pairs, hard negatives for each pair, and the training, under a name.
+
+    It is trained `times` times, each from the next seed, and its model has the mean of the weights.
+    """
 
     name: str
     kinds: Collection[str]
     negatives: int
     training: TrainingSettings
+    times: int = 1
 
     def cost(self, mined: Mined, max_seen: int | None) -> float:
         """About how much it computes, in texts."""
@@ -41,17 +45,38 @@ class Arrangement:
         seen = train_pairs * _passes(self.training, train_pairs, max_seen)
         if self.training.max_steps is not None:
             seen = min(seen, self.training.max_steps * self.training.batch_size)
-        return seen * (2 + self.negatives)
+        return seen * (2 + self.negatives) * self.times
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """An arrangement that was trained: its pairs, its recipe, and what happened."""
+    """An arrangement that was trained: its pairs, its recipes, a training each, and what happened."""
 
     arrangement: Arrangement
     mined: Mined
-    recipe: Recipe
-    history: History
+    recipes: Sequence[Recipe]
+    histories: Sequence[History]
+
+    @property
+    def name(self) -> str:
+        """The arrangement's name, and how many trainings it is the mean of."""
+        times = len(self.recipes)
+        return self.arrangement.name if times == 1 else f"{self.arrangement.name} (mean of {times} trainings)"
+
+    @property
+    def folders(self) -> list[str]:
+        """The model folder of every training."""
+        return [recipe.output.folder for recipe in self.recipes]
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a signal stopped it."""
+        return self.histories[-1].stopped
+
+    @property
+    def seconds(self) -> float:
+        """How long its steps took."""
+        return sum(step.seconds for history in self.histories for step in history.steps)
 
 
 def arrangements(settings: AdaptSettings, base: str, mined: Mined) -> list[Arrangement]:
@@ -60,7 +85,8 @@ def arrangements(settings: AdaptSettings, base: str, mined: Mined) -> list[Arran
     One alone where the training was given, or where there are no development questions to choose by.
     """
     training = (settings.training or default_training(base)).model_copy(update={"seed": settings.seed})
-    first = Arrangement("as it stands", settings.kinds, settings.negatives, training)
+    times = settings.trainings or times_suited(base, settings)
+    first = Arrangement("as it stands", settings.kinds, settings.negatives, training, times)
     if settings.training is not None or not any(pair.split == "development" for pair in mined.pairs):
         return [first]
     steps = None if training.max_steps is None else 2 * training.max_steps
@@ -108,13 +134,12 @@ def train_all(
     """
     first, *others = arrangements(settings, base, mined)
     attempt = _attempt(first, 1, mined, settings, base, kept, resume=resume)
-    if attempt.history.stopped:
+    if attempt.stopped:
         return None
     attempts, planned = [attempt], kept / TRIED
     if not planned.is_file():
-        taken = sum(step.seconds for step in attempt.history.steps)
-        needed = seconds_of([first, *others], taken, mined, settings.max_seen)[1:]
-        names = [one.name for one in fitting(others, needed, taken, budget_s(settings, mining_s))]
+        needed = seconds_of([first, *others], attempt.seconds, mined, settings.max_seen)[1:]
+        names = [one.name for one in fitting(others, needed, attempt.seconds, budget_s(settings, mining_s))]
         with atomic_file(planned) as temporary:
             temporary.write_text(json.dumps(names), encoding="utf-8")
     names = json.loads(planned.read_text(encoding="utf-8"))
@@ -123,7 +148,7 @@ def train_all(
             continue
         console.print(f"trying {other.name}", highlight=False)
         attempt = _attempt(other, number, mined, settings, base, kept, resume=True)
-        if attempt.history.stopped:
+        if attempt.stopped:
             return None
         attempts.append(attempt)
     left_out, total = len(others) - len(names), budget_s(settings, mining_s)
@@ -145,7 +170,24 @@ def _attempt(
 ) -> Attempt:
     own = kept / ATTEMPTS / str(number)
     recipe, mined = prepare(arrangement, mined, settings, base, own, kept if number == 1 else own)
-    return Attempt(arrangement, mined, recipe, train(recipe, resume=resume, restart=not resume))
+    recipes = [recipe, *(_again(recipe, time, own / f"again-{time}") for time in range(1, arrangement.times))]
+    histories: list[History] = []
+    for recipe in recipes:
+        goes_on = resume or recipe is not recipes[0]  # what lay in the others' folders is gone
+        histories.append(train(recipe, resume=goes_on, restart=not goes_on))
+        if histories[-1].stopped:
+            break
+    return Attempt(arrangement, mined, recipes, histories)
+
+
+def _again(recipe: Recipe, time: int, folder: Path) -> Recipe:
+    """The recipe with the seed `time` further on, which trains in `folder`."""
+    update = {
+        "training": recipe.training.model_copy(update={"seed": recipe.training.seed + time}),
+        "watch": recipe.watch.model_copy(update={"checkpoints": str(folder)}),
+        "output": recipe.output.model_copy(update={"folder": str(folder / MODEL)}),
+    }
+    return recipe.model_copy(update=update)
 
 
 def prepare(

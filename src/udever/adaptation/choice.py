@@ -102,7 +102,7 @@ class Choice:
     def sentence(self, names: Sequence[str]) -> str:
         """The choice in words; `names` are those of the attempts."""
         if not self.scores:
-            return "there were too few questions to choose by: the trained weights are taken as they are"
+            return f"there were too few questions to choose by: the weights trained {names[0]} are taken"
         tried = ", ".join(
             f"{f'{share:g} {names[number]}' if share else 'base'} {score:.3f}"
             for (number, share), score in self.scores.items()

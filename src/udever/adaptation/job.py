@@ -65,19 +65,19 @@ def adapt(
         attempt, results = scored.attempt, scored.results
         results.show(console)
         extras = Extras(
-            losses=[(step.number, step.loss) for step in attempt.history.steps],
+            losses=[(step.number, step.loss) for step in attempt.histories[0].steps],
             counts=_counts(attempt.mined, mined),
             examples=answer(scored.model, settings.questions, mined, console),
             settings={
                 "chosen": scored.sentence,
                 **{
                     f"{section}.{key}": value
-                    for section, values in attempt.recipe.model_dump(include={"model", "training"}).items()
+                    for section, values in attempt.recipes[0].model_dump(include={"model", "training"}).items()
                     for key, value in values.items()
                 },
             },
         )
-        write_output(output, attempt.recipe, attempt.mined, results, extras, scored.words_weight)
+        write_output(output, attempt.recipes[0], attempt.mined, results, extras, scored.words_weight)
         clear(kept)
     console.print(f"written: {output}/model, report.html, results, pairs.parquet, held_out")
     if results.shortfall:

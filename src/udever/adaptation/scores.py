@@ -2,7 +2,7 @@
 
 import random
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +36,7 @@ AVERAGED = "each way, averaged"
 class Scored:
     """What was chosen: its attempt, the model with all that it has embedded, the table of the held-out questions.
 
-    Of an average `attempt` is the first. `words_weight` is what words weigh beside it, `sentence` how it was chosen.
+    Of all together `attempt` is the first. `words_weight` is what words weigh beside it, `sentence` how it was chosen.
     """
 
     attempt: Attempt
@@ -52,18 +52,19 @@ def score(attempts: Sequence[Attempt], mined: Mined, settings: AdaptSettings, ke
     What is chosen lies in the output folder of its attempt's recipe afterwards. Behind several attempts stands a model
     whose weights are the mean of theirs, which finds more than they do on the average (dev/LOG.md).
     """
-    base = open_recipe(attempts[0].recipe)[0]
+    base = open_recipe(attempts[0].recipes[0])[0]
     chosen_by = tasks_of(mined, "development", settings, kept / DEVELOPMENT)
-    folders = [attempt.recipe.output.folder for attempt in attempts]
-    choice = choose(base, _trained(folders), chosen_by[0] if chosen_by else None)
-    is_average = choice.number == len(attempts)
-    attempt = attempts[0 if is_average else choice.number]
-    sentence = choice.sentence([*(attempt.arrangement.name for attempt in attempts), AVERAGED])
+    candidates = _candidates(attempts)
+    choice = choose(base, map(_averaged, candidates.values()), chosen_by[0] if chosen_by else None)
+    sentence = choice.sentence(list(candidates))
     console.print(sentence, markup=False, highlight=False)
-    embedder = _averaged(folders) if is_average else Embedder.load(attempt.recipe.output.folder, dtype="float32")
-    if choice.share < 1 or is_average:
-        embedder = _save_chosen(attempt.recipe, base, embedder, choice.share, sentence)
-        base = open_recipe(attempt.recipe)[0]
+    attempt = attempts[choice.number] if choice.number < len(attempts) else attempts[0]
+    folders = list(candidates.values())[choice.number]
+    embedder = _averaged(folders)
+    if choice.share < 1 or len(folders) > 1:
+        recipe = attempt.recipes[0]
+        embedder = _save_chosen(recipe, base, embedder, choice.share, sentence)
+        base = open_recipe(recipe)[0]
     tasks = tasks_of(mined, "held_out", settings, kept / HELD_OUT)
     models = {BASE: as_mteb(base, name=BASE), ADAPTED: as_mteb(embedder, name=ADAPTED)}
     systems = {
@@ -78,12 +79,12 @@ def score(attempts: Sequence[Attempt], mined: Mined, settings: AdaptSettings, ke
     return Scored(attempt, models[ADAPTED], results, choice.words_weight, sentence)
 
 
-def _trained(folders: Sequence[str]) -> Iterator[Embedder]:
-    """The models in `folders`, and of several the average."""
-    for folder in folders:
-        yield Embedder.load(folder, dtype="float32")
-    if len(folders) > 1:
-        yield _averaged(folders)
+def _candidates(attempts: Sequence[Attempt]) -> dict[str, list[str]]:
+    """By name the model folders whose weights' mean each candidate has: every attempt, and of several all together."""
+    found = {attempt.name: attempt.folders for attempt in attempts}
+    if len(attempts) > 1:
+        found[AVERAGED] = [folder for folders in found.values() for folder in folders]
+    return found
 
 
 def _averaged(folders: Sequence[str]) -> Embedder:

@@ -38,6 +38,15 @@ def is_large(base: str) -> bool:
     return folder.is_dir() and parameters_beside_tables(folder) >= LARGE
 
 
+def times_suited(base: str, settings: "AdaptSettings") -> int:
+    """How often an arrangement is trained where nobody says.
+
+    Twice, since the mean of two trainings' weights finds more than either (dev/LOG.md); once where that takes long,
+    where the training was given, and where the seed makes the base.
+    """
+    return 1 if settings.training is not None or base == FRESH or is_large(base) else 2
+
+
 _TO_CHOOSE = {"train": 0.1, "held_out": 0.4}
 
 
@@ -51,8 +60,9 @@ class AdaptSettings:
     from alone (a sample is taken), `max_seen` the rows that training sees, by fewer passes than `training` says but for
     the first, `max_to_choose` the texts that development questions search besides their answers: several models embed
     them. `training` None takes what suits the base, and lets others be tried within `minutes`, about (None: five times
-    the mining). `negatives` hard ones are trained on with each pair: they cost as much time again and brought nothing
-    (dev/LOG.md). `questions` are answered at the end from all that was mined.
+    the mining). Each arrangement is trained `trainings` times, from other seeds, for the mean of the weights
+    (`times_suited` where None). `negatives` hard ones are trained on with each pair: they cost as much time again and
+    brought nothing (dev/LOG.md). `questions` are answered at the end from all that was mined.
     """
 
     kinds: Collection[str] = USUAL_KINDS
@@ -70,6 +80,7 @@ class AdaptSettings:
     max_to_choose: int = 4000
     training: TrainingSettings | None = None
     minutes: float | None = None
+    trainings: int | None = None
     negatives: int = 0
     max_length: int = 300
     questions: Sequence[str] = ()
@@ -89,6 +100,7 @@ DEFAULTS = AdaptSettings()
 DEMO = AdaptSettings(
     kinds=("code", "names", "comments", "messages"),
     minutes=0,
+    trainings=1,
     max_seen=30_000,
     choose_from="held_out",
     exclude=STANDARD_LIBRARY_EXCLUDE,

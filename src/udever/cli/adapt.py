@@ -51,6 +51,10 @@ def adapt(
     minutes: Annotated[
         float | None, typer.Option(min=0, help="Time to try arrangements in; five times the mining if left out.")
     ] = None,
+    trainings: Annotated[
+        int | None,
+        typer.Option(min=1, help="Trainings whose weights are averaged; for a small embedder two if left out."),
+    ] = None,
     max_length: Annotated[int, typer.Option(help="Longest text in tokens, markers included.")] = 300,
     ask: Annotated[list[str] | None, typer.Option(help="A question to answer at the end.")] = None,
     seed: Seed = 0,
@@ -81,6 +85,7 @@ def adapt(
         skip_empty=skip_empty,
         training=training_settings(**{**default_training(base).model_dump(), **chosen}) if chosen else None,
         minutes=minutes,
+        trainings=trainings,
         negatives=negatives,
         max_seen=AdaptSettings.max_seen if epochs is None else None,
         max_length=max_length,
