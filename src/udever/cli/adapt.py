@@ -53,7 +53,9 @@ def adapt(
     ] = None,
     trainings: Annotated[
         int | None,
-        typer.Option(min=1, help="Trainings whose weights are averaged; for a small embedder two if left out."),
+        typer.Option(
+            min=1, help="Trainings, from other seeds, whose weights are averaged; the seedling's are two if left out."
+        ),
     ] = None,
     max_length: Annotated[int, typer.Option(help="Longest text in tokens, markers included.")] = 300,
     ask: Annotated[list[str] | None, typer.Option(help="A question to answer at the end.")] = None,
