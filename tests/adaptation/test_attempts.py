@@ -1,6 +1,7 @@
 """Several arrangements, tried one after another within a time, killed and gone on with."""
 
 import io
+import math
 import os
 import signal
 from dataclasses import replace
@@ -23,6 +24,7 @@ from udever.adaptation import (
 )
 from udever.adaptation.attempts import arrangements, fitting, seconds_of, train_all
 from udever.adaptation.choice import Choice
+from udever.errors import RecipeError
 from udever.pairs.files import read_pairs
 from udever.pairs.mining import Mined
 from udever.pairs.schema import Pair
@@ -69,6 +71,15 @@ def test_what_is_worth_a_try():
 def test_how_often_an_arrangement_is_trained(base, given, times):
     tried = arrangements(AdaptSettings(**given), base, MINED)
     assert {arrangement.times for arrangement in tried} == {times}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "least"),
+    [("minutes", -1, 0), ("minutes", math.nan, 0), ("trainings", 0, 1), ("negatives", -1, 0), ("max_length", 3, 4)],
+)
+def test_a_number_below_what_it_can_be_is_refused(name, value, least):
+    with pytest.raises(RecipeError, match=f"^{name} is {value}; expected at least {least}$"):
+        AdaptSettings(**{name: value})
 
 
 def test_what_there_is_time_for():

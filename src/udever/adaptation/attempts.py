@@ -85,7 +85,7 @@ def arrangements(settings: AdaptSettings, base: str, mined: Mined) -> list[Arran
     One alone where the training was given, or where there are no development questions to choose by.
     """
     training = (settings.training or default_training(base)).model_copy(update={"seed": settings.seed})
-    times = settings.trainings or times_suited(base, settings)
+    times = times_suited(base, settings) if settings.trainings is None else settings.trainings
     first = Arrangement("as it stands", settings.kinds, settings.negatives, training, times)
     if settings.training is not None or not any(pair.split == "development" for pair in mined.pairs):
         return [first]

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
+from udever.errors import RecipeError
 from udever.habits import told
 from udever.model.weights import parameters_beside_tables
 from udever.packaged import PACKAGED
@@ -47,6 +48,16 @@ def times_suited(base: str, settings: "AdaptSettings") -> int:
     return 2 if base == SEEDLING and settings.training is None else 1
 
 
+_LEAST = {
+    "max_queries": 1,
+    "max_studied": 0,
+    "max_seen": 1,
+    "max_to_choose": 0,
+    "minutes": 0,
+    "trainings": 1,
+    "negatives": 0,
+    "max_length": 4,
+}
 _TO_CHOOSE = {"train": 0.1, "held_out": 0.4}
 
 
@@ -62,7 +73,8 @@ class AdaptSettings:
     them. `training` None takes what suits the base, and lets others be tried within `minutes`, about (None: five times
     the mining). Each arrangement is trained `trainings` times, from other seeds, for the mean of the weights
     (`times_suited` where None). `negatives` hard ones are trained on with each pair: they cost as much time again and
-    brought nothing (dev/LOG.md). `questions` are answered at the end from all that was mined.
+    brought nothing (dev/LOG.md). `questions` are answered at the end from all that was mined. Raises RecipeError for
+    numbers below what they can be.
     """
 
     kinds: Collection[str] = USUAL_KINDS
@@ -85,6 +97,12 @@ class AdaptSettings:
     max_length: int = 300
     questions: Sequence[str] = ()
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and not value >= least:  # NaN too
+                raise RecipeError(f"{name} is {value}; expected at least {least}")
 
     @property
     def gathering(self) -> Gathering:

@@ -108,9 +108,9 @@ class Shares:
     choose_from: ChooseFrom = "train"
 
     def __post_init__(self) -> None:
-        for share in (self.held_out, self.development):
+        for name, share in (("held_out", self.held_out), ("development", self.development)):
             if not 0 <= share < 1:
-                raise RecipeError(f"held_out is {share}; expected a share from 0 to below 1, such as 0.1")
+                raise RecipeError(f"{name} is {share}; expected a share from 0 to below 1, such as 0.1")
         if self.choose_from not in get_args(ChooseFrom):
             expected = " or ".join(get_args(ChooseFrom))
             raise RecipeError(f"choose_from is {self.choose_from!r}; expected {expected}")
