@@ -1,6 +1,6 @@
 """What `udever adapt` is worth on projects that the seedling has not been trained on, with ablations.
 
-    python bench/adapt.py --work runs/bench-adapt                        # fetch all, adapt to each, one table
+    python bench/adapt.py --work runs/bench-adapt                        # fetch all, adapt to each, the table so far
     python bench/adapt.py --work runs/bench-adapt --only viem celery --ablations
     python bench/adapt.py --work runs/bench-adapt --checkout mine=path/to/repository
     python bench/adapt.py --work runs/bench-adapt --beside path/to/all-MiniLM-L6-v2

@@ -2,7 +2,7 @@
 
     udever index src docs -m MODEL -o /somewhere/index
     python bench/page.py MODEL /somewhere/index --out pictures/
-    python bench/page.py MODEL /somewhere/index --readme docs/page.png      # the one picture of the README
+    python bench/page.py MODEL /somewhere/index --one docs/page.png         # the one of docs/serving.md
 
 Look at each picture: nothing here judges them.
 """
@@ -148,13 +148,13 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("index")
     parser.add_argument("--out", type=Path, help="folder for all pictures")
-    parser.add_argument("--readme", type=Path, help="file for the one of the README")
+    parser.add_argument("--one", type=Path, help="file for one picture, of a search")
     parser.add_argument("--views", default=",".join(VIEWS))
     options = parser.parse_args()
     with served(options.model, options.index) as address, chromium() as browser:
-        if options.readme:
+        if options.one:
             for _ in range(2):  # the first search finds everything cold
-                take(browser, address, options.readme, "search", "light", WIDE)
+                take(browser, address, options.one, "search", "light", WIDE)
         if options.out:
             options.out.mkdir(parents=True, exist_ok=True)
             for view in options.views.split(","):

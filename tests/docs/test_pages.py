@@ -1,5 +1,7 @@
 """The pages for people keep what they promise: their Python runs, their recipes are read, what they name exists."""
 
+import ast
+import importlib
 import importlib.util
 import json
 import re
@@ -12,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from udever.cli import app
+from udever.training import Recipe
 
 _spec = importlib.util.spec_from_file_location("docs_commands", Path(__file__).with_name("commands.py"))
 written = importlib.util.module_from_spec(_spec)
@@ -48,6 +51,22 @@ def test_blocks_are_python_and_toml(page):
         compile(block, page.name, "exec")
     for block in written.fenced(page, "toml"):
         tomllib.loads(block)
+
+
+@pytest.mark.parametrize("page", written.PAGES, ids=lambda page: page.name)
+def test_what_blocks_import_is_there(page):
+    for block in written.fenced(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("udever"):
+                module = importlib.import_module(node.module)
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+
+
+def test_every_key_of_a_recipe_is_on_its_page():
+    text = "\n".join(written.fenced(DOCS / "recipe.md", "toml"))
+    for section, field in Recipe.model_fields.items():
+        for key in field.annotation.model_fields:
+            assert re.search(rf"(^|[#\s.(\[]){key}\b", text, re.MULTILINE), f"{section}.{key}"
 
 
 @pytest.mark.parametrize("page", written.PAGES, ids=lambda page: page.name)

@@ -67,11 +67,11 @@ class AdaptSettings:
 
     `kinds`, `exclude`, `language`, `held_out`, `development`, `choose_from`, and for tables of pairs `held_out_by`,
     `columns` and `skip_empty` are those of `gather`; `development` None is 0.1 of the training files or 0.4 of the
-    held-out ones. `max_queries` bounds the held-out queries, `max_studied` the pairs of kinds that are learned
-    from alone (a sample is taken), `max_seen` the rows that training sees, by fewer passes than `training` says but for
-    the first, `max_to_choose` the texts that development questions search besides their answers: several models embed
-    them. `training` None takes what suits the base, and lets others be tried within `minutes`, about (None: five times
-    the mining). Each arrangement is trained `trainings` times, from other seeds, for the mean of the weights
+    held-out ones. `max_queries` bounds the held-out queries, `max_studied` the pairs of kinds that are learned from
+    alone (a sample is taken), `max_seen` the rows that training sees (passes are cut, but never below one),
+    `max_to_choose` the texts that development questions search besides their answers: several models embed them.
+    `training` None takes what suits the base, and lets others be tried within `minutes`, about (None: five times the
+    mining). Each arrangement is trained `trainings` times, from other seeds, for the mean of the weights
     (`times_suited` where None). `negatives` hard ones are trained on with each pair: they cost as much time again and
     brought nothing (dev/LOG.md). `questions` are answered at the end from all that was mined. Raises RecipeError for
     numbers below what they can be.

@@ -28,7 +28,9 @@ Split = Annotated[str | None, typer.Option(help="Split of a dataset.")]
 WindowRows = Annotated[int, typer.Option(help="Rows of a shard, sorted by length together.")]
 BatchTokens = Annotated[int | None, typer.Option(help="Most tokens in one forward pass.")]
 RayAddress = Annotated[str | None, typer.Option("--ray", help="Run on Ray: 'local', 'auto' or an address.")]
-Workers = Annotated[int, typer.Option(help="Processes, or Ray actors, each with a model and --threads.")]
+Workers = Annotated[
+    int, typer.Option(help="Processes, or Ray actors, each with a model and --threads (then 1 if left out).")
+]
 
 
 def settled(model: str) -> str:
@@ -121,7 +123,9 @@ def audit(
         str, typer.Argument(help="Output folder of `embed` or `classify apply`, or an index.", show_default=False)
     ],
     inputs: Annotated[list[str] | None, typer.Argument(help="The input, where it has moved.")] = None,
-    sample: Annotated[int, typer.Option(min=0, help="Embed so many rows again and compare; needs --model.")] = 0,
+    sample: Annotated[
+        int, typer.Option(min=0, help="Embed so many rows again and compare; of vectors needs --model.")
+    ] = 0,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="The model that made it, or the filter.", show_default=False)
     ] = None,

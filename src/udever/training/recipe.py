@@ -38,7 +38,7 @@ class TrainingSettings(Settings):
     """The optimisation. Defaults are the paper's where it states them.
 
     `batch_size` counts pairs: the contrastive batch over all processes. `memory_gb` is what the activations of
-    one process may take beside the weights (default: a quarter of what is free); the batch is worked off in
+    one process may take beside the weights (default: a quarter of the machine's memory); the batch is worked off in
     micro-batches that fit, and gradients do not depend on it. `token_cache_gb` is what token ids of texts seen before
     may take, so that many passes tokenise each once. `warmup` is the share of all steps in which the learning
     rate rises, `decay` (of the constant schedule) that of the last ones in which it falls to nothing. `rates`: a
