@@ -128,10 +128,14 @@ QUICK = replace(
 
 
 def ablations() -> dict[str, AdaptSettings]:
-    """Each by name: the usual kinds, none besides questions, each alone, all but each, more; negatives, rates, time."""
-    every = EVERY
+    """Each by name: the usual kinds, none besides questions, each alone, all but each, more; negatives, rates, time.
+
+    All but the first are trained once.
+    """
+    every = replace(EVERY, trainings=1)
     found = {
-        "as usual": every,
+        "as usual": EVERY,
+        "trained once": every,
         "questions alone": replace(every, kinds=ASKED),
         "not chosen": replace(every, development=0.0),
         "names and mentions alone": replace(every, kinds=(*ASKED, "names", "mentions")),
@@ -164,7 +168,7 @@ def run(name: str, folder: Path, settings: AdaptSettings, work: Path, beside: st
 
 
 def run_shuffled(name: str, folder: Path, settings: AdaptSettings, work: Path) -> Comparison:
-    """The table of one adaptation beside the same training on its pairs, each anchor with another's positive.
+    """The table of one adaptation beside one training on its pairs, each anchor with another's positive.
 
     What that gains is not learned from what belongs together; its row stands where the adapted model's does.
     """
