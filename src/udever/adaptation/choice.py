@@ -32,6 +32,10 @@ WORDS_WEIGHT_ADAPTED = 0.035
 """What words weigh beside adapted weights where there are too few questions to choose by: they know the words of the
 files themselves (dev/LOG.md)."""
 
+UNTESTED_SHARE = 0.75
+"""How far to go where there are too few questions to choose by: no worse than all the way where that gains, and less
+lost where it loses (dev/LOG.md)."""
+
 Floats = NDArray[np.float64]
 Ranking = list[tuple[str, float]]
 _AMONG = 10
@@ -102,7 +106,8 @@ class Choice:
     def sentence(self, names: Sequence[str]) -> str:
         """The choice in words; `names` are those of the attempts."""
         if not self.scores:
-            return f"there were too few questions to choose by: the weights trained {names[0]} are taken"
+            way = f"{self.share:g} of the way from base to the weights trained {names[0]}"
+            return f"there were too few questions to choose by: {way}"
         tried = ", ".join(
             f"{f'{share:g} {names[number]}' if share else 'base'} {score:.3f}"
             for (number, share), score in self.scores.items()
@@ -118,11 +123,11 @@ class Choice:
 def choose(base: Embedder, trained: Iterable[Embedder], task: FolderTask | None) -> Choice:
     """The best by the questions of a task; the base where nothing beats it beyond chance.
 
-    Of several that were `trained` the best has to be the surer of it. Without a task, the first as it is. `base` is
-    left as it was; of the trained models one is held at a time.
+    Of several that were `trained` the best has to be the surer of it. Without a task, most of the way to the first.
+    `base` is left as it was; of the trained models one is held at a time.
     """
     if task is None:
-        return Choice(1.0, WORDS_WEIGHT, WORDS_WEIGHT_ADAPTED, {})
+        return Choice(UNTESTED_SHARE, WORDS_WEIGHT, WORDS_WEIGHT_ADAPTED, {})
     trial = Trial(task)
     start = trial.rankings(as_mteb(base, revision="1"))
     rankings = {(0, 0.0): start}

@@ -25,8 +25,10 @@ from udever.text.grouping import Held, groups_of
 TRAIN, HELD_OUT, LEFT_OUT = range(3)
 _SAME_GROUP = "row: same group on the other side of the split"
 _REPEATS = "row: text that is held out, exactly or nearly"
-MIN_TO_CHOOSE = 300
-"""Of fewer rows none is kept to choose by: they are needed, and would decide nothing."""
+MIN_TO_CHOOSE = 100
+"""Questions below which none is kept to choose by."""
+_LEAST_KEPT = 30
+"""To choose by: fewer tell nothing (dev/LOG.md)."""
 ChooseFrom = Literal["train", "held_out"]
 """Of which rows some are kept to choose by: held-out ones where the base has learned from the files of the others."""
 _MOST = 1.5
@@ -121,13 +123,13 @@ def keep_to_choose(
 ) -> list[Pair]:
     """Pairs, of which those that `again`, a split by another seed, holds out are development pairs.
 
-    None where there are fewer than MIN_TO_CHOOSE to take them from.
+    About 30 at least, of however few; none where there are fewer than MIN_TO_CHOOSE to take them from.
     """
     side = shares.choose_from
     found = [replace(pair, split="train") for pair in pairs if pair.split == side]
     if not shares.development or len(found) < MIN_TO_CHOOSE:
         return list(pairs)
-    divided = again(found, shares.development)
+    divided = again(found, max(shares.development, _LEAST_KEPT / len(found)))
     marked = [replace(pair, split="development" if pair.split == "held_out" else side) for pair in divided]
     return [*marked, *(pair for pair in pairs if pair.split != side)]
 

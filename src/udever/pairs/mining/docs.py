@@ -1,6 +1,8 @@
 """Documentation: the path of headings ("Guide > Install > Linux") -> the text of that section."""
 
+import re
 from collections import Counter
+from pathlib import PurePosixPath
 
 from bs4.exceptions import ParserRejectedMarkup
 
@@ -13,6 +15,8 @@ from udever.text.words import num_words
 MAX_CHARS = 4_000
 MIN_ANCHOR_WORDS = 2
 MIN_WORDS = 12
+_CHANGES = re.compile(r"(changes|history|news)|(change[-_ ]?log|release[-_ ]?notes|whats?[-_ ]?new).*", re.IGNORECASE)
+"""Names of files that say what is new: their headings are versions and dates, and nobody asks by them."""
 
 
 def doc_pieces(text: str, source: str, suffix: str, language: str | None, skipped: Counter[str]) -> list[Piece]:
@@ -31,7 +35,9 @@ def doc_pieces(text: str, source: str, suffix: str, language: str | None, skippe
     for section in sections:
         anchor, body = section.title_path, section.text
         reason = ""
-        if not section.path:  # there is no question that it answers
+        if _CHANGES.fullmatch(PurePosixPath(source).stem):
+            reason = "row: heading of a change log"
+        elif not section.path:  # there is no question that it answers
             reason = "row: text before the first heading"
         elif num_words(anchor) < MIN_ANCHOR_WORDS:
             reason = f"row: heading under {MIN_ANCHOR_WORDS} words"
