@@ -19,11 +19,11 @@ import numpy as np
 LOADED = """
 import gc, sys
 from udever import Embedder
+from udever.allocator import resident_bytes
 Embedder.load("seedling").encode(["warm-up"])
 def held():
     gc.collect()
-    [line] = [line for line in open("/proc/self/status") if line.startswith("VmRSS")]
-    return int(line.split()[1]) / 1000
+    return resident_bytes()[0] / 1e6
 before = held()
 embedder = Embedder.load(sys.argv[1], dtype=sys.argv[2])
 embedder.encode(["a text"])

@@ -91,7 +91,6 @@ LAYERS = {
     "layers6": Arm("the first 6 layers", base="6"),
     "layers12": Arm("the first 12 layers", base="12"),
     "layers15": Arm("the first 15 layers", base="15"),
-    "cold15": Arm("the first 15 layers, temperature 0.02", {"loss.temperature": "0.02"}, base="15"),
     "plain": Arm("all 18"),
 }
 LANGUAGE_STEPS = {"training.max_steps": "13"}

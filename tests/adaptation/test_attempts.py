@@ -143,6 +143,20 @@ def small(monkeypatch):
     monkeypatch.setattr(scores, "choose", chosen)
 
 
+def stopped_in_the_second(monkeypatch):
+    """Send SIGTERM in the fifth step of twice three; the list of all steps' batches."""
+    plain, steps = Stepper.accumulate, []
+
+    def interrupted(self, batch):
+        steps.append(batch.number)
+        if len(steps) == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(self, batch)
+
+    monkeypatch.setattr(Stepper, "accumulate", interrupted)
+    return steps
+
+
 SETTINGS = AdaptSettings(held_out=0.2, development=0.3, max_length=48, minutes=60, trainings=1)
 
 
@@ -164,15 +178,7 @@ def test_all_that_fit_are_tried_and_one_stopped_in_the_second_ends_alike(small, 
     assert Recipe.read(whole / "model" / "recipe.toml").data.pairs[0] == str(whole / "pairs.parquet")
     report = (whole / "report.html").read_text()
     assert "training pairs with hard negatives" in report and "trained with two hard negatives" in report
-    plain, steps, output = Stepper.accumulate, [], tmp_path / "stopped"
-
-    def interrupted(self, batch):
-        steps.append(batch.number)
-        if len(steps) == 5:  # of three and three
-            os.kill(os.getpid(), signal.SIGTERM)
-        return plain(self, batch)
-
-    monkeypatch.setattr(Stepper, "accumulate", interrupted)
+    steps, output = stopped_in_the_second(monkeypatch), tmp_path / "stopped"
     assert run(output) is None
     assert (run_folder(output) / "tried.json").is_file() and not output.exists()
     assert (run_folder(output) / "attempts" / "2" / "step-00000002").is_dir()
@@ -241,16 +247,7 @@ def test_the_mean_of_trainings_from_several_seeds_is_one_candidate(small, projec
         assert torch.allclose(tensor, mean[name], atol=1e-6), name
 
     monkeypatch.setattr(attempts, "train", train)
-    plain, steps = Stepper.accumulate, []
-
-    def interrupted(self, batch):
-        steps.append(batch.number)
-        if len(steps) == 5:  # of three and three
-            os.kill(os.getpid(), signal.SIGTERM)
-        return plain(self, batch)
-
-    monkeypatch.setattr(Stepper, "accumulate", interrupted)
-    output = tmp_path / "stopped"
+    steps, output = stopped_in_the_second(monkeypatch), tmp_path / "stopped"
     assert adapt([project], output, settings, base=str(base)) is None
     assert adapt([project], output, settings, base=str(base), resume=True) is not None and len(steps) == 6
     whole, stopped = (folder / "model" / "model.safetensors" for folder in (tmp_path / "whole", output))

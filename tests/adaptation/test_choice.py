@@ -56,9 +56,11 @@ def weights(embedder):
     return {name: tensor.clone() for name, tensor in embedder.backbone.state_dict().items()}
 
 
-def test_without_questions_three_quarters_of_the_way_are_taken(two):
+@pytest.mark.parametrize(("name", "share"), [("seedling", 0.75), ("fresh", 1.0), ("a/decoder", 1.0)])
+def test_without_questions_the_trained_weights_are_taken_or_from_the_seedling_most_of_the_way(two, name, share):
+    two[0].name = name
     choice = choose(two[0], two[1:], None)
-    assert (choice.number, choice.share, choice.words_weight, choice.scores) == (0, 0.75, WORDS_WEIGHT_ADAPTED, {})
+    assert (choice.number, choice.share, choice.words_weight, choice.scores) == (0, share, WORDS_WEIGHT_ADAPTED, {})
     assert "too few questions" in choice.sentence(["alone"])
 
 

@@ -18,6 +18,7 @@ from udever.model.merging import blend
 from udever.search.bm25 import Bm25
 from udever.search.exact import rank, top_k
 from udever.search.fusion import DEPTH, WORDS_DEPTH, WORDS_WEIGHT, fuse
+from udever.training import SEEDLING
 
 SHARES = (0.5, 0.75)
 """How far from the base to the trained weights the candidates between them lie."""
@@ -33,8 +34,8 @@ WORDS_WEIGHT_ADAPTED = 0.035
 files themselves (dev/LOG.md)."""
 
 UNTESTED_SHARE = 0.75
-"""How far to go where there are too few questions to choose by: no worse than all the way where that gains, and less
-lost where it loses (dev/LOG.md)."""
+"""How far to go from the seedling where there are too few questions to choose by: no worse than all the way where that
+gains, and less lost where it loses (dev/LOG.md). Other bases may be no embedders before they are trained."""
 
 Floats = NDArray[np.float64]
 Ranking = list[tuple[str, float]]
@@ -123,11 +124,12 @@ class Choice:
 def choose(base: Embedder, trained: Iterable[Embedder], task: FolderTask | None) -> Choice:
     """The best by the questions of a task; the base where nothing beats it beyond chance.
 
-    Of several that were `trained` the best has to be the surer of it. Without a task, most of the way to the first.
-    `base` is left as it was; of the trained models one is held at a time.
+    Of several that were `trained` the best has to be the surer of it. Without a task, the first as it is, or most of
+    the way to it from the seedling. `base` is left as it was; of the trained models one is held at a time.
     """
     if task is None:
-        return Choice(UNTESTED_SHARE, WORDS_WEIGHT, WORDS_WEIGHT_ADAPTED, {})
+        share = UNTESTED_SHARE if base.name == SEEDLING else 1.0
+        return Choice(share, WORDS_WEIGHT, WORDS_WEIGHT_ADAPTED, {})
     trial = Trial(task)
     start = trial.rankings(as_mteb(base, revision="1"))
     rankings = {(0, 0.0): start}
