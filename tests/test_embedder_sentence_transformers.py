@@ -142,6 +142,15 @@ def test_opening_markers_by_role_are_prompts_to_plain_modules(family, pooling, d
     assert back.contract == embedder.contract
 
 
+@pytest.mark.parametrize("family", ["bloom", "qwen3"])
+def test_words_after_a_text_are_a_template_to_plain_modules(family, decoders, tmp_path):
+    embedder = load(decoders(family), suffix="\nThis in one word:", max_length=60)
+    embedder.save(tmp_path / "out")
+    theirs = load_theirs(tmp_path / "out")
+    same(embedder.encode(TEXTS, allow_empty=True), theirs.encode(TEXTS))
+    assert load(tmp_path / "out").contract == embedder.contract
+
+
 @pytest.mark.parametrize("different", [{"suffix_ids": (5,)}, {"prefix_ids": (300,)}])
 def test_markers_that_plain_modules_cannot_give_need_our_module(different, decoders, tmp_path):
     """Another closing token, and an opening one that is no special token and would grow together with the text."""

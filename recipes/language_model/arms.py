@@ -54,6 +54,7 @@ class Arm:
         return source.kind in self.kinds
 
 
+ONE_WORD = {"model.markers": '"auto"', "model.suffix": '"\\nThis in one word:"'}
 CHOICES = {
     "untrained": Arm("as it comes"),
     "plain": Arm("LoRA of rank 16, last token, causal, 5e-4, temperature 0.05"),
@@ -66,6 +67,11 @@ CHOICES = {
     "bidirectional": Arm("mean pooling, bidirectional", {
         "model.pooling": '"mean"', "model.attention": '"bidirectional"',
     }),
+    "suffix": Arm("closed by words in place of a token", ONE_WORD),
+    "suffix12": Arm("the same, the first 12 layers", ONE_WORD, base="12"),
+    "suffix15": Arm("the same, the first 15 layers", ONE_WORD, base="15"),
+    "suffix_cold": Arm("the same, temperature 0.02", ONE_WORD | {"loss.temperature": "0.02"}),
+    "suffix_rate2": Arm("the same, 2e-4", ONE_WORD | {"training.learning_rate": "2e-4"}),
     "roles": Arm("role markers", {"model.markers": '"roles"'}),
     "rank64": Arm("LoRA of rank 64", {"training.lora_rank": "64"}),
     "full": Arm("all weights but the table, 5e-5", {"training.tuning": '"full"', "training.learning_rate": "5e-5"}),

@@ -114,6 +114,7 @@ class Embedder:
         normalize: bool | None = None,
         dimensions: int | None = None,
         instruction: str | None = None,
+        suffix: str | None = None,
     ) -> Self:
         """Load a folder, a hub model or "seedling", the bundled one, and test that it does what its contract says.
 
@@ -121,10 +122,11 @@ class Embedder:
         checkpoints without either are known by name (`known_as="izhx/udever-bloom-560m"` for a copy in a
         folder); any other decoder gets last-token pooling at its end-of-text token, causal, 512 tokens.
         `pooling`, `attention`, `max_length`, `normalize`, `dimensions` and `instruction` replace single entries of the
-        contract. The files of a saved folder are compared with the digests it was saved with,
-        and its reference vectors computed again; `verify=False` leaves both out. `dtype="int8"` puts linear layers
-        and the table of tokens into eight bits, and measures on the reference texts what that costs: a space with a
-        fingerprint of its own.
+        contract; `suffix` stands after every text in place of the closing token ("\\nThis in one word:" makes a fair
+        embedder of a language model that was never trained as one). The files of a saved folder are compared with the
+        digests it was saved with, and its reference vectors computed again; `verify=False` leaves both out.
+        `dtype="int8"` puts linear layers and the table of tokens into eight bits, and measures on the reference texts
+        what that costs: a space with a fingerprint of its own.
 
         Raises ModelError where the folder or model cannot be used, ContractError where it does not give
         the vectors it should, or loses too much in int8.
@@ -143,6 +145,7 @@ class Embedder:
             "normalize": normalize,
             "dimensions": dimensions,
             "instruction": instruction,
+            "suffix": suffix,
         }
         given = {name: value for name, value in changes.items() if value is not None}
         if how.device.type == "cpu":

@@ -27,6 +27,7 @@ from udever.model.backbone import (
 from udever.model.contract import Contract
 from udever.model.gguf import GGUFSource, gguf_folder, read_source
 from udever.model.lengths import position_limit
+from udever.model.markers import with_suffix
 from udever.model.published import RECIPES, contract_of
 from udever.model.tokenizer_files import load_hf_tokenizer, load_plain_tokenizer
 from udever.model.weights import digest_file, digest_weights, is_quantised, read_config, stored_dtype, weight_files
@@ -107,7 +108,7 @@ def load(name: str, how: How, changes: Mapping[str, Any], known_as: str | None =
     if stored:
         how = _as_stored(model, how)
     tokenizer = _tokenizer(model, trust_remote_code=how.trust_remote_code)
-    contract = _change(_contract(model, known_as, tokenizer, config), changes)
+    contract = _asked(_contract(model, known_as, tokenizer, config), changes, tokenizer)
     _check_fits(contract, config)
     weights = _digest(model, verify=how.verify)
     backbone = load_backbone(
@@ -315,6 +316,14 @@ def _change(contract: Contract, changes: Mapping[str, Any]) -> Contract:
         return Contract.model_validate({**contract.model_dump(), **changes})
     except ValidationError as error:
         raise ModelError(explain(error, Contract)) from error
+
+
+def _asked(contract: Contract, changes: Mapping[str, Any], tokenizer: Any) -> Contract:
+    """`contract` with what the caller asked for; `suffix` are words that the tokenizer makes ids of."""
+    entries = {name: value for name, value in changes.items() if name != "suffix"}
+    if "suffix" in changes:
+        contract = with_suffix(contract, changes["suffix"], tokenizer)
+    return _change(contract, entries)
 
 
 def _check_fits(contract: Contract, config: Any) -> None:

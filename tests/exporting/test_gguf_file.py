@@ -124,6 +124,14 @@ def test_what_llama_cpp_lacks_is_refused(load, family, options, told, tmp_path):
 
 
 @pytest.mark.usefixtures("without_llama_cpp")
+@pytest.mark.parametrize("suffix", ["\nin one word:", "a"])
+def test_words_after_a_text_are_refused(load, suffix, tmp_path):
+    embedder = load("qwen3", suffix=suffix)
+    with pytest.raises(ModelError, match=r"llama\.cpp puts one marker"):
+        export_gguf(embedder, tmp_path / "model.gguf")
+
+
+@pytest.mark.usefixtures("without_llama_cpp")
 def test_roles_that_close_otherwise_need_a_file_each(load, tmp_path):
     embedder = load("bloom")
     roles = {

@@ -7,6 +7,7 @@ from tokenizers.processors import TemplateProcessing
 
 from udever.errors import ModelError, TextError
 from udever.model.contract import Contract, Role
+from udever.model.markers import with_suffix
 from udever.model.tokens import TextTokenizer, template_ids
 
 BOS, EOS, BOQ, EOQ, BOD, EOD = 1, 2, 4, 5, 6, 7
@@ -50,6 +51,24 @@ def test_markers_survive_every_truncation_and_no_text_forges_one(bpe, texts, lim
         assert cut.truncation.num_tokens[row] == len(whole)
         assert cut.truncation.truncated[row] == (len(whole) > limit)
         assert bpe.decode(whole[1:-1], clean_up_tokenization_spaces=False) == texts[row]
+
+
+@given(texts=st.lists(st.text() | st.sampled_from(["in a word", *HOSTILE]), max_size=6), limit=st.integers(20, 40))
+def test_words_after_a_text_survive_every_truncation_and_may_stand_in_it(bpe, texts, limit):
+    suffixed = with_suffix(contract(limit), " in a word", bpe)
+    words = list(suffixed.query.suffix_ids)
+    tokenizer, plain = TextTokenizer(bpe, suffixed), TextTokenizer(bpe, contract(10_000))
+    for text, ids in zip(texts, tokenizer.encode(texts, "query").ids, strict=True):
+        whole = plain.encode([text], "query").ids[0][1:-1]
+        assert ids == [BOQ, *whole[: limit - 1 - len(words)], *words]
+        parts = [piece.part for piece in tokenizer.explain(text, "query").pieces]
+        assert parts == ["marker", *["text"] * (len(ids) - 1 - len(words)), *["prompt"] * len(words)]
+
+
+def test_a_contract_without_words_after_a_text_is_written_as_before():
+    assert "suffix_is_text" not in contract().model_dump_json()
+    role = Role(suffix_ids=(9,), suffix_is_text=True)
+    assert Role.model_validate_json(role.model_dump_json()) == role
 
 
 @pytest.mark.parametrize("text", HOSTILE)

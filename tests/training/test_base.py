@@ -137,6 +137,25 @@ def test_a_base_without_spare_rows_for_the_markers_names_eos(make, tmp_path):
     assert load_base(ModelSettings(base=str(tmp_path / "base"))).contract.query.prefix_ids == ()
 
 
+def test_words_close_a_text_where_a_recipe_has_them(decoders, tmp_path):
+    base = str(decoders("qwen3"))
+    asked = ModelSettings(base=base, suffix="\nin one word:")
+    embedder = load_base(asked)
+    words = embedder.tokenizer.hf.encode("\nin one word:", add_special_tokens=False)
+    assert embedder.tokenizer.encode(["a", ""], "document").ids[1] == words
+    embedder.save(tmp_path / "own")
+    again = load_base(ModelSettings(base=str(tmp_path / "own")))
+    assert again.contract == embedder.contract == Embedder.load(base, suffix="\nin one word:", max_length=300).contract
+    plain = load_base(asked.model_copy(update={"base": str(tmp_path / "own"), "suffix": "\nword:"}))
+    assert plain.contract.query.suffix_ids != embedder.contract.query.suffix_ids
+
+
+@pytest.mark.parametrize("markers", ["roles", "eos", "keep"])
+def test_words_after_a_text_and_markers_are_one_too_many(markers):
+    with pytest.raises(ValueError, match="beside a suffix, which takes their place; leave markers out"):
+        ModelSettings(base="seedling", markers=markers, suffix=" in one word:")
+
+
 @pytest.mark.parametrize("name", ["<unused{}>", "[unused{}]", "<|reserved_special_token_{}|>"])
 def test_role_markers_take_the_tokens_that_a_vocabulary_keeps_unused_if_they_are_asked_for(make, tmp_path, name):
     from tokenizers import Tokenizer, models, pre_tokenizers

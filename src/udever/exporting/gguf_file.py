@@ -52,8 +52,10 @@ def plan(embedder: Embedder, role: RoleName | None = None) -> GGUFContent:
         raise ModelError(f"{name} has {what}; llama.cpp knows causal decoders pooled by last or mean")
     if contract.pooling == "mean" and not contract.pool_prompt and any(prompts.values()):
         raise ModelError(f"{name} leaves prompts out of its mean, which llama.cpp does not; use --format onnx")
-    if len(markers.prefix_ids) > 1 or len(markers.suffix_ids) > 1:
-        raise ModelError(f"{name} puts several tokens before or behind a text; llama.cpp puts one: use --format onnx")
+    if len(markers.prefix_ids) > 1 or len(markers.suffix_ids) > 1 or markers.suffix_is_text:
+        raise ModelError(
+            f"{name} puts words or several tokens around a text; llama.cpp puts one marker: use --format onnx"
+        )
     vocabulary = vocabulary_of(name, embedder.tokenizer.hf, vocab_size(model.config), contract.marker_ids)
     return GGUFContent(architecture, model, vocabulary, markers, prompts)
 

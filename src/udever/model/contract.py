@@ -1,8 +1,8 @@
 """The contract: all that turns a text into the right vector besides the weights and the tokenizer."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from udever.model.packing import Pooling
 
@@ -12,7 +12,8 @@ RoleName = Literal["query", "document", "symmetric"]
 class Role(BaseModel):
     """What surrounds a text: `prefix_ids`, then `prompt` and text tokenised as one, then `suffix_ids`.
 
-    The ids stay through every truncation; the text is cut to make room for them.
+    The ids stay through every truncation; the text is cut to make room for them. `suffix_is_text`: the suffix is words
+    ("This in one word:"), which texts may hold too, and no marker.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -20,6 +21,15 @@ class Role(BaseModel):
     prefix_ids: tuple[int, ...] = ()
     suffix_ids: tuple[int, ...] = ()
     prompt: str = ""
+    suffix_is_text: bool = False
+
+    @model_serializer(mode="wrap")
+    def _leave_out_what_few_have(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Fingerprints hold what is written: one that says no more than before stays what it was."""
+        written = serialize(self)
+        if not self.suffix_is_text:
+            written.pop("suffix_is_text", None)
+        return written
 
 
 class Contract(BaseModel):
@@ -63,6 +73,7 @@ class Contract(BaseModel):
 
     @property
     def marker_ids(self) -> frozenset[int]:
-        """Every id that some role adds; no text may produce one."""
+        """Every id that some role adds, but for words; no text may produce one."""
         roles = (self.query, self.document, self.symmetric)
-        return frozenset(token for role in roles for token in (*role.prefix_ids, *role.suffix_ids))
+        closing = (token for role in roles if not role.suffix_is_text for token in role.suffix_ids)
+        return frozenset(token for role in roles for token in role.prefix_ids).union(closing)

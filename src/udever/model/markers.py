@@ -6,7 +6,7 @@ from typing import Any, Literal
 import torch
 
 from udever.errors import ModelError
-from udever.model.contract import Contract, Role
+from udever.model.contract import Contract, Role, RoleName
 
 Markers = Literal["auto", "roles", "eos", "keep"]
 
@@ -39,6 +39,19 @@ def with_markers(contract: Contract, markers: Markers, hf_tokenizer: Any, embedd
     query = Role(prefix_ids=ids[0:1], suffix_ids=ids[1:2], prompt=contract.query.prompt)
     document = Role(prefix_ids=ids[2:3], suffix_ids=ids[3:4], prompt=contract.document.prompt)
     return contract.model_copy(update={"query": query, "document": document, "symmetric": query})
+
+
+def with_suffix(contract: Contract, suffix: str, hf_tokenizer: Any) -> Contract:
+    """`contract` with these words after every text, in place of closing markers.
+
+    Raises ModelError for one that the tokenizer makes no token of.
+    """
+    ids = tuple(hf_tokenizer.encode(suffix, add_special_tokens=False))
+    if not ids:
+        raise ModelError(f"suffix is {suffix!r}, which has no token; give words such as '\\nThis in one word:'")
+    names: tuple[RoleName, ...] = ("query", "document", "symmetric")
+    changes = {"suffix_ids": ids, "suffix_is_text": True}
+    return contract.model_copy(update={name: contract.role(name).model_copy(update=changes) for name in names})
 
 
 def _find(hf_tokenizer: Any, embeddings: torch.Tensor) -> tuple[int, ...] | None:

@@ -146,7 +146,7 @@ class TextTokenizer:
             *(Piece(i, self._name(i), "marker") for i in role.prefix_ids),
             *(Piece(i, self._name(i), "prompt") for i in frame.prefix[len(role.prefix_ids) :]),
             *pieces[: frame.room],
-            *(Piece(i, self._name(i), "marker") for i in frame.suffix),
+            *(Piece(i, self._name(i), "prompt" if role.suffix_is_text else "marker") for i in frame.suffix),
         ]
         stand_in = self._stand_in()
         cut = ("" if cut_at is None else whole[max(cut_at, len(frame.tail)) :]) + text[len(kept_text) :]

@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -24,7 +24,8 @@ class ModelSettings(Settings):
     with the end-of-text token, "keep" leaves them as they are, "auto" takes roles where the tokenizer or its spare
     rows have room (unused tokens, as Gemma has them, are taken for "roles" alone) and keeps those of a base that is an
     embedder already. Of such a base, and with "keep", only those of `pooling`, `attention` and `max_length` change
-    that are given.
+    that are given. `suffix`: words after every text in place of a closing token, such as "\\nThis in one word:"; the
+    last of them is pooled, and a language model has more to say there than at a token it knows as an end.
     """
 
     base: str
@@ -32,6 +33,13 @@ class ModelSettings(Settings):
     pooling: Literal["last", "mean", "weighted_mean"] = "last"
     attention: Literal["causal", "bidirectional"] = "causal"
     max_length: int = Field(default=300, ge=4)
+    suffix: str = ""
+
+    @model_validator(mode="after")
+    def _one_close(self) -> Self:
+        if self.suffix and self.markers != "auto":
+            raise ValueError(f"markers is {self.markers!r} beside a suffix, which takes their place; leave markers out")
+        return self
 
 
 class TrainingSettings(Settings):

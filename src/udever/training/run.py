@@ -111,8 +111,8 @@ def load_base(settings: ModelSettings, texts: Iterable[str] = (), seed: int = 0)
     names = {"pooling", "attention", "max_length"}
     asked = names & settings.model_fields_set if own or settings.markers == "keep" else names
     changes = {name: getattr(settings, name) for name in asked}
-    embedder = Embedder.load(settings.base, dtype="float32", **changes)
-    if settings.markers == "keep" or (own and settings.markers == "auto"):
+    embedder = Embedder.load(settings.base, dtype="float32", suffix=settings.suffix or None, **changes)
+    if settings.markers == "keep" or settings.suffix or (own and settings.markers == "auto"):
         return embedder
     model = embedder.backbone
     table = getattr(model, "word_embeddings", None)
