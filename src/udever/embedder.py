@@ -455,8 +455,12 @@ class Embedder:
 
     def _write(self, folder: Path, card: saving.Card, **how: Any) -> None:
         parts = Loaded(self.backbone, self.tokenizer.hf, self.contract, weights=self._base_weights, source=self._source)
+
+        def reference() -> tuple[np.ndarray, str]:
+            return self._reference(), self.precision
+
         # from here on the model is named by what was written, in the precision it was written in
-        self._weights_digest = saving.write(folder, parts, card, self._reference, **how)
+        self._weights_digest = saving.write(folder, parts, card, reference, **how)
 
     def _reference(self) -> np.ndarray:
         """Queries, then documents, of the reference texts; full width, unit length."""

@@ -64,7 +64,7 @@ def write(
     folder: Path,
     parts: loading.Loaded,
     card: Card,
-    reference: Callable[[], np.ndarray],
+    reference: Callable[[], tuple[np.ndarray, str]],
     *,
     merged: bool,
     dtype: torch.dtype | None = None,
@@ -73,7 +73,7 @@ def write(
     """Write a model into an empty `folder`; return the digest of its weights as they were written.
 
     `merged`, `dtype` and `table_bits` as in `Embedder.save`. `reference` gives the reference vectors, once the
-    weights in memory are those of the file.
+    weights in memory are those of the file, and the precision that they are computed in.
     """
     model: Any = parts.backbone
     saved_base = None
@@ -94,12 +94,14 @@ def write(
         adapters.save_adapter(model, folder, card.base)
     written.save_tokenizer(parts.tokenizer, parts.contract, shared, folder)
     files, weights = loading.saved_parts(folder, None if merged else parts.weights)
+    vectors, precision = reference()
     saved = artefact.Saved(
         contract=parts.contract,
         fingerprint=artefact.fingerprint(model.config, weights, tokenizer_digest(parts.tokenizer), parts.contract),
-        reference=artefact.encode_vectors(reference()),
+        reference=artefact.encode_vectors(vectors),
         files=files,
         base=saved_base,
+        precision=precision,
     )
     (folder / artefact.CONTRACT_FILE).write_text(saved.model_dump_json(indent=2) + "\n")
     trust = "" if written.is_plain(parts.contract, known) else ", trust_remote_code=True"

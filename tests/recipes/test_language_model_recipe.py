@@ -97,13 +97,19 @@ def test_graded_pairs_are_asked_of_nobody_who_does_not_train_on_them(folder, tmp
     (folder / "pairs" / f"{graded.file}.parquet").unlink()
     counts = data["write_pairs"](folder / "pairs", tmp_path / "pairs")
     assert graded.file not in counts and len(counts) == len(data["SOURCES"]) - 1
-    options = argparse.Namespace(base="b", steps=3, learning_rate=1e-3, temperature=0.03, memory_gb=2.0, seed=0)
+    options = argparse.Namespace(suffix="\nword:", steps=3, learning_rate=1e-3, temperature=0.03, memory_gb=2.0, seed=0)
     paths = {tmp_path / "pairs" / f"{name}.parquet": 1.0 for name in counts}
-    assert "graded =" not in english["recipe"](options, paths, tmp_path / "model")
-    with_grades = english["recipe"](options, {**paths, tmp_path / f"{graded.file}.parquet": 0.1}, tmp_path / "model")
+    assert "graded =" not in english["recipe"](options, "b", paths, tmp_path / "model")
+    more = {**paths, tmp_path / f"{graded.file}.parquet": 0.1}
+    with_grades = english["recipe"](options, "b", more, tmp_path / "model")
     (tmp_path / "recipe.toml").write_text(with_grades)
     read = Recipe.read(tmp_path / "recipe.toml")
     assert read.loss.graded == 1 and read.loss.temperature == 0.03
+    assert read.model.suffix == "\nword:"
+    options.suffix = ""
+    (tmp_path / "recipe.toml").write_text(english["recipe"](options, "b", more, tmp_path / "model"))
+    plain = Recipe.read(tmp_path / "recipe.toml").model
+    assert (plain.base, plain.markers, plain.suffix) == ("b", "eos", "")
     assert [dataset.in_batch_negatives for dataset in read.data.datasets] == [True] * len(counts) + [False]
 
 
@@ -122,6 +128,7 @@ def test_the_recipe_is_one_that_train_reads(tmp_path, recipe):
     english = recipe("english")
     filled = english["RECIPE"].format(
         base="b",
+        closing='markers = "eos"',
         datasets='[[data.datasets]]\npath = "p.parquet"\n',
         graded="",
         steps=3,
@@ -210,7 +217,8 @@ def test_development_tasks_hold_no_row_of_a_test_part(folder, tmp_path, recipe):
 def test_an_arm_changes_the_lines_it_names_and_no_other(tmp_path, recipe):
     arms, english = recipe("arms"), recipe("english")
     filled = english["RECIPE"].format(
-        base="b", datasets='[[data.datasets]]\npath = "p.parquet"\n', steps=3, memory_gb=2.0, seed=1, output="out",
+        base="b", closing='markers = "eos"',
+        datasets='[[data.datasets]]\npath = "p.parquet"\n', steps=3, memory_gb=2.0, seed=1, output="out",
         learning_rate=1e-3, temperature=0.03, graded="",
     )  # fmt: skip
     for key, arm in arms["ARMS"].items():

@@ -38,7 +38,8 @@ class Base(BaseModel):
 
 
 class Saved(BaseModel):
-    """The content of `udever.json`. `reference` is float32, little-endian, base64.
+    """The content of `udever.json`. `reference` is float32, little-endian, base64; `precision` is what the
+    model computed it in.
 
     `files` are digests of the other files that decide vectors. They and the fingerprint are computed again at every
     load; what is written here is what they are compared with.
@@ -52,6 +53,7 @@ class Saved(BaseModel):
     reference: str
     files: dict[str, str]
     base: Base | None = None
+    precision: str = "float32"
 
 
 def encode_vectors(vectors: np.ndarray) -> str:
@@ -73,7 +75,8 @@ def check_vectors(
             f"{name}: the fingerprint of what was loaded is {fingerprint}, {CONTRACT_FILE} says "
             f"{saved.fingerprint}; the model was changed after saving, or other versions read it differently"
         )
-    lowest = 0.9999 if dtype in (torch.float32, torch.float64) else 0.98
+    precise = {str(dtype).removeprefix("torch."), saved.precision} <= {"float32", "float64"}
+    lowest = 0.9999 if precise else 0.98
     actual, expected = reference(), decode_vectors(saved.reference, 2 * len(REFERENCE_TEXTS))
     if actual.shape != expected.shape:
         raise ContractError(f"{name}: vectors have {actual.shape[1]} dimensions, saved were {expected.shape[1]}")
