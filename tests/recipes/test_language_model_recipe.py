@@ -249,6 +249,8 @@ def test_a_base_of_the_first_layers_computes_as_the_base_does_up_to_there(tmp_pa
 
     make.decoder("gemma3_text", tmp_path / "whole", num_hidden_layers=3)
     recipe("bases")["first_layers"](str(tmp_path / "whole"), tmp_path / "first", 1)
+    with pytest.raises(SystemExit, match=r"4 layers of .*; expected 1 to 3"):
+        recipe("bases")["first_layers"](str(tmp_path / "whole"), tmp_path / "more", 4)
     first = Embedder.load(tmp_path / "first", dtype="float32")
     theirs = AutoModel.from_pretrained(tmp_path / "whole").eval()
     theirs.layers = theirs.layers[:1]
