@@ -15,8 +15,8 @@ NAMES = ("[BOQ]", "[EOQ]", "[BOD]", "[EOD]")
 
 ONE_WORD = "\nThis in one word:"
 """A suffix for a language model that was trained on text alone: what it would say next stands for the text before.
-Of six the best in the mean (dev/LOG.md); the idea is that of "Scaling Sentence Embeddings with Large Language Models" (arXiv
-2307.16645)."""
+Of six the best in the mean (dev/LOG.md); the idea is that of "Scaling Sentence Embeddings with Large Language Models"
+(arXiv 2307.16645)."""
 
 _UNUSED = re.compile(r"[<\[]\|?(unused|reserved_special_token)_?(\d+)\|?[>\]]")
 """Tokens that a vocabulary keeps for its users, as Gemma's, BERT's and Llama 3's are called."""
