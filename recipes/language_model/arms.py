@@ -70,7 +70,6 @@ CHOICES = {
         "model.pooling": '"mean"', "model.attention": '"bidirectional"',
     }),
     "suffix": Arm("closed by words in place of a token", SUFFIX),
-    "suffix12": Arm("the same, the first 12 layers", SUFFIX, base="12"),
     "suffix15": Arm("the same, the first 15 layers", SUFFIX, base="15"),
     "suffix_cold": Arm("the same, temperature 0.02", SUFFIX | {"loss.temperature": "0.02"}),
     "suffix_rate2": Arm("the same, 2e-4", SUFFIX | {"training.learning_rate": "2e-4"}),
@@ -127,7 +126,7 @@ def main() -> None:
     parser.add_argument("--memory-gb", type=float, default=8.0)
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--temperature", type=float, default=0.05)
-    parser.add_argument("--suffix", default="", help="words behind every text, of arms that set no other")
+    parser.set_defaults(suffix="")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     options = parser.parse_args()

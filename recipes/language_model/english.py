@@ -39,7 +39,7 @@ MINILM = "all-MiniLM-L6-v2"
 BASE, CLOSED, TRAINED = "as it comes", "as it comes, one word asked for", "English pairs"
 
 GEMMA_LAYERS = 15
-"""Of 18: chosen on the development tasks by `arms.py`. The last ones choose a next word, in one language."""
+"""Of 18, chosen on the development tasks by `arms.py`."""
 
 RECIPE = """[model]
 base = "{base}"

@@ -24,8 +24,8 @@ class Role(BaseModel):
     suffix_is_text: bool = False
 
     @model_serializer(mode="wrap")
-    def _leave_out_what_few_have(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Fingerprints hold what is written: one that says no more than before stays what it was."""
+    def _without_false(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Said where it is true alone: fingerprints are of what a contract says, not of what it could say."""
         written = serialize(self)
         if not self.suffix_is_text:
             written.pop("suffix_is_text", None)

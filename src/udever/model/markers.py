@@ -1,7 +1,7 @@
 """Choosing the markers of a backbone that is to become an embedder."""
 
 import re
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -54,9 +54,9 @@ def with_suffix(contract: Contract, suffix: str, hf_tokenizer: Any) -> Contract:
     ids = tuple(hf_tokenizer.encode(suffix, add_special_tokens=False))
     if not ids:
         raise ModelError(f"suffix is {suffix!r}, which has no token; give words such as '\\nThis in one word:'")
-    names: tuple[RoleName, ...] = ("query", "document", "symmetric")
     changes = {"suffix_ids": ids, "suffix_is_text": True}
-    return contract.model_copy(update={name: contract.role(name).model_copy(update=changes) for name in names})
+    roles = {name: contract.role(name).model_copy(update=changes) for name in get_args(RoleName)}
+    return contract.model_copy(update=roles)
 
 
 def _find(hf_tokenizer: Any, embeddings: torch.Tensor) -> tuple[int, ...] | None:
