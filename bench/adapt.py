@@ -4,6 +4,7 @@
     python bench/adapt.py --work runs/bench-adapt --only viem celery --ablations
     python bench/adapt.py --work runs/bench-adapt --checkout mine=path/to/repository
     python bench/adapt.py --work runs/bench-adapt --beside path/to/all-MiniLM-L6-v2
+    python bench/adapt.py --work runs/bench-english --base runs/english/model --only viem go-git osmium scrapy
     python bench/adapt.py --work runs/bench-adapt --only osmium --shuffled   # as usual, each text with another's answer
     python bench/adapt.py --work runs/try --only activesync sequel --quick   # that it works: a few steps each
 
@@ -17,6 +18,7 @@ import random
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -152,11 +154,13 @@ def ablations() -> dict[str, AdaptSettings]:
     return found
 
 
-def run(name: str, folder: Path, settings: AdaptSettings, work: Path, beside: str | None) -> Comparison:
+def run(name: str, folder: Path, settings: AdaptSettings, work: Path, base: str, beside: str | None) -> Comparison:
     """The table of one adaptation, run where it is not there; `beside` is a model to be asked the same questions."""
     output = work / "runs" / name
     if not (output / "report.html").is_file():
-        adapt([folder], output, settings, resume=True)
+        started = time.monotonic()
+        adapt([folder], output, settings, base=base, resume=True)
+        print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
     tasks = find_tasks(output / "held_out")
     scores = read_held_out(output / "results", tasks, SYSTEMS)
     if beside is not None:
@@ -167,12 +171,12 @@ def run(name: str, folder: Path, settings: AdaptSettings, work: Path, beside: st
     return Comparison(scores, read_questions(tasks))
 
 
-def run_shuffled(name: str, folder: Path, settings: AdaptSettings, work: Path) -> Comparison:
+def run_shuffled(name: str, folder: Path, settings: AdaptSettings, work: Path, base: str) -> Comparison:
     """The table of one adaptation beside one training on its pairs, each anchor with another's positive.
 
     What that gains is not learned from what belongs together; its row stands where the adapted model's does.
     """
-    table = run(name, folder, settings, work, None)
+    table = run(name, folder, settings, work, base, None)
     output, own = work / "runs" / name, work / "shuffled" / name
     if not (own / "model" / "udever.json").is_file():
         own.mkdir(parents=True, exist_ok=True)
@@ -218,6 +222,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="folder for packages, runs and results")
     parser.add_argument("--only", nargs="*", default=[], help="projects by name")
     parser.add_argument("--checkout", nargs="*", default=[], metavar="NAME=FOLDER", help="projects of one's own")
+    parser.add_argument("--base", default="seedling", help="what is adapted; a folder of its own (--work) for each")
     parser.add_argument("--beside", help="another model's folder or name, scored on the same questions")
     parser.add_argument("--ablations", action="store_true", help="every setting on every project")
     parser.add_argument("--settings", nargs="*", default=[], metavar="NAME", help="of the ablations these alone")
@@ -240,9 +245,9 @@ def main() -> None:
             name = f"{project.name}-{title.replace(' ', '-')}"
             row = f"{project.name} ({project.language})"
             if given.shuffled:
-                found[row] = run_shuffled(name, folder, asked, given.work)
+                found[row] = run_shuffled(name, folder, asked, given.work, given.base)
             else:
-                found[row] = run(name, folder, asked, given.work, given.beside)
+                found[row] = run(name, folder, asked, given.work, given.base, given.beside)
             show(f"{title}, shuffled" if given.shuffled else title, found)
 
 

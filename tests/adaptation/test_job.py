@@ -8,8 +8,9 @@ import torch
 from rich.console import Console
 
 from udever import Embedder
-from udever.adaptation import AdaptSettings, adapt, scores
+from udever.adaptation import AdaptSettings, adapt, scores, settings
 from udever.adaptation.choice import Choice
+from udever.model.backbone import pick_dtype
 from udever.search.fusion import read_words_weight
 from udever.training import TrainingSettings
 
@@ -28,8 +29,8 @@ def test_the_base_is_given_back_or_what_lies_between(share, project, base, tmp_p
 
     monkeypatch.setattr(scores, "choose", chosen)
     said = io.StringIO()
-    settings = AdaptSettings(training=TRAINING, held_out=0.25, max_length=48)
-    table = adapt([project], tmp_path / "out", settings, base=str(base), console=Console(file=said, width=200))
+    given = AdaptSettings(training=TRAINING, held_out=0.25, max_length=48)
+    table = adapt([project], tmp_path / "out", given, base=str(base), console=Console(file=said, width=200))
     assert table is not None and ("the base as it was" in said.getvalue()) == (share == 0)
     start = Embedder.load(base, dtype="float32").backbone.state_dict()
     end = Embedder.load(tmp_path / "out" / "model", dtype="float32").backbone.state_dict()
@@ -40,3 +41,25 @@ def test_the_base_is_given_back_or_what_lies_between(share, project, base, tmp_p
     files = {path.name for path in (tmp_path / "out" / "model").iterdir()}
     assert {"recipe.toml", "training.json", "training.svg", "search.json"} <= files
     assert json.loads((tmp_path / "out" / "model" / "training.json").read_text())["num_steps"] == 3
+
+
+@pytest.mark.parametrize(("large", "asked"), [(1000, "auto"), (10**9, "float32")])
+def test_a_large_base_is_compared_in_the_precision_it_is_used_in(large, asked, project, base, tmp_path, monkeypatch):
+    seen, texts = [], []
+
+    def choose(start, end, task):
+        (end,) = end
+        seen.extend([start.dtype, end.dtype])
+        return Choice(0.5, 0.05, 0.1, {(0, 0.0): 0.4, (0, 0.5): 0.5}, 300)
+
+    tasks_of = scores.tasks_of
+    monkeypatch.setattr(scores, "choose", choose)
+    monkeypatch.setattr(scores, "tasks_of", lambda *given: texts.append(given[-1]) or tasks_of(*given))
+    monkeypatch.setattr(settings, "LARGE", large)
+    monkeypatch.setattr(settings, "_TEXTS_LARGE", 6)
+    given = AdaptSettings(training=TRAINING, held_out=0.25, max_length=48)
+    adapt([project], tmp_path / "out", given, base=str(base))
+    assert seen == [pick_dtype(asked, torch.device("cpu"))] * 2
+    assert texts[0] == (6 if asked == "auto" else 4000)
+    start = Embedder.load(base, dtype="float32").encode(["a text"])
+    assert start @ Embedder.load(tmp_path / "out" / "model", dtype="float32").encode(["a text"]).T < 0.9999

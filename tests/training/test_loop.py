@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModel
 
 from udever import Embedder
 from udever.errors import DataError, ModelError
@@ -13,7 +14,7 @@ from udever.training import loop, tuning
 from udever.training.log import Log, Measure
 from udever.training.loop import Keeping, Trainer, num_steps, rate_factor
 from udever.training.objectives import LossSettings
-from udever.training.recipe import ModelSettings, WatchSettings
+from udever.training.recipe import ModelSettings, TrainingSettings, WatchSettings
 from udever.training.run import load_base
 
 
@@ -65,6 +66,15 @@ def test_only_what_the_tuning_names_moves(embedder, tuning, tools):
     else:
         assert not moved
         assert any("lora_B" in name and bool(p.any()) for name, p in embedder.backbone.named_parameters())
+
+
+@pytest.mark.parametrize(("layers", "picked"), [(6, "full"), (15, "lora"), (18, "lora")])
+def test_auto_takes_low_ranks_for_most_of_gemma_3_270m(layers, picked):
+    shape = {"hidden_size": 640, "intermediate_size": 2048, "num_attention_heads": 4, "num_key_value_heads": 1}
+    config = AutoConfig.for_model("gemma3_text", **shape, head_dim=256, vocab_size=64, num_hidden_layers=layers)
+    with torch.device("meta"):
+        model = AutoModel.from_config(config)
+    assert tuning.pick_tuning(model, TrainingSettings()) == picked
 
 
 def test_auto_moves_all_of_a_small_backbone_and_low_ranks_of_a_large_one(embedder, decoders, tools, monkeypatch):

@@ -11,7 +11,7 @@ from rich.console import Console
 from udever.adaptation.attempts import Attempt
 from udever.adaptation.choice import choose, move
 from udever.adaptation.folder import DEVELOPMENT, HELD_OUT, RESULTS
-from udever.adaptation.settings import AdaptSettings
+from udever.adaptation.settings import AdaptSettings, scored_in, texts_to_choose
 from udever.embedder import Embedder
 from udever.errors import DataError
 from udever.evaluation.comparison import ADAPTED, ADAPTED_WORDS, BASE, BASE_WORDS, WORDS, Comparison
@@ -52,20 +52,24 @@ def score(attempts: Sequence[Attempt], mined: Mined, settings: AdaptSettings, ke
     What is chosen lies in the output folder of its attempt's recipe afterwards. Behind several attempts stands a model
     whose weights are the mean of theirs, which finds more than they do on the average (dev/LOG.md).
     """
-    base = open_recipe(attempts[0].recipes[0])[0]
-    chosen_by = tasks_of(mined, "development", settings, kept / DEVELOPMENT)
+    recipe = attempts[0].recipes[0]
+    dtype = scored_in(recipe.model.base)
+    base = open_recipe(recipe, dtype)[0]
+    num_texts = texts_to_choose(recipe.model.base, settings)
+    chosen_by = tasks_of(mined, "development", settings, kept / DEVELOPMENT, num_texts)
     candidates = _candidates(attempts)
-    choice = choose(base, map(_averaged, candidates.values()), chosen_by[0] if chosen_by else None)
+    choice = choose(
+        base, (_averaged(folders, dtype) for folders in candidates.values()), chosen_by[0] if chosen_by else None
+    )
     sentence = choice.sentence(list(candidates))
     console.print(sentence, markup=False, highlight=False)
     attempt = attempts[choice.number] if choice.number < len(attempts) else attempts[0]
     folders = list(candidates.values())[choice.number]
-    embedder = _averaged(folders)
+    embedder = _averaged(folders, dtype)
     if choice.share < 1 or len(folders) > 1:
-        recipe = attempt.recipes[0]
-        embedder = _save_chosen(recipe, base, embedder, choice.share, sentence)
-        base = open_recipe(recipe)[0]
-    tasks = tasks_of(mined, "held_out", settings, kept / HELD_OUT)
+        embedder = _save_chosen(attempt.recipes[0], base, embedder, choice.share, sentence, dtype)
+        base = open_recipe(recipe, dtype)[0]
+    tasks = tasks_of(mined, "held_out", settings, kept / HELD_OUT, len(mined.corpus))
     models = {BASE: as_mteb(base, name=BASE), ADAPTED: as_mteb(embedder, name=ADAPTED)}
     systems = {
         WORDS: lexical_model("bm25", "1"),
@@ -87,19 +91,21 @@ def _candidates(attempts: Sequence[Attempt]) -> dict[str, list[str]]:
     return found
 
 
-def _averaged(folders: Sequence[str]) -> Embedder:
+def _averaged(folders: Sequence[str], dtype: str) -> Embedder:
     """A model whose weights are the mean of those in `folders`."""
-    average = Embedder.load(folders[0], dtype="float32")
+    average = Embedder.load(folders[0], dtype=dtype)
     for number, folder in enumerate(folders[1:], 2):
-        move(average, Embedder.load(folder, dtype="float32"), 1 / number)
+        move(average, Embedder.load(folder, dtype=dtype), 1 / number)
     return average
 
 
-def _save_chosen(recipe: Recipe, base: Embedder, trained: Embedder, share: float, sentence: str) -> Embedder:
+def _save_chosen(
+    recipe: Recipe, base: Embedder, trained: Embedder, share: float, sentence: str, dtype: str
+) -> Embedder:
     """Write what lies between base and trained weights in place of the trained model, beside the same files."""
     folder = Path(recipe.output.folder)
     files = {name: (folder / name).read_text(encoding="utf-8") for name in (RECIPE_FILE, TRAINING_FILE, FIGURE)}
-    dtype = stored_dtype(folder)
+    stored = stored_dtype(folder)
     if share:
         move(base, trained, share)
     base.save(
@@ -107,20 +113,23 @@ def _save_chosen(recipe: Recipe, base: Embedder, trained: Embedder, share: float
         base=recipe.model.base,
         notes=f"\n## Chosen\n\nOf what training gave: {sentence}.\n",
         extra_files=files,
-        dtype=dtype,
+        dtype=stored,
     )
-    return Embedder.load(folder, dtype="float32")
+    return Embedder.load(folder, dtype=dtype)
 
 
-def tasks_of(mined: Mined, split: Split, settings: AdaptSettings, folder: Path) -> list[FolderTask]:
-    """The questions of a split over everything that was mined; [] where it has none that can be scored to choose by."""
+def tasks_of(mined: Mined, split: Split, settings: AdaptSettings, folder: Path, max_texts: int) -> list[FolderTask]:
+    """The questions of a split over everything that was mined; [] where it has none that can be scored to choose by.
+
+    Of those to choose by, over their answers and a sample of `max_texts` of the rest.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     wanted = [pair for pair in mined.pairs if pair.split == split]
     asked = [pair for pair, kind in zip(mined.pairs, mined.kinds, strict=True) if kind in ASKED]
     others = [pair for pair in asked if pair.split != split]
     corpus = [Pair(piece.source, piece.text) for piece in mined.corpus]
     if split == "development":
-        others, corpus = [], random.Random(settings.seed).sample(corpus, min(len(corpus), settings.max_to_choose))
+        others, corpus = [], random.Random(settings.seed).sample(corpus, min(len(corpus), max_texts))
     try:
         return write_held_out(
             wanted, folder, others=[*others, *corpus], max_queries=settings.max_queries, seed=settings.seed

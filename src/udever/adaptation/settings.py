@@ -30,7 +30,7 @@ def default_training(base: str) -> TrainingSettings:
 
 
 def is_large(base: str) -> bool:
-    """Whether a base here has 100 million parameters and more outside its embedding table; GGUF files count as such."""
+    """Whether a base here has 50 million parameters and more outside its embedding table; GGUF files count as such."""
     if base in PACKAGED or base.lower().endswith(".gguf"):
         return True
     folder = Path(base)
@@ -48,6 +48,19 @@ def times_suited(base: str, settings: "AdaptSettings") -> int:
     return 2 if base == SEEDLING and settings.training is None else 1
 
 
+def scored_in(base: str) -> str:
+    """The precision that a base and what becomes of it are compared in: of a large one as it is loaded for use."""
+    return "auto" if is_large(base) else "float32"
+
+
+def texts_to_choose(base: str, settings: "AdaptSettings") -> int:
+    """How many texts development questions search besides their answers: fewer where the base is large."""
+    if settings.max_to_choose is not None:
+        return settings.max_to_choose
+    return _TEXTS_LARGE if is_large(base) else _TEXTS
+
+
+_TEXTS, _TEXTS_LARGE = 4000, 600
 _LEAST = {
     "max_queries": 1,
     "max_studied": 0,
@@ -69,7 +82,8 @@ class AdaptSettings:
     `columns` and `skip_empty` are those of `gather`; `development` None is 0.1 of the training files or 0.4 of the
     held-out ones. `max_queries` bounds the held-out queries, `max_studied` the pairs of kinds that are learned from
     alone (a sample is taken), `max_seen` the rows that training sees (passes are cut, but never below one),
-    `max_to_choose` the texts that development questions search besides their answers: several models embed them.
+    `max_to_choose` the texts that development questions search besides their answers: several models embed them
+    (`texts_to_choose` where None).
     `training` None takes what suits the base, and lets others be tried within `minutes`, about (None: five times the
     mining). Each arrangement is trained `trainings` times, from other seeds, for the mean of the weights
     (`times_suited` where None). `negatives` hard ones are trained on with each pair: they cost as much time again and
@@ -89,7 +103,7 @@ class AdaptSettings:
     max_queries: int = 2000
     max_studied: int = 20_000
     max_seen: int | None = 60_000
-    max_to_choose: int = 4000
+    max_to_choose: int | None = None
     training: TrainingSettings | None = None
     minutes: float | None = None
     trainings: int | None = None
@@ -132,7 +146,7 @@ DEMO = AdaptSettings(
 """For the standard library of the interpreter that runs (`udever.pairs.mining.standard_library`). The seedling has
 learned from the files that are not held out: their questions would always choose it."""
 
-_DEMO_LARGE = replace(DEMO, held_out=0.2, development=0.15, choose_from="train", max_to_choose=600)
+_DEMO_LARGE = replace(DEMO, held_out=0.2, development=0.15, choose_from="train")
 _DEMO_MODULES = (
     *(
         "argparse",

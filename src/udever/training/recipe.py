@@ -115,7 +115,7 @@ class WatchSettings(Settings):
 
 class OutputSettings(Settings):
     """Where the model goes. `save` "merged" writes all weights, "adapter" only what training moved; "auto": LoRA on a
-    base of 100 million parameters and more outside the embedding table as an adapter, all else merged.
+    base of 50 million parameters and more outside the embedding table as an adapter, all else merged.
 
     `dtype` is the precision of merged weights; "base": that of the base, as its `config.json` says.
     """

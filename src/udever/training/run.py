@@ -95,8 +95,8 @@ def forget(kept: Path) -> None:
     (kept / LOG_FILE).unlink(missing_ok=True)
 
 
-def load_base(settings: ModelSettings, texts: Iterable[str] = (), seed: int = 0) -> Embedder:
-    """The backbone in float32, under the contract the recipe asks for.
+def load_base(settings: ModelSettings, texts: Iterable[str] = (), seed: int = 0, dtype: str = "float32") -> Embedder:
+    """The backbone, in the precision it is trained in or another, under the contract the recipe asks for.
 
     The base named `FRESH` is made on the spot: a tokenizer trained on `texts`, random weights. A base that is an
     embedder already keeps its contract, but for what the recipe names; its markers too where they are "auto".
@@ -104,14 +104,14 @@ def load_base(settings: ModelSettings, texts: Iterable[str] = (), seed: int = 0)
     if settings.base == FRESH:
         with tempfile.TemporaryDirectory() as scratch:
             make_base(list(texts), Path(scratch), seed=seed)
-            embedder = load_base(settings.model_copy(update={"base": scratch}))
+            embedder = load_base(settings.model_copy(update={"base": scratch}), dtype=dtype)
         embedder.name = FRESH
         return embedder
     own = (resolve(settings.base) / CONTRACT_FILE).is_file()
     names = {"pooling", "attention", "max_length"}
     asked = names & settings.model_fields_set if own or settings.markers == "keep" else names
     changes = {name: getattr(settings, name) for name in asked}
-    embedder = Embedder.load(settings.base, dtype="float32", suffix=settings.suffix or None, **changes)
+    embedder = Embedder.load(settings.base, dtype=dtype, suffix=settings.suffix or None, **changes)
     if settings.markers == "keep" or settings.suffix or (own and settings.markers == "auto"):
         return embedder
     model = embedder.backbone
@@ -123,13 +123,16 @@ def load_base(settings: ModelSettings, texts: Iterable[str] = (), seed: int = 0)
     return embedder
 
 
-def open_recipe(recipe: Recipe) -> tuple[Embedder, Mixture]:
-    """The model and the data of a recipe, ready to train. Raises DataError for what a teacher cannot teach it."""
+def open_recipe(recipe: Recipe, dtype: str = "float32") -> tuple[Embedder, Mixture]:
+    """The model and the data of a recipe, ready to train where `dtype` is float32.
+
+    Raises DataError for what a teacher cannot teach it.
+    """
     teachers = teachers_of(recipe.data)
     batch_size, seed = recipe.training.batch_size, recipe.training.seed
     mixture = Mixture.open(recipe.data, batch_size=batch_size, seed=seed, taught=teachers)
     texts = mixture.texts(_TOKENIZER_TEXTS) if recipe.model.base == FRESH else ()
-    embedder = load_base(recipe.model, texts, seed)
+    embedder = load_base(recipe.model, texts, seed, dtype)
     check_sizes(recipe.data, teachers, embedder)
     return embedder, mixture
 

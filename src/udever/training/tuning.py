@@ -7,8 +7,10 @@ from udever.training.recipe import TrainingSettings
 
 SMALL = 10_000_000
 """Parameters outside the embedding table below which training waits for memory and not for products."""
-LARGE = 100_000_000
-"""Parameters outside the embedding table from which on "auto" takes LoRA; in it, from which on it stays as it is."""
+LARGE = 50_000_000
+"""Parameters outside the embedding table from which on "auto" takes LoRA: most of Gemma 3 270M has more."""
+LARGE_TABLE = 100_000_000
+"""Parameters of an embedding table from which on full finetuning leaves it as it is where nobody says."""
 
 
 def pick_tuning(model: nn.Module, settings: TrainingSettings) -> Tuning:
@@ -19,7 +21,7 @@ def pick_tuning(model: nn.Module, settings: TrainingSettings) -> Tuning:
 
 
 def is_large(model: nn.Module) -> bool:
-    """Whether the backbone has 100 million parameters and more outside its embedding table."""
+    """Whether the backbone has 50 million parameters and more outside its embedding table."""
     return _outside_tables(model) >= LARGE
 
 
@@ -37,4 +39,4 @@ def freezes_table(model: nn.Module, settings: TrainingSettings) -> bool:
     """Whether full finetuning leaves the embedding table as it is: by the settings, else a large one."""
     if settings.embeddings != "auto":
         return settings.embeddings == "freeze"
-    return pick_tuning(model, settings) == "full" and sum(p.numel() for p in table_parameters(model)) >= LARGE
+    return pick_tuning(model, settings) == "full" and sum(p.numel() for p in table_parameters(model)) >= LARGE_TABLE
