@@ -159,7 +159,8 @@ def run(name: str, folder: Path, settings: AdaptSettings, work: Path, base: str,
     output = work / "runs" / name
     if not (output / "report.html").is_file():
         started = time.monotonic()
-        adapt([folder], output, settings, base=base, resume=True)
+        if adapt([folder], output, settings, base=base, resume=True) is None:
+            sys.exit(130)  # a signal stopped it; the next call goes on
         print(f"{name}: {time.monotonic() - started:.0f} s", flush=True)
     tasks = find_tasks(output / "held_out")
     scores = read_held_out(output / "results", tasks, SYSTEMS)

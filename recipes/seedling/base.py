@@ -25,7 +25,7 @@ from torch import Tensor
 from udever import Embedder
 from udever.loading import Loaded
 from udever.model.bloom import Bloom, init_weights, let_content_through
-from udever.model.bloom_config import BloomConfig
+from udever.model.configuration import BloomConfig
 from udever.model.contract import Contract, Role
 from udever.model.markers import NAMES
 

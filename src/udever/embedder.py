@@ -23,6 +23,7 @@ from udever.loading import Loaded, pick_how
 from udever.model import artefact, quantising, smoothing
 from udever.model.attention import attention_over
 from udever.model.backbone import AttentionKind, pick_dtype, vocab_size, width
+from udever.model.configuration import is_quantised
 from udever.model.contract import Contract, RoleName
 from udever.model.decoders import PaddedModel
 from udever.model.lengths import looks_at_longest, separate
@@ -37,7 +38,7 @@ from udever.model.tokens import (
     listed,
     tokenizer_digest,
 )
-from udever.model.weights import digest_tensors, is_quantised
+from udever.model.weights import digest_tensors
 from udever.nearest import suggestion
 from udever.options import Asked, EncodeOptions, SymmetricOptions
 from udever.progress import progress_bar

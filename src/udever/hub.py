@@ -6,7 +6,7 @@ Where the hub is and who asks is for huggingface_hub's own settings to say: `HF_
 from pathlib import Path
 
 from udever.errors import ModelError, OutputError, first_line
-from udever.model.artefact import CONTRACT_FILE
+from udever.model.configuration import CONTRACT_FILE
 
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py", "*.svg", "*.toml", "*/config.json", "README.md")
 """What of a model's folder is published."""

@@ -24,13 +24,14 @@ from udever.model.backbone import (
     vocab_size,
     width,
 )
+from udever.model.configuration import is_quantised, read_config, stored_dtype
 from udever.model.contract import Contract
 from udever.model.gguf import GGUFSource, gguf_folder, read_source
 from udever.model.lengths import position_limit
 from udever.model.markers import with_suffix
 from udever.model.published import RECIPES, contract_of
 from udever.model.tokenizer_files import load_hf_tokenizer, load_plain_tokenizer
-from udever.model.weights import digest_file, digest_weights, is_quantised, read_config, stored_dtype, weight_files
+from udever.model.weights import digest_file, digest_weights, weight_files
 from udever.nearest import near_path, nearest, path_suggestion, suggestion
 from udever.packaged import BUNDLED, PACKAGED, packaged_folder
 from udever.settings import explain

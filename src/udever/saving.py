@@ -13,6 +13,7 @@ from udever.errors import ModelError
 from udever.model import adapters, artefact
 from udever.model import folder as written
 from udever.model.backbone import width
+from udever.model.configuration import CONTRACT_FILE
 from udever.model.eight_bits import is_eight_bit
 from udever.model.packed_table import Bits
 from udever.model.tokens import tokenizer_digest
@@ -103,7 +104,7 @@ def write(
         base=saved_base,
         precision=precision,
     )
-    (folder / artefact.CONTRACT_FILE).write_text(saved.model_dump_json(indent=2) + "\n")
+    (folder / CONTRACT_FILE).write_text(saved.model_dump_json(indent=2) + "\n")
     trust = "" if written.is_plain(parts.contract, known) else ", trust_remote_code=True"
     text = written.CARD.format(
         header=card.header(),

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from udever.embedder import Embedder
 from udever.errors import ModelError, needs
+from udever.model.configuration import is_quantised, read_config
 from udever.model.contract import RoleName
-from udever.model.weights import is_quantised, read_config
 from udever.saving import Card
 
 with needs("sentence-transformers", "sentence-transformers", "RoleEmbedder"):

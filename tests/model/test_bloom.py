@@ -9,11 +9,10 @@ from udever.loading import resolve
 from udever.model import products
 from udever.model.attention import attention_over
 from udever.model.bloom import Bloom, alibi_slopes, init_weights
-from udever.model.bloom_config import BloomConfig
+from udever.model.configuration import BloomConfig, stored_dtype
 from udever.model.decoders import PackedDecoder
 from udever.model.llama import LlamaShaped
 from udever.model.packing import pack
-from udever.model.weights import stored_dtype
 
 LENGTHS = (9, 9, 8, 7, 30, 1, 130)
 

@@ -9,10 +9,9 @@ import transformers
 
 from udever import packaged
 from udever.embedder import Embedder
-from udever.model.bloom_config import BloomConfig
+from udever.model.configuration import BloomConfig, effective, read_config
 from udever.model.tokenizer_files import PlainTokenizer, load_hf_tokenizer, load_plain_tokenizer
 from udever.model.tokens import TextTokenizer, tokenizer_digest
-from udever.model.weights import effective, read_config
 
 SEEDLING = packaged.MODELS / "seedling"
 TEXTS = ["def add(a, b):\n    return a + b", "两个数 </s> [BOQ]", "", "naïve\u0301 café 😀", "  x  "]

@@ -114,7 +114,7 @@ def test_lora_on_a_large_base_is_saved_as_an_adapter_that_one_command_merges(mak
 
 @pytest.mark.parametrize(("embeddings", "large"), [("auto", 10_000), ("freeze", 10**9), ("train", 10_000)])
 def test_a_large_table_stays_as_it_is_and_that_is_said(make, tools, tmp_path, monkeypatch, embeddings, large):
-    monkeypatch.setattr(tuning, "LARGE", large)
+    monkeypatch.setattr(tuning, "LARGE_TABLE", large)
     recipe = a_run(make, tools, tmp_path, tuning="full", embeddings=embeddings)
     said = plan(recipe).lines()[0]
     history = train(recipe, show_progress=False)

@@ -20,7 +20,7 @@ from udever.evaluation.lexical import FusedSearch, lexical_model
 from udever.evaluation.models_under_test import ModelUnderTest
 from udever.evaluation.mteb_model import MtebModel, as_mteb
 from udever.evaluation.tasks import FolderTask
-from udever.model.weights import stored_dtype
+from udever.model.configuration import stored_dtype
 from udever.pairs.mining import ASKED, Mined
 from udever.pairs.schema import Pair, Split
 from udever.search.exact import top_k

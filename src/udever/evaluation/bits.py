@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from udever.errors import ModelError, first_line
 from udever.loading import resolve
 from udever.model.backbone import natural_attention, pick_dtype
+from udever.model.configuration import read_config
 from udever.model.tokenizer_files import load_hf_tokenizer
-from udever.model.weights import read_config
 from udever.progress import progress_bar
 from udever.storage import atomic_file
 from udever.terminal import silent_transformers

@@ -17,13 +17,13 @@ from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from udever.errors import ContractError, ModelError, first_line
+from udever.model.configuration import CONTRACT_FILE, effective
 from udever.model.contract import Contract, Role
 from udever.model.lengths import position_limit
 from udever.model.packing import Pooling
 from udever.model.tokens import template_ids
-from udever.model.weights import effective, inside
+from udever.model.weights import inside
 
-CONTRACT_FILE = "udever.json"
 REFERENCE_TEXTS = ("Add two numbers.", "def add(a, b):\n    return a + b", "把两个数相加。")
 """What the reference vectors stand for: each text as a query, then each as a document."""
 

@@ -12,19 +12,15 @@ from udever.errors import ContractError, ModelError, first_line
 from udever.model import bert, gemma, quantising
 from udever.model.attention import Attention, GroupedAttention, Scores, attention_over
 from udever.model.bloom import Bloom
+from udever.model.configuration import is_quantised
+from udever.model.decoder_config import DecoderConfig
+from udever.model.decoder_modules import Decoder
 from udever.model.decoders import CannotPack, PackedDecoder, PaddedModel
 from udever.model.lengths import separate, threshold_at
 from udever.model.llama import FAMILIES, LlamaShaped
 from udever.model.packing import Packed, pack
 from udever.model.products import use_fused_products
-from udever.model.weights import (
-    check_weights,
-    empty_model,
-    is_quantised,
-    load_bloom,
-    load_transformers,
-    read_state,
-)
+from udever.model.weights import check_weights, empty_model, load_bloom, load_decoder, load_transformers, read_state
 from udever.nearest import suggestion
 
 AttentionKind = Literal["causal", "bidirectional"]
@@ -109,7 +105,11 @@ def load_backbone(
         bloom.to(device=device, dtype=dtype).eval()
         self_test(bloom, attention=attention)
         return bloom
-    model = load_transformers(folder, config, dtype, allow_pickle, trust_remote_code).to(device).eval()
+    if isinstance(config, DecoderConfig):
+        model: Any = load_decoder(folder, config, dtype)
+    else:
+        model = load_transformers(folder, config, dtype, allow_pickle, trust_remote_code)
+    model.to(device).eval()
     use_fused_products(model)
     return choose(model, attention=attention)
 
@@ -131,12 +131,16 @@ def _load_eight_bits(folder: Path, config: Any, attention: AttentionKind, dtype:
 def choose(model: Any, *, attention: AttentionKind) -> Backbone:
     """Wrap a transformers model in the first forward pass that agrees with the model's own.
 
-    Order: Llama-shaped, Gemma-shaped, BERT-shaped, packed through the attention interface, right-padded. Raises
-    ContractError where none agrees, ModelError where only padding does and the attention asked for is not the
-    model's own, and where the family cannot be run on text alone.
+    Order: Llama-shaped, Gemma-shaped, BERT-shaped, packed through the attention interface, right-padded. Modules of
+    our own have one pass, which is tested against itself. Raises ContractError where none agrees, ModelError where only
+    padding does and the attention asked for is not the model's own, and where the family cannot be run on text alone.
     """
     natural = natural_attention(model.config)
     causal = natural == "causal"
+    if isinstance(model, Decoder):
+        own = gemma.GemmaShaped(model) if gemma.fits(model.config) else LlamaShaped(model)
+        self_test(own, attention=natural)
+        return own
     for candidate in _packed_candidates(model, attention, natural):
         if _agrees(candidate, causal=causal):
             return candidate

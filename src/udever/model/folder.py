@@ -12,13 +12,15 @@ from torch import nn
 from udever.errors import ModelError
 from udever.model.artefact import REFERENCE_TEXTS, write_json
 from udever.model.bloom import Bloom
+from udever.model.configuration import QUANTISED
 from udever.model.contract import Contract, Role, RoleName
+from udever.model.decoder_modules import Decoder
 from udever.model.eight_bits import is_eight_bit
 from udever.model.packed_table import Bits, pack_table, unpack_tables
 from udever.model.quantising import stored
 from udever.model.tokenizer_files import LOADED_FROM
 from udever.model.tokens import TextTokenizer, tokenizer_state
-from udever.model.weights import EIGHT_BIT_NAME, PACKED_TABLE_NAME, QUANTISED
+from udever.model.weights import EIGHT_BIT_NAME, PACKED_TABLE_NAME
 from udever.terminal import silent_transformers
 
 _ST = "sentence_transformers.sentence_transformer.modules"
@@ -58,6 +60,8 @@ def save_weights(
             model.load_state_dict(unpack_tables(state))
         model.config.architectures = ["BloomModel"]
         save_file(state, folder / (PACKED_TABLE_NAME if table_bits else "model.safetensors"), metadata={"format": "pt"})
+    elif isinstance(model, Decoder):
+        save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     else:
         with silent_transformers():
             model.save_pretrained(folder, state_dict=state)

@@ -1,8 +1,8 @@
 """Gemma 3's text decoder, packed: Llama's pass with four norms a layer, norms on queries and keys, two rotary bases
 (one for layers that see a window, one for those that see everything) and a gate of GELU.
 
-Weights, rotary embedding and configuration are transformers' own modules. `backbone.choose` compares the result
-with transformers at load time.
+Weights, rotary embedding and configuration are transformers' own modules, or those of `decoder_modules`.
+`backbone.choose` compares the result with transformers when a model is first loaded.
 """
 
 from functools import partial

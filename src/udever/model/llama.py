@@ -1,8 +1,8 @@
 """Llama-shaped decoders, packed: Llama, Mistral, Qwen2 and Qwen3 share one layer.
 
-Weights, rotary embedding and configuration are transformers' own modules; this is their forward pass
-without padding and cache, with small operations fused, and with the last layer run for closing tokens
-alone where the caller wants no more. `backbone.self_test` compares it with transformers at load time.
+Weights, rotary embedding and configuration are transformers' own modules, or those of `decoder_modules`; this is their
+forward pass without padding and cache, with small operations fused, and with the last layer run for closing tokens
+alone where the caller wants no more. `backbone.choose` compares it with transformers when a model is first loaded.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The files that hold a model's configuration and weights: read, bounded, and digested."""
+"""The files that hold a model's weights: read, bounded, and digested."""
 
 import copy
 import json
@@ -18,7 +18,9 @@ from torch import Tensor
 
 from udever.errors import ModelError, first_line
 from udever.model.bloom import Bloom
-from udever.model.bloom_config import BloomConfig
+from udever.model.configuration import is_quantised
+from udever.model.decoder_config import DecoderConfig
+from udever.model.decoder_modules import Decoder, empty_decoder, filled_decoder
 from udever.model.eight_bits import SCALE
 from udever.model.packed_table import unpack_tables
 from udever.terminal import silent_transformers
@@ -32,18 +34,6 @@ _MAX_HEADER = 100_000_000
 _FLOATS = {"F64", "F32", "F16", "BF16"}
 _HEADS = ("lm_head.", "pooler.", "cls.", "score.", "classifier.")
 _PREFIXES = ("base_model.model.", "transformer.", "model.", "bert.", "roberta.")
-_ATTENTION = {"eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"}
-_UNDECIDED = frozenset((
-    "_name_or_path", "architectures", "auto_map", "bos_token_id", "cls_token_id", "decoder_start_token_id",
-    "dtype", "eos_token_id", "finetuning_task", "forced_bos_token_id", "forced_eos_token_id", "id2label",
-    "initializer_range", "label2id", "output_attentions", "output_hidden_states", "pad_token_id", "prefix",
-    "problem_type", "pruned_heads", "return_dict", "sep_token_id", "task_specific_params", "tie_word_embeddings",
-    "tokenizer_class", "torch_dtype", "transformers_version", "use_cache", "attn_implementation",
-    "chunk_size_feed_forward", "quantization_config",
-))  # fmt: skip
-"""Entries of a configuration that decide no vector: names, versions, generation, training. All others count."""
-QUANTISED = {"quant_method": "udever_int8"}
-"""The `quantization_config` of a folder that this project wrote in eight bits; all others are refused."""
 
 
 @dataclass(frozen=True)
@@ -54,66 +44,6 @@ class TensorEntry:
     shape: tuple[int, ...]
     start: int
     end: int
-
-
-def read_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
-    """The model's configuration. Raises ModelError in one line where there is none or it cannot be used as it is."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise ModelError(f"{folder} has no config.json; expected a model folder")
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        _check_config(raw, path)
-        kind = raw.get("model_type")
-        own = BloomConfig.of(raw) if kind == "bloom" else None
-        if own is not None:
-            return own
-        from transformers import CONFIG_MAPPING, AutoConfig  # takes as long as the rest of a small model
-
-        if kind not in CONFIG_MAPPING or "auto_map" in raw or (kind == "mistral" and "layer_types" in raw):
-            return AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code, local_files_only=True)
-        return CONFIG_MAPPING[kind].from_dict(raw)  # all that AutoConfig would do, without reading the file again
-    except ModelError:
-        raise
-    except Exception as error:  # transformers raises a dozen kinds for a broken file
-        raise ModelError(f"{path} cannot be used: {first_line(error)}") from error
-
-
-def stored_dtype(folder: Path) -> torch.dtype | None:
-    """The precision of the weights as the configuration in a folder says it; None where it says none.
-
-    Raises as `read_config`.
-    """
-    said = read_config(folder).dtype
-    found = getattr(torch, said, None) if isinstance(said, str) else said
-    return found if isinstance(found, torch.dtype) else None
-
-
-def _check_config(raw: Any, path: Path) -> None:
-    if not isinstance(raw, dict):
-        raise ModelError(f"{path} is no JSON object; expected a model's configuration")
-    for name in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
-        if raw.get(name) is not None and raw[name] not in _ATTENTION:
-            raise ModelError(f"{path} asks for the attention code {raw[name]!r}, which is not run; remove {name}")
-    quantised = raw.get("quantization_config")
-    if quantised and quantised != QUANTISED:
-        raise ModelError(f"{path} describes quantised weights, which are not read; give the model's float weights")
-
-
-def is_quantised(config: Any) -> bool:
-    """Whether a folder's configuration says that its weights are stored in eight bits."""
-    return getattr(config, "quantization_config", None) == QUANTISED
-
-
-def effective(config: Any) -> dict[str, Any]:
-    """Every entry of a configuration that may decide vectors, defaults included; unknown entries count."""
-
-    def kept(value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {str(key): kept(item) for key, item in value.items() if key not in _UNDECIDED}
-        return [kept(item) for item in value] if isinstance(value, list | tuple) else value
-
-    return kept(config.to_dict())
 
 
 def check_weights(folder: Path, config: Any, *, allow_pickle: bool = False) -> None:
@@ -305,6 +235,13 @@ def load_bloom(folder: Path, config: Any) -> Bloom:
     return model
 
 
+def load_decoder(folder: Path, config: DecoderConfig, dtype: torch.dtype) -> Decoder:
+    """The modules of a decoder that this project saved, with the weights in `folder`."""
+    return filled_decoder(
+        folder, config, {name.removeprefix("model."): tensor for name, tensor in read_state(folder)}, dtype
+    )
+
+
 def read_state(folder: Path) -> Iterator[tuple[str, Tensor]]:
     """The tensors of a folder's weight files by name. Raises ModelError where they cannot be read."""
     from safetensors import SafetensorError
@@ -324,6 +261,8 @@ def empty_model(config: Any) -> Any:
     if config.model_type == "bloom":
         with torch.device("meta"):
             return Bloom(config)
+    if isinstance(config, DecoderConfig):
+        return empty_decoder(config)
     from transformers import AutoModel
     from transformers.initialization import no_init_weights
 

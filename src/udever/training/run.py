@@ -14,7 +14,7 @@ from udever.embedder import Embedder
 from udever.errors import OutputError
 from udever.loading import resolve, stored_precision
 from udever.model.adapters import apply_tuning
-from udever.model.artefact import CONTRACT_FILE
+from udever.model.configuration import CONTRACT_FILE
 from udever.model.markers import with_markers
 from udever.pairs.mixture import Mixture
 from udever.storage import check_replaceable
