@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from udever import Embedder
 from udever.errors import ModelError, OutputError
 from udever.merge import merge_models
+from udever.model import merging
 from udever.model.adapters import apply_tuning
 from udever.model.merging import blend, lerp, slerp
 
@@ -140,3 +141,20 @@ def test_whole_numbers_are_never_averaged():
     assert state["steps"].tolist() == [1, 2] and state["x"].tolist() == [0.5, 0.5]
     with pytest.raises(ModelError, match="steps"):
         blend(state, {"steps": torch.tensor([1, 3]), "x": torch.ones(2)}, 0.5, "linear")
+
+
+SHAPES = {"whole": (50, 7), "number": ()}
+
+
+def test_a_large_tensor_is_blended_in_parts_that_are_small_in_memory(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    left, right = (
+        {"w": torch.randn(50, 7, generator=generator), "s": torch.randn((), generator=generator)} for _ in "ab"
+    )
+    expected = {name: lerp(left[name], right[name], 0.3) for name in left}
+    seen = []
+    monkeypatch.setattr(merging, "_NUMBERS", 30)
+    monkeypatch.setitem(merging._METHODS, "linear", lambda *given: seen.append(given[0].numel()) or lerp(*given))
+    blend(left, right, 0.3, "linear")
+    assert all(torch.equal(left[name], expected[name]) for name in left)
+    assert max(seen) <= 30 and sum(seen) == 351

@@ -1,5 +1,8 @@
 """Micro-batches change nothing but memory: the same loss and gradients for every budget, tuning and backbone."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from hypothesis import given
@@ -195,3 +198,12 @@ def test_loss_and_gradients_are_those_of_sentence_transformers_cached_loss(decod
     inner = theirs[0].auto_model
     expected = {name.removeprefix("transformer."): p.grad for name, p in inner.named_parameters()}
     tools.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_what_is_measured_for_a_plan_is_let_go():
+    weight = torch.nn.Parameter(torch.ones(3))
+    alive = weakref.ref(weight)
+    assert saved_bytes(lambda: (weight * 2).exp().sum()) == 12
+    del weight
+    gc.collect()
+    assert alive() is None, "a graph that saves its own output holds itself"

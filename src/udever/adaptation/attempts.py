@@ -9,6 +9,7 @@ from rich.console import Console
 
 from udever.adaptation.folder import ATTEMPTS, MODEL, PAIRS, TRIED, data_of, write_gathered
 from udever.adaptation.settings import AdaptSettings, default_training, times_suited
+from udever.allocator import give_back_free
 from udever.pairs.files import read_pairs, write_pairs
 from udever.pairs.mining import ASKED, Mined
 from udever.pairs.negatives import Options, mine_negatives
@@ -175,6 +176,7 @@ def _attempt(
     for recipe in recipes:
         goes_on = resume or recipe is not recipes[0]  # what lay in the others' folders is gone
         histories.append(train(recipe, resume=goes_on, restart=not goes_on))
+        give_back_free()
         if histories[-1].stopped:
             break
     return Attempt(arrangement, mined, recipes, histories)

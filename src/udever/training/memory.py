@@ -78,14 +78,16 @@ def saved_bytes(work: Callable[[], object]) -> int:
     """How many bytes `work` saves for its backward pass, each storage once, whatever the device."""
     seen: dict[int, Tensor] = {}
 
-    def note(tensor: Tensor) -> Tensor:
+    def note(tensor: Tensor) -> None:
+        """Hold a tensor, so that its address is not used again. What is saved is nothing."""
         if not isinstance(tensor, torch.nn.Parameter):
-            seen[tensor.untyped_storage().data_ptr()] = tensor  # holding it keeps its address from being used again
-        return tensor
+            seen[tensor.untyped_storage().data_ptr()] = tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda nothing: nothing):
         work()
-    return sum(tensor.untyped_storage().nbytes() for tensor in seen.values())
+    total = sum(tensor.untyped_storage().nbytes() for tensor in seen.values())
+    seen.clear()  # the graph holds `note`, and what it gave is in here: both would stay for ever
+    return total
 
 
 def taken_bytes(device: torch.device) -> tuple[int, int] | None:
