@@ -75,6 +75,7 @@ class Trainer:
     num_trainable: int
     averages: Averages | None = None
     table: TableRows | None = None
+    gives_back: bool = False
     num_truncated: int = 0
 
     @classmethod
@@ -113,7 +114,8 @@ class Trainer:
         averages = Averages(trained, settings.average) if settings.average else None
         optimizer = make_optimizer(model, settings)
         table = None if world.size > 1 else table_by_rows(model, optimizer, averages)
-        return cls(embedder, mixture, settings, stepper, optimizer, num_trainable, averages, table)
+        gives_back = embedder.device.type == "cpu" and not is_small(model)
+        return cls(embedder, mixture, settings, stepper, optimizer, num_trainable, averages, table, gives_back)
 
     @property
     def model(self) -> Any:
@@ -204,6 +206,8 @@ class Trainer:
             self.table.step(*read)
         if self.averages:
             self.averages.update(number)
+        if self.gives_back:
+            give_back_free()  # batches of other lengths leave holes, which grew to a third of all memory (dev/LOG.md)
         self.num_truncated += outcome.num_truncated
         seconds = time.perf_counter() - started
         names = ", ".join(dict.fromkeys(traits.name for traits in batch.traits))
