@@ -17,14 +17,18 @@ from udever.training import TrainingSettings
 TRAINING = TrainingSettings(tuning="full", batch_size=8, max_steps=3, learning_rate=3e-3, precision="float32")
 
 
+@pytest.mark.parametrize("large", [1000, 10**9])
 @pytest.mark.parametrize("share", [0.0, 0.5])
-def test_the_base_is_given_back_or_what_lies_between(share, project, base, tmp_path, monkeypatch):
+def test_the_base_is_given_back_or_what_lies_between(share, large, project, base, tmp_path, monkeypatch):
     trained = {}
+    monkeypatch.setattr(settings, "LARGE", large)
 
     def chosen(start, end, task):
         assert task is None  # too few questions for any to choose by
         (end,) = end
-        trained.update({name: tensor.clone() for name, tensor in end.backbone.state_dict().items()})
+        assert (end.dtype is torch.float32) == (large > 1000 or pick_dtype("auto", end.device) is torch.float32)
+        whole = Embedder.load(end.name, dtype="float32")
+        trained.update({name: tensor.clone() for name, tensor in whole.backbone.state_dict().items()})
         return Choice(share, 0.05, 0.1, {(0, 0.0): 0.5, (0, share): 0.5}, 300)
 
     monkeypatch.setattr(scores, "choose", chosen)

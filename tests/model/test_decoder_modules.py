@@ -10,6 +10,7 @@ from transformers import CONFIG_MAPPING, AutoModel
 
 from udever.embedder import Embedder
 from udever.errors import ContractError, ModelError
+from udever.exporting.gguf_weights import rotary_factors
 from udever.model.attention import attention_over
 from udever.model.backbone import choose
 from udever.model.configuration import _UNDECIDED, effective, read_config
@@ -115,7 +116,10 @@ def test_loading_and_embedding_do_not_import_transformers(saved):
         ("llama", {"num_hidden_layers": 2.0}),
         ("llama", {"num_key_value_heads": 3}),
         ("llama", {"rms_norm_eps": True}),
+        ("llama", {"rms_norm_eps": 0}),
         ("llama", {"hidden_size": 0}),
+        ("llama", {"head_dim": 10**10}),
+        ("llama", {"num_attention_heads": 2**62}),
         ("llama", {"head_dim": 7}),
         ("llama", {"pad_token_id": 10_000}),
         ("llama", {"rope_parameters": {"rope_type": "yarn", "rope_theta": 10000.0, "factor": 2.0}}),
@@ -138,6 +142,28 @@ def test_a_configuration_that_says_more_or_otherwise_is_left_to_transformers(fam
     assert not isinstance(read_config(tmp_path), DecoderConfig), "not saved here"
 
 
+@pytest.mark.parametrize("more", [{"auto_map": {"AutoModel": "own.Model"}}, {"torch_dtype": "float32"}])
+def test_a_folder_with_code_of_its_own_or_an_older_entry_is_left_to_transformers(more, saved, tmp_path, monkeypatch):
+    raw = json.loads((saved[0] / "config.json").read_text())
+    (tmp_path / "udever.json").write_text("{}")
+    (tmp_path / "config.json").write_text(json.dumps(raw))
+    assert isinstance(read_config(tmp_path), DecoderConfig)
+    (tmp_path / "config.json").write_text(json.dumps({**raw, **more}))
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", lambda *_, **__: "transformers' own")
+    assert not isinstance(read_config(tmp_path), DecoderConfig)
+
+
+def test_a_size_that_no_weights_hold_takes_no_memory(saved, tmp_path):
+    saved[1].save(tmp_path / "large")
+    raw = json.loads((tmp_path / "large" / "config.json").read_text())
+    if "head_dim" not in raw:
+        pytest.skip("this family has no such entry")
+    (tmp_path / "large" / "config.json").write_text(json.dumps({**raw, "head_dim": 4_000_000}))
+    with pytest.raises(ModelError, match="is missing or has another shape"):
+        Embedder.load(tmp_path / "large", verify=False)
+    assert "frequencies" not in vars(Decoder(read_config(saved[0])).rotary_emb), "made before the shapes are compared"
+
+
 def test_a_linear_rule_is_that_of_transformers(make, tmp_path):
     rule = {"rope_type": "linear", "rope_theta": 1e4, "factor": 3.0}
     embedder = Embedder.load(make.decoder("llama", tmp_path / "theirs", rope_parameters=rule), dtype="float32")
@@ -145,6 +171,8 @@ def test_a_linear_rule_is_that_of_transformers(make, tmp_path):
     again = Embedder.load(tmp_path / "ours", dtype="float32")
     assert isinstance(again.backbone.model, Decoder)
     assert (again.encode(["a longer text than one"]) == embedder.encode(["a longer text than one"])).all()
+    factors = [rotary_factors(model.backbone.model) for model in (embedder, again)]
+    assert factors[0] is not None and torch.equal(*factors)
 
 
 def test_weights_that_do_not_fit_are_one_line(saved, tmp_path):

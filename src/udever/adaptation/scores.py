@@ -67,8 +67,9 @@ def score(attempts: Sequence[Attempt], mined: Mined, settings: AdaptSettings, ke
     folders = list(candidates.values())[choice.number]
     embedder = _averaged(folders, dtype)
     if choice.share < 1 or len(folders) > 1:
-        embedder = _save_chosen(attempt.recipes[0], base, embedder, choice.share, sentence, dtype)
-        base = open_recipe(recipe, dtype)[0]
+        del embedder
+        _save_chosen(attempt.recipes[0], folders, choice.share, sentence)
+        embedder = Embedder.load(attempt.recipes[0].output.folder, dtype=dtype)
     tasks = tasks_of(mined, "held_out", settings, kept / HELD_OUT, len(mined.corpus))
     models = {BASE: as_mteb(base, name=BASE), ADAPTED: as_mteb(embedder, name=ADAPTED)}
     systems = {
@@ -99,15 +100,16 @@ def _averaged(folders: Sequence[str], dtype: str) -> Embedder:
     return average
 
 
-def _save_chosen(
-    recipe: Recipe, base: Embedder, trained: Embedder, share: float, sentence: str, dtype: str
-) -> Embedder:
-    """Write what lies between base and trained weights in place of the trained model, beside the same files."""
-    folder = Path(recipe.output.folder)
+def _save_chosen(recipe: Recipe, trained: Sequence[str], share: float, sentence: str) -> None:
+    """Write what lies between base and trained weights in place of the trained model, beside the same files.
+
+    In float32, whatever they were compared in: the base that is given back is the base.
+    """
+    folder, base = Path(recipe.output.folder), open_recipe(recipe)[0]
     files = {name: (folder / name).read_text(encoding="utf-8") for name in (RECIPE_FILE, TRAINING_FILE, FIGURE)}
     stored = stored_dtype(folder)
     if share:
-        move(base, trained, share)
+        move(base, _averaged(trained, "float32"), share)
     base.save(
         folder,
         base=recipe.model.base,
@@ -115,7 +117,6 @@ def _save_chosen(
         extra_files=files,
         dtype=stored,
     )
-    return Embedder.load(folder, dtype=dtype)
 
 
 def tasks_of(mined: Mined, split: Split, settings: AdaptSettings, folder: Path, max_texts: int) -> list[FolderTask]:

@@ -118,8 +118,9 @@ def read_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
 
 
 def _decoder_config(raw: Mapping[str, Any], folder: Path) -> DecoderConfig | None:
-    """Of a folder that this project saved: its forward pass was compared with transformers before."""
-    return DecoderConfig.of(raw, _UNDECIDED) if (folder / CONTRACT_FILE).is_file() else None
+    """Of a folder that this project saved, without code of its own: it was compared with transformers before."""
+    ours = (folder / CONTRACT_FILE).is_file() and not {"auto_map", "torch_dtype"} & raw.keys()
+    return DecoderConfig.of(raw, _UNDECIDED) if ours else None
 
 
 def stored_dtype(folder: Path) -> torch.dtype | None:

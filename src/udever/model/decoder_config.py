@@ -18,7 +18,7 @@ _EVERY = {
     "num_attention_heads": _COUNT,
     "num_key_value_heads": _COUNT,
     "max_position_embeddings": _COUNT,
-    "rms_norm_eps": _NUMBER,
+    "rms_norm_eps": (float,),
     "attention_dropout": _NUMBER,
     "rope_parameters": (dict,),
 }
@@ -38,7 +38,16 @@ _FAMILIES: dict[str, dict[str, tuple[type, ...]]] = {
     },
 }  # fmt: skip
 """Every entry of each family that may decide a vector, and the types its value may have."""
+_MOST = 1 << 24
+"""More of anything is no model, and sizes that multiply would overflow."""
 _LAYERS = {"full_attention", "sliding_attention"}
+_CLASSES = {
+    "llama": "LlamaModel",
+    "mistral": "MistralModel",
+    "qwen2": "Qwen2Model",
+    "qwen3": "Qwen3Model",
+    "gemma3_text": "Gemma3TextModel",
+}
 _ACTIVATION = {"gemma3_text": ("hidden_activation", "gelu_pytorch_tanh")}
 _NAMES = ("_model_name_or_path", "unk_token_id")
 """Entries that decide nothing and count in fingerprints all the same, as transformers keeps them."""
@@ -49,6 +58,7 @@ class DecoderConfig:
 
     model_type: str
     num_hidden_layers: int
+    architectures: list[str] | None = None
     dtype: Any = None
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
@@ -105,15 +115,22 @@ class DecoderConfig:
         """Whether there is one of everything, key heads share out the query heads, and padding is a token."""
         said = vars(self)
         counts = [said[name] for name, kind in _EVERY.items() if kind == _COUNT]
-        shared = min(counts) > 0 and said["num_attention_heads"] % said["num_key_value_heads"] == 0
+        if not (min(counts) > 0 and max(counts) < _MOST and 0 < self.head_size * said["num_attention_heads"] < _MOST):
+            return False
+        shared = said["num_attention_heads"] % said["num_key_value_heads"] == 0
         padding = said.get("pad_token_id")
         has_padding = padding is None or (type(padding) is int and 0 <= padding < said["vocab_size"])
-        return shared and has_padding and self.head_size > 0 and self.head_size % 2 == 0
+        return shared and has_padding and self.head_size % 2 == 0
 
     @property
     def scale(self) -> float:
         """What scores are multiplied by."""
         return (vars(self).get("query_pre_attn_scalar") or self.head_size) ** -0.5
+
+    @property
+    def architecture(self) -> str:
+        """The class that transformers has for it."""
+        return _CLASSES[self.model_type]
 
     @property
     def embedding_scale(self) -> float:
@@ -138,7 +155,7 @@ class DecoderConfig:
         rules = vars(self)["rope_parameters"]
         rule = rules[kind] if self.by_kind else rules
         steps = torch.arange(0, self.head_size, 2, dtype=torch.float, device="cpu")
-        turns = 1.0 / (rule["rope_theta"] ** (steps / self.head_size))
+        turns = 1.0 / (float(rule["rope_theta"]) ** (steps / self.head_size))
         return turns / rule["factor"] if rule["rope_type"] == "linear" else turns
 
 
@@ -147,4 +164,4 @@ def _is_plain(rule: Any) -> bool:
     known = {"default": {"rope_type", "rope_theta"}, "linear": {"rope_type", "rope_theta", "factor"}}
     if not isinstance(rule, dict) or rule.keys() != known.get(str(rule.get("rope_type"))):
         return False
-    return all(type(value) in _NUMBER and value > 0 for name, value in rule.items() if name != "rope_type")
+    return all(type(value) in _NUMBER and 0 < value < 1e30 for name, value in rule.items() if name != "rope_type")

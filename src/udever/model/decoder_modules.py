@@ -5,6 +5,7 @@ all else that loading does. They stand for models that this project saved: those
 they were first loaded, and their vectors are compared with the saved ones.
 """
 
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -32,14 +33,14 @@ class Decoder(nn.Module):
 
 
 class ScaledTable(nn.Embedding):
-    """A table of tokens whose rows are multiplied by `scale`."""
+    """A table of tokens whose rows are multiplied by `embed_scale`, as transformers and peft call it."""
 
-    scale = 1.0
+    embed_scale = 1.0
 
     def forward(self, input: Tensor) -> Tensor:
         """[total] -> [total, hidden]."""
         rows = super().forward(input)
-        return rows * torch.tensor(self.scale).to(rows)
+        return rows * torch.tensor(self.embed_scale, dtype=torch.float32).to(rows)
 
 
 def _table(config: DecoderConfig) -> nn.Embedding:
@@ -49,7 +50,7 @@ def _table(config: DecoderConfig) -> nn.Embedding:
     kind = nn.Embedding if config.embedding_scale == 1 else ScaledTable
     table = kind(*weight.shape, padding_idx=sizes.get("pad_token_id"), _weight=weight)
     if isinstance(table, ScaledTable):
-        table.scale = config.embedding_scale
+        table.embed_scale = config.embedding_scale
     return table
 
 
@@ -115,11 +116,22 @@ class Rotary(nn.Module):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.frequencies = {kind: config.frequencies(kind) for kind in dict.fromkeys(config.layer_types)}
+        self.config = config
+
+    @cached_property
+    def frequencies(self) -> dict[str, Tensor]:
+        """What `DecoderConfig.frequencies` says of each kind of layer; made once the weights are known to fit."""
+        with torch.inference_mode(mode=False):
+            return {kind: self.config.frequencies(kind) for kind in dict.fromkeys(self.config.layer_types)}
+
+    @property
+    def inv_freq(self) -> Tensor:
+        """The frequencies of a model that has one rule."""
+        return next(iter(self.frequencies.values()))
 
     def forward(self, x: Tensor, positions: Tensor, layer_type: str | None = None) -> tuple[Tensor, Tensor]:
         """Positions [1, total] to both [1, total, head], in the precision and on the device of x."""
-        turns = self.frequencies[layer_type] if layer_type else next(iter(self.frequencies.values()))
+        turns = self.frequencies[layer_type] if layer_type else self.inv_freq
         angles = positions[..., None].float() * turns.to(x.device)
         angles = torch.cat((angles, angles), dim=-1)
         return angles.cos().to(x.dtype), angles.sin().to(x.dtype)

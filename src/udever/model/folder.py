@@ -61,6 +61,7 @@ def save_weights(
         model.config.architectures = ["BloomModel"]
         save_file(state, folder / (PACKED_TABLE_NAME if table_bits else "model.safetensors"), metadata={"format": "pt"})
     elif isinstance(model, Decoder):
+        model.config.architectures = [model.config.architecture]
         save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     else:
         with silent_transformers():
