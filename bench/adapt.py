@@ -4,7 +4,7 @@
     python bench/adapt.py --work runs/bench-adapt --only viem celery --ablations
     python bench/adapt.py --work runs/bench-adapt --checkout mine=path/to/repository
     python bench/adapt.py --work runs/bench-adapt --beside path/to/all-MiniLM-L6-v2
-    python bench/adapt.py --work runs/bench-english --base runs/english/model --only viem go-git osmium scrapy
+    python bench/adapt.py --work runs/bench-english --base runs/english/model --only ethers scrapy go-git
     python bench/adapt.py --work runs/bench-adapt --only osmium --shuffled   # as usual, each text with another's answer
     python bench/adapt.py --work runs/try --only activesync sequel --quick   # that it works: a few steps each
 
