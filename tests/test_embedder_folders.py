@@ -131,6 +131,31 @@ def test_vectors_saved_in_bfloat16_come_out_in_float32_as_closely_as_that_allows
         assert load(tmp_path / "out").precision == "float32"
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"max_length": 9},
+        {"pooling": "mean"},
+        {"attention": "bidirectional"},
+        {"normalize": False},
+        {"dimensions": 8},
+        {"instruction": "Find: {instruction}"},
+        {"suffix": " in one word:"},
+    ],
+)
+def test_a_changed_entry_of_the_contract_does_not_spare_the_comparison(changed, saved, tmp_path):
+    """What the folder's own contract gives is compared, whatever the model is loaded with."""
+    shutil.copytree(saved, tmp_path / "out")
+    fingerprint = Embedder.load(tmp_path / "out", **changed, device="cpu").fingerprint
+    assert fingerprint == Embedder.load(tmp_path / "out", **changed, verify=False, device="cpu").fingerprint
+    path = tmp_path / "out" / "udever.json"
+    vectors = np.frombuffer(base64.b64decode(json.loads(path.read_text())["reference"]), "<f4")
+    edit(path, reference=base64.b64encode((-vectors).astype("<f4").tobytes()).decode())
+    with pytest.raises(ContractError, match="do not come out again"):
+        Embedder.load(tmp_path / "out", **changed, device="cpu")
+    assert Embedder.load(tmp_path / "out", **changed, verify=False, device="cpu").fingerprint == fingerprint
+
+
 def spoil_weights(folder):
     state = load_file(folder / "model.safetensors")
     name = next(n for n in state if n.endswith("dense_h_to_4h.weight"))

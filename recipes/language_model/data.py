@@ -76,18 +76,19 @@ def write_pairs(folder: Path, output: Path, seed: int = 0, *, graded: bool = Fal
         rows = list(_rows(folder / f"{source.file}.parquet", source))
         random.Random(seed).shuffle(rows)
         rows = rows[: source.rows]
-        pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), output / f"{source.file}.parquet")
+        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), output / f"{source.file}.parquet")
         counts[source.file] = len(rows)
     return counts
 
 
-_SCHEMA = pa.schema(
+SCHEMA = pa.schema(
     [
         ("anchor", pa.string()),
         ("positive", pa.string()),
         ("negatives", pa.list_(pa.string())),
         ("scores", pa.list_(pa.float64())),
         ("kind", pa.string()),
+        ("group", pa.string()),
         ("anchor_language", pa.string()),
         ("positive_language", pa.string()),
         ("source", pa.string()),
@@ -100,7 +101,7 @@ def write_entailment(folder: Path, output: Path) -> None:
     """XNLI's development pairs, the same 830 in every language, as `entailment.LANGUAGE.parquet` in `output`."""
     for language in XNLI:
         rows = list(_rows(folder / "nli_xnli_dev.parquet", Source("nli_xnli_dev", 830, "symmetric", 1.0), language))
-        pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), output / f"entailment.{language}.parquet")
+        pq.write_table(pa.Table.from_pylist(rows, SCHEMA), output / f"entailment.{language}.parquet")
 
 
 def _rows(path: Path, source: Source, language: str = "en") -> Iterator[dict[str, Any]]:

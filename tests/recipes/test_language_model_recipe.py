@@ -21,8 +21,8 @@ RECIPE = Path(__file__).parents[2] / "recipes" / "language_model"
 def recipe(monkeypatch):
     """A script of the recipe as its names."""
     monkeypatch.syspath_prepend(str(RECIPE))
-    for name in ("data", "headline", "development", "english", "bases", "neighbours", "languages", "arms"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+    for path in RECIPE.glob("*.py"):
+        monkeypatch.delitem(sys.modules, path.stem, raising=False)
     return lambda name: runpy.run_path(str(RECIPE / f"{name}.py"))
 
 
@@ -111,6 +111,48 @@ def test_graded_pairs_are_asked_of_nobody_who_does_not_train_on_them(folder, tmp
     plain = Recipe.read(tmp_path / "recipe.toml").model
     assert (plain.base, plain.markers, plain.suffix) == ("b", "eos", "")
     assert [dataset.in_batch_negatives for dataset in read.data.datasets] == [True] * len(counts) + [False]
+
+
+def test_of_translations_sides_are_in_languages_drawn_apart_and_know_their_group(tmp_path, recipe):
+    every = recipe("all_languages")
+    for wanted in every["SETS"]:
+        parallel = wanted.file.startswith("parallel")
+        grouped = parallel or wanted.file in ("nli_xnli_dev", "qa_mlqa_dev")
+        languages = ["en", "de", "zh"]
+        rows = [
+            {
+                "anchor": f"{'en' if parallel else language} says number {number} at some length",
+                "positive": f"{language} means number {number} " + "on and on " * 60,
+                "negative": f"{language} denies number {number}",
+                "anchor_language": "en" if parallel else language,
+                "positive_language": language,
+                "group": f"g{number}" if grouped else None,
+                "source": "s",
+                "licence": "MIT",
+            }
+            for number in range(200)
+            for language in languages[parallel:]
+        ]
+        (tmp_path / "in").mkdir(exist_ok=True)
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in" / f"{wanted.file}.parquet")
+    shares = every["write_all"](tmp_path / "in", tmp_path / "out")
+    assert sum(shares.values()) == pytest.approx(1)
+    for wanted in every["SETS"]:
+        path = tmp_path / "out" / f"{wanted.file}.parquet"
+        rows = pq.read_table(path).to_pylist()
+        number = [row["anchor"].split(" number ")[1].split()[0] for row in rows]
+        assert [row["positive"].split(" number ")[1].split()[0] for row in rows] == number
+        assert all(row["anchor"].startswith(row["anchor_language"]) for row in rows)
+        assert all(row["positive"].startswith(row["positive_language"]) for row in rows)
+        assert all(text.startswith(row["positive_language"]) for row in rows for text in row["negatives"])
+        assert max(len(row["positive"]) for row in rows if row["positive_language"] == "zh") <= 140
+        mixed = sum(row["anchor_language"] != row["positive_language"] for row in rows)
+        if rows[0]["group"] is None:
+            assert len(rows) == 600 and not mixed
+        else:
+            assert [row["group"] for row in rows] == [f"g{n}" for n in number]
+            assert len(rows) == 200 * wanted.draws and mixed > len(rows) / 2
+            assert {row["anchor_language"] for row in rows} == {"en", "de", "zh"}
 
 
 def test_questions_in_every_language_search_the_english_passages(folder, tmp_path, recipe):
