@@ -18,7 +18,7 @@ from statistics import correlation, fmean, stdev
 from bases import first_layers, random_weights
 from data import SOURCES, XNLI, Source, write_entailment, write_pairs
 from development import LANGUAGES, write_development
-from english import recipe, udever
+from english import closed_by_words, recipe, udever
 
 from udever.model.markers import ONE_WORD
 
@@ -37,8 +37,8 @@ class Arm:
     """What it is called, the lines of the recipe it changes, and what it is trained on.
 
     `kinds` of English pairs and whether graded ones too; or entailment in `languages`, the same sentences in each.
-    `base` is what is trained: "" as given, "random", or its first layers. `dtype` it is scored in: random weights make
-    something else of a text wherever a sum is rounded.
+    `base` is what is trained: "" as given, "random", or its first layers; with `untrained` it is scored as it comes, or
+    with the suffix. `dtype` it is scored in: random weights make something else of a text wherever a sum is rounded.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Arm:
     graded: bool = False
     languages: tuple[str, ...] = ()
     base: str = ""
+    untrained: bool = False
     dtype: str = "auto"
 
     def sees(self, source: Source) -> bool:
@@ -58,7 +59,11 @@ class Arm:
 
 SUFFIX = {"model.markers": '"auto"', "model.suffix": json.dumps(ONE_WORD)}
 CHOICES = {
-    "untrained": Arm("as it comes"),
+    "untrained": Arm("as it comes", untrained=True),
+    "untrained_suffix": Arm("as it comes, one word asked for", SUFFIX, untrained=True),
+    "random_suffix": Arm(
+        "random weights of the same shape, one word asked for", SUFFIX, base="random", untrained=True, dtype="float32"
+    ),
     "plain": Arm("LoRA of rank 16, last token, causal, 5e-4, temperature 0.05"),
     "random": Arm("random weights of the same shape", base="random", dtype="float32"),
     "symmetric": Arm("symmetric pairs alone", kinds=("symmetric",)),
@@ -103,7 +108,7 @@ LAYERS = {
 LANGUAGE_STEPS = {"training.max_steps": "13"}
 """One pass over the 830 pairs of a language."""
 PAIRS_IN = {
-    "untrained": Arm("as it comes"),
+    "untrained": Arm("as it comes", untrained=True),
     **{f"in_{name}": Arm(f"pairs in {name}", LANGUAGE_STEPS, languages=(name,)) for name in XNLI},
     "in_all": Arm("pairs in all of them", LANGUAGE_STEPS, languages=tuple(XNLI)),
 }
@@ -150,8 +155,11 @@ def main() -> None:
 def _run(key: str, options: argparse.Namespace, pairs: Path, tasks: Path) -> None:
     run = f"{key}-{options.seed}"
     model = str(options.output / run)
-    if key == "untrained":
-        model = options.base
+    if ARMS[key].untrained:
+        base = _base(ARMS[key], options)
+        model = base
+        if ARMS[key].changes:
+            model = closed_by_words(base, ONE_WORD, options.output / run, ARMS[key].dtype)
     elif not (Path(model) / "udever.json").is_file():
         written = options.output / f"{run}.toml"
         written.write_text(_recipe(ARMS[key], options, pairs, Path(model)))

