@@ -42,20 +42,22 @@ def adapt(
     positive: Positive = None,
     skip_empty: SkipEmpty = False,
     tuning: Annotated[
-        Literal["auto", "full", "bitfit", "lora"] | None, typer.Option(help="What training moves.")
+        Literal["auto", "full", "bitfit", "lora"] | None, typer.Option(help="Weights that are trained.")
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the training pairs.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pairs per step.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Passes over the training pairs; what suits the base if left out.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pairs per step; what suits the base if left out.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate; what suits the base if left out.")
+    ] = None,
     negatives: Annotated[int, typer.Option(min=0, help="Hard negatives for each pair.")] = 0,
     minutes: Annotated[
-        float | None, typer.Option(min=0, help="Time to try arrangements in; five times the mining if left out.")
+        float | None, typer.Option(min=0, help="Minutes to try training settings; five times the mining if left out.")
     ] = None,
     trainings: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Trainings, from other seeds, whose weights are averaged; the seedling's are two if left out."
-        ),
+        typer.Option(min=1, help="Trainings from different seeds to average; if left out 2 for the seedling, else 1."),
     ] = None,
     max_length: Annotated[int, typer.Option(help="Longest text in tokens, markers included.")] = 300,
     ask: Annotated[list[str] | None, typer.Option(help="A question to answer at the end.")] = None,

@@ -21,7 +21,7 @@ from udever.terminal import printable
 app = typer.Typer(
     name="udever",
     help="Turn any decoder-only language model into a universal embedder, and put it to use.\n\n"
-    "What is read stands by its place, -m is the model, -o what is written.",
+    "Inputs are given as arguments, the model with -m, the output with -o.",
     cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -49,7 +49,7 @@ Method = Literal["pca", "umap"]
 
 MODEL = "Model: a folder, a .gguf file, a hub name, or seedling (bundled)"
 Paths = Annotated[list[Path], typer.Argument(help="Files, folders, tables of pairs, data sets.", show_default=False)]
-Kinds = Annotated[list[Kind] | None, typer.Option("--kind", help="What to mine; not tests, commits if left out.")]
+Kinds = Annotated[list[Kind] | None, typer.Option("--kind", help="What to mine; all but tests, commits if left out.")]
 Exclude = Annotated[list[str] | None, typer.Option(help="Leave out paths matching this .gitignore pattern.")]
 
 
@@ -66,15 +66,15 @@ Language = Annotated[
         help="Language of docstrings, and of documents whose path names none: eng-Latn as mteb writes it, or en.",
     ),
 ]
-HeldOut = Annotated[float, typer.Option(help="Share of files, of a table of its rows, kept for scoring.")]
+HeldOut = Annotated[float, typer.Option(help="Share of the files, or of a table's rows, held out for scoring.")]
 ChooseFrom = Annotated[
     Literal["train", "held_out"],
-    typer.Option(help="Files whose questions are chosen by: held_out where the base has learned from the others."),
+    typer.Option(help="Which files' questions select the result; held_out if the base was trained on the others."),
 ]
-HeldOutBy = Annotated[str, typer.Option(help="Rows of a table that stay together: text, file, or a column of pairs.")]
+HeldOutBy = Annotated[str, typer.Option(help="Keep rows together by text, file, anchor, positive, group or label.")]
 Anchor = Annotated[str | None, typer.Option(help="Column of a table that holds the anchors, such as question.")]
 Positive = Annotated[str | None, typer.Option(help="Column of a table that holds the positives, such as answer.")]
-SkipEmpty = Annotated[bool, typer.Option("--skip-empty", help="Leave out rows of a table without a side.")]
+SkipEmpty = Annotated[bool, typer.Option("--skip-empty", help="Leave out rows that lack an anchor or a positive.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]

@@ -82,7 +82,7 @@ def fit(
 def apply(
     folder: Annotated[Path, typer.Argument(metavar="FILTER", help="Folder of `classify fit`.", show_default=False)],
     inputs: Inputs,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write; an unfinished one is gone on with.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write; an unfinished run is continued.")],
     model: Annotated[str | None, typer.Option("--model", "-m", help="The model, where it has moved.")] = None,
     column: Column = "text",
     id_column: IdColumn = "id",

@@ -29,7 +29,7 @@ WindowRows = Annotated[int, typer.Option(help="Rows of a shard, sorted by length
 BatchTokens = Annotated[int | None, typer.Option(help="Most tokens in one forward pass.")]
 RayAddress = Annotated[str | None, typer.Option("--ray", help="Run on Ray: 'local', 'auto' or an address.")]
 Workers = Annotated[
-    int, typer.Option(help="Processes, or Ray actors, each with a model and --threads (then 1 if left out).")
+    int, typer.Option(help="Processes or Ray actors, each with a model; several use 1 thread each without --threads.")
 ]
 
 
@@ -84,8 +84,8 @@ def report(output: Path, summary: "Summary", what: str) -> None:
 def embed(
     inputs: Inputs,
     model: Model,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write; an unfinished one is gone on with.")],
-    role: Annotated[Role, typer.Option(help="Side the texts are on.")] = "document",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write; an unfinished run is continued.")],
+    role: Annotated[Role, typer.Option(help="Role of the texts: query, document or symmetric.")] = "document",
     column: Column = "text",
     id_column: IdColumn = "id",
     split: Split = None,
@@ -124,7 +124,7 @@ def audit(
     ],
     inputs: Annotated[list[str] | None, typer.Argument(help="The input, where it has moved.")] = None,
     sample: Annotated[
-        int, typer.Option(min=0, help="Embed so many rows again and compare; of vectors needs --model.")
+        int, typer.Option(min=0, help="Embed this many rows again and compare; needs --model, except for an index.")
     ] = 0,
     model: Annotated[
         str | None, typer.Option("--model", "-m", help="The model that made it, or the filter.", show_default=False)

@@ -26,7 +26,7 @@ def evaluate(
     mteb: Annotated[list[str] | None, typer.Option(help="Public task or benchmark by name.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this task, by name; once for each.")] = None,
     overrides: Annotated[Path | None, typer.Option(help="JSON: {task folder: {key of task.json: value}}.")] = None,
-    endpoint: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible server; -m is its name.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="URL of an OpenAI-compatible server; -m is its model.")] = None,
     insecure: Annotated[bool, typer.Option("--insecure", help="Send its key over plain http too.")] = False,
     key_variable: Annotated[str, typer.Option(help="Environment variable with the server's key.")] = "OPENAI_API_KEY",
     batch_texts: Annotated[int, typer.Option(min=1, help="Most texts in one request to the server.")] = 128,

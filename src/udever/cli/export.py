@@ -13,7 +13,7 @@ from udever.model_process import load_quietly
 @app.command()
 def export(
     model: Model,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, a folder but for gguf.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="What to write: a file for gguf, else a folder.")],
     format_: Annotated[
         Literal["gguf", "onnx", "openvino"], typer.Option("--format", help="gguf is for llama.cpp and ollama.")
     ],

@@ -135,7 +135,7 @@ def search(
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, help="How many hits.")] = 10,
     mode: Annotated[
         Mode | None,
-        typer.Option(help="Compare vectors, words, or both; both if left out, of embeddings files vectors."),
+        typer.Option(help="Compare vectors, words or both; if left out both, for embeddings files vectors."),
     ] = None,
     language: Annotated[list[str] | None, typer.Option(help="Only this language, such as python-Code.")] = None,
     path: Annotated[list[str] | None, typer.Option(help="Only paths matching this pattern, such as 'src/**'.")] = None,

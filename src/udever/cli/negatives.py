@@ -28,7 +28,7 @@ def negatives(
     output: Annotated[Path, typer.Option("--output", "-o", help="Parquet file to write.")],
     num_negatives: Annotated[int, typer.Option("--num-negatives", "-n", min=1, help="Negatives per row.")] = 4,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help=f"{MODEL}; none by words.", show_default=False)
+        str | None, typer.Option("--model", "-m", help=f"{MODEL}; not needed with --mode words.", show_default=False)
     ] = None,
     mode: Annotated[Mode, typer.Option(help="What finds candidates.")] = "meaning",
     anchor: Anchor = None,
@@ -37,7 +37,7 @@ def negatives(
     corpus: Annotated[Path | None, typer.Option(help="Texts to search; the pairs' positives if left out.")] = None,
     column: Annotated[str, typer.Option(help="Column of the corpus that holds the text.")] = "text",
     max_share: Annotated[float, typer.Option(help="Drop what scores above this share of the positive's score.")] = 0.95,
-    margin: Annotated[float | None, typer.Option(help="Drop what scores above the positive less this.")] = None,
+    margin: Annotated[float | None, typer.Option(help="Drop what scores above the positive's score less this.")] = None,
     skip_top: Annotated[int, typer.Option(min=0, help="Leave out this many of the best that remain.")] = 0,
     sample_from: Annotated[int | None, typer.Option(help="Draw from this many of the best; else the best.")] = None,
     siblings: Annotated[bool, typer.Option("--siblings", help="In turns with the best of the same file.")] = False,

@@ -13,11 +13,11 @@ from udever.model_process import load_quietly
 def push(
     name: Annotated[str, typer.Argument(help="Where to: org/model.", show_default=False)],
     model: Annotated[Path, typer.Option("--model", "-m", help="Folder of the model.", show_default=False)],
-    public: Annotated[bool, typer.Option("--public", help="Make a new repository one that everybody sees.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public; else it is private.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch, made if missing.")] = None,
-    message: Annotated[str, typer.Option(help="Of the commit.")] = "",
+    message: Annotated[str, typer.Option(help="Commit message.")] = "",
 ) -> None:
-    """Publish a model on the hub, as HF_TOKEN or `hf auth login` says who; it is loaded and checked before."""
+    """Check a model and publish it on the hub, with HF_TOKEN or the login of `hf auth login`."""
     from udever.hub import publish
 
     load_quietly(str(model))

@@ -52,9 +52,7 @@ def report(
 
 @app.command()
 def plane(
-    texts: Annotated[
-        Path, typer.Argument(help="Parquet or JSONL with a column per language (eng-Latn).", show_default=False)
-    ],
+    texts: Annotated[Path, typer.Argument(help="A table with a column per language (eng-Latn).", show_default=False)],
     model: Model,
     before: Annotated[str, typer.Option(help="The same model before finetuning.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the figure and its number.")],
@@ -88,9 +86,7 @@ def plane(
 
 @app.command()
 def bits(
-    texts: Annotated[
-        Path, typer.Argument(help="Parquet or JSONL with a column per language (eng-Latn).", show_default=False)
-    ],
+    texts: Annotated[Path, typer.Argument(help="A table with a column per language (eng-Latn).", show_default=False)],
     model: Model,
     output: Annotated[Path, typer.Option("--output", "-o", help="CSV to write.")],
     language: Annotated[list[str] | None, typer.Option(help="Column to take.")] = None,

@@ -26,9 +26,11 @@ def serve(
     ] = None,
     name: Annotated[str | None, typer.Option(help="The model's name for clients; the folder's if left out.")] = None,
     alias: Annotated[list[str] | None, typer.Option(help="Another name that clients may use.")] = None,
-    truncate: Annotated[str, typer.Option(help="Too long a text by default: error, or end (cut).")] = "error",
+    truncate: Annotated[str, typer.Option(help="Texts that are too long, by default: error, or end (cut).")] = "error",
     batch_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens in one forward pass.")] = None,
-    queue_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens waiting; beyond: 429.")] = None,
+    queue_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens in the queue; more are refused with 429.")
+    ] = None,
     request_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens of one request.")] = None,
     body_bytes: Annotated[int | None, typer.Option(min=1024, help="Largest request body.")] = None,
     timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds until a request is given up.")] = None,
