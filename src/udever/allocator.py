@@ -9,12 +9,14 @@ from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 _THRESHOLD_BYTES = 12 << 20
-_USUAL = ((_M_MMAP_MAX, 65536), (_M_TRIM_THRESHOLD, 128 << 10), (_M_TOP_PAD, 128 << 10))
-"""glibc's own values of what `keep_blocks` changes."""
+_USUAL_MAPPED = 65536
+"""glibc's own value of what `keep_blocks` changes."""
 _PAD_BYTES = 64 << 20
 _MOST = (1 << 31) - 1
 _MOST_BY_ITSELF = 32 << 20
 """The largest blocks that glibc by and by keeps in its heap by itself; at its end it then leaves twice as much free."""
+_HOLES = 1.15
+"""How much more than after the largest piece of work a heap may hold."""
 _asked_for: list[str] = []
 """What training chose, for the rest of the process."""
 
@@ -35,10 +37,12 @@ def return_large_blocks() -> bool:
 
     glibc by and by keeps blocks of up to 32 MiB in its heap, where tensors of ever other sizes tear holes: training
     BLOOM of 1024 dimensions in packed micro-batches then held 0.3 to 0.6 GB that no tensor used. Smaller blocks
-    stay in the heap, since fresh pages cost time (dev/LOG.md). Other C libraries are left alone.
+    stay in the heap, its end too, until `give_back_free`: fresh pages at every step are a sixth of the time of training
+    Gemma (dev/LOG.md). Other C libraries are left alone.
     """
     _asked_for.append("large blocks go")
-    return _mallopt(*_USUAL, (_M_MMAP_THRESHOLD, _THRESHOLD_BYTES))
+    heap = ((_M_MMAP_MAX, _USUAL_MAPPED), (_M_TRIM_THRESHOLD, _MOST), (_M_TOP_PAD, _PAD_BYTES))
+    return _mallopt(*heap, (_M_MMAP_THRESHOLD, _THRESHOLD_BYTES))
 
 
 @cache
@@ -69,6 +73,27 @@ def give_back_free() -> bool:
         return False
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return trim is not None and trim(0) == 1
+
+
+class Heap:
+    """What a repeated piece of work leaves in the heap stays for the next, until holes make it grow.
+
+    Blocks of ever other sizes tear holes. `after` is told how much each piece was; once the process holds more than
+    after the largest so far, and a little, what is free is given back.
+    """
+
+    def __init__(self) -> None:
+        self._largest, self._limit = -1, 0
+
+    def after(self, work: int) -> bool:
+        """Note a piece of `work` that has ended; whether memory was given back."""
+        taken = resident_bytes()
+        if taken is None:
+            return False
+        if work > self._largest:
+            self._largest, self._limit = work, int(_HOLES * taken[0])
+            return False
+        return taken[0] > self._limit and give_back_free()
 
 
 def resident_bytes() -> tuple[int, int] | None:

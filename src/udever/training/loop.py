@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from udever.allocator import give_back_free, keep_blocks, return_large_blocks
+from udever.allocator import Heap, give_back_free, keep_blocks, return_large_blocks
 from udever.embedder import Embedder
 from udever.errors import ModelError
 from udever.model.adapters import apply_tuning, table_parameters
@@ -75,7 +75,7 @@ class Trainer:
     num_trainable: int
     averages: Averages | None = None
     table: TableRows | None = None
-    gives_back: bool = False
+    heap: Heap | None = None
     num_truncated: int = 0
 
     @classmethod
@@ -114,8 +114,8 @@ class Trainer:
         averages = Averages(trained, settings.average) if settings.average else None
         optimizer = make_optimizer(model, settings)
         table = None if world.size > 1 else table_by_rows(model, optimizer, averages)
-        gives_back = embedder.device.type == "cpu" and not is_small(model)
-        return cls(embedder, mixture, settings, stepper, optimizer, num_trainable, averages, table, gives_back)
+        heap = Heap() if embedder.device.type == "cpu" and not is_small(model) else None
+        return cls(embedder, mixture, settings, stepper, optimizer, num_trainable, averages, table, heap)
 
     @property
     def model(self) -> Any:
@@ -173,6 +173,8 @@ class Trainer:
                 if evaluate and every and done % every == 0 and done < total and not stopped:
                     log.add_scores(done, self._scores(evaluate))
         self.model.eval()
+        if self.heap:
+            give_back_free()
         if self.table:
             self.table.close()
         if self.averages:
@@ -206,8 +208,8 @@ class Trainer:
             self.table.step(*read)
         if self.averages:
             self.averages.update(number)
-        if self.gives_back:
-            give_back_free()  # batches of other lengths leave holes, which grew to a third of all memory (dev/LOG.md)
+        if self.heap:
+            self.heap.after(outcome.num_tokens)
         self.num_truncated += outcome.num_truncated
         seconds = time.perf_counter() - started
         names = ", ".join(dict.fromkeys(traits.name for traits in batch.traits))

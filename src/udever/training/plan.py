@@ -121,7 +121,7 @@ def plan(recipe: Recipe) -> Plan:
     tokens = [tokenize(embedder, texts.texts) for texts in batches]
     sides = [len(t.anchors) + len(t.positives) + len(t.ids.own_ids) for t in batches]
     before = _taken(trainer)
-    outcome, seconds = _time(trainer)
+    outcome, seconds_per_token = _time(trainer)
     per_token = bytes_per_token(embedder, recipe.training, mixture)
     gradients = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     in_step = mean(sum(t.lengths) for t in tokens)
@@ -147,7 +147,7 @@ def plan(recipe: Recipe) -> Plan:
         optimizer_bytes=3 * gradients,
         activations_bytes=_activations(trainer, before, gradients, budget.peak_bytes(in_step, per_token)),
         loading_bytes=before[1],
-        seconds_per_step=seconds,
+        seconds_per_step=seconds_per_token * in_step,
         others_share=others.share(),
     )
     torch.manual_seed(recipe.training.seed)
@@ -174,17 +174,20 @@ def _activations(trainer: Trainer, before: tuple[int, int], gradients: int, esti
 
 
 def _time(trainer: Trainer) -> tuple[BatchOutcome, float]:
-    """What the first batch gives, and the seconds of the fastest step: the first one warms the memory up.
+    """What the first batch gives, and the seconds that a token of the fastest step takes: the first warms memory up.
 
-    At least two batches where there are as many: the heap that one leaves does not fit the next.
+    At least two batches where there are as many: the heap that one leaves does not fit the next. Batches differ in
+    length, so steps are compared by the token.
     """
     found: list[float] = []
+    by_token: list[float] = []
     first: BatchOutcome | None = None
     while True:
         trainer.optimizer.zero_grad(set_to_none=True)
         started = time.perf_counter()
         outcome = trainer.stepper.accumulate(trainer.mixture.batch(len(found) % trainer.num_steps))
         found.append(time.perf_counter() - started)
+        by_token.append(found[-1] / outcome.num_tokens)
         first = first or outcome
         if len(found) == _TIMED or (len(found) > 1 and sum(found) > _TIMED_S):
-            return first, min(found)
+            return first, min(by_token)
