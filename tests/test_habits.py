@@ -75,7 +75,7 @@ def test_a_keyword_that_does_not_exist_is_answered_with_the_right_one(keyword, a
 
 
 def test_the_role_of_a_method_is_not_named_again(embedders):
-    with pytest.raises(TypeError, match="encode_query has no option 'prompt_name'; the method says it"):
+    with pytest.raises(TypeError, match="encode_query has no option 'prompt_name'; this method sets it"):
         embedders("bloom").encode_query(TEXTS, prompt_name="query")
 
 

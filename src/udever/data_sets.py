@@ -37,7 +37,7 @@ def open_dataset(
     except Exception as error:  # whatever the hub's client and the readers raise: there is no common base
         near = near_path(location)
         hint = "check name, config, split and the network" if near is None else f"did you mean {near}?"
-        what = "opened" if Path(location).exists() else "had from the hub (it is no path here)"
+        what = "opened" if Path(location).exists() else "loaded from the hub (there is no such path here)"
         raise DataError(f"{printable(location)} cannot be {what}: {first_line(error).rstrip('.')}; {hint}") from error
     return _of_split(opened, split, location, choose_by) if isinstance(opened, dict) else opened
 

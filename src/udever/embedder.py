@@ -63,7 +63,7 @@ class Embedder:
     @habits.told({}, habits.LOAD_IT)
     def __init__(self, loaded: Loaded, *, name: str = "") -> None:
         if not isinstance(loaded, Loaded):
-            raise TypeError(f"an embedder is loaded: write Embedder.load({str(loaded)!r})")
+            raise TypeError(f"Embedder(...) cannot be called directly; write Embedder.load({str(loaded)!r})")
         self.backbone = loaded.backbone
         self.contract = loaded.contract
         self.tokenizer = TextTokenizer(loaded.tokenizer, loaded.contract)
@@ -119,15 +119,19 @@ class Embedder:
     ) -> Self:
         """Load a folder, a hub model or "seedling", the bundled one, and test that it does what its contract says.
 
-        A folder this project saved brings its contract; so does a sentence-transformers folder; published
-        checkpoints without either are known by name (`known_as="izhx/udever-bloom-560m"` for a copy in a
-        folder); any other decoder gets last-token pooling at its end-of-text token, causal, 512 tokens.
+        A folder that udever saved and a sentence-transformers folder bring their contract. Published checkpoints
+        without one are known by name (`known_as="izhx/udever-bloom-560m"` for a copy in a folder). Any other decoder
+        gets last-token pooling at its end-of-text token, causal attention and 512 tokens.
+
         `pooling`, `attention`, `max_length`, `normalize`, `dimensions` and `instruction` replace single entries of the
-        contract; `suffix` stands after every text in place of the closing token ("\\nThis in one word:" makes a fair
-        embedder of a language model that was never trained as one). The files of a saved folder are compared with the
-        digests it was saved with, and its reference vectors computed again; `verify=False` leaves both out.
-        `dtype="int8"` puts linear layers and the table of tokens into eight bits, and measures on the reference texts
-        what that costs: a space with a fingerprint of its own.
+        contract. `suffix` is put after every text in place of the closing token ("\\nThis in one word:" makes a fair
+        embedder of a language model that was never trained as one).
+
+        The files of a saved folder are compared with the digests it was saved with, and its reference vectors are
+        computed again and compared; `verify=False` skips both checks.
+
+        `dtype="int8"` converts linear layers and the token embedding table to eight bits and measures the loss on the
+        reference texts. The vectors are then a space of their own, with another fingerprint.
 
         Raises ModelError where the folder or model cannot be used, ContractError where it does not give
         the vectors it should, or loses too much in int8.
@@ -559,7 +563,9 @@ class Embedder:
         for row, sequence in enumerate(ids):
             if max(sequence) >= rows or min(sequence) < 0:
                 wrong = next(token for token in sequence if not 0 <= token < rows)
-                raise TextError(f"row {row} has token {wrong}, the model {rows}: not its tokenizer")
+                raise TextError(
+                    f"row {row} has token {wrong}; expected 0 to below {rows}: use the model's own tokenizer"
+                )
 
     def token_budget(self, batch_tokens: int | None = None) -> int:
         """Most tokens in one forward pass: `batch_tokens`, or where it is None what suits the device."""

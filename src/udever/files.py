@@ -143,7 +143,7 @@ def text_format(path: Path) -> Format:
     rest = suffixes[:-1] if packing else suffixes[-1:]
     if any(_STRUCTURED.fullmatch(suffix) or suffix in _KINDS for suffix in rest):
         raise DataError(
-            f"{path} is a {''.join(rest[-1:])} file that is not read{' packed' if packing else ''}; give {READ}"
+            f"{path} is a {''.join(rest[-1:])} file, not read{' compressed' if packing else ''}; give {READ}"
         )
     return Format("txt", packing)
 

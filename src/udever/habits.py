@@ -9,10 +9,10 @@ from udever.nearest import suggestion
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-LOAD_IT = "an embedder is loaded: write Embedder.load(name, ...)"
+LOAD_IT = "Embedder(...) cannot be called directly: write Embedder.load(name, ...)"
 
 _DTYPE = "write dtype='float32' or dtype='bfloat16'"
-_HUB = "the hub's own environment variables (HF_HOME, HF_TOKEN, HF_HUB_OFFLINE) say that"
+_HUB = "set the environment variable HF_HOME, HF_TOKEN or HF_HUB_OFFLINE instead"
 LOAD = {
     "truncate_dim": "write dimensions=...",
     "max_seq_length": "write max_length=...",
@@ -41,7 +41,7 @@ ENCODE = {
 }
 ENCODE_SIDE = {
     **ENCODE,
-    "prompt_name": "the method says it: encode(texts, prompt_name=...) chooses by name, prompt='...' is written out",
+    "prompt_name": "this method sets it: write encode(texts, prompt_name=...), or prompt='...' for other words",
 }
 
 _DIMENSIONS = "write .dimensions"
@@ -89,7 +89,7 @@ def as_tensor(convert_to_numpy: bool, convert_to_tensor: bool) -> bool:
     """Whether a tensor is wanted, which goes first. Raises TypeError for neither: over there a list of tensors."""
     if not (convert_to_numpy or convert_to_tensor):
         raise TypeError(
-            "convert_to_numpy is False; vectors are one array, or write convert_to_tensor=True for a tensor"
+            "convert_to_numpy is False; expected True for an array, or write convert_to_tensor=True for a tensor"
         )
     return convert_to_tensor
 

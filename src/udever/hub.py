@@ -25,14 +25,15 @@ def fetch(name: str, revision: str | None = None, *, allow_pickle: bool = False)
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except errors.GatedRepoError as error:
-        why = "its authors give it to those alone who accepted their terms: do, and set HF_TOKEN"
+        why = "access is restricted: accept the model's terms on its hub page, then set HF_TOKEN"
         raise ModelError(_refused(name, why)) from error
     except errors.RepositoryNotFoundError as error:
-        raise ModelError(_refused(name, "it has no such model, or a private one: HF_TOKEN says who asks")) from error
+        why = "no such model there, or it is private: check the name, or set HF_TOKEN"
+        raise ModelError(_refused(name, why)) from error
     except errors.RevisionNotFoundError as error:
         raise ModelError(_refused(name, f"the model has no revision {revision!r}")) from error
     except errors.HFValidationError as error:
-        raise ModelError(_refused(name, "that is no name of a model there, such as org/model")) from error
+        raise ModelError(_refused(name, "not a valid name of a hub model, such as org/model")) from error
     except errors.LocalEntryNotFoundError as error:
         why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
         raise ModelError(_refused(name, f"{why}, and no copy is on this machine")) from error

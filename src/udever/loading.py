@@ -283,7 +283,7 @@ def _digest(model: _Model, *, verify: bool) -> str:
         weights = _digest(model.base, verify=verify)
         if verify and model.saved is not None and model.saved.base is not None and model.saved.base.weights != weights:
             raise ContractError(
-                f"{model.folder}: its base {model.base.name} is not the one it was trained on; give that one its place"
+                f"{model.folder}: its base {model.base.name} is not the one it was trained on; put the original back"
             )
     if model.saved is not None and verify:
         artefact.check_files(model.folder, model.saved, files)
@@ -334,4 +334,6 @@ def _check_fits(contract: Contract, config: Any) -> None:
         raise ModelError(f"max_length is {contract.max_length}; expected at most {limit}, the model's positions")
     highest = max(contract.marker_ids, default=0)
     if highest >= vocab_size(config):
-        raise ModelError(f"marker {highest} is beyond the model's {vocab_size(config)} tokens; check the recipe")
+        raise ModelError(
+            f"marker {highest} is beyond the model's {vocab_size(config)} tokens; check the contract and the tokenizer"
+        )

@@ -54,7 +54,7 @@ def test_a_signal_keeps_a_checkpoint_and_no_model(project, base, whole, tmp_path
     assert (run_folder(output) / "step-00000002").is_dir()
     with pytest.raises(OutputError, match="--resume, or begin anew with --restart"):
         run(project, output, base)
-    with pytest.raises(OutputError, match="begun with other options"):
+    with pytest.raises(OutputError, match="started with other options"):
         run(project, output, base, resume=True, settings={"max_queries": 9})
     assert run(project, output, base, resume=True) is not None
     assert weights(output) == whole

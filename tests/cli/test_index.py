@@ -81,7 +81,7 @@ def test_an_embeddings_file_is_searched_too(tree, decoders):
         run("mcp", tree / "v.parquet", "--root", tree, "-m", "seedling")
     said = run("search", "another", tree / "v.parquet", "--mode", "words", "--json")
     assert [json.loads(line)["id"] for line in said.splitlines()] == ["2"]
-    with pytest.raises(DataError, match="know no kind"):
+    with pytest.raises(DataError, match="stores no kind"):
         run("search", "x", tree / "v.parquet", "--mode", "words", "--kind", "text")
 
 

@@ -95,7 +95,7 @@ def test_a_damaged_shard_is_a_finding_and_a_folder_that_is_none_an_error(out, tm
     with pytest.raises(DataError, match=r"_manifest\.json"):
         audit(out)
     (out / "_manifest.json").unlink()
-    with pytest.raises(DataError, match="has not come to the end"):
+    with pytest.raises(DataError, match="has not finished"):
         audit(out)
     with pytest.raises(DataError, match=r"_manifest\.json cannot be read"):
         audit(tmp_path)

@@ -55,4 +55,4 @@ def test_fit_and_apply(udever, decoders, tmp_path):
     assert code == 2 and "the filter was fitted on embeddings with fingerprint" in error
     examples.write_text("text,label\na\nb,x\n")
     code, _, error = udever("classify", "fit", examples, "-m", decoders("bloom"), "-o", tmp_path / "filter")
-    assert code == 2 and "examples.csv row 0: 1 fields; the header has 2; mend it or take it out" in error
+    assert code == 2 and "examples.csv row 0: 1 fields; the header has 2; fix the row or remove it" in error

@@ -316,7 +316,7 @@ def test_an_error_of_the_model_stops_the_job_and_what_is_done_stays(corpus, fake
     path = corpus.jsonl(tmp_path / "a.jsonl", texts)
     with pytest.raises(MemoryError, match="no more"):
         corpus.run(Breaking(), path, tmp_path / "out")
-    with pytest.raises(DataError, match="has not come to the end"):
+    with pytest.raises(DataError, match="has not finished"):
         shard_files(tmp_path / "out")
     step = fake_step()
     corpus.run(step, path, tmp_path / "out")

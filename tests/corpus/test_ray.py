@@ -94,7 +94,7 @@ def test_a_worker_does_a_window_once(one_window, fake_step, tmp_path):
 def test_a_worker_with_another_model_refuses(one_window, fake_step):
     answer = Worker(lambda: fake_step(fingerprint="other"), digest_of(fake_step()).hex(), 1)(one_window)
     kind, message = json.loads(answer["error"][0])
-    assert kind == "ContractError" and "a worker's model, precision or udever is not the driver's" in message
+    assert kind == "ContractError" and "a worker has another model, precision or udever than the driver" in message
 
 
 def test_a_window_that_takes_its_workers_along_is_given_up(one_window, fake_step):

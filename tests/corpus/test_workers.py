@@ -50,7 +50,7 @@ def test_two_processes_write_the_folder_of_one(corpus, steps, texts, tmp_path):
 
 def test_a_process_that_dies_ends_the_run_and_leaves_what_is_done(corpus, steps, texts, tmp_path):
     path = corpus.jsonl(tmp_path / "a.jsonl", texts[:20])
-    with pytest.raises(OutputError, match="a worker died; what is done stays: run the same command again"):
+    with pytest.raises(OutputError, match="a worker process died; finished work is kept: run the same command again"):
         corpus.run(steps.Dying(), path, tmp_path / "out", runner=ProcessRunner(steps.Dying, workers=2))
     again = corpus.run(steps.Whole(), path, tmp_path / "out")
     assert again.num_rows == 20

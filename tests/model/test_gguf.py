@@ -227,7 +227,7 @@ def refused(path: Path, what: str, kind: type[ValueError] = ModelError):
     ("changes", "what"),
     [
         ({"split.count": 3}, "one part of 3"),
-        ({"gemma3.attention.key_length": 128}, "scales its attention"),
+        ({"gemma3.attention.key_length": 128}, "does not store the model's attention scale"),
         ({"gemma3.rope.scaling.type": "linear"}, "rope scaling 'linear'"),
     ],
 )

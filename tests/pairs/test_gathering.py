@@ -60,7 +60,7 @@ def test_what_is_chosen_by_may_be_of_the_held_out_rows(table, monkeypatch):
 
 def test_of_tables_beside_files_nothing_is_chosen_from_the_held_out(table, tmp_path):
     (tmp_path / "docs").mkdir()
-    with pytest.raises(RecipeError, match="for tables and files together; give either alone"):
+    with pytest.raises(RecipeError, match="for tables and files together; give only one of these"):
         gather([table, tmp_path / "docs"], Gathering(choose_from="held_out"), show_progress=False)
 
 

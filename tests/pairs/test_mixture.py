@@ -357,7 +357,7 @@ def test_the_hub_and_folders_by_the_datasets_package(folder, monkeypatch):
     assert mixture.num_pairs == 40 and sorted(anchors(mixture.batch(0)))[0].startswith("a anchor")
     assert opened(settings).fingerprint == mixture.fingerprint
     with pytest.raises(
-        DataError, match=r"org/none cannot be had from the hub.*check name, config, split and the network"
+        DataError, match=r"org/none cannot be loaded from the hub.*check name, config, split and the network"
     ) as caught:
         opened(DatasetSettings(hub="org/none"))
     assert "\n" not in str(caught.value)
@@ -395,7 +395,7 @@ def test_what_is_asked_of_the_hub(folder, monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     for streaming in (False, True):
-        with pytest.raises(DataError, match=r"org/name cannot be had from the hub .*: no network; check"):
+        with pytest.raises(DataError, match=r"org/name cannot be loaded from the hub .*: no network; check"):
             opened(DatasetSettings(hub="org/name", config="en", hub_split="dev", revision="abc", streaming=streaming))
     asked = {"path": "org/name", "name": "en", "split": "dev", "revision": "abc"}
     assert seen == [{**asked, "streaming": False}, {**asked, "streaming": True}]

@@ -227,7 +227,7 @@ def test_what_cannot_be_is_refused_in_one_line(embedder, tmp_path):
         (DataError, "no column 'text'", {"corpus": tmp_path / "p.parquet"}),
         (RecipeError, "searching by meaning takes a model", {"model": None}),
         (RecipeError, "siblings takes a model", {"model": None, "mode": "words", "siblings": True}),
-        (RecipeError, "leave out one of both", {"corpus": tmp_path / "c.jsonl", "siblings": True}),
+        (RecipeError, "leave out siblings or corpus", {"corpus": tmp_path / "c.jsonl", "siblings": True}),
         (RecipeError, "sample_from is 2", {"sample_from": 2}),
         (RecipeError, "num_negatives 0", {"num_negatives": 0}),
         (RecipeError, r"max_share is 1.5; expected at most 1, such as 0.95", {"max_share": 1.5}),

@@ -248,7 +248,7 @@ def test_all_missing_answers_are_told_at_once(tmp_path):
         read_pairs(path)
     assert str(caught.value) == (
         f"{path}: 'anchor' is empty in 1 of 10,000 rows (row 5), 'positive' is empty in 4 of 10,000 rows (rows 7, "
-        "3007, 6007, 9007); fill them in, or leave them out by skip_empty = true in the recipe's dataset, by "
+        "3007, 6007, 9007); fill them in, or leave them out with skip_empty = true in the recipe's dataset or "
         "--skip-empty on the command line"
     )
 

@@ -70,8 +70,8 @@ def test_data_survives_the_round_trip(tmp_path):
         ('[[data.datasets]]\nname = "a"', "data.datasets.0: a dataset comes from path or from hub"),
         ('[[data.datasets]]\npath = "a"\nheld_out = 1.0', "data.datasets.0.held_out is 1.0;"),
         ('[[data.datasets]]\npath = "a"\nheld_out_by = "file"', "give held_out, such as 0.1"),
-        ('[[data.datasets]]\npath = "a"\nheld_out = 0.1\nstreaming = true', "a stream is never seen as a whole"),
-        ('[[data.datasets]]\nhub = "a"\nheld_out = 0.1\nheld_out_by = "file"', "a dataset of the hub, which has none"),
+        ('[[data.datasets]]\npath = "a"\nheld_out = 0.1\nstreaming = true', "no share of a stream can be held out"),
+        ('[[data.datasets]]\nhub = "a"\nheld_out = 0.1\nheld_out_by = "file"', "a dataset of the hub, without files"),
         ('[[data.datasets]]\npath = "a"\nheldout = 0.1', "'data.datasets.0.heldout'; did you mean 'held_out'"),
         ('[[data.datasets]]\npath = "a"\nhub = "b"', "data.datasets.0: a dataset comes from path or from hub"),
         (

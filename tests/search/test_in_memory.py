@@ -159,5 +159,5 @@ def test_embeddings_files_are_searched_alike_read_or_held(embedder, tmp_path):
     assert read.count() == held.count() == 5
     assert found(read, None, "numbers", mode="words") == ["b.parquet"]
     assert found(read, embedder, "parse", filters=Filters(paths=["a.parquet"])) == ["a.parquet"] * 2
-    with pytest.raises(DataError, match="know no language"):
+    with pytest.raises(DataError, match="stores no language"):
         read.search(embedder, "parse", filters=Filters(languages=["eng-Latn"]))

@@ -212,7 +212,7 @@ def test_an_output_that_is_none_or_has_not_ended_is_refused(tmp_path, base, text
         open_recipe(recipe(tmp_path, base, texts, tmp_path))
     copy = shutil.copytree(vectors, tmp_path / "copy")
     (copy / "_manifest.json").unlink()
-    with pytest.raises(DataError, match="has not come to the end"):
+    with pytest.raises(DataError, match="has not finished"):
         open_recipe(recipe(tmp_path, base, texts, copy))
 
 

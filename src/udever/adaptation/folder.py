@@ -78,9 +78,9 @@ def begun_in(asked: dict[str, Any], kept: Path) -> tuple[Mined, float]:
         mined = Mined(pairs, content["skipped"], content["num_files"], corpus, content["kinds"])
         mining_s = float(content["mining_s"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise OutputError(f"{kept} cannot be gone on with: {error}; begin anew with --restart") from error
+        raise OutputError(f"the run in {kept} cannot be resumed: {error}; start over with --restart") from error
     if changed:
-        raise OutputError(f"{kept} was begun with other options ({changed[0]}); give the same, or --restart")
+        raise OutputError(f"the run in {kept} was started with other options ({changed[0]}); give them, or --restart")
     return mined, mining_s
 
 

@@ -68,12 +68,12 @@ def _what_to_do(mined: Mined) -> str:
     asked = [pair for pair, kind in zip(mined.pairs, mined.kinds, strict=True) if kind in ASKED]
     if not asked:
         return (
-            "they hold no docstring, no doc comment and no section with a heading, so that nothing could say whether "
-            "training helped: add a table of questions and answers, as in udever adapt qa.csv PATH"
+            "they hold no docstring, no doc comment and no section with a heading, so there are no questions to score "
+            "with: add a table of questions and answers, as in udever adapt qa.csv PATH"
         )
     if mined.corpus and len({pair.source for pair in asked}) == 1:
         return (
-            "all questions are of one file, and files are held out whole: give more files, or have rows held out by "
-            "udever pairs PATH -o pairs.parquet and udever adapt pairs.parquet"
+            "all questions come from one file, and files are held out whole: give more files, or hold out rows: run "
+            "udever pairs PATH -o pairs.parquet, then udever adapt pairs.parquet"
         )
-    return "expected at least 2 and 1 that share no file and no text: give more, or change --held-out"
+    return "expected at least 2 and 1, with no file and no text in common: give more files, or change --held-out"

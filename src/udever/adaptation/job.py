@@ -31,12 +31,14 @@ def adapt(
     restart: bool = False,
     console: Console | None = None,
 ) -> Comparison | None:
-    """Gather pairs from `paths`, train `base` on them, score it, and write it all to `output`; return the table.
+    """Gather pairs from `paths`, train `base` on them, score it, write it all to `output`, and return the table.
 
-    None where a signal stopped the training. `resume` goes on with what was mined and trained before, `restart` throws
-    it away; raises OutputError for neither where a run was begun, and for other settings than it was begun with. Raises
-    before any work where the output folder holds something else, DataError where the files give no pairs to train on
-    or none to score on.
+    Returns None where a signal stopped the training. `resume` continues a stopped run with what it mined and trained;
+    `restart` deletes that and starts over.
+
+    Raises OutputError where a stopped run is there and neither was given, where it was started with other settings,
+    and, before any work, where the output folder holds something else. Raises DataError where the files give no pairs
+    to train on or none to score on.
     """
     paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     output, console = Path(output), console or Console(quiet=True)

@@ -78,17 +78,23 @@ _TO_CHOOSE = {"train": 0.1, "held_out": 0.4}
 class AdaptSettings:
     """What `adapt` mines, how it trains and what it scores.
 
-    `kinds`, `exclude`, `language`, `held_out`, `development`, `choose_from`, and for tables of pairs `held_out_by`,
-    `columns` and `skip_empty` are those of `gather`; `development` None is 0.1 of the training files or 0.4 of the
-    held-out ones. `max_queries` bounds the held-out queries, `max_studied` the pairs of kinds that are learned from
-    alone (a sample is taken), `max_seen` the rows that training sees (passes are cut, but never below one),
-    `max_to_choose` the texts that development questions search besides their answers: several models embed them
-    (`texts_to_choose` where None).
-    `training` None takes what suits the base, and lets others be tried within `minutes`, about (None: five times the
-    mining). Each arrangement is trained `trainings` times, from other seeds, for the mean of the weights
-    (`times_suited` where None). `negatives` hard ones are trained on with each pair: they cost as much time again and
-    brought nothing (dev/LOG.md). `questions` are answered at the end from all that was mined. Raises RecipeError for
-    numbers below what they can be.
+    `kinds`, `exclude`, `language`, `held_out`, `development`, `choose_from` and, for tables of pairs, `held_out_by`,
+    `columns` and `skip_empty` are those of `udever.pairs.gathering.Gathering`; `development` None is 0.1 of the
+    training files, or 0.4 of the held-out ones where `choose_from` is "held_out".
+
+    * `max_queries`: most held-out queries that are scored.
+    * `max_studied`: most pairs of the kinds that are only trained on and never asked; a random sample is taken.
+    * `max_seen`: most rows that training sees; the number of passes is lowered to fit, but not below one.
+    * `max_to_choose`: how many texts development questions search besides their answers, embedded by several models
+      (None: `texts_to_choose`).
+    * `training`: how to train. None takes what suits the base, and tries other arrangements within `minutes`.
+    * `minutes`: about how long trying may take (None: five times as long as the mining).
+    * `trainings`: how often each arrangement is trained, from different seeds; the mean of the weights is kept (None:
+      `times_suited`).
+    * `negatives`: hard negatives for each pair; they cost as much time again and brought nothing (dev/LOG.md).
+    * `questions`: answered at the end from all that was mined.
+
+    Raises RecipeError for a number below its least value.
     """
 
     kinds: Collection[str] = USUAL_KINDS

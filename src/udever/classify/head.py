@@ -61,7 +61,7 @@ class Filter:
         if embeddings.ndim != 2 or embeddings.shape[1] != self.dimensions:
             raise ContractError(f"embeddings have shape {embeddings.shape}; expected [texts, {self.dimensions}]")
         if not np.isfinite(embeddings).all():
-            raise ContractError("some embeddings are not finite numbers; embed with a model that works")
+            raise ContractError("some embeddings are not finite numbers; embed the texts again, in float32")
         scores = embeddings.astype(np.float64) @ self.weight.T.astype(np.float64) + self.bias
         return probabilities(scores, self.kind).astype(np.float32)
 

@@ -35,7 +35,7 @@ def _records(inputs: list[str], split: str | None) -> Iterator[tuple[str, dict[s
         for number, record in read_records(source, None):
             where = f"{source.name} row {number}"
             if isinstance(record, Broken):
-                raise DataError(f"{where}: {record.reason}; mend it or take it out")
+                raise DataError(f"{where}: {record.reason}; fix the row or remove it")
             yield where, record
 
 

@@ -92,7 +92,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a job that came to its end. Raises DataError where there is none."""
     if (folder / JOB).is_file() and not (folder / MANIFEST).is_file():
-        raise DataError(f"{folder}: its job has not come to the end; run the same command again")
+        raise DataError(f"{folder}: its job has not finished; run the same command again")
     try:
         return Manifest(**_read_json(folder / MANIFEST))
     except TypeError as error:

@@ -56,7 +56,7 @@ class RayRunner:
                 )
             except ray.exceptions.RayError as error:
                 reason = (str(error).strip().splitlines() or ["unknown"])[-1]
-                raise OutputError(f"Ray gave up ({reason}); what is done stays: run the same command again") from error
+                raise OutputError(f"Ray failed ({reason}); finished work stays: run the same command again") from error
 
 
 def runner_for(load: Callable[[], Step], address: str | None, workers: int, threads: int, gpus: float) -> Runner:

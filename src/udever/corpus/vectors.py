@@ -15,7 +15,7 @@ from udever.storage import atomic_file
 def read_vectors(folder: str | Path) -> tuple[list[str], NDArray[np.floating[Any]]]:
     """Ids and vectors [rows, dimensions] of an output of `udever embed`, in the order of its input.
 
-    The array is a file mapped for reading: it takes as much memory as is looked at. The file, `.vectors.npy`, is made
+    The array is a read-only memory-mapped file: only parts that are read take memory. The file, `.vectors.npy`, is made
     in the folder at the first call and again after the job has changed something. Raises DataError where the folder
     holds no vectors or its job has not ended, OutputError where the file cannot be written.
     """

@@ -96,8 +96,8 @@ class ProcessRunner:
                 yield done.result()
         except BrokenProcessPool as error:
             raise OutputError(
-                "a worker died; what is done stays: run the same command again, with fewer workers or batch_tokens "
-                "where memory was short"
+                "a worker process died; finished work is kept: run the same command again, with fewer workers or "
+                "batch_tokens if memory ran out"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
@@ -215,7 +215,7 @@ class Worker:
             if "torch" in sys.modules:  # a step without a model need not load it for this
                 sys.modules["torch"].set_num_threads(self._threads)
             if digest_of(self._step).hex() != self._digest:
-                raise ContractError("a worker's model, precision or udever is not the driver's; install the same there")
+                raise ContractError("a worker has another model, precision or udever than the driver; install its own")
         return self._step
 
 

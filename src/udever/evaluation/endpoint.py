@@ -66,8 +66,8 @@ class Endpoint:
             raise ModelError(f"{options.url} is not a URL ({error}); expected one such as https://host/v1") from error
         if key and not options.insecure and url.scheme != "https" and not _is_loopback(url.host):
             raise ModelError(
-                f"{options.url} is not https, and the key in ${options.key_variable} would be sent for all to read; "
-                "give an https URL, unset the key, or say --insecure"
+                f"{options.url} is not https, and the key in ${options.key_variable} would be sent unencrypted; "
+                "give an https URL, unset the key, or pass --insecure"
             )
 
     def __call__(self, texts: Sequence[str], role: Role, prompt: str | None) -> Floats:
@@ -144,7 +144,7 @@ class Endpoint:
         if status == 404:
             raise ModelError(f"{self._url} answered 404: {_message(response)}; check url and model")
         if status in (400, 413, 422):
-            raise TextError(f"row {start} or one behind it was refused by {self._url} ({status}): {_message(response)}")
+            raise TextError(f"row {start} or a later one was refused by {self._url} ({status}): {_message(response)}")
         if status != 200:
             raise ModelError(f"{self._url} answered {status}: {_message(response)}")
         try:

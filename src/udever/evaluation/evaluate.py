@@ -97,7 +97,7 @@ def plan(sources: Sources, results: Path) -> list[TaskJob]:
     found = [task for folder in folders for task in find_tasks(folder, overrides)]
     unused = set(overrides) - {task.folder.name for task in found}
     if unused:
-        raise RecipeError(f"{sources.overrides} names {sorted(unused)[0]!r}, and no task folder is called so")
+        raise RecipeError(f"{sources.overrides} names {sorted(unused)[0]!r}, which is no task folder; correct it")
     jobs = _chosen([*folder_jobs(found), *public_jobs(sources.mteb, results)], sources.tasks)
     names = [job.name for job in jobs]
     twice = next((name for name in names if names.count(name) > 1), None)

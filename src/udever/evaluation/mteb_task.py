@@ -176,7 +176,10 @@ def _pools(task: FolderTask, subset: str) -> dict[str, Any]:
     pairs = list(zip(*(numbers_in(columns, name, path) for name in ("index1", "index2")), strict=True))
     for row, (first, second) in enumerate(pairs):
         if not (0 <= first < len(sides["sentence1"]) and 0 <= second < len(sides["sentence2"])):
-            raise DataError(f"{path}, row {row}: ({first:.0f}, {second:.0f}) is beyond the pools' rows")
+            raise DataError(
+                f"{path}, row {row}: index1 and index2 are {first:.0f} and {second:.0f}; expected row numbers of "
+                f"sentence1 and sentence2, counted from zero"
+            )
     return {
         "sentence1": [sides["sentence1"][int(first)] for first, _ in pairs],
         "sentence2": sides["sentence2"],

@@ -51,7 +51,7 @@ def plan(embedder: Embedder, role: RoleName | None = None) -> GGUFContent:
         what = contract.pooling if contract.attention == "causal" else f"attention {contract.attention}"
         raise ModelError(f"{name} has {what}; llama.cpp knows causal decoders pooled by last or mean")
     if contract.pooling == "mean" and not contract.pool_prompt and any(prompts.values()):
-        raise ModelError(f"{name} leaves prompts out of its mean, which llama.cpp does not; use --format onnx")
+        raise ModelError(f"{name} leaves prompts out of its mean, which no exported format can; use the model folder")
     if len(markers.prefix_ids) > 1 or len(markers.suffix_ids) > 1 or markers.suffix_is_text:
         raise ModelError(
             f"{name} puts words or several tokens around a text; llama.cpp puts one marker: use --format onnx"

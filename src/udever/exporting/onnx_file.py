@@ -42,11 +42,15 @@ def check(embedder: Embedder) -> None:
     contract = embedder.contract
     if isinstance(embedder.backbone, PaddedModel):
         kind = embedder.backbone.config.model_type
-        raise ModelError(f"{embedder.name} is a {kind!r} model, which runs padded by its own code; it is not exported")
+        raise ModelError(
+            f"{embedder.name} is a {kind!r} model, which runs padded by its own code and cannot be exported; "
+            f"use it as a model folder"
+        )
     prompted = any(contract.role(role).prompt for role in _ROLES)
     if contract.pooling != "last" and not contract.pool_prompt and prompted:
         raise ModelError(
-            f"{embedder.name} leaves prompts out of its mean, which the graph does not; it is not exported"
+            f"{embedder.name} leaves prompts out of its mean, which an exported graph cannot do; "
+            f"use it as a model folder"
         )
 
 

@@ -72,8 +72,9 @@ def check_vectors(
     """Raise ContractError unless a loaded model has the name it was saved under, and gives the vectors it gave then."""
     if fingerprint != saved.fingerprint:
         raise ContractError(
-            f"{name}: the fingerprint of what was loaded is {fingerprint}, {CONTRACT_FILE} says "
-            f"{saved.fingerprint}; the model was changed after saving, or other versions read it differently"
+            f"{name}: the fingerprint of what was loaded is {fingerprint}, {CONTRACT_FILE} has {saved.fingerprint}; "
+            f"the model was changed after saving, or another version of a package reads it differently: fetch or "
+            f"save it again (verify=False loads it as it is)"
         )
     precise = {str(dtype).removeprefix("torch."), saved.precision} <= {"float32", "float64"}
     lowest = 0.9999 if precise else 0.98
@@ -83,8 +84,9 @@ def check_vectors(
     cosine = float((actual * expected).sum(1).min())
     if not cosine >= lowest:  # `not >=` so that NaN fails too
         raise ContractError(
-            f"{name}: the reference vectors saved with the model do not come out again (cosine {cosine:.4f}); "
-            f"weights, tokenizer or contract were changed after saving"
+            f"{name}: the reference vectors saved with the model are not reproduced (cosine {cosine:.4f}); weights, "
+            f"tokenizer or contract were changed after saving: fetch or save the model again (verify=False loads it as "
+            f"it is)"
         )
 
 

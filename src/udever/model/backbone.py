@@ -156,8 +156,8 @@ def choose(model: Any, *, attention: AttentionKind) -> Backbone:
         ) from error
     if causal and _sees_ahead(padded):
         raise ModelError(
-            f"{model.config.model_type!r} models let a token see those behind it and are none of the encoders that "
-            f"udever knows; use a decoder"
+            f"{model.config.model_type!r} models are bidirectional, and not one of the encoders that udever "
+            f"supports; use a decoder"
         )
     if attention != natural:
         raise ModelError(

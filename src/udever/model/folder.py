@@ -40,7 +40,7 @@ def save_weights(
 
     model: Any = backbone if isinstance(backbone, Bloom) else backbone.model
     if table_bits and (is_eight_bit(model) or not isinstance(model, Bloom)):
-        raise ModelError("the table alone is packed for BLOOM in floating point; leave table_bits out")
+        raise ModelError("table_bits is only for BLOOM in floating point; leave table_bits out")
     if table_bits not in (None, *get_args(Bits)):
         raise ModelError(f"table_bits is {table_bits!r}; expected 8 or 4")
     if is_eight_bit(model):

@@ -176,7 +176,7 @@ def _check_attention_scale(path: Path, fields: dict[str, Any], architecture: str
     head = int(_value(fields, f"{architecture}.attention.key_length", 0))
     layers = int(_value(fields, f"{architecture}.block_count", 0))
     if head != 256 or layers in _LAYERS_OF_27B:
-        raise ModelError(f"{path} scales its attention as no field tells; use the safetensors folder")
+        raise ModelError(f"{path} does not store the model's attention scale; use the safetensors folder")
 
 
 def _check_splitting(path: Path, kind: str, pre: str) -> None:

@@ -74,4 +74,4 @@ def check_alike(left: State, right: State) -> None:
             shapes = f"{tuple(a.shape)} and {tuple(b.shape)}"
             raise ModelError(f"the tensor {name!r} has the shapes {shapes}; merge models of one architecture")
         if not a.is_floating_point() and not torch.equal(a, b.to(a.device)):
-            raise ModelError(f"the tensor {name!r} holds other numbers in one; merge models of one architecture")
+            raise ModelError(f"the whole numbers in the tensor {name!r} differ; merge models of one architecture")

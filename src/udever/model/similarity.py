@@ -18,8 +18,8 @@ def cosines(a: Any, b: Any) -> np.ndarray | Tensor:
     left, right = (unit(torch.atleast_2d(_rows(given, name)).float()) for given, name in ((a, "a"), (b, "b")))
     if left.shape[1] != right.shape[1]:
         raise DataError(
-            f"a has vectors of {left.shape[1]} dimensions and b of {right.shape[1]}; expected both of one model, "
-            f"cut alike"
+            f"a has vectors of {left.shape[1]} dimensions and b of {right.shape[1]}; expected both from one "
+            f"model, cut to the same length"
         )
     product = left @ right.to(left.device).T
     return product if isinstance(a, Tensor) else product.cpu().numpy()

@@ -73,7 +73,7 @@ def _check_size(folder: Path, config: Any, entries: Mapping[str, TensorEntry]) -
     asked["intermediate_size"] = (getattr(text, "intermediate_size", None) or 0, total)
     for name, (number, limit) in asked.items():
         if isinstance(number, int) and number > limit:
-            raise ModelError(f"{folder}/config.json has {name} {number:,}, and its weights hold no such number")
+            raise ModelError(f"{folder}/config.json has {name} {number:,}, more than its weights hold; fetch it again")
 
 
 def _require_weights(folder: Path, *, allow_pickle: bool) -> None:

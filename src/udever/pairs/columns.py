@@ -151,8 +151,8 @@ class Blanks:
         ]
         if told and not self._skip:
             raise DataError(
-                f"{self._where}: {', '.join(told)}; fill them in, or leave them out by skip_empty = true in the "
-                f"recipe's dataset, by --skip-empty on the command line"
+                f"{self._where}: {', '.join(told)}; fill them in, or leave them out with skip_empty = true in the "
+                f"recipe's dataset or --skip-empty on the command line"
             )
 
 

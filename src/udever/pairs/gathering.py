@@ -82,7 +82,9 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
         skipped["row: duplicate"] += len(rows) - len(distinct)
     pairs = split_table(distinct, shares.held_out, settings.seed, skipped, settings.unit)
     if others and shares.choose_from == "held_out":
-        raise RecipeError("choose_from is 'held_out' for tables and files together; give either alone, or 'train'")
+        raise RecipeError(
+            "choose_from is 'held_out' for tables and files together; give only one of these, or choose_from 'train'"
+        )
     if not others:
         again = partial(split_table, seed=settings.seed + 1, skipped=skipped, by=settings.unit)
         pairs = keep_to_choose(pairs, shares, again)

@@ -173,7 +173,7 @@ class Mixture:
         """
         stream = next((d.traits.name for d in self._datasets for part in d.parts if part.num_rows is None), None)
         if stream is not None:
-            raise DataError(f"dataset {stream!r} streams, so nobody knows how long a pass is; set training.max_steps")
+            raise DataError(f"dataset {stream!r} streams, so the length of a pass is unknown; set training.max_steps")
         if self._mixed:
             return max(1, self.num_pairs // self._batch_size)
         return max(1, sum((part.num_rows or 0) // d.batch_size for d in self._datasets for part in d.parts))

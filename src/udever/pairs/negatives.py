@@ -89,13 +89,16 @@ class Options:
     def __post_init__(self) -> None:
         if self.num_negatives < 1 or self.skip_top < 0:
             given = f"num_negatives {self.num_negatives}, skip_top {self.skip_top}"
-            raise RecipeError(f"{given}; expected at least 1 and at least 0")
+            raise RecipeError(f"{given}; expected num_negatives at least 1 and skip_top at least 0")
         if self.sample_from is not None and self.sample_from < self.num_negatives:
             raise RecipeError(
                 f"sample_from is {self.sample_from}; expected at least num_negatives, {self.num_negatives}"
             )
         if self.siblings and self.corpus is not None:
-            raise RecipeError(f"siblings are positives of the pairs; {self.corpus} is searched; leave out one of both")
+            raise RecipeError(
+                f"siblings are positives of the pairs, and {self.corpus} is searched in their place; "
+                f"leave out siblings or corpus"
+            )
         if not self.max_share <= 1:
             raise RecipeError(f"max_share is {self.max_share}; expected at most 1, such as 0.95")
         if self.margin is not None and not self.margin >= 0:

@@ -23,27 +23,29 @@ _OF_PAIRS = ("streaming", "held_out", "num_negatives", "document_instruction")
 class DatasetSettings(Settings):
     """One dataset of the mixture, from `path` (a file, several, or a glob pattern) or from `hub`.
 
-    `columns` names the file's column for each column of a pairs file that is called otherwise
-    (`anchor = "query"`). `weight` is the dataset's share of the batches, relative to the other weights.
-    Rows are kept whose split is `split` and, with `languages`, whose two sides are both in one of them; of
-    those at most `cap`, a random sample.
-    `skip_empty` leaves out rows whose anchor or positive is empty or missing, which are refused otherwise.
-    `held_out` keeps back that share of the rows, which are scored and never trained on, as `held_out_by` has it:
-    "text" keeps rows together that equal or near-equal texts join, "file" those of a file, the name of a column (of
-    the file, or as pairs call it) those with one value in it. Which rows these are depends on `held_out_seed` and not
-    on the seed of the training.
-    `kind` is the kind of all rows, whatever the file says.
-    `num_negatives` keeps the first hard negatives of each row. `in_batch_negatives = false` compares an anchor
-    with its own hard negatives alone. `instruction` goes to the anchors (of symmetric pairs to both sides),
-    `document_instruction` to the positives and negatives. `batch_size` is this dataset's own. A `streaming`
-    dataset is read from first row to last, over and over, and never held as a whole.
-    With `language_temperature` a language with n rows is drawn as if it had n to that power.
+    * `columns`: the file's name for each column of a pairs file that it calls otherwise (`anchor = "query"`).
+    * `weight`: the dataset's share of the batches, relative to the other weights.
+    * `split`, `languages`, `cap`: only rows of this split are used and, with `languages`, only those whose two sides
+      are both in one of these languages; of these at most `cap`, a random sample.
+    * `skip_empty`: leaves out rows whose anchor or positive is empty or missing, which are refused otherwise.
+    * `held_out`: this share of the rows is scored and never trained on. `held_out_by` says which rows stay together:
+      with "text" those that equal or near-equal texts join, with "file" those of a file, with the name of a column (of
+      the file, or as pairs call it) those with the same value in it. The choice depends on `held_out_seed`, not on the
+      seed of the training.
+    * `kind`: the kind of all rows, whatever the file says.
+    * `num_negatives`: how many hard negatives of each row are kept, from the first on.
+    * `in_batch_negatives`: false compares an anchor only with its own hard negatives.
+    * `instruction`: is put in front of the anchors (of symmetric pairs: of both sides), `document_instruction` in front
+      of the positives and negatives.
+    * `batch_size`: this dataset's own.
+    * `streaming`: the dataset is read from first row to last, over and over, and never held in memory as a whole.
+    * `language_temperature`: a language with n rows is drawn as if it had n to that power.
 
-    `text` names the one column of a dataset of plain texts, `language` its column of languages. Each text is to land
-    where `teacher` has it, the outputs of `udever embed` or a pattern of them: `closeness` weights 1 - cosine of the
-    two vectors, `neighbours` how far the batch's similarities to itself are from the teacher's. `centre` takes the mean
-    off the teacher's vectors before, for a teacher whose vectors all point one way. A text the teacher has no vector of
-    is an error, or left out with `skip_untaught`.
+    `text` names the one column of a dataset of plain texts, `language` its column of languages. The model learns the
+    vector that `teacher`, the outputs of `udever embed` or a pattern of them, has for each text: `closeness` weights
+    1 - cosine of the two vectors, `neighbours` the difference between the similarities within the batch and those of
+    the teacher. `centre` first subtracts their mean from the teacher's vectors, for a teacher whose vectors all point
+    one way. A text without a vector of the teacher is an error, or left out with `skip_untaught`.
     """
 
     name: str | None = Field(default=None, min_length=1)
@@ -142,11 +144,11 @@ class DatasetSettings(Settings):
     def _can_hold_out(self) -> Self:
         if self.held_out is None:
             if (self.held_out_by, self.held_out_seed) != (BY_TEXT, 0):
-                raise ValueError("held_out_by and held_out_seed say how held_out is done; give held_out, such as 0.1")
+                raise ValueError("held_out_by and held_out_seed are set without held_out; give held_out, such as 0.1")
         elif self.streaming:
-            raise ValueError("a stream is never seen as a whole to hold out a share of it; leave out one of the two")
+            raise ValueError("no share of a stream can be held out; leave out streaming or held_out")
         elif self.hub is not None and self.held_out_by == BY_FILE:
-            raise ValueError('held_out_by is "file" for a dataset of the hub, which has none; give "text" or a column')
+            raise ValueError('held_out_by is "file" for a dataset of the hub, without files; give "text" or a column')
         return self
 
     @model_validator(mode="after")

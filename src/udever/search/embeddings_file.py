@@ -76,7 +76,7 @@ def shard_files(folder: Path) -> list[Path] | None:
     try:
         names = [shard["file"] for shard in json.loads((folder / "_manifest.json").read_text())["shards"]]
     except FileNotFoundError:
-        raise DataError(f"{folder}: its job has not come to the end; run the same command again") from None
+        raise DataError(f"{folder}: its job has not finished; run the same command again") from None
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{folder / '_manifest.json'} is damaged ({error}); run the job again") from error
     files = [folder / name for name in names]

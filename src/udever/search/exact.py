@@ -19,7 +19,7 @@ def _keys(scores: NDArray[np.float32], first: int) -> NDArray[np.uint64]:
     half no two keys are equal, so a partition is exact and ties need no care.
     """
     if not np.isfinite(scores).all():
-        raise ContractError("some embeddings are not finite numbers; embed with a model that works")
+        raise ContractError("some embeddings are not finite numbers; embed the texts again, in float32")
     bits = (scores + np.float32(0)).view(np.uint32)  # + 0 because -0.0 == 0.0 is a tie
     ascending = np.where(bits & _SIGN, ~bits, bits | _SIGN)
     columns = np.arange(first, first + scores.shape[1], dtype=np.uint64)

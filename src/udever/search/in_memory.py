@@ -124,7 +124,7 @@ class InMemory(_OfOneModel):
         for column in wanted:
             if self._hits and not any(getattr(hit, column) for hit in self._hits):
                 told = "path" if column == "source" else column
-                raise DataError(f"the texts of {self._name} know no {told}; make an index with udever index")
+                raise DataError(f"{self._name} stores no {told} to filter by; make an index with udever index")
         if not wanted:
             return None
         passes = [all(getattr(hit, name) in values for name, values in wanted.items()) for hit in self._hits]

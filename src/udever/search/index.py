@@ -230,7 +230,7 @@ class Index(Searchable):
         lines = text.removesuffix("\n").split("\n")
         last_line = min(last_line or first_line + MAX_READ_LINES - 1, first_line + MAX_READ_LINES - 1, len(lines))
         if not 1 <= first_line <= last_line:
-            raise DataError(f"lines {first_line} to {last_line} of {path}; it has {len(lines)}")
+            raise DataError(f"{path} has no lines {first_line} to {last_line}; it has {len(lines)}, counted from 1")
         shown = "\n".join(lines[first_line - 1 : last_line])
         return Lines(path, first_line, last_line, len(lines), shown, digest_of(data) != record.digest)
 

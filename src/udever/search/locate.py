@@ -151,7 +151,7 @@ def check_owner(folder: Path) -> None:
     for path in (folder, folder.parent):
         if path.stat().st_uid not in (os.getuid(), 0):
             raise DataError(
-                f"{folder} belongs to another user, and was found, not named; name it if you trust it: {folder}"
+                f"the index {folder} was found, not named, and belongs to another user; name it if you trust it"
             )
 
 
@@ -180,7 +180,10 @@ def check_found(store: Store, given: Sequence[Path]) -> None:
     for root in manifest.roots:
         path = (base / root).resolve()
         if not any(path.is_relative_to(one) for one in known):
-            raise DataError(f"the index {store.uri} covers {path} too; name all it should cover, or its place with -o")
+            raise DataError(
+                f"the index {store.uri} covers {path} too; name every path that it is to cover, or name the index "
+                f"itself with -o"
+            )
 
 
 def own_model(name: str, uri: str) -> str:

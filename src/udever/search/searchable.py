@@ -51,10 +51,11 @@ _LOOKED_AT = 10_000
 
 @dataclass(frozen=True)
 class Filters:
-    """What hits may be. An empty entry is no condition.
+    """Conditions that hits must meet. An empty entry is no condition.
 
-    `languages` as mteb writes them (`python-Code`, `deu-Latn`; `python` and `de` do too); `paths` patterns as in a
-    .gitignore, of files or folders, the last that matches deciding (`src/**`, `!src/old`); `kinds` of chunks.
+    * `languages`: as mteb writes them (`python-Code`, `deu-Latn`); `python` and `de` are understood too.
+    * `paths`: patterns as in a .gitignore, of files or folders; the last that matches decides (`src/**`, `!src/old`).
+    * `kinds`: kinds of chunks.
     """
 
     languages: Sequence[str] = ()

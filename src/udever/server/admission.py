@@ -81,7 +81,7 @@ class Admission:
         if self._keys is not None and not self._keys.admit(request.headers.get("authorization")):
             raise ApiError(
                 401,
-                "a key is needed and none of this server's was given; send it as 'Authorization: Bearer KEY'",
+                "no valid key was given; send one of this server's keys as 'Authorization: Bearer KEY'",
                 code="invalid_api_key",
                 headers={"WWW-Authenticate": "Bearer"},
             )
@@ -140,8 +140,8 @@ class Admission:
         except TimeoutError:
             raise ApiError(
                 408,
-                f"the body did not arrive within {limits.body_timeout_s:g} s, or at less than "
-                f"{limits.rate_bytes_s:g} bytes a second",
+                f"the body took longer than {limits.body_timeout_s:g} s, or arrived at less than "
+                f"{limits.rate_bytes_s:g} bytes a second; send less at once",
                 code="timeout",
             ) from None
         if refused is not None:

@@ -58,11 +58,12 @@ _REFUSALS = {
 def create_app(
     service: Service, *, keys: Keys | None = None, page: Path = PAGE, hosts: frozenset[str] = LOCAL
 ) -> FastAPI:
-    """The server of one model. `keys` None lets everybody in who names it by one of `hosts`, and no other site's page.
+    """The ASGI application that serves one model.
 
-    `page` is a folder, and may be missing.
+    Without `keys`, it answers every client that addresses it by one of `hosts`, except web pages of other sites.
+    `page` is the folder of the server's own web page, and may be missing.
 
-    The application starts the service when it starts and stops it, all it took answered, when it ends.
+    The application starts the service when it starts; when it ends, it answers what it accepted and stops the service.
     """
 
     @asynccontextmanager

@@ -86,7 +86,7 @@ class Guard:
             if not own and name_of(authority) not in self._hosts - LOCAL:
                 return ApiError(
                     403,
-                    f"a page of {origin[:100]!r} may not ask this server; start it with --allowed-host NAME",
+                    f"web pages of {origin[:100]!r} may not use this server; start it with --allowed-host NAME",
                     code="origin_not_allowed",
                 )
         return None

@@ -38,10 +38,11 @@ def serve(
     hosts: Iterable[str] = (),
     say: Callable[[str], Any] = lambda _: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then answer what was taken and return.
+    """Serve until SIGTERM or SIGINT, then answer the requests that were accepted and return.
 
-    Without keys it answers to this machine's own names, to `host` and to `hosts`. Raises OutputError where the
-    address cannot be used. `say` hears where the server is, and a warning where it is open to others without keys.
+    Without keys the server answers only requests that address it as `host`, as one of `hosts` or by this machine's
+    local names. `say` is called with the server's address, and with a warning where others can reach it without keys.
+    Raises OutputError where the address cannot be used.
     """
     require_packages()
     names = allowed_hosts(host, hosts)

@@ -15,16 +15,18 @@ _MEBIBYTE = 1 << 20
 class Limits:
     """Bounds on what a client may ask for and on what the server holds at once.
 
-    `body_bytes` one request body; `held_bytes` all bodies being read or answered; `request_tokens` the
-    tokens of one request after the cut; `queue_tokens` the tokens waiting or running; `batch_tokens` one
-    forward pass (None: 4096, on a GPU 32768); `timeout_s` from the body's end to the answer;
-    `body_timeout_s` for the body to arrive, which besides must bring `rate_bytes_s` after the first five
-    seconds, as a client must that reads an answer; `head_bytes` the headers of a request, `head_timeout_s` for them
-    to arrive; `connections` how many there may be at once (None: 1000, or what the system's limit on open files
-    leaves); `shown_characters` the texts whose tokens are listed in one
-    answer; `age_cap_s` how much later a request may come and still be
-    served before a text; `truncate` what happens to a text longer than the model takes where the request
-    does not say.
+    * `body_bytes`: size of one request body. `held_bytes`: size of all bodies that are being read or answered.
+    * `request_tokens`: tokens of one request, after texts were cut. `queue_tokens`: tokens that wait or are computed.
+    * `batch_tokens`: tokens of one forward pass (None: 4096, on a GPU 32768).
+    * `timeout_s`: time from the end of the body to the answer.
+    * `body_timeout_s`: time for the body to arrive. After the first five seconds it must also arrive at `rate_bytes_s`
+      or faster, and a client must read its answer as fast.
+    * `head_bytes`: size of the headers of a request. `head_timeout_s`: time for them to arrive.
+    * `connections`: connections at once (None: 1000, or what the system's limit on open files leaves).
+    * `shown_characters`: characters of the texts of one request whose tokens are listed.
+    * `age_cap_s`: how much later than a text a request may arrive and still be served before it.
+    * `truncate`: what happens to a text longer than the model takes, where the request does not say.
+    * `similarity_texts`: texts of one similarity matrix. `map_points`: points of one map.
     """
 
     body_bytes: int = 16 * _MEBIBYTE

@@ -167,7 +167,7 @@ def _digest(folder: Path, content: dict[str, Any]) -> str:
 
 def _unfit(path: Path, reason: object) -> ModelError:
     said = first_line(reason)
-    return ModelError(f"{path} is no whole checkpoint of this version: {said}; delete it to use the one before")
+    return ModelError(f"{path} is damaged or of another version: {said}; delete it to use the checkpoint before it")
 
 
 def _read(path: Path) -> tuple[State, list[str]]:
@@ -209,7 +209,7 @@ def load(
     tensors = {name for name in tensors if not name.startswith(ROWS)}
     differing = sorted(wanted ^ tensors)
     if differing:
-        which = "lacks" if differing[0] in wanted else "holds, and the run has not,"
+        which = "lacks" if differing[0] in wanted else "holds, unlike this run,"
         raise _unfit(path, f"it {which} {differing[0]}")
     shards = []
     try:

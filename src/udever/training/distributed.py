@@ -40,7 +40,7 @@ class World:
                 distributed.init_process_group("nccl" if torch.device(device).type == "cuda" else "gloo")
         except (ValueError, RuntimeError) as error:
             raise ModelError(
-                f"the {size} processes do not meet: {first_line(error)}; start them with torchrun"
+                f"the {size} processes cannot connect: {first_line(error)}; start them with torchrun"
             ) from error
         if torch.device(device).type == "cuda":
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

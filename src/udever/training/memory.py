@@ -43,7 +43,7 @@ class Budget:
         whole = int(tokens / (1 + _TRANSIENT))
         if whole < 16:
             raise ModelError(
-                f"{memory_bytes / 1e9:.2f} GB hold the activations of {whole} tokens ({bytes_per_token / 1e6:.2f} MB "
+                f"{memory_bytes / 1e9:.2f} GB hold activations of only {whole} tokens ({bytes_per_token / 1e6:.2f} MB "
                 f"each); raise training.memory_gb, or turn on training.gradient_checkpointing"
             )
         micro_batch = min(batch_tokens, whole)

@@ -20,12 +20,14 @@ Precision = Literal["auto", "float32", "bfloat16"]
 class ModelSettings(Settings):
     """The backbone and how it is used.
 
-    `markers`: "roles" puts [BOQ] [EOQ] around queries and [BOD] [EOD] around documents, "eos" closes both
-    with the end-of-text token, "keep" leaves them as they are, "auto" takes roles where the tokenizer or its spare
-    rows have room (unused tokens, as Gemma has them, are taken for "roles" alone) and keeps those of a base that is an
-    embedder already. Of such a base, and with "keep", only those of `pooling`, `attention` and `max_length` change
-    that are given. `suffix`: words after every text in place of a closing token, such as "\\nThis in one word:"; the
-    last of them is pooled, and a language model has more to say there than at a token it knows as an end.
+    * `markers`: "roles" puts [BOQ] [EOQ] around queries and [BOD] [EOD] around documents. "eos" closes both with the
+      end-of-text token. "keep" leaves the markers of the base as they are. "auto" keeps the markers of a base that is
+      already an embedder; for any other base it takes "roles" where the tokenizer or its spare rows have room. Unused
+      tokens of the vocabulary, such as Gemma's, are taken only where "roles" is written.
+    * `pooling`, `attention`, `max_length`: for a base that is already an embedder, and with "keep", only those that
+      the recipe names replace the base's own.
+    * `suffix`: words put after every text in place of a closing token, such as "\\nThis in one word:". Their last
+      token is pooled; a language model says more there than at a token that it knows as an end.
     """
 
     base: str
@@ -45,18 +47,21 @@ class ModelSettings(Settings):
 class TrainingSettings(Settings):
     """The optimisation. Defaults are the paper's where it states them.
 
-    `batch_size` counts pairs: the contrastive batch over all processes. `memory_gb` is what the activations of
-    one process may take beside the weights (default: a quarter of the machine's memory); the batch is worked off in
-    micro-batches that fit, and gradients do not depend on it. `token_cache_gb` is what token ids of texts seen before
-    may take, so that many passes tokenise each once. `warmup` is the share of all steps in which the learning
-    rate rises, `decay` (of the constant schedule) that of the last ones in which it falls to nothing. `rates`: a
-    pattern of parameters' names, and what their rate is multiplied by; the first that fits counts. With `average` (such
-    as 0.999) a moving average of the weights, which keeps that share of itself at every step, is scored and saved in
-    place of them. `beta2` is AdamW's. `precision` "auto" computes in bfloat16 where the device multiplies it; weights
-    stay float32. `embeddings`: whether `tuning` "full" moves the embedding table; "auto" freezes one of 100 million
-    numbers and more, whose gradient and moments would be written whole at every step. `gradient_checkpointing` saves
-    each layer's input alone and computes the rest again.
-    `sharding` "full" spreads weights, gradients and optimiser over the processes (FSDP2).
+    * `batch_size`: pairs in the contrastive batch over all processes.
+    * `memory_gb`: memory for the activations of one process, besides the weights (default: a quarter of the machine's
+      memory). The batch is computed in micro-batches that fit; gradients do not depend on it.
+    * `token_cache_gb`: memory for the token ids of texts seen before, so that many passes tokenise each text once.
+    * `warmup`: share of all steps, at the start, in which the learning rate rises. `decay`, for the constant schedule
+      only: share of all steps, at the end, in which it falls to zero.
+    * `rates`: patterns of parameter names, each with the factor of their learning rate; the first that fits counts.
+    * `average`, such as 0.999: a moving average of the weights, which keeps that share of itself at every step, is
+      scored and saved in place of the weights.
+    * `beta2`: AdamW's.
+    * `precision`: "auto" computes in bfloat16 where the device multiplies it; weights stay float32.
+    * `embeddings`: whether `tuning` "full" trains the embedding table; "auto" freezes a table of 100 million numbers
+      or more, whose gradient and moments would be written whole at every step.
+    * `gradient_checkpointing`: keeps only the input of each layer and computes the rest again.
+    * `sharding`: "full" spreads weights, gradients and optimiser state over the processes (FSDP2).
     """
 
     tuning: Literal["auto", "full", "bitfit", "lora"] = "auto"

@@ -43,11 +43,14 @@ def train(
 ) -> History:
     """Train as `recipe` says and write the model, its card and the resolved recipe into the output folder.
 
-    `resume` goes on from the last checkpoint (from the beginning where there is none), `restart` deletes what
-    there is; raises OutputError for neither where a run was begun, for a changed recipe or data without
-    `allow_changes`, and while another process runs there. Raises before any work where the output folder holds
-    something that is not a model. Held-out rows of the data are scored before, on the way and at the end. SIGTERM and
-    Ctrl-C end the run after a step, with a checkpoint and without a model. Every process torchrun started calls this.
+    `resume` continues from the last checkpoint (from the beginning where there is none), `restart` deletes what there
+    is. `allow_changes` resumes although the recipe or the data changed. Held-out rows of the data are scored before,
+    during and after training. SIGTERM and Ctrl-C end the run after the current step, with a checkpoint and without a
+    model. With torchrun, every process that it started calls this.
+
+    Raises OutputError where there are checkpoints and neither `resume` nor `restart` was given, where recipe or data
+    changed without `allow_changes`, while another process trains there, and, before any work, where the output folder
+    holds something that is not a model.
     """
     folder = Path(recipe.output.folder)
     datasets = recipe.data.all_datasets

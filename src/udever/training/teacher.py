@@ -125,5 +125,5 @@ def check_sizes(settings: DataSettings, teachers: dict[str, Teacher], embedder: 
         if teacher and dataset.closeness and teacher.dimensions != embedder.dimensions:
             raise DataError(
                 f"dataset {dataset.name!r}: the teacher's vectors have {teacher.dimensions} dimensions and the model's "
-                f"{embedder.dimensions}, so they cannot come close; set closeness = 0, and neighbours alone is learned"
+                f"{embedder.dimensions}, so they cannot come close; set closeness = 0 to learn from neighbours alone"
             )

@@ -63,7 +63,7 @@ def test_a_repository_without_a_docstring_says_that_nothing_asks(tmp_path):
 
 def test_one_file_says_how_its_rows_are_held_out_and_that_works(tmp_path):
     write(tmp_path, {"all.py": "\n\n".join(map(function, WORDS))})
-    with pytest.raises(DataError, match=r"one file, .*udever pairs .* -o pairs.parquet and udever adapt pairs.parquet"):
+    with pytest.raises(DataError, match=r"one file, .*udever pairs .*, then udever adapt pairs.parquet"):
         split(gathered([tmp_path], AdaptSettings())[0])
     write_pairs(gather([tmp_path], show_progress=False).pairs, tmp_path / "pairs.parquet")
     train, held_out = split(gathered([tmp_path / "pairs.parquet"], AdaptSettings(held_out=0.3))[0])
