@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from udever import allocator
 from udever.allocator import keep_temporaries
 
 PROGRAM = """
@@ -41,6 +42,36 @@ def test_freed_tensors_leave_the_process():
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator is asked, on Linux alone")
+def test_what_training_frees_is_not_faulted_in_again_at_every_step():
+    program = """
+import resource, torch
+from udever.allocator import return_large_blocks
+assert return_large_blocks()
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [torch.zeros(4 << 20, dtype=torch.uint8).add_(1) for _ in range(16)]
+    del blocks
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 100, "64 MiB are 16,384 pages"
+
+
+def test_a_heap_is_given_back_where_holes_make_it_grow(monkeypatch):
+    """Not where a larger piece of work needs more: each entry is work, what the process holds after it, given back."""
+    given = []
+    monkeypatch.setattr(allocator, "give_back_free", lambda: given.append(1) or True)
+    heap = allocator.Heap()
+    steps = [(10, 100, False), (5, 114, False), (5, 116, True), (20, 300, False), (19, 340, False), (20, 346, True)]
+    for work, held, expected in steps:
+        monkeypatch.setattr(allocator, "resident_bytes", lambda held=held: (held, held))
+        assert heap.after(work) is expected
+    assert len(given) == 2
+    monkeypatch.setattr(allocator, "resident_bytes", lambda: None)  # the system does not tell
+    assert not heap.after(1)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator is asked, on Linux alone")
 def test_kept_blocks_are_faulted_in_once():
     program = """
 import resource, sys, torch
@@ -70,7 +101,7 @@ if sys.argv[1] == "train":
 if sys.argv[1] != "leave":
     assert allocator.keep_temporaries() == (sys.argv[1] == "ask")
 def layer():
-    blocks = [numpy.ones(8 << 20, dtype=numpy.uint8) for _ in range(4)]
+    blocks = [numpy.ones(16 << 20, dtype=numpy.uint8) for _ in range(3)]
 layer()
 layer()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -9,8 +9,8 @@ from pathlib import Path
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -2, -3, -4
 _THRESHOLD_BYTES = 12 << 20
-_USUAL_MAPPED = 65536
-"""glibc's own value of what `keep_blocks` changes."""
+_USUAL_MAPPED, _USUAL_PAD = 65536, 128 << 10
+"""glibc's own values of what `keep_blocks` changes."""
 _PAD_BYTES = 64 << 20
 _MOST = (1 << 31) - 1
 _MOST_BY_ITSELF = 32 << 20
@@ -41,7 +41,7 @@ def return_large_blocks() -> bool:
     Gemma (dev/LOG.md). Other C libraries are left alone.
     """
     _asked_for.append("large blocks go")
-    heap = ((_M_MMAP_MAX, _USUAL_MAPPED), (_M_TRIM_THRESHOLD, _MOST), (_M_TOP_PAD, _PAD_BYTES))
+    heap = ((_M_MMAP_MAX, _USUAL_MAPPED), (_M_TRIM_THRESHOLD, _MOST), (_M_TOP_PAD, _USUAL_PAD))
     return _mallopt(*heap, (_M_MMAP_THRESHOLD, _THRESHOLD_BYTES))
 
 

@@ -5,6 +5,7 @@ import re
 import sys
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from huggingface_hub import ModelCard
@@ -17,6 +18,7 @@ from udever.pairs.files import write_pairs
 from udever.pairs.schema import Pair
 from udever.training import train
 from udever.training.card import figure
+from udever.training.grad_cache import Stepper
 from udever.training.log import LOG_FILE, History, Measure, Step
 from udever.training.plan import plan
 from udever.training.recipe import Recipe
@@ -65,6 +67,27 @@ def test_the_plan_says_what_the_run_then_does(recipe, tmp_path):
     quiet, busy = (replace(planned, others_share=share).lines()[4] for share in (0.05, 0.48))
     assert quiet.endswith("on this machine")
     assert busy.endswith("which was busy: other processes took 48% of its processors; alone it is faster")
+
+
+def test_the_time_of_a_step_is_that_of_batches_as_long_as_the_usual(recipe, tmp_path, monkeypatch):
+    """The fastest of the timed steps may be that of a short batch, whose time is not the others'."""
+    short = [Pair(f"a{n}", f"b{n}") for n in range(40)]
+    long = [Pair(f"number {n} of what is sought", f"what number {n} has to say of it") for n in range(40)]
+    write_pairs(short, tmp_path / "short.parquet")
+    write_pairs(long, tmp_path / "long.parquet")
+    content = recipe.model_dump()
+    content["data"] = {"datasets": [{"path": str(tmp_path / f"{name}.parquet")} for name in ("short", "long")]}
+    accumulate, clock = Stepper.accumulate, [0.0]
+
+    def timed(self, batch):
+        outcome = accumulate(self, batch)
+        clock[0] += outcome.num_tokens * 0.5
+        return outcome
+
+    monkeypatch.setattr(Stepper, "accumulate", timed)
+    monkeypatch.setattr(sys.modules["udever.training.plan"], "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    found = plan(Recipe.model_validate(content))
+    assert found.seconds_per_step == pytest.approx(0.5 * found.tokens_per_step)
 
 
 def test_more_memory_means_fewer_second_runs(recipe):

@@ -15,7 +15,6 @@ from udever import Embedder
 from udever.corpus import Columns, EmbedStep, Reading, run_job
 from udever.corpus.folder import VECTORS
 from udever.errors import DataError, RecipeError
-from udever.pairs.settings import DataSettings
 from udever.training.batches import batch_texts
 from udever.training.loop import Trainer
 from udever.training.plan import plan
@@ -241,8 +240,8 @@ def test_what_plain_texts_cannot_have_is_one_line(tmp_path, more, says):
 
 def test_the_documented_datasets_are_a_recipes():
     page = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
-    block = next(part for part in page.split("```toml\n") if part.startswith('[[data.datasets]]\npath = "texts'))
-    DataSettings.model_validate(tomllib.loads(block.partition("```")[0])["data"])
+    block = next(part for part in page.split("```toml\n") if 'path = "texts.parquet"' in part.partition("```")[0])
+    Recipe.model_validate(tomllib.loads(block.partition("```")[0]))
 
 
 def test_texts_want_a_teacher_and_a_teacher_texts(tmp_path):
