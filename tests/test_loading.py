@@ -65,8 +65,14 @@ HOSTILE = {
     "index names a pickle": (shards("x.bin"), "names 'x.bin'; expected files .safetensors"),
     "modules above": (outside_modules, "modules.json names '../../etc'; expected folders below its own"),
     "int8": (integers, "is I8; expected floating point, not quantised"),
-    "a million layers": (setting(num_hidden_layers=10**6, n_layer=10**6), "has num_hidden_layers 1,000,000, and"),
-    "a table of 10^12 rows": (setting(vocab_size=10**12), "has vocab_size 1,000,000,000,000, and"),
+    "a million layers": (
+        setting(num_hidden_layers=10**6, n_layer=10**6),
+        "has num_hidden_layers 1,000,000, more than its weights hold",
+    ),
+    "a table of 10^12 rows": (
+        setting(vocab_size=10**12),
+        "has vocab_size 1,000,000,000,000, more than its weights hold",
+    ),
     "attention of the hub": (
         setting(attn_implementation="org/kernel"),
         "code 'org/kernel', which is not run",

@@ -206,7 +206,7 @@ def test_overrides_replace_keys_and_must_name_a_task(tasks, tmp_path):
     path.write_text('{"sts": {"main_score": "cosine_pearson"}}')
     (job,) = plan(Sources(data=(tasks / "sts",), overrides=path), tmp_path)
     assert job.make().metadata.main_score == "cosine_pearson"
-    with pytest.raises(RecipeError, match="names 'sts', and no task folder"):
+    with pytest.raises(RecipeError, match="names 'sts', which is no task folder"):
         plan(Sources(data=(tasks / "bitext",), overrides=path), tmp_path)
 
 
