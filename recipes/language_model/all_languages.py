@@ -67,7 +67,9 @@ def write_all(folder: Path, output: Path, seed: int = 0) -> dict[Path, float]:
             chosen = random.Random(seed)
             kept = list(_crossed(pq.read_table(folder / path.name).to_pylist(), wanted, chosen))
             chosen.shuffle(kept)
-            pq.write_table(pa.Table.from_pylist(kept[: wanted.rows], SCHEMA), path)
+            half = path.with_suffix(".part")  # a run that is stopped here finds no half-written file
+            pq.write_table(pa.Table.from_pylist(kept[: wanted.rows], SCHEMA), half)
+            half.replace(path)
     return {output / f"{wanted.file}.parquet": wanted.share for wanted in SETS}
 
 
