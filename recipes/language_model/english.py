@@ -125,6 +125,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--development", action="store_true", help="score on development tasks alone")
     options = parser.parse_args()
+    missing = [package for package in ("mteb", "sklearn", "matplotlib") if find_spec(package) is None]
+    if missing:
+        parser.error(
+            f"{', '.join(missing)} cannot be imported, which scores and figures need; "
+            "run pip install 'udever[gguf,eval,figures]'"
+        )
     if options.data is None or not (Path(options.data) / "eval").is_dir():
         sets = ", ".join(source.file for source in SOURCES if not source.graded)
         parser.error(

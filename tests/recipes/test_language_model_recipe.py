@@ -216,6 +216,17 @@ def test_without_data_the_sets_are_named(arguments, recipe, monkeypatch, capsys)
     assert "qa_tydi" in capsys.readouterr().err
 
 
+def test_what_the_scores_need_is_asked_for_before_the_training(folder, recipe, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["english.py", "--data", str(folder)])
+    english = recipe("english")
+    monkeypatch.setitem(english["_options"].__globals__, "find_spec", lambda name: None if name == "mteb" else object())
+    with pytest.raises(SystemExit) as stopped:
+        english["main"]()
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err
+    assert "error: mteb cannot be imported" in message and "pip install 'udever[gguf,eval,figures]'" in message
+
+
 def test_development_tasks_hold_no_row_of_a_test_part(folder, tmp_path, recipe):
     data = recipe("data")
     mlqa = folder / "pairs" / "qa_mlqa_dev.parquet"
