@@ -41,13 +41,32 @@ def test_the_card_alone_does_not_change_the_key(folder):
     assert key(folder) == before
 
 
-def test_the_base_of_an_adapter_counts(folder, tmp_path):
+@pytest.mark.parametrize("link", ["udever.json", "adapter_config.json"])
+def test_an_adapter_counts_its_base_whoever_wrote_it(link, folder, tmp_path):
     adapter = tmp_path / "adapter"
     adapter.mkdir()
-    (adapter / "udever.json").write_text(json.dumps({"base": {"name": str(folder), "fingerprint": "x"}}))
-    before = key(adapter)
+
+    def of(base):
+        named = {"base": {"name": base}} if link == "udever.json" else {"base_model_name_or_path": base}
+        (adapter / link).write_text(json.dumps(named))
+        return key(adapter)
+
+    before = of(str(folder))
     (folder / "config.json").write_text((folder / "config.json").read_text() + " ")
-    assert key(adapter) != before
+    assert of(str(folder)) != before
+    assert of("org/on-the-hub") is None  # which may be another one tomorrow
+    assert of("seedling") is not None
+
+
+def test_a_model_in_a_hidden_folder_is_read(folder, tmp_path):
+    hidden = folder.rename(tmp_path / ".best")
+    before = key(hidden)
+    (hidden / "config.json").write_text((hidden / "config.json").read_text() + " ")
+    assert key(hidden) != before
+    before = key(hidden)
+    (hidden / ".cache").mkdir()
+    (hidden / ".cache" / "download.json").write_text("{}")
+    assert key(hidden) == before
 
 
 def test_ours_is_loaded_with_its_name(folder):

@@ -80,6 +80,19 @@ def test_the_most_special_prompt_wins(prompts, expected, mteb_model, bag_of_word
     assert bag_of_words.calls[-1] == (["a"], "query", expected)
 
 
+@pytest.mark.parametrize(
+    ("prompts", "expected"),
+    [
+        ({"symmetric": "role ", "query": "no "}, "role "),
+        ({"STS-symmetric": "type and role ", "STS": "type "}, "type and role "),
+        ({"STS": "type ", "symmetric": "role "}, "type "),
+    ],
+)
+def test_a_symmetric_text_has_the_prompt_of_its_role(prompts, expected, mteb_model, bag_of_words, encode):
+    encode(mteb_model(prompts=prompts), ["a"])
+    assert bag_of_words.calls[-1] == (["a"], "symmetric", expected)
+
+
 def test_instructions_go_to_queries_and_to_both_sides_of_symmetric_tasks(mteb_model, bag_of_words, encode):
     model = mteb_model(instructions=True, template="[{instruction}] ")
     encode(model, ["a"], prompt="Find twins")

@@ -1,5 +1,6 @@
 """Every kind of folder task through mteb's own evaluators, against the scores worked out by hand."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import average_precision_score
 
+from udever.errors import DataError
 from udever.evaluation.item_scores import NOWHERE, Collector
 from udever.evaluation.mteb_task import as_mteb_task
 from udever.evaluation.statistics import statistic
@@ -140,3 +142,13 @@ def test_nothing_is_written(run, tmp_path, monkeypatch):
 def test_a_metric_of_its_own_gets_no_items(tmp_path, tiny, mteb_model):
     folder = tiny.write(tmp_path / "t", "sts", main_score="cosine_pearson")
     assert score(folder, mteb_model(embed=oracle))[1] == {}
+
+
+def test_a_relevance_that_is_no_whole_number_is_refused(tmp_path, tiny):
+    """The metrics count in whole grades: 0.9 would be cut to not relevant."""
+    folder = tiny.write(tmp_path / "retrieval", "retrieval")
+    path = next(path for path in folder.iterdir() if path.stem.endswith("qrels"))
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line | {"score": 0.9}) + "\n" for line in lines))
+    with pytest.raises(DataError, match=r"row 0: score is 0\.9; expected a whole number"):
+        as_mteb_task(FolderTask(folder)).load_data()

@@ -40,6 +40,14 @@ def test_intervals_add_in_squares_and_one_without_leaves_none(make_results):
     assert mean_by_task(more).interval is None
 
 
+def test_subsets_of_one_task_err_together(make_results):
+    """Ten translations of the same questions say little more than one of them: the interval stays as wide."""
+    scores = [make_results.score("A", str(n), 0.2, "eng-Latn", interval=0.03) for n in range(10)]
+    assert mean_by_task(scores).interval == (pytest.approx(0.17), pytest.approx(0.23))
+    other = make_results.score("B", "en", 0.4, "eng-Latn", interval=0.04)
+    assert mean_by_task([*scores, other]).interval == (pytest.approx(0.3 - 0.025), pytest.approx(0.3 + 0.025))
+
+
 def test_a_mean_over_a_task_trained_on_says_so(make_results):
     scores = [make_results.score("A", "en", 0.2, "eng-Latn"), make_results.score("B", "en", 0.4, "eng-Latn")]
     assert not mean_by_task(scores).trained_on

@@ -32,8 +32,8 @@ def test_the_numbers_are_those_computed_by_hand(make_results):
     rows = {row["model"]: row for row in make_results.rows(figure)}
     expected = {"small": (0.4 + 0.6) / 2, "large": (0.6 + 0.8) / 2, "other": (0.5 + 0.6) / 2, "floor": 0.1}
     assert {name: float(row["universal_score"]) for name, row in rows.items()} == pytest.approx(expected)
-    # two subsets weigh a quarter each, the other type a half: the half-width in squares
-    half = math.sqrt(2 * (0.02 / 4) ** 2 + (0.01 / 2) ** 2)
+    # two subsets weigh a quarter each, the other type a half: half-widths of subsets add up, those of tasks in squares
+    half = math.sqrt((2 * 0.02 / 4) ** 2 + (0.01 / 2) ** 2)
     assert float(rows["small"]["high"]) - expected["small"] == pytest.approx(half)
     assert rows["floor"]["parameters"] == "" and rows["small"]["parameters"] == "100000000"
     assert {row["trained_on"] for row in rows.values()} == {"False"}  # Extra is not common

@@ -4,12 +4,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from udever.errors import RecipeError, first_line
 from udever.evaluation.endpoint import EndpointOptions
 from udever.evaluation.models_under_test import ModelOptions, model_under_test
 from udever.evaluation.mteb_meta import require_mteb
+from udever.evaluation.mteb_model import Role
 from udever.evaluation.run import KnownTasks, Outcome, TaskJob, mteb_version, run
 from udever.evaluation.tasks import FolderTask, find_tasks
 from udever.nearest import nearest, path_suggestion, suggestion
@@ -50,12 +51,13 @@ def evaluate(
     folders, "universal", or a task or benchmark of mteb by name. Returns what became of each model; `Outcome.scores`
     has its scores. A task that fails is noted in its Outcome and stops no other. Raises RecipeError for an unknown
     task, DataError for a folder that is none, ModelError for the only model where it cannot be loaded, MissingExtra
-    without mteb.
+    without mteb. Prompts for what is no task here or in mteb, no type of tasks and no role are a RecipeError too.
     """
     sources = tasks if isinstance(tasks, Sources) else _sources(tasks)
     results, options = Path(results), options or ModelOptions()
     check_folder(results, [*sources.data, *([sources.overrides] if sources.overrides else [])])
     jobs = plan(sources, results)
+    _check_prompts(options.prompts, jobs)
     listed = [models] if isinstance(models, str | Path) or not isinstance(models, Sequence) else models
     tested = [
         model_under_test(
@@ -115,6 +117,39 @@ def read_prompts(path: Path | None) -> dict[str, str]:
     if bad is not None:
         raise RecipeError(f"{path}: the prompt of {bad!r} is {content[bad]!r}; expected a text")
     return dict(content)
+
+
+def _check_prompts(prompts: Mapping[str, str], jobs: Sequence[TaskJob]) -> None:
+    """Raise RecipeError for a prompt that nothing can ever ask for."""
+    roles = get_args(Role)
+    here = {*roles, *(job.name for job in jobs), *(job.also_called or job.name for job in jobs)}
+    for key in prompts:
+        name, _, role = key.rpartition("-")
+        name = name if name and role in roles else key
+        if name not in here and not _is_mtebs(name):
+            near = nearest(name, [*here, *_types()])
+            hint = f"did you mean {near!r}?" if near else f"expected one of them, or a role ({', '.join(roles)})"
+            raise RecipeError(f"there is a prompt for {key!r}, which is no task and no type of tasks; {hint}")
+
+
+def _is_mtebs(name: str) -> bool:
+    """Whether mteb has a task, or a type of tasks, of this name."""
+    if name in _types():
+        return True
+    import mteb
+
+    try:
+        mteb.get_task(name)
+    except KeyError:
+        return False
+    return True
+
+
+def _types() -> tuple[str, ...]:
+    require_mteb()
+    from mteb.abstasks.task_metadata import TaskType
+
+    return get_args(TaskType)
 
 
 def _suite(name: str) -> Path:

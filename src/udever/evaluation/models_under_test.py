@@ -89,9 +89,10 @@ def model_under_test(
     name = options.name or (folder.resolve().name if folder.is_dir() else where)
     key = _key(["ours" if ours else "st", name, asdict(options), _content(folder), _machine()])
     load = _load_ours if ours else _load_sentence_transformers
+    known = folder.is_dir() and (_base_name(folder) is None or _base(folder) is not None)
     return ModelUnderTest(
         name=name,
-        key=key if folder.is_dir() else None,
+        key=key if known else None,
         load=lambda: load(str(folder), name, options),
         trained_on=trained_on(folder) if folder.is_dir() else frozenset(),
         recipe=recipe_of(folder),
@@ -262,7 +263,7 @@ def _content(folder: Path) -> dict[str, str]:
         return {}
     found = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix in _DECIDING and path.is_file() and not any(p.startswith(".") for p in path.parts[-2:]):
+        if path.suffix in _DECIDING and path.is_file() and not _is_hidden(path, folder):
             state = path.stat()
             small = state.st_size <= _SMALL_BYTES
             digest = digest_file(path) if small else f"{state.st_size} {state.st_mtime_ns}"
@@ -271,12 +272,29 @@ def _content(folder: Path) -> dict[str, str]:
     return {**found, **{f"base/{name}": digest for name, digest in _content(base).items()}} if base else found
 
 
+def _is_hidden(path: Path, folder: Path) -> bool:
+    """Whether it is a hidden file of `folder` or below a hidden folder in it, such as a download's own records."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
 def _base(folder: Path) -> Path | None:
-    try:
-        base = json.loads((folder / "udever.json").read_text(encoding="utf-8"))["base"]["name"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return Path(base) if Path(base).is_dir() and Path(base).resolve() != folder.resolve() else None
+    """The folder of the model that an adapter is of; None for a whole model and for a base that is no folder."""
+    base = _base_name(folder)
+    found = (bundled_folder(base) or Path(base)) if base is not None else None
+    return found if found is not None and found.is_dir() and found.resolve() != folder.resolve() else None
+
+
+def _base_name(folder: Path) -> str | None:
+    for file, keys in (("udever.json", ("base", "name")), ("adapter_config.json", ("base_model_name_or_path",))):
+        try:
+            found = json.loads((folder / file).read_text(encoding="utf-8"))
+            for key in keys:
+                found = found[key]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if isinstance(found, str) and found:
+            return found
+    return None
 
 
 def _machine() -> list[str]:

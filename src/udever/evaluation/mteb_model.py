@@ -146,11 +146,12 @@ class MtebModel:
         return found
 
     def _prompt(self, task_metadata: Any, role: Role) -> str | None:
-        names = [task_metadata.name, task_metadata.type, None]
-        for name in names:
-            for key in (name if role == "symmetric" else f"{name}-{role}" if name else role, name):
-                if key and key in self._prompts:
+        for name in (task_metadata.name, task_metadata.type):
+            for key in (f"{name}-{role}", name):
+                if key in self._prompts:
                     return self._prompts[key]
+        if role in self._prompts:
+            return self._prompts[role]
         if not self._instructions or role == "document":
             return None
         instruction = _instruction(task_metadata, role)

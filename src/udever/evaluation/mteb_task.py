@@ -231,6 +231,8 @@ def _search(task: FolderTask, asked: str, searched: str) -> Any:
         if query not in known[0] or document not in known[1]:
             missing = f"query {query!r}" if query not in known[0] else f"document {document!r}"
             raise DataError(f"{path}, row {row}: there is no {missing}")
+        if not score.is_integer():
+            raise DataError(f"{path}, row {row}: score is {score:g}; expected a whole number, 0 for not relevant")
         relevant.setdefault(query, {})[document] = int(score)
     return {
         "corpus": Dataset.from_dict(corpus),

@@ -121,13 +121,22 @@ def _mean(scores: "list[Score]", *, by_type: bool) -> Mean | None:
     value = sum(weight * score.value for weight, score in zip(weights, scores, strict=True))
     low = high = None
     if all(score.low is not None and score.high is not None for score in scores):
-        # Different tasks have different texts: their errors are independent and add up in squares.
-        low = value - math.sqrt(sum((w * (s.value - (s.low or 0))) ** 2 for w, s in zip(weights, scores, strict=True)))
-        high = value + math.sqrt(
-            sum((w * ((s.high or 0) - s.value)) ** 2 for w, s in zip(weights, scores, strict=True))
-        )
+        low = value - _joined(scores, [w * (s.value - (s.low or 0)) for w, s in zip(weights, scores, strict=True)])
+        high = value + _joined(scores, [w * ((s.high or 0) - s.value) for w, s in zip(weights, scores, strict=True)])
     tasks = tuple(sorted({score.task for score in scores}))
     return Mean(value, low, high, len(scores), tasks, any(score.trained_on for score in scores))
+
+
+def _joined(scores: "list[Score]", widths: Sequence[float]) -> float:
+    """The half-width of a sum from those of its parts.
+
+    Different tasks have different texts: their errors are independent and add up in squares. The subsets of a task
+    are mostly the same texts in other languages: they err together, so the widths themselves add up.
+    """
+    of_task: dict[tuple[str, str], float] = {}
+    for score, width in zip(scores, widths, strict=True):
+        of_task[_group(score)] = of_task.get(_group(score), 0.0) + width
+    return math.sqrt(sum(width**2 for width in of_task.values()))
 
 
 def _weights(scores: "list[Score]", *, by_type: bool) -> list[float]:
