@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from udever import Embedder
-from udever.errors import ModelError
+from udever import Embedder, loading
+from udever.errors import ModelError, RecipeError
 from udever.merge import merge_models
 from udever.model.markers import NAMES
 from udever.pairs.files import write_pairs
@@ -27,6 +27,61 @@ def test_an_embedder_keeps_its_contract_though_its_tokenizer_knows_the_markers(e
     knowing.tokenizer.hf.add_special_tokens({"additional_special_tokens": list(NAMES)})
     knowing.save(tmp_path / "knowing")
     assert load_base(ModelSettings(base=str(tmp_path / "knowing"))).contract == embedder.contract
+
+
+def test_a_sentence_transformers_folder_keeps_its_contract(embedders, tmp_path):
+    embedders("bloom", pooling="mean", max_length=48).save(tmp_path / "own")
+    (tmp_path / "own" / "udever.json").unlink()
+    contract = load_base(ModelSettings(base=str(tmp_path / "own"))).contract
+    assert contract == Embedder.load(tmp_path / "own").contract
+    assert (contract.pooling, contract.max_length) == ("mean", 48)
+
+
+def test_a_published_embedder_that_is_known_by_name_keeps_its_contract(decoders, monkeypatch):
+    monkeypatch.setattr(loading.hub, "fetch", lambda *_, **__: decoders("bloom"))
+    name = "bigscience/sgpt-bloom-7b1-msmarco"
+    contract = load_base(ModelSettings(base=name)).contract
+    assert contract == Embedder.load(name).contract
+    assert (contract.pooling, contract.max_length) == ("weighted_mean", 300)
+
+
+def test_the_saved_recipe_trains_the_same_embedder_again(embedders, tools, tmp_path):
+    """What the recipe left to the base is written as the base has it, on the card too."""
+    embedders("bloom", pooling="mean", max_length=48).save(tmp_path / "own")
+    write_pairs(tools.pairs, tmp_path / "pairs.parquet")
+    recipe = Recipe.model_validate(
+        {
+            "model": {"base": str(tmp_path / "own")},
+            "data": {"pairs": [str(tmp_path / "pairs.parquet")]},
+            "training": {"max_steps": 1, "batch_size": 8, "memory_gb": 0.05},
+            "output": {"folder": str(tmp_path / "model")},
+        }
+    )
+    train(recipe, show_progress=False)
+    again = Recipe.read(tmp_path / "model" / "recipe.toml")
+    assert load_base(again.model).contract == load_base(recipe.model).contract
+    assert (again.model.pooling, again.model.max_length) == ("mean", 48)
+    assert "texts were cut at 48 tokens" in (tmp_path / "model" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("tuning", "says"), [("full", "'full'"), ("auto", "'auto', here all weights")])
+def test_an_adapter_of_all_weights_is_refused_before_training(make, tools, tmp_path, tuning, says):
+    recipe = a_run(make, tools, tmp_path, tuning=tuning)
+    asked = recipe.model_copy(update={"output": recipe.output.model_copy(update={"save": "adapter"})})
+    with pytest.raises(
+        RecipeError, match=rf"output\.save is 'adapter'.*{says}.*set save = 'merged', or tuning = 'lora'"
+    ):
+        train(asked, show_progress=False)
+    assert not (tmp_path / "model-checkpoints").exists()
+
+
+def test_an_adapter_over_a_base_that_is_kept_nowhere_is_refused(make, tools, tmp_path):
+    given = a_run(make, tools, tmp_path, tuning="lora").model_dump()
+    recipe = Recipe.model_validate(
+        {**given, "model": {"base": "fresh"}, "output": {**given["output"], "save": "adapter"}}
+    )
+    with pytest.raises(RecipeError, match="'fresh', which is kept nowhere; set save = 'merged'"):
+        plan(recipe)
 
 
 def test_what_the_recipe_names_is_changed(embedders, tmp_path):

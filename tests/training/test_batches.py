@@ -1,8 +1,11 @@
-"""Remembered tokens are those that would be made again, and no more of them than there is room for."""
+"""What a batch is taken apart into; remembered tokens are those made again, and no more than there is room for."""
 
 import pytest
 
-from udever.training.batches import Text, TokenCache, tokenize
+from udever.pairs.mixture import Batch
+from udever.pairs.schema import Pair
+from udever.pairs.sources import Traits
+from udever.training.batches import Text, TokenCache, batch_texts, tokenize
 
 TEXTS = [
     Text("copy the tree", "query", None),
@@ -29,3 +32,30 @@ def test_what_is_remembered_is_what_would_be_made_again(embedder, monkeypatch, l
     assert same(found, expected)
     assert found.num_truncated == 1
     assert len(asked) == again
+
+
+def taken_apart(*pairs):
+    return batch_texts(Batch(0, pairs, (Traits("d", instruction="ask", document_instruction="answer"),) * len(pairs)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "asking", "answering"),
+    [
+        ("asymmetric", ("query", "ask"), ("document", "answer")),
+        ("classification", ("symmetric", "ask"), ("symmetric", "ask")),
+        ("symmetric", ("symmetric", "ask"), ("symmetric", "ask")),
+    ],
+)
+def test_roles_and_instructions_are_those_of_the_kind(kind, asking, answering):
+    found = taken_apart(Pair("a", "b", ("n",), kind=kind, label="l"))
+    assert found.texts == [Text("a", *asking), Text("b", *answering), Text("n", *answering)]
+    assert found.ids.symmetric.tolist() == [kind != "asymmetric"]
+
+
+def test_a_label_makes_a_class_of_classification_rows_alone():
+    pairs = [Pair("a", "b", label="1"), Pair("c", "d", label="1"), Pair("e", "f", kind="symmetric", label="1")]
+    assert taken_apart(*pairs).ids.labels.tolist() == [-1] * 3
+    first, second, other = taken_apart(
+        *(Pair(f"a{i}", f"b{i}", kind="classification", label=label) for i, label in enumerate("112"))
+    ).ids.labels.tolist()
+    assert first == second != other

@@ -4,8 +4,10 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,12 @@ from udever import training
 from udever.errors import DataError, ModelError, OutputError
 from udever.pairs.files import write_pairs
 from udever.pairs.schema import Pair
-from udever.training import checkpoint
+from udever.training import checkpoint, loop
 from udever.training.checkpoint import claimed
+from udever.training.fresh import make_base
 from udever.training.grad_cache import Stepper
 from udever.training.log import LOG_FILE
+from udever.training.loop import Trainer
 from udever.training.recipe import Recipe
 
 STEPS = 5
@@ -129,6 +133,63 @@ def test_a_run_that_was_begun_is_neither_replaced_nor_changed_unasked(base, data
     assert len(train(recipe(base, data, tmp_path), restart=True).steps) == STEPS
     with pytest.raises(OutputError, match="give one of them"):
         train(longer, resume=True, restart=True)
+
+
+def test_a_changed_base_is_another_run(base, data, tmp_path, tools):
+    mine = tmp_path / "base"
+    shutil.copytree(base, mine)
+    run = recipe(mine, data, tmp_path, tuning="lora", max_steps=1)
+    train(run)
+    make_base([pair.anchor for pair in tools.pairs], mine, vocab_size=300, hidden_size=32, seed=1)
+    with pytest.raises(OutputError, match=r"the base's weights, tokenizer or contract.*--allow-changes"):
+        train(run, resume=True)
+    train(run, resume=True, allow_changes=True)
+
+
+def test_memory_may_change_and_is_then_planned_anew(base, data, tmp_path, monkeypatch):
+    planned, used = [], []
+    plain, resumed = loop.plan_budget, Trainer._resume
+
+    def plan_budget(*given):
+        planned.append(plain(*given))
+        return replace(planned[-1], batch_tokens=planned[-1].batch_tokens // 2)  # as if it had been halved on the way
+
+    def resume(self, keeping):
+        first = resumed(self, keeping)
+        used.append(self.stepper.budget.batch_tokens)
+        return first
+
+    monkeypatch.setattr(Trainer, "_resume", resume)
+    train(recipe(base, data, tmp_path, memory_gb=0.005))
+    monkeypatch.setattr(loop, "plan_budget", plan_budget)
+    for memory_gb in (0.005, 0.002):
+        train(recipe(base, data, tmp_path, memory_gb=memory_gb), resume=True)
+    same, other = planned
+    assert used == [same.batch_tokens, same.batch_tokens, other.batch_tokens // 2]
+
+
+def test_checkpoints_in_the_output_are_refused_before_training(base, data, tmp_path):
+    given = recipe(base, data, tmp_path).model_dump()
+    for place in ("model", "model/checkpoints"):
+        given["watch"]["checkpoints"] = str(tmp_path / place)
+        with pytest.raises(OutputError, match=r"watch\.checkpoints is .*which is replaced whole"):
+            train(Recipe.model_validate(given))
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "says"),
+    [
+        ({}, {"average": 0.9}, r"training\.average: 0\.0 -> 0\.9\): it lacks average\."),
+        ({"average": 0.9}, {}, r"training\.average: 0\.9 -> 0\.0\): it holds"),
+        ({"tuning": "lora"}, {"tuning": "lora", "lora_rank": 4}, r"training\.lora_rank: 16 -> 4"),
+        ({"tuning": "lora"}, {"tuning": "bitfit"}, r"training\.tuning: \"lora\" -> \"bitfit\""),
+    ],
+)
+def test_a_change_that_no_checkpoint_fits_is_named(base, data, tmp_path, before, after, says):
+    train(recipe(base, data, tmp_path, max_steps=1, **before))
+    with pytest.raises(OutputError, match=rf"does not fit what was changed \({says}.*undo that, or .*--restart"):
+        train(recipe(base, data, tmp_path, max_steps=1, **after), resume=True, allow_changes=True)
 
 
 def test_changed_data_is_another_run(base, data, tmp_path, tools):

@@ -2,7 +2,10 @@
 
 import os
 import socket
+import sys
 import traceback
+import warnings
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,9 +16,10 @@ from udever.pairs.files import write_pairs
 from udever.pairs.mixture import Batch
 from udever.pairs.schema import Pair
 from udever.pairs.sources import Traits
-from udever.training import train
+from udever.training import checkpoint, run, train
 from udever.training.distributed import World, gather, shard
 from udever.training.grad_cache import Stepper
+from udever.training.log import ScoresWarning
 from udever.training.memory import Budget
 from udever.training.recipe import LossSettings, ModelSettings, Recipe
 from udever.training.run import load_base
@@ -83,6 +87,17 @@ def compute(base, batch, tools, world, *, sharded=False):
     return {"loss": outcome.loss, "tokens": outcome.num_tokens, "gradients": found}
 
 
+@pytest.mark.parametrize("sharded", [False, True])
+def test_processes_without_a_text_or_a_row_of_a_small_batch_are_one_too(base, tools, tmp_path, sharded):
+    pairs = (Pair("one", "two", kind="symmetric"), Pair("two", "three", kind="symmetric"))
+    small = Batch(0, pairs, (Traits("d"),) * 2)
+    one = compute(base, small, tools, World())
+    many = in_processes(4, lambda world: compute(base, small, tools, world, sharded=sharded), tmp_path / "out")
+    for result in many:
+        assert (result["loss"], result["tokens"]) == (pytest.approx(one["loss"], rel=1e-12), one["tokens"])
+        tools.assert_close(result["gradients"], one["gradients"], rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize(("size", "sharded"), [(2, False), (4, False), (2, True)])
 def test_many_processes_are_one(base, batch, tools, tmp_path, size, sharded):
     one = compute(base, batch, tools, World())
@@ -137,6 +152,66 @@ def test_a_run_of_two_processes_writes_the_model_of_one_and_resumes_on_another_n
     # What two processes saved, one goes on from.
     longer = recipe(base, tmp_path / "two", tools, max_steps=8)
     assert len(train(longer, resume=True, allow_changes=True, show_progress=False).steps) == 8
+
+
+def test_a_fresh_base_is_sharded_and_says_that_nothing_is_scored(tools, tmp_path):
+    held_out = [Pair(p.anchor, p.positive, split="held_out") for p in tools.pairs[40:]]
+    write_pairs([*tools.pairs[:40], *held_out], tmp_path / "pairs.parquet")
+    given = recipe("fresh", tmp_path, tools, sharding="full", max_steps=1)
+
+    def work(world):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            train(given, show_progress=False)
+        return [str(one.message) for one in told if one.category is ScoresWarning]
+
+    (said,), none = in_processes(2, work, tmp_path / "out")
+    assert "held-out rows are not scored" in said and none == []
+    assert Embedder.load(tmp_path / "model").encode(["copy the tree"]).shape == (1, 256)
+
+
+def test_each_process_gets_its_own_random_state_back(tmp_path):
+    def work(world):
+        weight = torch.nn.Parameter(torch.ones(2))
+        optimizer, names = torch.optim.AdamW([weight]), {id(weight): "weight"}
+        weight.sum().backward()
+        optimizer.step()
+        torch.manual_seed(world.rank)
+        state = checkpoint.State(1, [1, 1], None, {}, "", "", {}, 0)
+        checkpoint.save(tmp_path / "kept", state, optimizer, names, world)
+        drawn = torch.rand(1)
+        torch.manual_seed(9)
+        checkpoint.load(tmp_path / "kept" / "step-00000001", optimizer, names, world)
+        return [float(drawn), float(torch.rand(1))]
+
+    first, second = in_processes(2, work, tmp_path / "out")
+    assert first[0] == first[1] and second[0] == second[1] != first[0]
+
+
+def test_the_optimisers_steps_are_restored_to_where_the_weights_are():
+    """Fused AdamW on an accelerator counts there."""
+    weight = torch.nn.Parameter(torch.ones(2, device="meta"))
+    optimizer = torch.optim.AdamW([weight])
+    kept = {"weight.w": torch.ones(2), "optimizer.step.w": torch.tensor(3.0)}
+    kept |= {f"optimizer.{name}.w": torch.ones(2) for name in ("exp_avg", "exp_avg_sq")}
+    shard = SimpleNamespace(get_tensor=kept.get, keys=kept.keys)
+    checkpoint._restore(optimizer, {id(weight): "w"}, checkpoint._Source([(shard, dict.fromkeys(kept))]))
+    assert {tensor.device.type for tensor in optimizer.state[weight].values()} == {"meta"}
+
+
+def test_a_process_takes_its_device_before_the_model_is_loaded(base, tools, tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", done.append)
+    monkeypatch.setattr(run, "open_recipe", lambda *_: done.append("loaded") or sys.exit())
+    with pytest.raises(SystemExit):
+        train(recipe(base, tmp_path, tools))
+    assert done == [1, "loaded"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(ModelError, match=r"process 1 of this machine has no CUDA device.*give --nproc-per-node 1"):
+        train(recipe(base, tmp_path, tools))
 
 
 def test_gathered_weights_are_the_weights(base, tools, tmp_path):

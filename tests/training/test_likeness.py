@@ -22,12 +22,12 @@ def plain(vectors, lesson, options):
         others = [other for other in range(len(vectors)) if other != row]
         if lesson.neighbours and others:
             wanted = (targets[others] @ targets[row] / options.teacher_temperature).softmax(0)
-            sizes = options.matryoshka or [vectors.shape[1]]
-            weights = options.matryoshka_weights or [1.0] * len(sizes)
-            for size, weight in zip(sizes, weights, strict=True):
+            weights = dict(zip(options.matryoshka, options.matryoshka_weights, strict=True))
+            weights.setdefault(vectors.shape[1], 1.0)
+            for size, weight in weights.items():
                 cut = F.normalize(vectors[:, :size], dim=1)
                 found = (cut[others] @ cut[row] / options.temperature).log_softmax(0)
-                share = lesson.neighbours * weight / sum(weights)
+                share = lesson.neighbours * weight / sum(weights.values())
                 loss += share * (wanted * (wanted.log() - found)).sum()
     return loss / len(vectors)
 
@@ -38,7 +38,7 @@ def test_loss_and_gradient_are_those_of_the_plain_words(texts, closeness, neighb
     torch.manual_seed(texts)
     vectors = torch.randn(texts, 6, dtype=torch.float64, requires_grad=True)
     lesson = Lesson(torch.randn(texts, 6), closeness, neighbours)
-    extra = {"matryoshka": [6, 3], "matryoshka_weights": [1.0, 0.5]} if matryoshka else {}
+    extra = {"matryoshka": [4, 3], "matryoshka_weights": [2.0, 0.5]} if matryoshka else {}
     options = LossSettings(temperature=0.3, teacher_temperature=0.2, **extra)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(likeness, "_CHUNK_ROWS", chunk)

@@ -11,10 +11,10 @@ from udever.pairs.schema import Pair
 from udever.pairs.sources import Traits
 from udever.processors import BusyWarning
 from udever.training import loop, tuning
-from udever.training.log import Log, Measure
+from udever.training.log import Log, Measure, ScoresWarning
 from udever.training.loop import Keeping, Trainer, num_steps, rate_factor
 from udever.training.objectives import LossSettings
-from udever.training.recipe import ModelSettings, TrainingSettings, WatchSettings
+from udever.training.recipe import ModelSettings, Recipe, TrainingSettings, WatchSettings
 from udever.training.run import load_base
 
 
@@ -206,6 +206,39 @@ def test_averages_are_what_is_scored_and_kept(embedder, tools, tmp_path):
     torch.testing.assert_close(weight.detach(), expected[8])
 
 
+def test_a_resumed_run_that_measures_otherwise_drops_the_scores_before(base, tools, tmp_path):
+    class Evaluate:
+        def __init__(self, candidates):
+            self.candidates = candidates
+
+        def scores(self, embedder):
+            return {"mrr@10": 1 / self.candidates}
+
+        def measure(self):
+            return Measure(4, self.candidates, "a sample", {"mrr@10": 0.5})
+
+    recipe = Recipe.model_validate({"model": {"base": ""}, "data": {"pairs": ["a"]}, "output": {"folder": "a"}})
+
+    def run(evaluate, max_steps):
+        given = tools.settings(max_steps=max_steps)
+        embedder = load_base(ModelSettings(base=str(base), max_length=32))
+        keeping = Keeping(tmp_path, {}, WatchSettings(evaluate_every=1), resume=True)
+        trainer = Trainer.prepare(embedder, tools.mixture(), given, LossSettings())
+        with Log.open(tmp_path, recipe, enabled=True) as log:
+            return trainer.run(log, keeping, evaluate)
+
+    run(Evaluate(10), 1)
+    assert [step for step, _ in run(Evaluate(10), 2).scores] == [0, 1, 2]
+    with pytest.warns(ScoresWarning, match=r"earlier scores \(3\) leave the log"):
+        history = run(Evaluate(20), 3)
+    assert history.scores == [(3, {"mrr@10": 0.05})]
+    assert history.outcome.endswith(
+        "among 20 candidates (a sample): BM25 0.500, the end 0.050: the run ended below BM25"
+    )
+    with pytest.warns(ScoresWarning, match=r"earlier scores \(1\) leave the log"):
+        assert run(None, 3).outcome is None
+
+
 def test_what_cannot_be_trained_is_refused(embedder, base, tools):
     with pytest.raises(DataError, match="at least 2"):
         tools.finetune(embedder, tools.mixture(tools.pairs[:1]), tools.settings())
@@ -214,6 +247,12 @@ def test_what_cannot_be_trained_is_refused(embedder, base, tools):
     with pytest.raises(ModelError, match=r"loss is nan in batch 0 \(pairs; it begins '"):
         embedder.backbone.ln_f.weight.data.fill_(float("nan"))
         tools.finetune(embedder, tools.mixture(), tools.settings())
+
+
+def test_more_first_dimensions_than_there_are_are_refused(embedder, tools):
+    with pytest.raises(ModelError, match=r"loss\.matryoshka has 64 and the model 32 dimensions; give sizes below that"):
+        Trainer.prepare(embedder, tools.mixture(), tools.settings(), LossSettings(matryoshka=[16, 64]))
+    Trainer.prepare(embedder, tools.mixture(), tools.settings(), LossSettings(matryoshka=[16, 32]))
 
 
 def test_a_gradient_that_overflows_stops_the_run_before_the_weights_move(embedder, tools):

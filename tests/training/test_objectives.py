@@ -52,13 +52,13 @@ def known_texts(ids, i):
 
 def spelled_out(anchors, positives, negatives, ids, options):
     """The loss as its docstring has it, one row and one candidate at a time, with gradients."""
-    sizes = options.matryoshka or (anchors.shape[1],)
-    weights = options.matryoshka_weights or (1.0,) * len(sizes)
+    weights = dict(zip(options.matryoshka, options.matryoshka_weights or [1.0] * len(options.matryoshka), strict=True))
+    weights.setdefault(anchors.shape[1], 1.0)
     total = 0
-    for size, weight in zip(sizes, weights, strict=True):
+    for size, weight in weights.items():
         a, p, n = (torch.nn.functional.normalize(x[:, :size], dim=1) for x in (anchors, positives, negatives))
         total = total + weight * at_one_size(a, p, torch.cat((p, n)), ids, options)
-    return total / sum(weights)
+    return total / sum(weights.values())
 
 
 def at_one_size(a, p, c, ids, options):
@@ -206,11 +206,31 @@ def test_chunked_and_shared_out_is_whole(batch, rows, columns, cut):
         patch.setattr(objectives, "_CHUNK_ROWS", rows)
         patch.setattr(objectives, "_CHUNK_COLUMNS", columns)
         every = torch.arange(len(ids.anchors))
-        shares = [contrastive_loss(*parts, ids, options, part) for part in (every[:cut], every[cut:]) if len(part)]
+        shares = [contrastive_loss(*parts, ids, options, part) for part in (every[:cut], every[cut:])]
         sum(shares).backward()
     assert sum(shares).item() == pytest.approx(expected.item(), abs=1e-12)
     for x, y in zip(parts, whole, strict=True):
         torch.testing.assert_close(x.grad, y.grad, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("weights", [[], [3.0, 5.0]])
+def test_first_dimensions_are_trained_beside_all_of_them(weights):
+    sides = on_batch(make_ids([0, 1], [2, 3]), 1)
+    ids, given = make_ids([0, 1], [2, 3]), {"matryoshka": [4, 2], "matryoshka_weights": weights}
+    contrastive_loss(*sides, ids, LossSettings(**given)).backward()
+    assert all(side.grad[:, 4:].any() for side in sides[:2])
+    shares = [3 / 9, 5 / 9, 1 / 9] if weights else [1 / 3] * 3
+    assert LossSettings(**given).sizes(6) == list(zip((4, 2, 6), shares, strict=True))
+    assert LossSettings(matryoshka=[6], matryoshka_weights=[2.0]).sizes(6) == [(6, 1.0)]
+
+
+def test_no_rows_are_a_loss_of_nothing_with_a_gradient_of_nothing():
+    ids = make_ids([0, 1], [2, 3], [[4], []], symmetric=[True, False], teacher=[[0.5, 0.1], [0.5, 0.2]])
+    sides = on_batch(ids, 1)
+    everything = LossSettings(anchor_anchor=True, document_document=True, margin=0.1, distillation=1.0, graded=1.0)
+    loss = contrastive_loss(*sides, ids, everything, NONE)
+    loss.backward()
+    assert loss == 0 and not any(side.grad.any() for side in sides)
 
 
 def test_gradients_by_finite_differences():

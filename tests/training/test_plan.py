@@ -16,12 +16,13 @@ from udever.allocator import resident_bytes
 from udever.errors import DataError
 from udever.pairs.files import write_pairs
 from udever.pairs.schema import Pair
-from udever.training import train
+from udever.training import train, validation
 from udever.training.card import figure
-from udever.training.grad_cache import Stepper
+from udever.training.grad_cache import Stepper, held_out_loss
 from udever.training.log import LOG_FILE, History, Measure, Step
 from udever.training.plan import plan
 from udever.training.recipe import Recipe
+from udever.training.run import load_base
 from udever.training.validation import LeakWarning, held_out
 
 FORMS = ("{}", "## {}", "{}:", "{} again")
@@ -179,7 +180,8 @@ def test_what_is_searched_is_bounded_or_named(recipe, tools, tmp_path):
     assert (few.measure().num_queries, few.measure().num_candidates) == (5, 64)
     (tmp_path / "corpus.csv").write_text("answer\n" + "".join(f"text number {n}\n" for n in range(40)))
     named = {"evaluate_corpus": str(tmp_path / "corpus.csv"), "evaluate_column": "answer"}
-    measure = held_out(watching(recipe, **named)).measure()
+    before, measure = measure, held_out(watching(recipe, **named)).measure()
+    assert len({before.digest, few.measure().digest, measure.digest}) == 3
     assert measure.num_candidates == 64 and "corpus.csv and the held-out rows' own" in measure.candidates
     with pytest.raises(DataError, match=r"has no column 'text' \(it has answer\)"):
         held_out(watching(recipe, evaluate_corpus=named["evaluate_corpus"]))
@@ -187,6 +189,25 @@ def test_what_is_searched_is_bounded_or_named(recipe, tools, tmp_path):
         held_out(watching(recipe, evaluate_corpus=named["evaluate_corpus"], evaluate_column="anser"))
     with pytest.raises(DataError, match=r"watch\.evaluate_corpus: .*corpsu\.csv is not a file; did you mean .*corpus"):
         held_out(watching(recipe, evaluate_corpus=str(tmp_path / "corpsu.csv")))
+
+
+def test_the_held_out_loss_is_that_of_the_rows_in_even_batches(recipe, base, tools, monkeypatch):
+    rows = [Pair(copied(i), copied(100 + i), split="held_out") for i in range(5)]
+    write_pairs([*tools.pairs[:40], *rows], recipe.data.pairs[0])
+    monkeypatch.setattr(validation, "_BATCH_SIZE", 4)
+    found = held_out(recipe)
+    assert [len(batch.pairs) for batch in found.batches] == [2, 3]
+    embedder = load_base(recipe.model)
+    each = [held_out_loss(embedder, [batch], found.loss) for batch in found.batches]
+    assert held_out_loss(embedder, found.batches, found.loss) == pytest.approx((2 * each[0] + 3 * each[1]) / 5)
+
+
+def test_queries_are_shared_out_among_datasets_that_hold_rows_out(recipe, tools, tmp_path):
+    for name in "ab":
+        write_pairs([Pair(copied(i), f"{name} answer {i}") for i in range(10)], tmp_path / f"{name}.parquet")
+    files = [*recipe.data.pairs, *(str(tmp_path / f"{name}.parquet") for name in "ab")]
+    several = recipe.model_copy(update={"data": recipe.data.model_copy(update={"pairs": files})})
+    assert len(held_out(watching(several, evaluate_queries=12)).pairs) == 12
 
 
 @pytest.mark.parametrize(

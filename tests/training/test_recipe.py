@@ -68,4 +68,6 @@ def test_matryoshka_weights_go_with_matryoshka_dimensions():
 
     with pytest.raises(ValueError, match="1 matryoshka_weights for 2 matryoshka dimensions"):
         LossSettings(matryoshka=[64, 32], matryoshka_weights=[1.0])
+    with pytest.raises(ValueError, match="a number stands twice; give each once"):
+        LossSettings(matryoshka=[64, 64])
     assert LossSettings(matryoshka=[64, 32], matryoshka_weights=[1.0, 0.5], margin=0.1).matryoshka == [64, 32]

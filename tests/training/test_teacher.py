@@ -13,7 +13,6 @@ import torch
 
 from udever import Embedder
 from udever.corpus import Columns, EmbedStep, Reading, run_job
-from udever.corpus.folder import VECTORS
 from udever.errors import DataError, RecipeError
 from udever.training.batches import batch_texts
 from udever.training.loop import Trainer
@@ -199,7 +198,8 @@ def test_several_outputs_are_one_teacher(tmp_path, base, texts):
 def test_a_target_that_is_no_number_is_refused(tmp_path, base, texts, vectors):
     copy = shutil.copytree(vectors, tmp_path / "copy")
     open_recipe(recipe(tmp_path, base, texts, copy))
-    array = np.load(copy / VECTORS, mmap_mode="r+")
+    (mapped,) = copy.glob(".vectors-*.npy")
+    array = np.load(mapped, mmap_mode="r+")
     array[3, 2] = np.nan
     array.flush()
     with pytest.raises(DataError, match=r"copy: the vector of row 3 is not finite; embed the texts again"):

@@ -15,6 +15,7 @@ from udever.model.contract import RoleName
 from udever.model.packing import fillers
 from udever.pairs.mixture import Batch
 from udever.pairs.schema import Pair
+from udever.pairs.settings import Side, sides_of
 from udever.pairs.taught import Taught
 from udever.training.likeness import Lesson
 from udever.training.objectives import BatchIds
@@ -67,10 +68,6 @@ def _ids_of(values: Sequence[str | None], kind: str) -> Tensor:
     return torch.tensor([-1 if value is None else text_id(value, kind) for value in values], dtype=torch.int64)
 
 
-def _roles(pair: Pair) -> tuple[RoleName, RoleName]:
-    return ("query", "document") if pair.kind == "asymmetric" else ("symmetric", "symmetric")
-
-
 def _teacher(pairs: Sequence[Pair]) -> Tensor | None:
     if not any(pair.scores for pair in pairs):
         return None
@@ -85,21 +82,20 @@ def batch_texts(batch: Batch) -> BatchTexts:
         return _taught_texts(batch, batch.taught)
     seen: dict[Text, int] = {}
 
-    def place(text: str, role: RoleName, instruction: str | None) -> int:
-        return seen.setdefault(Text(text, role, instruction), len(seen))
+    def place(text: str, side: Side) -> int:
+        return seen.setdefault(Text(text, *side), len(seen))
 
     anchors, positives = [], []
     negatives: dict[int, str] = {}
     own: list[tuple[int, str]] = []
     for row, (pair, traits) in enumerate(zip(batch.pairs, batch.traits, strict=True)):
-        anchor_role, document_role = _roles(pair)
-        behind = traits.instruction if document_role == "symmetric" else traits.document_instruction
-        anchors.append(place(pair.anchor, anchor_role, traits.instruction))
-        positives.append(place(pair.positive, document_role, behind))
+        asking, answering = sides_of(pair.kind, traits.instruction, traits.document_instruction)
+        anchors.append(place(pair.anchor, asking))
+        positives.append(place(pair.positive, answering))
         for text in pair.negatives:
-            negatives[place(text, document_role, behind)] = text
+            negatives[place(text, answering)] = text
             own.append((row, text))
-    symmetric = [pair.kind != "asymmetric" for pair in batch.pairs]
+    labels = [pair.label if pair.kind == "classification" else None for pair in batch.pairs]
     ids = BatchIds(
         anchors=_ids_of([pair.anchor for pair in batch.pairs], ""),
         positives=_ids_of([pair.positive for pair in batch.pairs], ""),
@@ -107,8 +103,8 @@ def batch_texts(batch: Batch) -> BatchTexts:
         own_rows=torch.tensor([row for row, _ in own], dtype=torch.int64),
         own_ids=_ids_of([text for _, text in own], ""),
         groups=_ids_of([pair.group for pair in batch.pairs], "group"),
-        labels=_ids_of([pair.label for pair in batch.pairs], "label"),
-        symmetric=torch.tensor(symmetric),
+        labels=_ids_of(labels, "label"),
+        symmetric=torch.tensor([pair.kind != "asymmetric" for pair in batch.pairs]),
         in_batch=torch.tensor([traits.in_batch_negatives for traits in batch.traits]),
         teacher=_teacher(batch.pairs),
     )

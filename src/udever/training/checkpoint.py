@@ -1,17 +1,18 @@
 """Checkpoints: everything a run needs to go on as if it had not been stopped.
 
-A checkpoint is a folder `step-00000042` with `checkpoint.json` (step, recipe, what the data was, positions of
-streams, names of the tensors, a digest of all), and for each process `shard-00000.safetensors` with what it holds of
-the trained weights, of their averages and of the optimiser's state, and its random state; what stands under `rows.` is
-for a run of one process (`table_rows.py`), others leave it. It is written under another name, synced and moved; nothing
-is pickled. Sharded tensors are cut along their first dimension; a checkpoint loads on any number of processes.
+A checkpoint is a folder `step-00000042` with `checkpoint.json` (step, recipe, what base and data were, positions of
+streams, names of the tensors, a digest of all), and for each process `shard-00000.safetensors` with its random state
+and what it holds of the trained weights, of their averages and of the optimiser's state: all is in the first one where
+nothing is sharded. What stands under `rows.` is for a run of one process (`table_rows.py`), others leave it. It is
+written under another name, synced and moved; nothing is pickled. Sharded tensors are cut along their first dimension;
+a checkpoint loads on any number of processes.
 """
 
 import hashlib
 import json
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from udever.errors import ModelError, OutputError, first_line
+from udever.errors import ModelError, OutputError, UdeverError, first_line
 from udever.storage import atomic_folder, clean, held_alone, is_output, refusals, remove_output
 from udever.training.distributed import World
 
@@ -34,19 +35,25 @@ _KINDS = ("weight", "optimizer.step", "optimizer.exp_avg", "optimizer.exp_avg_sq
 ROWS = "rows."
 _NOTHING: Mapping[str, Tensor] = {}
 
+_DECIDING = ("the base", *(f"{key}:" for key in ("model.base", "training.average", "training.embeddings")))
+_DECIDING += ("training.lora_rank:", "training.tuning:")
+"""How changes begin that decide which tensors there are, and of what shapes."""
+
 
 @dataclass(frozen=True)
 class State:
     """What a checkpoint says beside its tensors.
 
-    `data` is the mixture's fingerprint, `streams` its position where it streams, `num_truncated` the texts cut
-    so far. `budget` (tokens in a micro-batch, tokens kept) is part of it because sums in another order round
-    differently.
+    `base` is the fingerprint of the embedder before it was trained, `data` the mixture's, `streams` its position where
+    it streams, `num_truncated` the texts cut so far. `budget` (tokens in a micro-batch, tokens kept), planned for
+    `memory_gb`, is part of it because sums in another order round differently.
     """
 
     step: int
     budget: list[int]
+    memory_gb: float | None
     recipe: dict[str, Any]
+    base: str
     data: str
     streams: dict[str, Any]
     num_truncated: int
@@ -78,6 +85,8 @@ def save(
     """
     target = folder / _name(state.step)
     tensors, places = _collect([*_named(optimizer, names), *more.items()])
+    if not (world.leads or any(places.values())):  # what is not sharded is written once
+        tensors, places = {}, {}
     tensors[_RANDOM] = torch.get_rng_state()
     if torch.cuda.is_initialized():
         tensors[_CUDA_RANDOM] = torch.cuda.get_rng_state()
@@ -87,8 +96,7 @@ def save(
         parts.mkdir(parents=True)
     world.wait()
     try:
-        if world.leads or any(places.values()):
-            _write_shard(parts, target.name, world.rank, tensors, places)
+        _write_shard(parts, target.name, world.rank, tensors, places)
         world.wait()
         if world.leads:
             with atomic_folder(target, "checkpoint") as temporary:
@@ -165,8 +173,14 @@ def _digest(folder: Path, content: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _unfit(path: Path, reason: object) -> ModelError:
+def _unfit(path: Path, reason: object, changed: Sequence[str] = ()) -> UdeverError:
     said = first_line(reason)
+    decisive = [change for change in changed if change.startswith(_DECIDING)]
+    if decisive:
+        return OutputError(
+            f"{path} does not fit what was changed ({', '.join(decisive)}): {said}; undo that, or begin anew with "
+            f"--restart"
+        )
     return ModelError(f"{path} is damaged or of another version: {said}; delete it to use the checkpoint before it")
 
 
@@ -195,11 +209,13 @@ def load(
     world: World,
     more: Mapping[str, Tensor] = _NOTHING,
     rows: Mapping[str, Tensor] = _NOTHING,
+    changed: Sequence[str] = (),
 ) -> bool:
     """Put weights, optimiser, random state and `more` back, in place, on however many processes there are.
 
-    `rows` too where the checkpoint has all of them; returns whether it has. Raises ModelError, before anything is
-    changed, where a file is damaged or weights or moments are missing.
+    `rows` too where the checkpoint has all of them; returns whether it has. A process that is new keeps its own random
+    state. Raises ModelError, before anything is changed, where a file is damaged or weights or moments are missing, and
+    OutputError where that comes of what was `changed` since (see `changes`).
     """
     from safetensors import SafetensorError, safe_open
 
@@ -210,7 +226,7 @@ def load(
     differing = sorted(wanted ^ tensors)
     if differing:
         which = "lacks" if differing[0] in wanted else "holds, unlike this run,"
-        raise _unfit(path, f"it {which} {differing[0]}")
+        raise _unfit(path, f"it {which} {differing[0]}", changed)
     shards = []
     try:
         for file in sorted(path.glob("shard-*.safetensors")):
@@ -224,13 +240,17 @@ def load(
         whole = source.keys() >= rows.keys()
         for name, tensor in (*more.items(), *(rows.items() if whole else ())):
             _fill(tensor, name, source)
-        own = shards[world.rank if world.rank < len(shards) else 0][0]
-        torch.set_rng_state(own.get_tensor(_RANDOM))
-        if _CUDA_RANDOM in own.keys() and torch.cuda.is_available():  # noqa: SIM118 # safe_open has no `in`
-            torch.cuda.set_rng_state(own.get_tensor(_CUDA_RANDOM))
+        if world.rank < len(shards):
+            _restore_random(shards[world.rank][0])
     except (SafetensorError, OSError, KeyError, RuntimeError, IndexError, ValueError) as error:
-        raise _unfit(path, error) from error
+        raise _unfit(path, error, changed) from error
     return whole
+
+
+def _restore_random(shard: Any) -> None:
+    torch.set_rng_state(shard.get_tensor(_RANDOM))
+    if _CUDA_RANDOM in shard.keys() and torch.cuda.is_available():  # noqa: SIM118 # safe_open has no `in`
+        torch.cuda.set_rng_state(shard.get_tensor(_CUDA_RANDOM))
 
 
 @dataclass(frozen=True)
@@ -246,6 +266,8 @@ class _Source:
         """Rows `first` to `stop` of a tensor that was sharded."""
         parts = []
         for shard, places in self.shards:
+            if name not in places:
+                continue
             start, end, _ = places[name] or [0, stop, stop]
             low, high = max(first, start), min(stop, end)
             if low < high:
@@ -266,7 +288,7 @@ def _restore(optimizer: torch.optim.Optimizer, names: dict[int, str], source: _S
             name = names[id(parameter)]
             _fill(parameter, f"weight.{name}", source)
             state = optimizer.state[parameter]
-            state["step"] = source.whole(f"optimizer.step.{name}")
+            state["step"] = source.whole(f"optimizer.step.{name}").to(parameter.device)  # where fused AdamW counts
             for what in ("exp_avg", "exp_avg_sq"):
                 state[what] = torch.zeros_like(parameter)
                 _fill(state[what], f"optimizer.{what}.{name}", source)
@@ -339,11 +361,18 @@ def differences(before: dict[str, Any], now: dict[str, Any], where: str = "") ->
     return found
 
 
-def check_same(state: State, recipe: dict[str, Any], data: str, path: Path) -> None:
-    """Raise OutputError where the run in `path` was begun with another recipe or other data."""
+def changes(state: State, recipe: dict[str, Any], base: str, data: str) -> list[str]:
+    """What is not as it was when the run was begun, each as a few words."""
     changed = differences(state.recipe, recipe)
+    if state.base != base:
+        changed.append("the base's weights, tokenizer or contract")
     if state.data != data:
         changed.append("the data files' content")
+    return changed
+
+
+def check_same(changed: Sequence[str], path: Path) -> None:
+    """Raise OutputError where anything of the run in `path` was changed."""
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise OutputError(

@@ -17,6 +17,22 @@ from udever.model.lengths import crosses
 _BUCKET_BYTES = 64 << 20
 
 
+def take_device() -> None:
+    """Let "cuda" be this process's own device among those of the machine, before anything is put on one.
+
+    Raises ModelError where torchrun started more processes than there are devices.
+    """
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if local == 0 or not torch.cuda.is_available():
+        return
+    if local >= torch.cuda.device_count():
+        raise ModelError(
+            f"process {local} of this machine has no CUDA device, of which there are {torch.cuda.device_count()}; "
+            f"give --nproc-per-node {torch.cuda.device_count()}"
+        )
+    torch.cuda.set_device(local)
+
+
 @dataclass(frozen=True)
 class World:
     """This process among the `size` that train together."""
@@ -42,8 +58,6 @@ class World:
             raise ModelError(
                 f"the {size} processes cannot connect: {first_line(error)}; start them with torchrun"
             ) from error
-        if torch.device(device).type == "cuda":
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         return cls(distributed.get_rank(), distributed.get_world_size())
 
     @property

@@ -28,12 +28,12 @@ from udever.training.recipe import TrainingSettings
 class GradCache:
     """One batch of texts on its way: `forward`, then `backward` with the gradient by embedding.
 
-    `lengths` are the texts' tokens.
+    `lengths` are the texts' tokens. Without any, the first of what `embed` knows is run and nothing of it is taken.
     """
 
     def __init__(self, embed: Embed, lengths: Sequence[int], budget: Budget) -> None:
         self.embed = embed
-        self.batches = plan_batches(lengths, budget.batch_tokens)
+        self.batches = plan_batches(lengths, budget.batch_tokens) or [[]]
         room = budget.kept_tokens
         self.first_kept = len(self.batches)
         for index in reversed(range(len(self.batches))):
@@ -60,7 +60,7 @@ class GradCache:
     def forward(self) -> Tensor:
         """Embeddings of all texts, in their order, without a graph: [texts, hidden]."""
         parts = [self._run(index) for index in range(len(self.batches))]
-        order = torch.tensor([i for batch in self.batches for i in batch], device=parts[0].device)
+        order = [i for batch in self.batches for i in batch]
         vectors = torch.cat(parts)
         out = torch.empty_like(vectors)
         out[order] = vectors
@@ -167,9 +167,10 @@ class Stepper:
 
     def _attempt(self, texts: BatchTexts) -> BatchOutcome:
         own = texts.share(self.world.rank, self.world.size)
-        tokens = self._tokens.tokenize(self.embedder, [texts.texts[i] for i in own])
+        # A process without a text of its own runs one for nothing: sharded layers wait for all.
+        tokens = self._tokens.tokenize(self.embedder, [texts.texts[i] for i in own or [0]])
         embed = embedding(self.embedder, tokens, self._dtype)
-        cache = GradCache(embed, tokens.lengths, self.budget)
+        cache = GradCache(embed, tokens.lengths if own else [], self.budget)
         if self.sharded:
             fewest_kept = -self.world.largest(-float(cache.keeps_all))
             cache.even_out(int(self.world.largest(len(cache.batches))), keep_all=bool(fewest_kept))
@@ -180,7 +181,8 @@ class Stepper:
         cache.backward(gradient[own])
         if not self.sharded:
             self.world.sum_gradients(self._parameters())
-        counts = torch.tensor([sum(tokens.lengths), tokens.num_truncated], dtype=torch.float64, device=vectors.device)
+        counted = [sum(tokens.lengths), tokens.num_truncated] if own else [0, 0]
+        counts = torch.tensor(counted, dtype=torch.float64, device=vectors.device)
         num_tokens, num_truncated = self.world.sum(counts).tolist()
         return BatchOutcome(loss, int(num_tokens), int(num_truncated), cache.keeps_all)
 
@@ -189,7 +191,7 @@ class Stepper:
         leaf = vectors.requires_grad_()
         device = vectors.device
         num_rows = len(texts.anchors) if texts.lesson is None else len(texts.texts)
-        rows = torch.arange(self.world.rank, num_rows, self.world.size, device=device)
+        rows = torch.arange(num_rows, device=device)[self.world.rank :: self.world.size]
         loss = batch_loss(texts, leaf, self.loss, rows)
         (gradient,) = torch.autograd.grad(loss, leaf)
         total = self.world.sum(loss.detach().clone())
@@ -208,8 +210,8 @@ def batch_loss(texts: BatchTexts, vectors: Tensor, loss: LossSettings, rows: Ten
 
 
 def held_out_loss(embedder: Embedder, batches: Iterable[Batch], loss: LossSettings) -> float:
-    """The mean loss of `batches`, with no gradient and no change to the model."""
-    losses = []
+    """The mean loss of the rows of `batches`, with no gradient and no change to the model."""
+    total, num_rows = 0.0, 0
     budget = Budget(embedder.token_budget(), 0)
     for batch in batches:
         texts = batch_texts(batch)
@@ -217,5 +219,6 @@ def held_out_loss(embedder: Embedder, batches: Iterable[Batch], loss: LossSettin
         with torch.inference_mode():
             vectors = GradCache(embedding(embedder, tokens), tokens.lengths, budget).forward()
         with torch.no_grad():
-            losses.append(float(batch_loss(texts, vectors, loss)))
-    return sum(losses) / len(losses)
+            total += float(batch_loss(texts, vectors, loss)) * len(batch.pairs)
+        num_rows += len(batch.pairs)
+    return total / num_rows

@@ -38,7 +38,7 @@ def likeness_loss(
 
     Closeness is 1 - cosine, over all dimensions. For neighbours it is the divergence of the softmax of the similarities
     (over `settings.temperature`) from the teacher's (over `teacher_temperature`), a text's own left out; with
-    `settings.matryoshka` its mean over those first dimensions, as they are weighted there. 0 is agreement in both.
+    `settings.matryoshka` its mean over those first dimensions and all, as weighted there. 0 is agreement in both.
     """
     rows = torch.arange(len(vectors), device=vectors.device) if rows is None else rows
     targets = F.normalize(lesson.targets.to(vectors), dim=1)
@@ -47,11 +47,9 @@ def likeness_loss(
         own = F.normalize(vectors[rows], dim=1)
         total = total + lesson.closeness * (1 - (own * targets[rows]).sum(1)).sum()
     if lesson.neighbours:
-        sizes = settings.matryoshka or [vectors.shape[1]]
-        weights = settings.matryoshka_weights or [1.0] * len(sizes)
-        for size, weight in zip(sizes, weights, strict=True):
+        for size, share in settings.sizes(vectors.shape[1]):
             found = _divergence(F.normalize(vectors[:, :size], dim=1), targets, settings, rows)
-            total = total + lesson.neighbours * weight / sum(weights) * found
+            total = total + lesson.neighbours * share * found
     return total / len(vectors)
 
 

@@ -1,6 +1,7 @@
 """What a run tells while it runs: steps and scores, as lines of JSON and to trackers."""
 
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -33,13 +34,19 @@ class Step:
 class Measure:
     """What scores on held-out rows are to be compared with: how many texts were searched, and BM25's scores.
 
-    `candidates` says in words what those texts are.
+    `candidates` says in words what those texts are, `digest` names queries and texts: scores with another are of
+    something else.
     """
 
     num_queries: int
     num_candidates: int
     candidates: str
     bm25: dict[str, float]
+    digest: str = ""
+
+
+class ScoresWarning(UserWarning):
+    """Scores on held-out rows are left out."""
 
 
 @dataclass(frozen=True)
@@ -109,17 +116,22 @@ class Log:
                 if log._file is not None:
                     log._file.close()
 
-    def start(self, step: int) -> None:
-        """Go on behind `step`: what an earlier run logged beyond it is done again and leaves the log."""
-        if self._path is None:
-            return
-        lines = _read(self._path) if step else []
-        kept = [line for line in lines if line["step"] <= step]
+    def start(self, step: int, measure: Measure | None = None) -> None:
+        """Go on behind `step`, with scores that are to be compared with `measure`; None where there will be none.
+
+        What an earlier run logged beyond `step` is done again and leaves the log. So do its scores where it measured
+        otherwise, which is told as a ScoresWarning.
+        """
+        lines = _read(self._path) if self._path is not None and step else []
+        kept = _measured_by(measure, [line for line in lines if line["step"] <= step])
         for line in kept:
             self._remember(line)
-        with atomic_file(self._path) as temporary:
-            temporary.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
-        self._file = self._path.open("a", encoding="utf-8")
+        if self._path is not None:
+            with atomic_file(self._path) as temporary:
+                temporary.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+            self._file = self._path.open("a", encoding="utf-8")
+        if measure is not None and self.measure is None:
+            self._write({"step": 0, "measure": asdict(measure)})
 
     def add_step(self, step: Step) -> None:
         """Note a step."""
@@ -129,10 +141,6 @@ class Log:
     def add_scores(self, step: int, scores: dict[str, float]) -> None:
         """Note scores on held-out rows."""
         self._write({"step": step, "scores": scores})
-
-    def add_measure(self, measure: Measure) -> None:
-        """Note what the scores are compared with."""
-        self._write({"step": 0, "measure": asdict(measure)})
 
     def _remember(self, line: dict[str, Any]) -> None:
         if "measure" in line:
@@ -157,6 +165,21 @@ class Log:
         }
         for tracker in self._trackers:
             tracker.write(numbers, line["step"])
+
+
+def _measured_by(measure: Measure | None, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`lines` without the scores, and what they are compared with, where that is not `measure`."""
+    if [Measure(**line["measure"]) for line in lines if "measure" in line] == [measure]:
+        return lines
+    scores = sum("scores" in line for line in lines)
+    if scores:
+        warnings.warn(
+            f"the earlier scores ({scores}) leave the log: held-out rows, what they search or the loss were changed; "
+            f"those to come do not compare with them",
+            ScoresWarning,
+            stacklevel=2,
+        )
+    return [line for line in lines if not line.keys() & {"measure", "scores"}]
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,8 +17,8 @@ from torch import nn
 from udever.allocator import Heap, give_back_free, keep_blocks, return_large_blocks
 from udever.embedder import Embedder
 from udever.errors import ModelError
-from udever.model.adapters import apply_tuning, table_parameters
-from udever.nearest import suggestion
+from udever.model.adapters import apply_tuning
+from udever.model.backbone import width
 from udever.pairs.mixture import Batch, Mixture
 from udever.processors import BusyWarning, Company
 from udever.progress import progress_bar
@@ -27,9 +26,10 @@ from udever.training import checkpoint
 from udever.training.averages import Averages
 from udever.training.distributed import World, shard
 from udever.training.grad_cache import Stepper
-from udever.training.log import History, Log, Measure, Step
+from udever.training.log import History, Log, Measure, ScoresWarning, Step
 from udever.training.memory import plan_budget
 from udever.training.objectives import LossSettings
+from udever.training.optimizer import make_optimizer, table_by_rows
 from udever.training.recipe import TrainingSettings, WatchSettings
 from udever.training.table_rows import TableRows
 from udever.training.tuning import freezes_table, is_small, pick_tuning
@@ -37,6 +37,10 @@ from udever.training.tuning import freezes_table, is_small, pick_tuning
 _BUSY = (
     "other processes began to take processors that this run had to itself, and its steps take longer; its threads wait "
     "as was best when it began: stop it and go on with --resume to choose anew, or give it fewer --threads"
+)
+_UNSCORED = (
+    "training.sharding is 'full', and held-out rows are not scored while weights are spread over processes; score the "
+    "saved model with udever evaluate"
 )
 
 
@@ -65,7 +69,10 @@ class Keeping:
 
 @dataclass
 class Trainer:
-    """A run that is set up: model, optimiser, plan. Not made directly: see `prepare`."""
+    """A run that is set up: model, optimiser, plan. Not made directly: see `prepare`.
+
+    `base` is the fingerprint of the embedder before it was trained.
+    """
 
     embedder: Embedder
     mixture: Mixture
@@ -73,6 +80,7 @@ class Trainer:
     stepper: Stepper
     optimizer: torch.optim.Optimizer
     num_trainable: int
+    base: str
     averages: Averages | None = None
     table: TableRows | None = None
     heap: Heap | None = None
@@ -82,12 +90,14 @@ class Trainer:
     def prepare(cls, embedder: Embedder, mixture: Mixture, settings: TrainingSettings, loss: LossSettings) -> "Trainer":
         """Make what the tuning names trainable, spread it over the processes torchrun started, plan the memory.
 
-        The embedder is trained in place. Raises ModelError where the tuning does not fit the backbone, or the weights
+        The embedder is trained in place. Raises ModelError where tuning or loss do not fit the backbone, or the weights
         are of half precision, in which small updates round to nothing.
         """
         model: Any = embedder.backbone
         if embedder.dtype not in (torch.float32, torch.float64):
             raise ModelError("training needs float32 weights; load the model with dtype='float32'")
+        loss.check_fits(width(model))
+        base = embedder.fingerprint
         if embedder.device.type == "cpu":
             keep_blocks() if is_small(model) else return_large_blocks()
             give_back_free()
@@ -115,7 +125,7 @@ class Trainer:
         optimizer = make_optimizer(model, settings)
         table = None if world.size > 1 else table_by_rows(model, optimizer, averages)
         heap = Heap() if embedder.device.type == "cpu" and not is_small(model) else None
-        return cls(embedder, mixture, settings, stepper, optimizer, num_trainable, averages, table, heap)
+        return cls(embedder, mixture, settings, stepper, optimizer, num_trainable, base, averages, table, heap)
 
     @property
     def model(self) -> Any:
@@ -142,20 +152,22 @@ class Trainer:
     ) -> History:
         """Every step that is left; scores before the first and after the last, and on the way as `keeping` has it.
 
+        Sharded weights are not scored, which is told as a ScoresWarning.
         SIGTERM and Ctrl-C end the run after the step they fall into, with a checkpoint where `keeping` is given.
         Raises ModelError where the loss or its gradient is not finite, naming the batch; checkpoints stay as they are.
         """
         log, world, total = log or Log(), self.stepper.world, self.num_steps
-        evaluate = None if self.stepper.sharded else evaluate
+        if evaluate and self.stepper.sharded:
+            evaluate = None
+            if world.leads:
+                warnings.warn(_UNSCORED, ScoresWarning, stacklevel=2)
         every = keeping.watch.evaluate_every if keeping else 0
         first = self._resume(keeping) if keeping else 0
-        log.start(first)
+        log.start(first, evaluate.measure() if evaluate else None)
         done, stopped = first, False
         shown = show_progress and world.leads
         company = Company() if world.size == 1 else None  # the other processes of a run are no strangers
         with _stop_signals() as stop, progress_bar("training", total, completed=first, enabled=shown) as advance:
-            if evaluate and log.measure is None:
-                log.add_measure(evaluate.measure())
             if evaluate and first == 0:
                 advance(0, note="scoring the base")
                 log.add_scores(0, self._scores(evaluate))
@@ -220,7 +232,9 @@ class Trainer:
         state = checkpoint.State(
             step=step,
             budget=[self.stepper.budget.batch_tokens, self.stepper.budget.kept_tokens],
+            memory_gb=self.settings.memory_gb,
             recipe=keeping.recipe,
+            base=self.base,
             data=self.mixture.fingerprint,
             streams=self.mixture.state(),
             num_truncated=self.num_truncated,
@@ -238,13 +252,16 @@ class Trainer:
         if not found or not keeping.resume:
             return 0
         state = checkpoint.read_state(found[-1])
+        changed = checkpoint.changes(state, keeping.recipe, self.base, self.mixture.fingerprint)
         if not keeping.allow_changes:
-            checkpoint.check_same(state, keeping.recipe, self.mixture.fingerprint, keeping.folder)
+            checkpoint.check_same(changed, keeping.folder)
         rows = {name: torch.empty_like(tensor) for name, tensor in self.table.tensors.items()} if self.table else {}
-        whole = checkpoint.load(found[-1], self.optimizer, self.names, self.stepper.world, self._averaged, rows)
+        world = self.stepper.world
+        whole = checkpoint.load(found[-1], self.optimizer, self.names, world, self._averaged, rows, changed)
         if self.table:
             self.table.load(rows) if whole else self.table.restart()
-        self.stepper.budget.batch_tokens, self.stepper.budget.kept_tokens = state.budget
+        if state.memory_gb == self.settings.memory_gb and not changed:
+            self.stepper.budget.batch_tokens, self.stepper.budget.kept_tokens = state.budget
         self.mixture.restore(state.streams)
         self.num_truncated = state.num_truncated
         return state.step
@@ -326,9 +343,6 @@ def use_gradient_checkpointing(backbone: Any) -> None:
     enable({"use_reentrant": False})
 
 
-Parts = dict[tuple[float, bool], list[nn.Parameter]]
-
-
 def rate_factor(step: int, total: int, settings: TrainingSettings) -> float:
     """What the learning rate is multiplied by at `step` (from 0).
 
@@ -340,40 +354,6 @@ def rate_factor(step: int, total: int, settings: TrainingSettings) -> float:
     if settings.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
     return min(1.0, (total - step) / (decay + 1))
-
-
-def make_optimizer(model: nn.Module, settings: TrainingSettings) -> torch.optim.AdamW:
-    """AdamW; biases, norms and embeddings are not decayed, and each part has its rate (`set_rate`).
-
-    Raises ModelError for a pattern of `settings.rates` that no trained parameter fits.
-    """
-    embeddings = {id(p) for p in table_parameters(model)}
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    for pattern in settings.rates:
-        if not any(fnmatchcase(name, pattern) for name in trained):
-            raise ModelError(
-                f"training.rates names {pattern!r}, and no parameter that is trained is called so; "
-                f"{suggestion(pattern, list(trained), 'there are')}"
-            )
-    parts: Parts = {}
-    for name, parameter in trained.items():
-        factor = next((rate for pattern, rate in settings.rates.items() if fnmatchcase(name, pattern)), 1.0)
-        is_decayed = parameter.ndim > 1 and id(parameter) not in embeddings
-        parts.setdefault((factor, is_decayed), []).append(parameter)
-    groups = [
-        {"params": parameters, "weight_decay": settings.weight_decay if is_decayed else 0.0, "factor": factor}
-        for (factor, is_decayed), parameters in parts.items()
-    ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, settings.beta2), fused=True)
-
-
-def table_by_rows(model: nn.Module, optimizer: torch.optim.AdamW, averages: Averages | None) -> TableRows | None:
-    """The table of tokens, to be moved row by row, where it is trained on the CPU."""
-    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
-    table = max(tables, key=lambda module: module.num_embeddings, default=None)
-    if table is None or not table.weight.requires_grad or table.weight.device.type != "cpu":
-        return None
-    return TableRows(table, optimizer, averages)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -22,6 +22,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from udever.errors import ModelError
 from udever.settings import Settings
 
 _CHUNK_ROWS, _CHUNK_COLUMNS = 1024, 8192
@@ -34,8 +35,9 @@ class LossSettings(Settings):
     `margin`: candidates that score above positive + margin are left out (Qwen3-Embedding, arXiv
     2506.05176, takes 0.1); None keeps all. `anchor_anchor` and `document_document` add the other anchors, and
     the positive's own scores with the candidates, to the denominator (GTE, arXiv 2308.03281). `matryoshka` trains
-    the first dimensions of these numbers (arXiv 2205.13147), each with its weight of `matryoshka_weights` (all 1
-    where empty); the losses are averaged. `focal_gamma` weights a row by (1 - p of its positive)^gamma.
+    the first dimensions of these numbers too (arXiv 2205.13147), each with its weight of `matryoshka_weights` (all 1
+    where empty), beside all dimensions together (weight 1 unless listed); the losses are averaged. `focal_gamma`
+    weights a row by (1 - p of its positive)^gamma.
     `distillation` is the weight of the divergence from the teacher's scores over a row's own candidates, softened by
     `teacher_temperature`. `graded` is the weight of the order of graded pairs: rows without in-batch negatives whose
     `scores` grade the pair alone.
@@ -59,7 +61,22 @@ class LossSettings(Settings):
                 f"{len(self.matryoshka_weights)} matryoshka_weights for {len(self.matryoshka)} matryoshka "
                 f"dimensions; give one each, or none"
             )
+        if len(set(self.matryoshka)) < len(self.matryoshka):
+            raise ValueError(f"matryoshka is {self.matryoshka}, where a number stands twice; give each once")
         return self
+
+    def sizes(self, width: int) -> list[tuple[int, float]]:
+        """The numbers of first dimensions that a loss is averaged over, all `width` among them, each with its share."""
+        weights = dict(zip(self.matryoshka, self.matryoshka_weights or [1.0] * len(self.matryoshka), strict=True))
+        weights.setdefault(width, 1.0)
+        return [(size, weight / sum(weights.values())) for size, weight in weights.items()]
+
+    def check_fits(self, width: int) -> None:
+        """Raise ModelError where vectors of `width` dimensions are too short for `matryoshka`."""
+        if max(self.matryoshka, default=0) > width:
+            raise ModelError(
+                f"loss.matryoshka has {max(self.matryoshka)} and the model {width} dimensions; give sizes below that"
+            )
 
 
 @dataclass(frozen=True)
@@ -224,7 +241,7 @@ class _LogSumExp(torch.autograd.Function):
         with torch.no_grad():
             for _, parts in _chunks(queries, columns, which, mask, temperature, limit):
                 out.append(torch.logsumexp(torch.stack([torch.logsumexp(x, dim=1) for _, x in parts]), dim=0))
-        result = torch.cat(out)
+        result = torch.cat(out) if out else queries.new_empty(0)  # of more processes than pairs some have no row
         ctx.save_for_backward(queries, columns, result)
         ctx.arguments = (which, mask, temperature, limit)
         return result
@@ -373,18 +390,16 @@ def contrastive_loss(
 ) -> Float[Tensor, ""]:
     """The sum of the losses of `rows` (all where None) over the number of pairs of the whole batch.
 
-    Embeddings need not have length 1: they are cut to each of `settings.matryoshka` and scaled here. The
+    Embeddings need not have length 1: they are cut to each of `settings.sizes` and scaled here. The
     shares that processes compute for disjoint rows of one batch add up to the loss of the batch.
     """
     pairs = len(anchors)
     rows = torch.arange(pairs, device=anchors.device) if rows is None else rows
     masks = _masks(ids, settings)
-    sizes = settings.matryoshka or [anchors.shape[1]]
-    weights = settings.matryoshka_weights or [1.0] * len(sizes)
     total = anchors.new_zeros(())
-    for size, weight in zip(sizes, weights, strict=True):
+    for size, share in settings.sizes(anchors.shape[1]):
         a, p, n = (F.normalize(x[:, :size], dim=1) for x in (anchors, positives, negatives))
         sides = Sides(a, p, torch.cat((p, n)), masks)
         found = [loss for term in TERMS if (loss := term(sides, ids, settings, rows)) is not None]
-        total = total + weight * sum(found[1:], found[0]).sum()
-    return total / (pairs * sum(weights))
+        total = total + share * sum(found[1:], found[0]).sum()
+    return total / pairs

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from udever.errors import RecipeError
+from udever.model.contract import Contract
 from udever.nearest import path_suggestion
 from udever.pairs.settings import DataSettings
 from udever.settings import Settings, explain, toml_lines
@@ -24,8 +25,9 @@ class ModelSettings(Settings):
       end-of-text token. "keep" leaves the markers of the base as they are. "auto" keeps the markers of a base that is
       already an embedder; for any other base it takes "roles" where the tokenizer or its spare rows have room. Unused
       tokens of the vocabulary, such as Gemma's, are taken only where "roles" is written.
-    * `pooling`, `attention`, `max_length`: for a base that is already an embedder, and with "keep", only those that
-      the recipe names replace the base's own.
+    * `pooling`, `attention`, `max_length`: for a base that is already an embedder (saved by this project or
+      sentence-transformers, or published and known by name), and with "keep", only those that the recipe names replace
+      the base's own.
     * `suffix`: words put after every text in place of a closing token, such as "\\nThis in one word:". Their last
       token is pooled; a language model says more there than at a token that it knows as an end.
     """
@@ -163,8 +165,13 @@ class Recipe(Settings):
         output = Path(self.output.folder)
         return Path(self.watch.checkpoints or output.with_name(f"{output.name}-checkpoints"))
 
+    def resolved(self, contract: Contract) -> "Recipe":
+        """The recipe with what a model has whose contract this is, in place of defaults that were not asked for."""
+        own = contract.model_dump(include={"pooling", "attention", "max_length"})
+        return self.model_copy(update={"model": self.model.model_copy(update=own)})
+
     def to_toml(self) -> str:
-        """The resolved recipe, every value written out; `read` gives it back the same."""
+        """The recipe with every value written out; `read` gives it back the same."""
         sections = self.model_dump(exclude_none=True)
         return "\n".join(f"[{name}]\n" + "".join(toml_lines(values)) for name, values in sections.items())
 

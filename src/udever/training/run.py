@@ -11,16 +11,15 @@ from typing import Any
 import torch
 
 from udever.embedder import Embedder
-from udever.errors import OutputError
-from udever.loading import resolve, stored_precision
+from udever.errors import OutputError, RecipeError
+from udever.loading import is_embedder, stored_precision
 from udever.model.adapters import apply_tuning
-from udever.model.configuration import CONTRACT_FILE
 from udever.model.markers import with_markers
 from udever.pairs.mixture import Mixture
-from udever.storage import check_replaceable
+from udever.storage import check_replaceable, resolved
 from udever.training import checkpoint
 from udever.training.card import FIGURE, figure, notes, results
-from udever.training.distributed import gather
+from udever.training.distributed import gather, take_device
 from udever.training.fresh import FRESH, make_base
 from udever.training.log import LOG_FILE, History, Log
 from udever.training.loop import Keeping, Trainer
@@ -50,15 +49,21 @@ def train(
 
     Raises OutputError where there are checkpoints and neither `resume` nor `restart` was given, where recipe or data
     changed without `allow_changes`, while another process trains there, and, before any work, where the output folder
-    holds something that is not a model.
+    holds something that is not a model, or would hold the checkpoints.
     """
     folder = Path(recipe.output.folder)
     datasets = recipe.data.all_datasets
     given = [recipe.model.base, *(path for dataset in datasets for path in (*dataset.paths, *dataset.teachers))]
     check_replaceable(folder, "model", given)
     kept = recipe.checkpoint_folder
+    if resolved(kept).is_relative_to(resolved(folder)):
+        raise OutputError(
+            f"watch.checkpoints is {kept}, in the output {folder}, which is replaced whole; give a folder outside of it"
+        )
     check_begun(kept, resume=resume, restart=restart)
+    take_device()
     embedder, mixture = open_recipe(recipe)
+    recipe = recipe.resolved(embedder.contract)
     leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started one takes the places for all
     with checkpoint.claimed(kept, enabled=leads), checkpoint.claimed(folder, enabled=leads):
         if leads:
@@ -110,7 +115,7 @@ def load_base(settings: ModelSettings, texts: Iterable[str] = (), seed: int = 0,
             embedder = load_base(settings.model_copy(update={"base": scratch}), dtype=dtype)
         embedder.name = FRESH
         return embedder
-    own = (resolve(settings.base) / CONTRACT_FILE).is_file()
+    own = is_embedder(settings.base)
     names = {"pooling", "attention", "max_length"}
     asked = names & settings.model_fields_set if own or settings.markers == "keep" else names
     changes = {name: getattr(settings, name) for name in asked}
@@ -129,7 +134,7 @@ def load_base(settings: ModelSettings, texts: Iterable[str] = (), seed: int = 0,
 def open_recipe(recipe: Recipe, dtype: str = "float32") -> tuple[Embedder, Mixture]:
     """The model and the data of a recipe, ready to train where `dtype` is float32.
 
-    Raises DataError for what a teacher cannot teach it.
+    Raises DataError for what a teacher cannot teach it, RecipeError for an adapter that cannot hold what is trained.
     """
     teachers = teachers_of(recipe.data)
     batch_size, seed = recipe.training.batch_size, recipe.training.seed
@@ -137,7 +142,22 @@ def open_recipe(recipe: Recipe, dtype: str = "float32") -> tuple[Embedder, Mixtu
     texts = mixture.texts(_TOKENIZER_TEXTS) if recipe.model.base == FRESH else ()
     embedder = load_base(recipe.model, texts, seed, dtype)
     check_sizes(recipe.data, teachers, embedder)
+    _check_adapter(recipe, embedder)
     return embedder, mixture
+
+
+def _check_adapter(recipe: Recipe, embedder: Embedder) -> None:
+    """Raise RecipeError where an adapter is asked for that would not be all that was trained, or lack its base."""
+    model: Any = embedder.backbone
+    if recipe.output.save != "adapter":
+        return
+    if pick_tuning(model, recipe.training) == "full":
+        raise RecipeError(
+            f"output.save is 'adapter' and training.tuning {recipe.training.tuning!r}, here all weights, which no "
+            f"adapter holds; set save = 'merged', or tuning = 'lora'"
+        )
+    if recipe.model.base == FRESH:
+        raise RecipeError("output.save is 'adapter' and model.base 'fresh', which is kept nowhere; set save = 'merged'")
 
 
 def _save(trainer: Trainer, recipe: Recipe, history: History) -> None:
@@ -188,7 +208,7 @@ def _whole(trainer: Trainer, recipe: Recipe) -> Embedder:
     state = gather(trainer.model)
     if not trainer.stepper.world.leads:
         return trainer.embedder
-    fresh, training = load_base(recipe.model), recipe.training
+    fresh, training = open_recipe(recipe)[0], recipe.training  # of "fresh" the texts decide the tokens
     model: Any = fresh.backbone
     apply_tuning(model, pick_tuning(model, training), lora_rank=training.lora_rank, lora_alpha=training.lora_alpha)
     model.load_state_dict(state)

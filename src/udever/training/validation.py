@@ -1,6 +1,9 @@
 """Scores on the way: loss and retrieval on the held-out rows of a recipe's own data, and what they are measured by."""
 
+import hashlib
 import heapq
+import itertools
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -84,28 +87,34 @@ class HeldOut:
     def measure(self) -> Measure:
         """What scores are to be compared with."""
         found = score_pairs(None, self.pairs, self.others, self.corpus)
-        return Measure(found.num_queries, found.num_documents, self.about, found.means)
+        return Measure(found.num_queries, found.num_documents, self.about, found.means, self._digest)
+
+    @property
+    def _digest(self) -> str:
+        """Of all that scores depend on besides the embedder."""
+        digest = hashlib.blake2b(digest_size=8)
+        for part in (*self.batches, *self.others, *self.corpus, self.loss):
+            digest.update(f"{part!r}\0".encode(errors="surrogatepass"))
+        return digest.hexdigest()
 
 
 def held_out(recipe: Recipe) -> HeldOut | None:
     """What an embedder is scored on while it is trained; None where there are no rows for it, or none are asked for.
 
-    Rows whose split is held_out, at most `watch.evaluate_queries` in all; none of streams and plain texts. Those are
-    left out whose anchor or positive (of classification: whose anchor) also is, exactly or nearly, a text of the rows
-    that are trained on; how many is told as a LeakWarning. The candidates are all positives of the data, a sample where
-    there are more than `watch.evaluate_candidates`, or the texts of `watch.evaluate_corpus`.
+    Rows whose split is held_out, at most `watch.evaluate_queries` in all, shared out evenly among the datasets that
+    have some; none of streams and plain texts. Those are left out whose anchor or positive (of classification: whose
+    anchor) also is, exactly or nearly, a text of the rows that are trained on; how many is told as a LeakWarning. The
+    candidates are all positives of the data, a sample where there are more than `watch.evaluate_candidates`, or the
+    texts of `watch.evaluate_corpus`.
     """
     watch, seed = recipe.watch, recipe.training.seed
     datasets = [dataset for dataset in recipe.data.all_datasets if not (dataset.streaming or dataset.text)]
     if not watch.evaluate_queries or not datasets:
         return None
-    each = max(1, watch.evaluate_queries // len(datasets))
-    rows: list[ScoredRow] = []
-    rest: list[Pair] = []
-    for dataset in datasets:
-        kept = rows_of(_held_back(dataset), seed)
-        rows += [(pair, traits_of(dataset)) for pair in kept[:each]]
-        rest += kept[each:]
+    kept = [(traits_of(dataset), pairs) for dataset in datasets if (pairs := rows_of(_held_back(dataset), seed))]
+    each = max(1, watch.evaluate_queries // max(1, len(kept)))
+    rows: list[ScoredRow] = [(pair, traits) for traits, pairs in kept for pair in pairs[:each]]
+    rest = [pair for _, pairs in kept for pair in pairs[each:]]
     own = {pair.positive for pair, _ in rows}
     sample = _Sample(0 if watch.evaluate_corpus else max(0, watch.evaluate_candidates - len(own)))
     for pair in rest:
@@ -122,9 +131,15 @@ def held_out(recipe: Recipe) -> HeldOut | None:
         corpus = []
         is_whole = len(sample.pairs) == sample.num_seen
         about = "all positives" if is_whole else f"a sample of {len(own) + sample.num_seen:,} positives"
-    parts = [rows[start : start + _BATCH_SIZE] for start in range(0, len(rows), _BATCH_SIZE)]
-    batches = [Batch(n, tuple(p for p, _ in part), tuple(t for _, t in part)) for n, part in enumerate(parts)]
-    return HeldOut(batches, sample.pairs, corpus, recipe.loss, about)
+    return HeldOut(_batches(rows), sample.pairs, corpus, recipe.loss, about)
+
+
+def _batches(rows: list[ScoredRow]) -> list[Batch]:
+    """The rows in even parts: the loss of a row grows with its batch, and of one alone it is 0."""
+    number = math.ceil(len(rows) / _BATCH_SIZE)
+    bounds = [len(rows) * part // number for part in range(number + 1)]
+    parts = [rows[first:stop] for first, stop in itertools.pairwise(bounds)]
+    return [Batch(n, tuple(p for p, _ in part), tuple(t for _, t in part)) for n, part in enumerate(parts)]
 
 
 def _held_back(dataset: DatasetSettings) -> DatasetSettings:
