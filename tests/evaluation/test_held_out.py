@@ -53,8 +53,10 @@ def test_a_group_is_relevant_to_all_of_its_anchors(write):
 
 
 def test_kinds_do_not_mix(write):
-    asymmetric, symmetric = write([Pair("s", "t", kind="symmetric"), Pair("q", "d")])
+    pairs = [Pair("s", "t", kind="symmetric"), Pair("q", "d"), Pair("x", "c", kind="classification", label="c")]
+    asymmetric, classes, symmetric = write(pairs)
     assert (asymmetric.spec.symmetric, read(asymmetric)[1]) == (False, ["d"])
+    assert (classes.spec.symmetric, read(classes)[1]) == (True, ["c"])
     assert (symmetric.spec.symmetric, read(symmetric)[1]) == (True, ["t"])
 
 

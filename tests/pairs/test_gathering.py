@@ -76,6 +76,41 @@ def test_tables_and_files_to_mine_go_together(table, tmp_path):
     assert {pair.split for pair in found.pairs} == {"train", "held_out"}
 
 
+def test_rows_to_choose_by_of_tables_and_of_files_go_together(table, tmp_path, monkeypatch):
+    monkeypatch.setattr("udever.pairs.split.MIN_TO_CHOOSE", 4)
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for number in range(100, 160):
+        question, answer = texts(number)
+        (folder / f"{number}.md").write_text(f"# {question}\n\n{answer}, and some more words to make a section.\n")
+    settings = Gathering(held_out=0.2, development=0.25)
+    alone = gather([folder], settings, show_progress=False)
+    wanted = {pair.anchor for pair in alone.pairs if pair.split == "development"}
+    found = gather([table, folder], settings, show_progress=False)
+    assert wanted and {pair.anchor for pair in found.pairs if pair.split == "development"} == wanted
+
+
+def test_a_table_that_says_which_rows_are_to_choose_by_keeps_them(tmp_path, monkeypatch):
+    monkeypatch.setattr("udever.pairs.split.MIN_TO_CHOOSE", 4)
+    pairs = [Pair(*texts(n), split=("train", "development", "held_out", "train")[n % 4]) for n in range(40)]
+    write_pairs(pairs, tmp_path / "all.parquet")
+    write_pairs([pair for pair in pairs if pair.split != "held_out"], tmp_path / "some.parquet")
+    for name in ("all", "some"):
+        found = gather([tmp_path / f"{name}.parquet"], Gathering(development=0.2), show_progress=False)
+        to_choose = [pair.anchor for pair in found.pairs if pair.split == "development"]
+        assert to_choose == [pair.anchor for pair in pairs if pair.split == "development"]
+        assert {pair.split for pair in found.pairs} == set(SPLITS)
+
+
+def test_of_equal_rows_one_that_is_not_to_be_trained_on_is_kept(tmp_path):
+    pairs = [Pair(*texts(n)) for n in range(30)]
+    again = [Pair(*texts(0), split="development"), Pair(*texts(1), split="held_out"), Pair(*texts(2), source="other")]
+    write_pairs([*pairs, *again], tmp_path / "pairs.parquet")
+    found = gather([tmp_path / "pairs.parquet"], show_progress=False)
+    assert [pair.split for pair in found.pairs] == ["development", "held_out", *["train"] * 28]
+    assert found.skipped == {"row: duplicate": 3} and found.pairs[2].source == "pairs.parquet"
+
+
 def test_rows_without_a_side_are_refused_or_left_out_and_counted(tmp_path):
     path = tmp_path / "gaps.jsonl"
     rows = [dict(zip(("question", "answer"), texts(n), strict=True)) for n in range(8)] + [

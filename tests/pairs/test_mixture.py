@@ -81,8 +81,7 @@ def test_a_batch_is_pure_of_one_kind_and_passes_repeat_no_row(kinds, batch_size,
         for start in range(0, len(walk) - per_pass + 1, per_pass):
             one_pass = [anchor for batch in walk[start : start + per_pass] for anchor in anchors(batch)]
             assert len(one_pass) == len(set(one_pass))
-    expected = sum(count // batch_size for count in counts.values() if count > 1)
-    assert first.batches_per_epoch == max(1, expected)
+    assert first.batches_per_epoch == sum(max(1, count // batch_size) for count in counts.values() if count > 1)
 
 
 def test_passes_and_seeds_differ(folder):
@@ -103,6 +102,13 @@ def test_a_pass_leaves_out_another_remainder_each_time(folder):
         for p in range(20)
     }
     assert len(left_out) > 10 and {len(rest) for rest in left_out} == {2}
+
+
+def test_datasets_and_kinds_smaller_than_a_batch_are_in_every_pass(folder):
+    write_pairs([*some_pairs("c", 6), *some_pairs("d", 9, kind="symmetric")], "c.parquet")
+    mixture = opened(*(DatasetSettings(path=f"{name}.parquet") for name in "abc"), batch_size=64)
+    assert mixture.batches_per_epoch == 4
+    assert len(set(mixture.texts())) == 2 * (40 + 10 + 6 + 9)
 
 
 def test_rows_of_all_kinds_are_seen_equally_often():
@@ -433,6 +439,17 @@ def test_a_share_of_the_rows_is_held_out_whatever_the_seed_of_the_run(folder):
     assert list(opened(dataset, seed=5).pairs()) == held
     assert both_sides(path="a.parquet", held_out=0.2, held_out_seed=1)[1] != held
     assert opened(DatasetSettings(path="a.parquet", held_out=0.2)).describe()[0].num_held_out == len(held)
+
+
+def test_rows_to_choose_by_are_neither_trained_on_nor_held_out(folder):
+    pairs = [*told_apart("a", 60), *told_apart("b", 20, split="development")]
+    repeats = [replace(pairs[65], split="train", positive="another answer to it"), Pair("u v w", "x y z", group="g")]
+    write_pairs([*pairs, *repeats, Pair("r s t", "o p q", group="g", split="development")], "a.parquet")
+    train, held = both_sides(path="a.parquet", held_out=0.2)
+    assert {pair.split for pair in [*train, *held]} == {"train"} and held
+    assert {pair.anchor[0] for pair in train} == {"a"}
+    told = opened(DatasetSettings(path="a.parquet", held_out=0.2)).describe()[0]
+    assert (told.num_held_out, told.num_repeating) == (len(held), 2)
 
 
 def test_rows_are_held_out_by_file_and_by_a_column_the_file_has(folder):

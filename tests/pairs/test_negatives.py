@@ -79,7 +79,7 @@ def expected(embedder, pairs, options, corpus=None):
         if pair.split != "train":
             out.append((pair.negatives, None))
             continue
-        side = [p for p in pairs if p.split == "train" and (p.kind == "symmetric") == (pair.kind == "symmetric")]
+        side = [p for p in pairs if p.split == "train" and (p.kind == "asymmetric") == (pair.kind == "asymmetric")]
         documents = {}
         for text in corpus or [p.positive for p in side]:
             documents.setdefault(normal(text), text)
@@ -90,7 +90,7 @@ def expected(embedder, pairs, options, corpus=None):
         words = next(Bm25(texts).scores([pair.anchor]))[0]
         judge = words
         if embedder is not None:
-            symmetric = pair.kind == "symmetric"
+            symmetric = pair.kind != "asymmetric"
             query = vectors_of(embedder, "encode" if symmetric else "encode_query", [pair.anchor], options.instruction)
             name, instruction = ("encode", options.instruction) if symmetric else ("encode_document", None)
             judge = (query @ vectors_of(embedder, name, texts, instruction).T)[0]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from udever.errors import DataError
 from udever.pairs.columns import are_blank
-from udever.pairs.files import read_pairs, write_pairs
+from udever.pairs.files import Rows, read_batches, read_pairs, write_pairs
 from udever.pairs.schema import SCHEMA, Pair
 
 TEXT = st.text(min_size=1).filter(str.strip)
@@ -76,6 +76,20 @@ def test_a_null_where_a_default_is_meant(tmp_path):
         {"anchor": "c", "positive": "d"},
     )
     assert [pair.kind for pair in read_pairs(path)] == ["symmetric", "asymmetric"]
+
+
+@pytest.mark.parametrize("having", [range(3), range(3, 9), range(6, 9)])
+def test_rows_of_json_lines_may_leave_out_an_optional_column_for_whole_batches(tmp_path, monkeypatch, having):
+    monkeypatch.setattr("udever.pairs.files.BATCH_ROWS", 3)
+    rows = [{"q": f"a{i}", "positive": f"b{i}"} | ({"hard": f"n{i}"} if i in having else {}) for i in range(9)]
+    path = write_jsonl(tmp_path / "p.jsonl", *rows)
+    mapping = {"anchor": "q", "negative": "hard"}
+    pairs = list(Rows(read_batches(path, mapping)))
+    assert [pair.negatives for pair in pairs] == [(f"n{i}",) if i in having else () for i in range(9)]
+    with pytest.raises(DataError, match=r"has no column 'herd' \(it has q, positive, hard\).*did you mean negative"):
+        list(read_batches(path, {**mapping, "negative": "herd"}))
+    with pytest.raises(DataError, match="has no column 'qq'"):
+        next(read_batches(path, {"anchor": "qq"}))
 
 
 @pytest.mark.parametrize(

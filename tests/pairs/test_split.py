@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -125,6 +126,9 @@ SPELLED = st.builds(
 )
 
 
+SPLIT = st.sampled_from(["train", "train", "development", "held_out"])
+
+
 @given(st.lists(SPELLED, max_size=30), st.integers(0, 5))
 def test_no_spelling_or_near_copy_of_a_text_is_on_both_sides(pairs, seed):
     skipped: Counter[str] = Counter()
@@ -215,6 +219,46 @@ def test_a_table_of_one_unit_is_refused(by, says):
     pairs = [Pair(long_text(i), "one answer to everything", source="a") for i in range(5)]
     with pytest.raises(DataError, match=says):
         divide(pairs, 0.2, 0, by)
+
+
+@given(
+    st.lists(st.builds(lambda pair, split: replace(pair, split=split), SPELLED, SPLIT), max_size=30),
+    st.sampled_from([0.0, 0.3]),
+    st.integers(0, 5),
+    st.sampled_from(["text", "source"]),
+)
+def test_rows_to_choose_by_stay_such_rows_and_share_nothing_with_others(pairs, share, seed, by):
+    skipped: Counter[str] = Counter()
+    try:
+        found = split_table(pairs, share, seed, skipped, by)
+    except DataError:
+        return
+    assert len(found) + sum(skipped.values()) == len(pairs)
+    to_choose = {(pair.anchor, pair.positive, pair.source) for pair in pairs if pair.split == "development"}
+    for pair in found:
+        if pair.split == "development":
+            assert (pair.anchor, pair.positive, pair.source) in to_choose
+    for key in ("anchor", "positive"):
+        # Words carry their text's number, so that the last word but one tells whose spelling this is.
+        numbers = [("".join(filter(str.isdigit, getattr(pair, key).split()[-2])), pair.split) for pair in found]
+        assert len({number for number, _ in numbers}) == len(set(numbers))
+
+
+def test_rows_to_choose_by_are_kept_beside_a_share_that_is_held_out():
+    to_choose = numbered(120, split="development")[100:]
+    found = split_table([*numbered(100), *to_choose], 0.1, 0, Counter(), "text")
+    assert [pair for pair in found if pair.split == "development"] == to_choose
+    assert {pair.split for pair in found} == {"train", "development", "held_out"}
+    again = split_table(found, 0.1, 0, Counter(), "text")
+    assert again == found
+
+
+def test_a_group_with_rows_to_choose_by_is_not_trained_on():
+    pairs = [*numbered(5, group="g"), *numbered(9)[5:], *numbered(10, group="g", split="development")[9:]]
+    skipped: Counter[str] = Counter()
+    found = split_table(pairs, 0.0, 0, skipped, "text")
+    assert Counter(pair.split for pair in found) == {"train": 4, "development": 1}
+    assert skipped == {"row: text or group of a development row, exactly or nearly": 5}
 
 
 def test_rows_that_say_their_split_keep_it_and_leaks_leave_training():

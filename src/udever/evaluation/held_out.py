@@ -23,6 +23,7 @@ from udever.evaluation.results import read_items, read_scores
 from udever.evaluation.run import run
 from udever.evaluation.tasks import SPEC_FILE, FolderTask, find_tasks
 from udever.pairs.schema import KINDS, Kind, Pair
+from udever.pairs.settings import sides_of
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
@@ -236,9 +237,9 @@ def _write_task(
         },
         "qrels": {"query_id": [ids[a] for a, _ in qrels], "corpus_id": [ids[b] for _, b in qrels]},
     }
-    symmetric = next(iter(asked.values())).kind == "symmetric"
+    asking, answering = sides_of(next(iter(asked.values())).kind)
     spec = {"name": folder.name, "type": "retrieval", "languages": ["mul"], "main_score": _MAIN}
-    spec |= {"metrics": [*METRICS.values(), _FIRST][1:], "symmetric": symmetric, "ignore_identical_ids": True}
+    spec |= {"metrics": [*METRICS.values(), _FIRST][1:], "symmetric": asking == answering, "ignore_identical_ids": True}
     folder.mkdir(parents=True)
     (folder / SPEC_FILE).write_text(json.dumps(spec, indent=1), encoding="utf-8")
     for part, columns in tables.items():

@@ -1,12 +1,13 @@
 """From the columns a file has to those of a pairs file, checked column by column and never row by row.
 
-What is wrong is named with its file and row. A row is looked at in Python only to name it.
+What is wrong is named with its file and row. A row is looked at in Python only to name it, and where rows come as
+dictionaries, to make columns of them.
 """
 
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -54,20 +55,22 @@ def check_mapping(columns: Mapping[str, str]) -> None:
 
 
 def choose_columns(
-    available: list[str], mapping: Mapping[str, str], where: str, *, others: bool = True
+    available: list[str], mapping: Mapping[str, str], where: str, *, others: bool = True, more: bool = False
 ) -> dict[str, str]:
     """For each column of pairs that a file with columns `available` gives, its name there.
 
-    `others=False` takes those in `mapping` alone. Raises DataError where one in `mapping` or a required one is missing.
+    `others=False` takes those in `mapping` alone. Raises DataError where one in `mapping` or a required one is missing;
+    of those in `mapping` only a required one where `more` rows may come that have the others.
     """
     chosen = {name: name for name in available if others and is_column(name)} | dict(mapping)
-    needed = [chosen.get(name, name) for name in dict.fromkeys((*_REQUIRED, *mapping))]
-    missing = [name for name in dict.fromkeys(needed) if name not in available]
+    needed = {name: chosen.get(name, name) for name in (*_REQUIRED, *mapping)}
+    refused = [needed[name] for name in (_REQUIRED if more else needed) if needed[name] not in available]
+    missing = list(dict.fromkeys(refused))
     if missing:
         hint = _hint(available, mapping) if others else _near(missing[0], available)
         raise DataError(
             f"{where} has no column {', '.join(map(repr, missing))} (it has {', '.join(available)}); "
-            f"expected {', '.join(dict.fromkeys(needed))}{hint}"
+            f"expected {', '.join(dict.fromkeys(needed.values()))}{hint}"
         )
     return chosen
 
@@ -121,6 +124,55 @@ def guess_columns(available: list[str]) -> dict[str, str] | None:
     told_apart = by_name.keys() & {"id", "_id", "key", "index", "uuid", "language", "lang", "date", "url", "path"}
     if len(available) == 2 and not told_apart and not any(map(is_column, available)):
         return dict(zip(_REQUIRED, available, strict=True))
+    return None
+
+
+def names_in(records: Sequence[Mapping[str, Any]]) -> dict[str, None]:
+    """The names that rows given as dictionaries have, in the order they come in."""
+    return dict.fromkeys(name for record in records for name in record)
+
+
+def from_records(
+    records: list[dict[str, Any]], chosen: Mapping[str, str], where: str, first_row: int
+) -> pa.RecordBatch:
+    """Rows given as dictionaries, as a batch of the columns `chosen` (pairs' name -> name there), null where a row has
+    none; a value of a wrong type names its row."""
+    arrays = []
+    for name, there in chosen.items():
+        values = [record.get(there) for record in records]
+        for row, value in enumerate(values):
+            problem = None if value is None else _problem(name, value)
+            if problem:
+                raise DataError(f"{where} row {first_row + row}: {name!r} {problem}")
+        if name in NUMBERED:
+            values = [None if value is None else str(value) for value in values]
+        arrays.append(pa.array(values, column_type(name)))
+    return pa.RecordBatch.from_arrays(arrays, names=list(chosen))
+
+
+def _problem(name: str, value: Any) -> str | None:
+    """What is wrong with a value that stands in column `name`; None if nothing is."""
+    if name in ("negatives", "scores"):
+        of, kinds = ("texts", str) if name == "negatives" else ("numbers", (int, float))
+        if not isinstance(value, Iterable) or isinstance(value, (str, dict)):
+            return f"is {type(value).__name__}; expected a list of {of}"
+        wrong = next((item for item in value if not isinstance(item, kinds) or isinstance(item, bool)), None)
+        if wrong is not None:
+            return f"holds {type(wrong).__name__}; expected {of}"
+        return next(filter(None, (_unwritable(item) for item in value)), None) if name == "negatives" else None
+    if name in NUMBERED and isinstance(value, int) and not isinstance(value, bool):
+        return None
+    if not isinstance(value, str):
+        return f"is {type(value).__name__}; expected a text"
+    return _unwritable(value)
+
+
+def _unwritable(text: str | None) -> str | None:
+    """JSON can name half a character, which is no text."""
+    try:
+        (text or "").encode()
+    except UnicodeEncodeError:
+        return "has a lone surrogate, which is no character; expected a text"
     return None
 
 

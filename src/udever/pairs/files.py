@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -30,13 +30,13 @@ from udever.files import (
 )
 from udever.nearest import path_suggestion
 from udever.pairs.columns import (
-    NUMBERED,
     ROWS_SCHEMA,
     Blanks,
     are_blank,
     choose_columns,
-    column_type,
+    from_records,
     guess_columns,
+    names_in,
     normalise,
 )
 from udever.pairs.schema import Pair, Split, to_table
@@ -53,9 +53,6 @@ _FORMAT = "1"
 BATCH_ROWS = 8192
 _BATCH_CHARACTERS = 64_000_000
 _UNPACKED = 6  # about how much larger packed text becomes
-
-Choose = Callable[[list[str]], dict[str, str]]
-"""From the columns a file has to the column of the file for each column of pairs; see `columns.choose_columns`."""
 _NAMES = {
     "parquet": "Parquet",
     "jsonl": "JSON lines",
@@ -63,6 +60,14 @@ _NAMES = {
     "tsv": "TSV",
     "txt": "text",
 }
+
+
+class Choose(Protocol):
+    """`columns.choose_columns` for a file."""
+
+    def __call__(self, available: list[str], *, more: bool = False) -> dict[str, str]:
+        """From the columns a file has to the column of the file for each column of pairs."""
+        ...
 
 
 class Rows:
@@ -184,7 +189,7 @@ def _normalised(
 ) -> Iterator[pa.RecordBatch]:
     first = 0
     blanks = Blanks(where, skip=keep_empty)
-    for batch in read(lambda available: choose_columns(available, mapping, where, others=others)):
+    for batch in read(partial(choose_columns, mapping=mapping, where=where, others=others)):
         yield normalise(batch, where, first, blanks)
         first += batch.num_rows
     blanks.check()
@@ -284,8 +289,22 @@ def _rename(batch: pa.RecordBatch, chosen: Mapping[str, str]) -> pa.RecordBatch:
 
 
 def _record_batches(path: Path, form: Format, choose: Choose) -> Iterator[pa.RecordBatch]:
+    seen: dict[str, None] = {}
+    first = 0
+    for records in _blocks(path, form):
+        seen |= names_in(records)
+        # Rows of JSON lines may leave out what is null; the header of a table names all there is.
+        chosen = choose(list(seen), more=form.kind == "jsonl")
+        yield from_records(records, chosen, str(path), first)
+        first += len(records)
+    if first:
+        choose(list(seen))
+
+
+def _blocks(path: Path, form: Format) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a file as dictionaries, as many at a time as make a batch."""
     records: list[dict[str, Any]] = []
-    first = size = 0
+    size = 0
     separated = form.kind in ("csv", "tsv")
     for number, record in read_file(path, form, None):
         if isinstance(record, Broken):
@@ -296,54 +315,10 @@ def _record_batches(path: Path, form: Format, choose: Choose) -> Iterator[pa.Rec
         records.append(record)
         size += sum(len(value) for value in record.values() if isinstance(value, str | list))
         if len(records) == BATCH_ROWS or size > _BATCH_CHARACTERS:
-            yield from_records(records, choose, str(path), first)
-            first += len(records)
+            yield records
             records, size = [], 0
     if records:
-        yield from_records(records, choose, str(path), first)
-
-
-def from_records(records: list[dict[str, Any]], choose: Choose, where: str, first_row: int) -> pa.RecordBatch:
-    """Rows given as dictionaries, as a batch with the pairs' column names; a value of a wrong type names its row."""
-    available = list(dict.fromkeys(name for record in records for name in record))
-    chosen = choose(available)
-    arrays = []
-    for name, there in chosen.items():
-        values = [record.get(there) for record in records]
-        for row, value in enumerate(values):
-            problem = None if value is None else _problem(name, value)
-            if problem:
-                raise DataError(f"{where} row {first_row + row}: {name!r} {problem}")
-        if name in NUMBERED:
-            values = [None if value is None else str(value) for value in values]
-        arrays.append(pa.array(values, column_type(name)))
-    return pa.RecordBatch.from_arrays(arrays, names=list(chosen))
-
-
-def _problem(name: str, value: Any) -> str | None:
-    """What is wrong with a value that stands in column `name`; None if nothing is."""
-    if name in ("negatives", "scores"):
-        of, kinds = ("texts", str) if name == "negatives" else ("numbers", (int, float))
-        if not isinstance(value, Iterable) or isinstance(value, (str, dict)):
-            return f"is {type(value).__name__}; expected a list of {of}"
-        wrong = next((item for item in value if not isinstance(item, kinds) or isinstance(item, bool)), None)
-        if wrong is not None:
-            return f"holds {type(wrong).__name__}; expected {of}"
-        return next(filter(None, (_unwritable(item) for item in value)), None) if name == "negatives" else None
-    if name in NUMBERED and isinstance(value, int) and not isinstance(value, bool):
-        return None
-    if not isinstance(value, str):
-        return f"is {type(value).__name__}; expected a text"
-    return _unwritable(value)
-
-
-def _unwritable(text: str | None) -> str | None:
-    """JSON can name half a character, which is no text."""
-    try:
-        (text or "").encode()
-    except UnicodeEncodeError:
-        return "has a lone surrogate, which is no character; expected a text"
-    return None
+        yield records
 
 
 def digest_files(paths: Iterable[Path]) -> str:

@@ -77,7 +77,7 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
     _check(settings)
     skipped: Counter[str] = Counter()
     rows = [pair for path in tables for pair in _read(path, settings, skipped)]
-    distinct = list({(pair.anchor.strip(), pair.positive.strip()): pair for pair in reversed(rows)}.values())[::-1]
+    distinct = _distinct(rows)
     if len(distinct) < len(rows):
         skipped["row: duplicate"] += len(rows) - len(distinct)
     pairs = split_table(distinct, shares.held_out, settings.seed, skipped, settings.unit)
@@ -97,6 +97,16 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
     kinds = [*map(family, pairs), *(kind for _, kind in marked if kind not in ASKED)]
     pairs += [pair for pair, kind in marked if kind not in ASKED]
     return Mined(pairs, dict(sorted(skipped.items())), len(tables) + mined.num_files, mined.corpus, kinds)
+
+
+def _distinct(rows: Sequence[Pair]) -> list[Pair]:
+    """Of rows of the same texts the first one, or the first that is not to be trained on."""
+    kept: dict[tuple[str, str], Pair] = {}
+    for pair in rows:
+        first = kept.setdefault((pair.anchor.strip(), pair.positive.strip()), pair)
+        if first.split == "train" != pair.split:
+            kept[first.anchor.strip(), first.positive.strip()] = pair
+    return list(kept.values())
 
 
 def _check(settings: Gathering) -> None:

@@ -166,7 +166,7 @@ class Mixture:
 
     @property
     def batches_per_epoch(self) -> int:
-        """Full batches in one pass over every dataset, at least one.
+        """Batches in one pass over every dataset: the full ones of each part, or its one smaller batch.
 
         With weights, one epoch is as many batches, though some rows come more often in it and others less.
         Raises DataError for a stream, which has no known end.
@@ -176,7 +176,7 @@ class Mixture:
             raise DataError(f"dataset {stream!r} streams, so the length of a pass is unknown; set training.max_steps")
         if self._mixed:
             return max(1, self.num_pairs // self._batch_size)
-        return max(1, sum((part.num_rows or 0) // d.batch_size for d in self._datasets for part in d.parts))
+        return sum(max(1, (part.num_rows or 0) // d.batch_size) for d in self._datasets for part in d.parts)
 
     @property
     def fingerprint(self) -> str:

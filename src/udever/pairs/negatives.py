@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -46,7 +46,8 @@ from udever.pairs.files import (
     size_in_memory,
     without_empty,
 )
-from udever.pairs.schema import SCHEMA, Pair, to_table
+from udever.pairs.schema import KINDS, SCHEMA, Kind, Pair, to_table
+from udever.pairs.settings import Side, sides_of
 from udever.progress import progress_bar
 from udever.search.bm25 import Bm25
 from udever.storage import atomic_file
@@ -124,10 +125,20 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Side:
-    """The rows that are embedded alike, and how."""
+    """The rows that are embedded alike, and how: their anchors, and what may answer them."""
 
     rows: NDArray[np.int64]
-    symmetric: bool
+    asking: Side
+    answering: Side
+
+
+def _sides(rows: Rows, train: NDArray[np.bool_], instruction: str | None) -> list[_Side]:
+    """The rows of the train split by how their kinds are read."""
+    kinds: dict[tuple[Side, Side], list[Kind]] = defaultdict(list)
+    for kind in KINDS:
+        kinds[sides_of(kind, instruction)].append(kind)
+    masks = {sides: np.any([rows.equal("kind", kind) for kind in of], axis=0) for sides, of in kinds.items()}
+    return [_Side(np.flatnonzero(train & mask), *sides) for sides, mask in masks.items()]
 
 
 def mine_negatives(
@@ -153,8 +164,6 @@ def mine_negatives(
     chosen = np.full((len(rows), options.num_negatives), -1, np.int64)
     scores = np.zeros((len(rows), 1 + options.num_negatives), np.float64)
     train = rows.equal("split", "train")
-    symmetric = rows.equal("kind", "symmetric")
-    sides = [_Side(np.flatnonzero(train & (symmetric == flag)), flag) for flag in (False, True)]
     if not train.any():
         raise DataError(f"{pairs} holds no pairs of split 'train'; expected at least one row")
     others = texts.pairs(np.flatnonzero(~train))
@@ -164,7 +173,7 @@ def mine_negatives(
         atomic_file(output) as temporary,
         tempfile.TemporaryDirectory(prefix=f".{output.name}.", suffix=".tmp", dir=output.parent) as scratch,
     ):
-        for side in sides:
+        for side in _sides(rows, train, options.instruction):
             if len(side.rows):
                 work = _Work(embedder, texts, held, side, options, show_progress)
                 num_documents += work.run(rows, corpus, Path(scratch), chosen, scores)
@@ -267,22 +276,19 @@ class _Work:
                 near += [(row, document) for number in found for row in rows_of[number] if document != of_row[row]]
         return np.array(withheld, np.int64), np.array(near, np.int64).reshape(-1, 2)
 
-    def _encoders(self) -> tuple[Callable[[list[str]], Vectors], Callable[[list[str]], Vectors]]:
+    def _encoder(self, side: Side) -> Callable[[list[str]], Vectors]:
         embedder = self.embedder
         assert embedder is not None
-        options: dict[str, Any] = {"instruction": self.options.instruction, "normalize_embeddings": True}
-        if self.side.symmetric:
-            both = partial(embedder.encode, **options)
-            return both, both
-        return partial(embedder.encode_query, **options), partial(embedder.encode_document, normalize_embeddings=True)
+        role, instruction = side
+        return partial(embedder.encode, prompt_name=role, instruction=instruction, normalize_embeddings=True)
 
     def _vectors(self, documents: Documents, scratch: Path) -> Vectors | None:
         """The vectors of all documents, in a file of their own."""
         if self.embedder is None:
             return None
         count = len(documents.origins)
-        path = scratch / ("symmetric" if self.side.symmetric else "documents")
-        _, encode = self._encoders()
+        path = scratch / self.side.answering[0]
+        encode = self._encoder(self.side.answering)
         # Written, not mapped for writing: on a full disk a mapped page ends the process, a write says so.
         with (
             progress_bar("embedding", count, enabled=self.show_progress) as advance,
@@ -313,8 +319,7 @@ class _Work:
             return [by_words(index, anchors, documents, known, start, limit, depth)]
         distinct = list(dict.fromkeys(anchors))
         places = {text: place for place, text in enumerate(distinct)}
-        encode, _ = self._encoders()
-        queries = encode(distinct)[[places[text] for text in anchors]]
+        queries = self._encoder(self.side.asking)(distinct)[[places[text] for text in anchors]]
         near: list[Candidates] = []
         if self.options.mode != "words" or documents.files is not None:
             near = by_vectors(queries, vectors, documents, known, start, limit, depth)

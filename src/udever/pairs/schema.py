@@ -1,8 +1,8 @@
 """The schema of training pairs.
 
 One row is one pair. `anchor` and `positive` belong together; each of `negatives` is a text that looks like
-the positive and is none. Rows with the same `group` say the same thing (translations of one another), rows
-with the same `label` are of one class, and neither are ever each other's negatives.
+the positive and is none. Rows with the same `group` say the same thing (translations of one another),
+`classification` rows with the same `label` are of one class, and neither are ever each other's negatives.
 """
 
 from collections.abc import Sequence
@@ -15,17 +15,18 @@ Kind = Literal["asymmetric", "symmetric", "classification"]
 Split = Literal["train", "development", "held_out"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SPLITS: tuple[Split, ...] = get_args(Split)
+Role = Literal["query", "document", "symmetric"]  # RoleName of the contract, whose module loads torch
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
     """One training pair.
 
-    `kind`: "asymmetric" is query -> document, "symmetric" goes both ways with the query prompt on both
-    sides, "classification" is a text and one that stands for its class, `label`. Languages are as mteb writes
-    them (`eng-Latn`, `python-Code`), null where unknown. `scores` are a teacher's: of the positive, then of
-    each negative. `source` names the file or collection the pair comes from, `licence` its SPDX name where
-    known.
+    `kind`: "asymmetric" is query -> document, "symmetric" goes both ways with one prompt on both sides,
+    "classification" is a text and one that stands for its class, `label`, and goes both ways too.
+    Languages are as mteb writes them (`eng-Latn`, `python-Code`), null where unknown. `scores` are a teacher's: of
+    the positive, then of each negative. `source` names the file or collection the pair comes from, `licence` its
+    SPDX name where known.
     """
 
     anchor: str

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from udever.pairs.schema import Kind, Role
 from udever.settings import Settings
 
 BY_TEXT, BY_FILE = "text", "file"
@@ -35,8 +36,8 @@ class DatasetSettings(Settings):
     * `kind`: the kind of all rows, whatever the file says.
     * `num_negatives`: how many hard negatives of each row are kept, from the first on.
     * `in_batch_negatives`: false compares an anchor only with its own hard negatives.
-    * `instruction`: is put in front of the anchors (of symmetric pairs: of both sides), `document_instruction` in front
-      of the positives and negatives.
+    * `instruction`: is put in front of the anchors (of symmetric and classification pairs: of both sides),
+      `document_instruction` in front of the positives and negatives of asymmetric ones (`sides_of`).
     * `batch_size`: this dataset's own.
     * `streaming`: the dataset is read from first row to last, over and over, and never held in memory as a whole.
     * `language_temperature`: a language with n rows is drawn as if it had n to that power.
@@ -62,7 +63,7 @@ class DatasetSettings(Settings):
     held_out: float | None = Field(default=None, gt=0, lt=1)
     held_out_by: str = Field(default=BY_TEXT, min_length=1)
     held_out_seed: int = Field(default=0, ge=0)
-    kind: Literal["asymmetric", "symmetric", "classification"] | None = None
+    kind: Kind | None = None
     languages: list[str] | None = Field(default=None, min_length=1)
     instruction: str | None = None
     document_instruction: str | None = None
@@ -222,3 +223,17 @@ class DataSettings(Settings):
         if self.mixed and any(dataset.text for dataset in given):
             raise ValueError("with mixed, a batch has pairs of all datasets; plain texts are none: leave mixed out")
         return self
+
+
+Side = tuple[Role, str | None]
+"""How the texts of one side of pairs are read: in which role, and with which instruction."""
+
+
+def sides_of(kind: Kind, instruction: str | None = None, document_instruction: str | None = None) -> tuple[Side, Side]:
+    """How a kind's anchors are read, and its positives and negatives: the same side twice but of asymmetric pairs.
+
+    A classifier reads its texts as symmetric ones, so that is how `classification` is trained.
+    """
+    if kind == "asymmetric":
+        return ("query", instruction), ("document", document_instruction)
+    return ("symmetric", instruction), ("symmetric", instruction)

@@ -4,11 +4,13 @@ Units go to one side as a whole: a hash of the seed and a unit's name decides, s
 unit of mined rows is the file; of a table it is what the person names, or all rows that equal or near-equal texts join.
 Rows of one group (translations of one message) can be in units on both sides; then a hash of the group says on which
 side the group stays, and its rows on the other side are left out, as is every row of train that repeats a held-out
-text: the same in any spelling, or nearly the same (`udever.text.grouping`).
+text: the same in any spelling, or nearly the same (`udever.text.grouping`). Rows whose split is development are
+neither trained on nor held out: training rows of their groups and texts are left out, and so are they where they are of
+what is held out.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Literal, get_args
@@ -18,17 +20,20 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError, RecipeError
 from udever.pairs.files import Rows
-from udever.pairs.schema import Pair
+from udever.pairs.schema import Pair, Split
 from udever.pairs.settings import BY_TEXT
 from udever.text.grouping import Held, groups_of
 
-TRAIN, HELD_OUT, LEFT_OUT = range(3)
+TRAIN, HELD_OUT, LEFT_OUT, DEVELOPMENT = range(4)
 _SAME_GROUP = "row: same group on the other side of the split"
 _REPEATS = "row: text that is held out, exactly or nearly"
+_DEVELOPMENT_REPEATS = "row: text or group of a development row, exactly or nearly"
+_DEVELOPMENT_HELD = "row: development row of what is held out"
 MIN_TO_CHOOSE = 100
 """Questions below which none is kept to choose by."""
 _LEAST_KEPT = 30
 """To choose by: fewer tell nothing (dev/LOG.md)."""
+_SPLITS: dict[int, Split] = {TRAIN: "train", HELD_OUT: "held_out", DEVELOPMENT: "development"}
 ChooseFrom = Literal["train", "held_out"]
 """Of which rows some are kept to choose by: held-out ones where the base has learned from the files of the others."""
 _MOST = 1.5
@@ -91,11 +96,12 @@ def split_pairs(pairs: Sequence[Pair], held_out: float, seed: int, skipped: Coun
 def split_table(pairs: Sequence[Pair], held_out: float, seed: int, skipped: Counter[str], by: str) -> list[Pair]:
     """As `split_pairs` for a person's own rows, `held_out` the share of rows and `by` as in `divide`.
 
-    Rows that already say which of them are held out keep that.
+    Rows that already say which of them are held out keep that, and rows that are to choose by stay such rows.
     """
-    if any(pair.split == "held_out" for pair in pairs):
-        return _apply(pairs, _settle(pairs, [pair.split for pair in pairs], {"held_out"}, held_out, seed), skipped)
-    return _apply(pairs, divide(pairs, held_out, seed, by), skipped) if held_out else list(pairs)
+    splits = [pair.split for pair in pairs]
+    if held_out and "held_out" not in splits:
+        return _apply(pairs, divide(pairs, held_out, seed, by), skipped)
+    return _apply(pairs, _settle(pairs, splits, {"held_out"}, held_out, seed), skipped)
 
 
 @dataclass(frozen=True)
@@ -123,11 +129,13 @@ def keep_to_choose(
 ) -> list[Pair]:
     """Pairs, of which those that `again`, a split by another seed, holds out are development pairs.
 
-    About 30 at least, of however few; none where there are fewer than MIN_TO_CHOOSE to take them from.
+    About 30 at least, of however few; none where there are fewer than MIN_TO_CHOOSE to take them from, or where
+    some pairs say themselves that they are to choose by.
     """
     side = shares.choose_from
     found = [replace(pair, split="train") for pair in pairs if pair.split == side]
-    if not shares.development or len(found) < MIN_TO_CHOOSE:
+    said = any(pair.split == "development" for pair in pairs)
+    if said or not shares.development or len(found) < MIN_TO_CHOOSE:
         return list(pairs)
     divided = again(found, max(shares.development, _LEAST_KEPT / len(found)))
     marked = [replace(pair, split="development" if pair.split == "held_out" else side) for pair in divided]
@@ -136,7 +144,7 @@ def keep_to_choose(
 
 @dataclass(frozen=True)
 class Division:
-    """The side of each row (TRAIN, HELD_OUT or LEFT_OUT), and how many rows were left out by reason."""
+    """The side of each row (TRAIN, HELD_OUT, LEFT_OUT or DEVELOPMENT), and how many were left out by reason."""
 
     sides: NDArray[np.int8]
     skipped: Mapping[str, int]
@@ -151,13 +159,14 @@ def divide(pairs: Sequence[Pair] | Rows, share: float, seed: int, by: str) -> Di
     """Hold out about `share` of the rows, in (0, 1); the same for the same rows in any order.
 
     `by` is "text" (rows that equal or near-equal texts join stay together) or the name of a column of `Pair` whose
-    value they share; a row without a value is one of its own. Raises DataError where that makes a single unit.
+    value they share; a row without a value is one of its own. Rows that are to choose by count in no unit. Raises
+    DataError where that makes a single unit.
     """
     names = _joined(pairs) if by == BY_TEXT else [str(getattr(pair, by) or f"anchor {pair.anchor}") for pair in pairs]
-    sizes = Counter(names)
+    sizes = Counter(name for name, pair in zip(names, pairs, strict=True) if pair.split != "development")
     if len(sizes) < 2:
         what = "equal and near-equal texts join all of them" if by == BY_TEXT else f"all of them have the same {by}"
-        raise DataError(f"nothing can be held out of {len(names):,} rows by {by}, since {what}")
+        raise DataError(f"nothing can be held out of {sizes.total():,} rows by {by}, since {what}")
     return _settle(pairs, names, choose_sized(sizes, share, seed), share, seed)
 
 
@@ -184,38 +193,58 @@ def _joined(pairs: Sequence[Pair] | Rows) -> list[str]:
 
 
 def _settle(pairs: Sequence[Pair] | Rows, names: Sequence[str], held: set[str], share: float, seed: int) -> Division:
-    """Hold out the units `held`, and leave out what would then be on both sides."""
+    """Hold out the units `held`, and leave out what would then be on two sides."""
+    rows = [(pair.split, pair.group) for pair in pairs]
+    groups = [group for _, group in rows]
+    to_choose = np.array([split == "development" for split, _ in rows], bool)
     sides = np.array([HELD_OUT if name in held else TRAIN for name in names], np.int8)
-    groups = [pair.group for pair in pairs]
-    found: dict[str, set[int]] = {}
-    for group, side in zip(groups, sides.tolist(), strict=True):
-        if group is not None:
-            found.setdefault(group, set()).add(side)
-    straddling = {group for group, both in found.items() if len(both) == 2}
-    held_groups = choose(straddling, share, seed)
-    for row, group in enumerate(groups):
-        if group in straddling and (sides[row] == HELD_OUT) != (group in held_groups):
-            sides[row] = LEFT_OUT
-    counts = {_SAME_GROUP: int((sides == LEFT_OUT).sum())}
-    repeated = list(_repeating(pairs, sides))
-    sides[repeated] = LEFT_OUT
-    counts[_REPEATS] = len(repeated)
+    counts: Counter[str] = Counter()
+
+    def leave_out(rows: NDArray[np.bool_], reason: str) -> None:
+        counts[reason] += int(rows.sum())
+        sides[rows] = LEFT_OUT
+
+    leave_out(to_choose & (sides == HELD_OUT), _DEVELOPMENT_HELD)
+    leave_out(_on_both_sides(sides, groups, share, seed), _SAME_GROUP)
+    leave_out(_repeating(pairs, sides, HELD_OUT), _REPEATS)
+    sides[to_choose & (sides == TRAIN)] = DEVELOPMENT
+    chosen_by = {group for group, side in zip(groups, sides, strict=True) if side == DEVELOPMENT and group is not None}
+    of_group = np.array([group in chosen_by for group in groups], bool)
+    leave_out((sides == TRAIN) & (of_group | _repeating(pairs, sides, DEVELOPMENT)), _DEVELOPMENT_REPEATS)
     return Division(sides, {reason: count for reason, count in counts.items() if count})
 
 
-def _repeating(pairs: Sequence[Pair] | Rows, sides: NDArray[np.int8]) -> Iterator[int]:
-    """The rows of train that repeat a held-out text."""
-    held = Held(text for pair, side in zip(pairs, sides, strict=True) if side == HELD_OUT for text in compared(pair))
+def _on_both_sides(sides: NDArray[np.int8], groups: Sequence[str | None], share: float, seed: int) -> NDArray[np.bool_]:
+    """The rows on that side of their group on which it does not stay."""
+    found: dict[str, set[int]] = {}
+    for group, side in zip(groups, sides.tolist(), strict=True):
+        if group is not None and side != LEFT_OUT:
+            found.setdefault(group, set()).add(side)
+    straddling = {group for group, both in found.items() if len(both) == 2}
+    held = choose(straddling, share, seed)
+    wrong = [
+        group in straddling and side != LEFT_OUT and (side == HELD_OUT) != (group in held)
+        for group, side in zip(groups, sides.tolist(), strict=True)
+    ]
+    return np.array(wrong, bool)
+
+
+def _repeating(pairs: Sequence[Pair] | Rows, sides: NDArray[np.int8], of: int) -> NDArray[np.bool_]:
+    """The rows of train that repeat a text of the side `of`."""
+    repeating = np.zeros(len(sides), bool)
+    if not (sides == of).any():
+        return repeating
+    held = Held(text for pair, side in zip(pairs, sides, strict=True) if side == of for text in compared(pair))
     train = [(row, text) for row, pair in enumerate(pairs) if sides[row] == TRAIN for text in compared(pair)]
-    yield from dict.fromkeys(
-        row for (row, _), found in zip(train, held.matches(text for _, text in train), strict=True) if found
-    )
+    for (row, _), found in zip(train, held.matches(text for _, text in train), strict=True):
+        repeating[row] |= bool(found)
+    return repeating
 
 
 def _apply(pairs: Sequence[Pair], division: Division, skipped: Counter[str]) -> list[Pair]:
     skipped.update(division.skipped)
     return [
-        replace(pair, split="held_out" if side == HELD_OUT else "train")
+        replace(pair, split=_SPLITS[side])
         for pair, side in zip(pairs, division.sides.tolist(), strict=True)
         if side != LEFT_OUT
     ]

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from udever.data_sets import stream_files
 from udever.errors import DataError, first_line
-from udever.pairs.columns import Blanks, choose_columns, normalise
-from udever.pairs.files import Rows, from_records
+from udever.pairs.columns import Blanks, choose_columns, from_records, names_in, normalise
+from udever.pairs.files import Rows
 from udever.pairs.schedule import adjust
 from udever.pairs.schema import Pair
 from udever.pairs.settings import DatasetSettings
@@ -149,7 +149,8 @@ class Stream:
         return kept
 
     def _normalised(self, records: list[dict[str, Any]], blanks: Blanks) -> pa.RecordBatch:
-        batch = from_records(records, self._choose, self._where, self._row)
+        chosen = choose_columns(list(names_in(records)), self._settings.columns, self._where)
+        batch = from_records(records, chosen, self._where, self._row)
         whole = normalise(batch, self._where, self._row, blanks)
         self._row += len(records)
         return whole
@@ -163,9 +164,6 @@ class Stream:
                 stacklevel=2,
             )
         self._is_told = True
-
-    def _choose(self, available: list[str]) -> dict[str, str]:
-        return choose_columns(available, self._settings.columns, self._where)
 
     def _speaks(self, pair: Pair) -> bool:
         wanted = self._settings.languages
