@@ -12,6 +12,8 @@ from transformers import AutoModel
 
 from udever import Embedder
 from udever.errors import ContractError, ModelError, OutputError
+from udever.model.adapters import apply_tuning
+from udever.model.artefact import trained_on
 
 TEXTS = ["hello world", "", "def add(a, b)", "sum of numbers " * 60, "[EOQ] </s>"]
 
@@ -88,6 +90,24 @@ def test_every_entry_of_the_contract_comes_back(changes, embedders, tmp_path):
         )
     changed = load(tmp_path / "out", max_length=50)
     assert changed.fingerprint != embedder.fingerprint
+
+
+def test_what_a_model_was_trained_on_goes_with_it(decoders, tmp_path):
+    """Through adapters, eight bits and every folder that is saved; an account that cannot be read stops no loading."""
+    folder = shutil.copytree(decoders("qwen3"), tmp_path / "base")
+    (folder / "README.md").write_text("---\ntrained_on: [sts13]\n---\n# A model")
+    embedder = load(folder)
+    apply_tuning(embedder.backbone, "lora")
+    recipe = {"recipe.toml": '[data]\ntrained_on = ["xnli"]\n'}
+    embedder.save(tmp_path / "adapter", merged=False, base=str(folder), extra_files=recipe)
+    assert load(tmp_path / "adapter").trained_on == {"sts13", "xnli"}
+    load(tmp_path / "adapter").save(tmp_path / "whole")
+    Embedder.load(tmp_path / "adapter", dtype="int8", device="cpu").save(tmp_path / "small")
+    for name in ("whole", "small"):
+        assert trained_on(tmp_path / name) == {"sts13", "xnli"}
+    for said in ("some pairs", "[sts13", "2024-99-99", "[" * 5000):
+        (folder / "README.md").write_text(f"---\ntrained_on: {said}\n---\n# A model")
+        assert load(folder).trained_on == frozenset()
 
 
 def test_a_saved_model_replaces_an_earlier_one_whole(embedders, tmp_path):

@@ -7,6 +7,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from udever import Embedder
 from udever.errors import ModelError
+from udever.model.adapters import apply_tuning, save_adapter
 
 TEXTS = [
     "hello world",
@@ -80,6 +81,25 @@ def test_brackets_in_an_sgpt_text_are_read_as_the_authors_do(embedders, own):
     embedder = embedders("bloom", known_as="bigscience/sgpt-bloom-7b1-msmarco")
     code = "a[0] = {b}"
     np.testing.assert_allclose(embedder.encode_document(code), sgpt(own, code, "{", "}"), atol=2e-5)
+
+
+def test_a_published_model_that_is_not_known_is_answered_with_the_nearest(decoders):
+    with pytest.raises(ModelError, match="did you mean 'izhx/udever-bloom-560m'") as caught:
+        Embedder.load(decoders("bloom"), known_as="izhx/udever-bloom-560")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_with_a_contract_of_its_own_is_no_published_one(embedders, tmp_path):
+    embedder = embedders("bloom", max_length=77)
+    embedder.save(tmp_path / "saved")
+    base = str(tmp_path / "saved")
+    adapted = Embedder.load(base)
+    apply_tuning(adapted.backbone, "lora")
+    save_adapter(adapted.backbone, tmp_path, base)
+    for name in (base, str(tmp_path)):
+        assert Embedder.load(name).contract == embedder.contract
+        with pytest.raises(ModelError, match="brings its own contract; leave out known_as"):
+            Embedder.load(name, known_as="izhx/udever-bloom-560m")
 
 
 def test_a_vocabulary_without_the_markers_is_refused(make, tmp_path):

@@ -142,6 +142,53 @@ def test_opening_markers_by_role_are_prompts_to_plain_modules(family, pooling, d
     assert back.contract == embedder.contract
 
 
+@pytest.fixture(scope="module")
+def by_roles(decoders, tmp_path_factory):
+    """An embedder with markers by role, and a prompt, and the folder it is saved in."""
+    embedder = load(decoders("bloom"), known_as="izhx/udever-bloom-560m")
+    query = embedder.contract.query.model_copy(update={"prompt": "find: "})
+    embedder.use_contract(embedder.contract.model_copy(update={"query": query}))
+    folder = tmp_path_factory.mktemp("roles") / "out"
+    embedder.save(folder)
+    return embedder, folder
+
+
+def test_a_role_by_its_name_is_that_role_in_our_module(by_roles, tmp_path):
+    embedder, folder = by_roles
+    theirs = load_theirs(folder, trust_remote_code=True)
+    theirs.save(str(tmp_path / "again"))
+    for model in (theirs, load_theirs(tmp_path / "again", trust_remote_code=True)):
+        for role in ("query", "document", "symmetric"):
+            same(embedder.encode(TEXTS, prompt_name=role, allow_empty=True), model.encode(TEXTS, prompt_name=role))
+        same(embedder.encode_document(TEXTS, allow_empty=True), model.encode_query(TEXTS, prompt_name="document"))
+        for method in ("encode", "encode_query", "encode_document"):
+            same(getattr(embedder, method)(TEXTS, allow_empty=True), getattr(model, method)(TEXTS))
+            words = getattr(embedder, method)(TEXTS, prompt="by hand: ", allow_empty=True)
+            same(words, getattr(model, method)(TEXTS, prompt="by hand: "))
+
+
+def test_the_longest_text_of_our_module_can_be_set(by_roles, tmp_path):
+    theirs = load_theirs(by_roles[1], trust_remote_code=True)
+    assert theirs.max_seq_length == 300
+    theirs.max_seq_length = 20
+    assert theirs.max_seq_length == 20
+    same(load(by_roles[1], max_length=20).encode_query(TEXTS, allow_empty=True), theirs.encode_query(TEXTS))
+    theirs.save(str(tmp_path / "short"))
+    assert load(tmp_path / "short").max_length == 20
+
+
+@pytest.mark.parametrize("length", [3, None, 10**6])
+def test_a_longest_text_that_the_model_cannot_take_is_refused(length, make, tmp_path):
+    decoder = load(make.decoder("gpt2", tmp_path / "gpt2"), dimensions=8)
+    query = Role(prefix_ids=(4,), suffix_ids=(2, 5))
+    decoder.use_contract(decoder.contract.model_copy(update={"query": query}))
+    decoder.save(tmp_path / "out")
+    theirs = load_theirs(tmp_path / "out", trust_remote_code=True)
+    with pytest.raises(ModelError, match="max_length"):
+        theirs.max_seq_length = length
+    assert theirs.max_seq_length == 512
+
+
 @pytest.mark.parametrize("family", ["bloom", "qwen3"])
 def test_words_after_a_text_are_a_template_to_plain_modules(family, decoders, tmp_path):
     embedder = load(decoders(family), suffix="\nThis in one word:", max_length=60)
@@ -210,6 +257,37 @@ def test_prompts_of_theirs(prompts, default, pool_prompt, decoders, tmp_path):
     for method in ("encode", "encode_query", "encode_document"):
         same(getattr(ours, method)(TEXTS, allow_empty=True), getattr(theirs, method)(TEXTS))
     same(ours.encode(TEXTS, allow_empty=True, prompt="by hand:"), theirs.encode(TEXTS, prompt="by hand:"))
+
+
+def opens_with_a_marker(make):
+    """A tokenizer that puts <s> in front of every text and </s> behind it, as encoders' do."""
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer = make.tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    return tokenizer
+
+
+def test_a_marker_without_a_prompt_is_pooled_as_theirs(make, tmp_path):
+    """Their mean leaves out the marker with the prompt, and neither where there is no prompt."""
+    decoder = make.decoder("bloom", tmp_path / "bloom", tokenizer=opens_with_a_marker(make))
+    theirs = made_by_them(decoder, tmp_path / "out", "mean", pool_prompt=False, prompts={"query": "find:"})
+    ours = load(tmp_path / "out")
+    assert ours.contract.document.prefix_ids == (1,)
+    for method in ("encode", "encode_query", "encode_document"):
+        same(getattr(ours, method)(TEXTS, allow_empty=True), getattr(theirs, method)(TEXTS))
+
+
+def test_opening_markers_by_role_beside_a_prompt_that_is_not_pooled(decoders, tmp_path):
+    embedder = load(decoders("bloom"), pooling="mean")
+    roles = {"query": Role(prefix_ids=(4,), prompt="find: "), "document": Role(prefix_ids=(6,)), "symmetric": Role()}
+    embedder.use_contract(embedder.contract.model_copy(update={"pool_prompt": False, **roles}))
+    embedder.save(tmp_path / "out")
+    theirs = load_theirs(tmp_path / "out", trust_remote_code=True)
+    for method in ("encode", "encode_query", "encode_document"):
+        same(getattr(embedder, method)(TEXTS, allow_empty=True), getattr(theirs, method)(TEXTS))
 
 
 @pytest.mark.parametrize("normalize", [True, False])

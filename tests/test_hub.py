@@ -10,6 +10,7 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 
 from udever import Embedder
@@ -50,6 +51,7 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self):
         path = self.path.partition("?")[0]
+        self.server.asked.append(path)
         found = re.match(r"(?:/datasets)?/someone/mine/resolve/[^/]+/(.+)", path)
         if found:
             content = self.server.files.get(found[1])
@@ -84,13 +86,18 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    server.files, server.private, server.message = {}, None, ""
+    server.files, server.private, server.message, server.asked = {}, None, "", []
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+def files_of(folder):
+    """The files below a folder by name, as the hub keeps them."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def run(hub, home, *command, token="hf_secret"):
@@ -101,20 +108,79 @@ def run(hub, home, *command, token="hf_secret"):
 
 def test_what_is_published_is_loaded_back_under_its_fingerprint(hub, decoders, tmp_path):
     embedder = Embedder.load(decoders("llama"))
-    embedder.save(tmp_path / "mine", notes="How it came about.")
+    recipe = {"recipe.toml": '[data]\ntrained_on = ["sts13"]\n'}
+    embedder.save(tmp_path / "mine", notes="How it came about.", extra_files=recipe)
     done = run(hub, tmp_path / "home", "-m", "udever", "push", "someone/mine", "-m", str(tmp_path / "mine"))
     assert done.returncode == 0, done.stderr
     assert f"/commit/{COMMIT}" in done.stdout.replace("\n", "")
     assert hub.private is True
     assert b"How it came about." in hub.files["README.md"]
     assert "hf_secret" not in done.stdout + done.stderr
-    code = "import udever; print(udever.Embedder.load('someone/mine').fingerprint)"
+    code = "import udever; e = udever.Embedder.load('someone/mine'); print(e.fingerprint, *e.trained_on)"
     read = run(hub, tmp_path / "home", "-c", code)
     assert read.returncode == 0, read.stderr
-    assert read.stdout.strip() == embedder.fingerprint
+    assert read.stdout.split() == [embedder.fingerprint, "sts13"]
     code = f"import udever; udever.Embedder.load({str(tmp_path / 'mine')!r}).push_to_hub('someone/mine', message='New')"
     assert run(hub, tmp_path / "home", "-c", code).returncode == 0
     assert hub.message == "New"
+    assert b"trained_on:\n- sts13" in hub.files["README.md"]
+
+
+def test_sentence_transformers_loads_a_model_with_roles_by_its_name(hub, decoders, tmp_path):
+    embedder = Embedder.load(decoders("bloom"), known_as="izhx/udever-bloom-560m", dtype="float32")
+    embedder.save(tmp_path / "mine")
+    hub.files = files_of(tmp_path / "mine")
+    code = """
+from sentence_transformers import SentenceTransformer
+model = SentenceTransformer("someone/mine", trust_remote_code=True, revision="second", device="cpu")
+print(model.encode_document("hello world").tolist())
+"""
+    done = run(hub, tmp_path / "home", "-c", code)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(json.loads(done.stdout), embedder.encode_document("hello world"), atol=1e-5)
+    asked = {path for path in hub.asked if "/someone/mine" in path}
+    assert asked
+    assert not {path for path in asked if "/main" in path}
+
+
+OWN_CODE = {
+    "configuration_own.py": b"""
+from transformers import LlamaConfig
+class OwnConfig(LlamaConfig):
+    model_type = "own"
+""",
+    "modeling_own.py": b"""
+from transformers import LlamaModel
+from .configuration_own import OwnConfig
+class OwnModel(LlamaModel):
+    config_class = OwnConfig
+""",
+}
+
+
+def test_a_models_own_code_is_fetched_where_it_is_trusted_and_not_before(hub, decoders, tmp_path):
+    hub.files = {**files_of(decoders("llama")), **OWN_CODE}
+    classes = {"AutoConfig": "configuration_own.OwnConfig", "AutoModel": "modeling_own.OwnModel"}
+    settings = {**json.loads(hub.files["config.json"]), "model_type": "own", "auto_map": classes}
+    hub.files["config.json"] = json.dumps(settings).encode()
+    code = """
+import sys
+from pathlib import Path
+from udever import Embedder
+from udever.errors import ModelError
+try:
+    Embedder.load("someone/mine")
+except ModelError:
+    print(len(list(Path(sys.argv[1]).rglob("*.py"))))
+model = Embedder.load("someone/mine", trust_remote_code=True, dtype="float32")
+print(model.encode("hello world").tolist())
+"""
+    done = run(hub, tmp_path / "home", "-c", code, str(tmp_path / "home"))
+    assert done.returncode == 0, done.stderr
+    count, vector = done.stdout.splitlines()
+    expected = Embedder.load(decoders("llama"), dtype="float32").encode("hello world")
+    assert count == "0"
+    np.testing.assert_allclose(json.loads(vector), expected, atol=1e-5)
 
 
 def test_what_cannot_be_published_is_said_in_one_line(hub, decoders, tmp_path):

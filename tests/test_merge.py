@@ -1,6 +1,8 @@
 """`udever merge`: means and arcs of weights, adapters folded in, and what may not be mixed."""
 
+import json
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from udever.errors import ModelError, OutputError
 from udever.merge import merge_models
 from udever.model import merging
 from udever.model.adapters import apply_tuning
+from udever.model.artefact import trained_on
 from udever.model.merging import blend, lerp, slerp
 
 TEXTS = ["add two numbers", "hello world", "def f(): return 1"]
@@ -26,6 +29,13 @@ def models(make, tmp_path_factory):
         make.decoder("qwen3", root / f"raw-{name}", seed=seed)
         Embedder.load(root / f"raw-{name}", dtype="float32").save(root / name)
     return root
+
+
+def with_settings(folder, other, **changes):
+    """A copy of a model's folder with entries of its configuration changed."""
+    path = shutil.copytree(folder, other) / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return other
 
 
 def weights(folder):
@@ -116,8 +126,12 @@ def test_what_does_not_fit_is_refused_in_one_line(models, make, decoders, tmp_pa
     make.decoder("qwen3", tmp_path / "words", tokenizer=tokenizer)
     Embedder.load(models / "a", max_length=77, dtype="float32").save(tmp_path / "short")
     for parts, options, says in [
-        ([one, str(tmp_path / "wide")], {}, "has the shapes"),
-        ([one, str(tmp_path / "deep")], {}, "only one of the models has the tensor"),
+        (
+            [one, str(tmp_path / "wide")],
+            {},
+            "differ in intermediate_size: 48 and 64; merge",
+        ),
+        ([one, str(tmp_path / "deep")], {}, "differ in layer_types"),
         ([one, str(tmp_path / "words")], {}, "differ in the tokenizer"),
         ([one, str(decoders("bloom"))], {}, "is qwen3, .* bloom"),
         ([one, str(tmp_path / "short")], {}, "differ in max_length: 512 and 77"),
@@ -133,6 +147,49 @@ def test_what_does_not_fit_is_refused_in_one_line(models, make, decoders, tmp_pa
     assert not (tmp_path / "out").exists()
     with pytest.raises(OutputError):
         merge_models([one], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16},
+        {"rms_norm_eps": 1e-3},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
+    ],
+)
+def test_models_that_compute_otherwise_with_weights_of_one_shape_are_refused(changes, decoders, tmp_path):
+    """Which the weights do not tell."""
+    other = with_settings(decoders("llama"), tmp_path / "other", **changes)
+    with pytest.raises(ModelError, match=f"differ in ({'|'.join(changes)}): .*; merge models of one configuration"):
+        merge_models([str(decoders("llama")), str(other)], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_that_decide_no_vector_may_differ(decoders, tmp_path):
+    changes = {"dtype": "bfloat16", "attention_dropout": 0.5, "_name_or_path": "mine", "use_cache": False}
+    other = with_settings(decoders("llama"), tmp_path / "other", **changes)
+    Embedder.load(decoders("llama"), dtype="float32").save(tmp_path / "saved")  # read without transformers
+    merge_models([str(decoders("llama")), str(other), str(tmp_path / "saved")], tmp_path / "out")
+    vectors = [Embedder.load(folder, dtype="float32").encode(TEXTS) for folder in (decoders("llama"), tmp_path / "out")]
+    np.testing.assert_allclose(*vectors, atol=1e-6)
+
+
+def test_a_merged_model_was_trained_on_what_its_parts_were(models, tmp_path):
+    parts = []
+    for name, task in (("a", "sts13"), ("b", "xnli")):
+        parts.append(str(tmp_path / name))
+        recipe = {"recipe.toml": f'[data]\ntrained_on = ["{task}"]\n'}
+        Embedder.load(models / name, dtype="float32").save(parts[-1], extra_files=recipe)
+    merge_models(parts, tmp_path / "out")
+    assert trained_on(tmp_path / "out") == {"sts13", "xnli"}
+    merge_models(parts, tmp_path / "first", weights=[1.0, 0.0])
+    assert trained_on(tmp_path / "first") == {"sts13"}
+
+
+def test_tensors_of_other_names_or_shapes_are_not_averaged():
+    for other, says in (({"w": torch.ones(3)}, "has the shapes"), ({"v": torch.ones(2)}, "only one of the models")):
+        with pytest.raises(ModelError, match=says):
+            blend({"w": torch.zeros(2)}, other, 0.5, "linear")
 
 
 def test_whole_numbers_are_never_averaged():

@@ -58,6 +58,7 @@ class Embedder:
     """A model, its tokenizer and its contract.
 
     Not made directly: see `Embedder.load`. `last_truncation` tells, item by item, what the last call cut.
+    `trained_on` are the evaluation tasks that the model was trained on, as far as it says so; `save` says them again.
     """
 
     @habits.told({}, habits.LOAD_IT)
@@ -76,6 +77,7 @@ class Embedder:
         self._tokenizer_digest: str | None = None
         self._fingerprint, self._named = "", ("", loaded.contract)
         self._source = loaded.source
+        self.trained_on = loaded.trained_on
 
     def __repr__(self) -> str:
         family = self.backbone.config.get_text_config().model_type
@@ -461,7 +463,14 @@ class Embedder:
             return hub.publish(folder, name, private=private, revision=revision, message=message)
 
     def _write(self, folder: Path, card: saving.Card, **how: Any) -> None:
-        parts = Loaded(self.backbone, self.tokenizer.hf, self.contract, weights=self._base_weights, source=self._source)
+        parts = Loaded(
+            self.backbone,
+            self.tokenizer.hf,
+            self.contract,
+            weights=self._base_weights,
+            source=self._source,
+            trained_on=self.trained_on,
+        )
 
         def reference() -> tuple[np.ndarray, str]:
             return self._reference(), self.precision

@@ -11,17 +11,20 @@ from udever.model.configuration import CONTRACT_FILE
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py", "*.svg", "*.toml", "*/config.json", "README.md")
 """What of a model's folder is published."""
 
-_FETCHED = ("*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "README.md")
+_FETCHED = ("*.json", "*.safetensors", "*.txt", "*.model", "*/config.json", "README.md", "recipe.toml")
 
 
-def fetch(name: str, revision: str | None = None, *, allow_pickle: bool = False) -> Path:
+def fetch(
+    name: str, revision: str | None = None, *, allow_pickle: bool = False, trust_remote_code: bool = False
+) -> Path:
     """The folder of the hub's model `name`, downloaded where it is not at hand: only the files that are needed.
 
-    Raises ModelError where it cannot be had, saying which it is: offline, no such model, no right to it, or else.
+    Pickles and the model's own code are among them where they may be used. Raises ModelError where it cannot be had,
+    saying which it is: offline, no such model, no right to it, or else.
     """
     from huggingface_hub import constants, errors, snapshot_download
 
-    patterns = [*_FETCHED, *(["*.bin"] if allow_pickle else [])]
+    patterns = [*_FETCHED, *(["*.bin"] if allow_pickle else []), *(["*.py"] if trust_remote_code else [])]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
     except errors.GatedRepoError as error:

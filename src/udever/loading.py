@@ -14,7 +14,7 @@ import torch
 from pydantic import ValidationError
 
 from udever import hub
-from udever.errors import ContractError, ModelError
+from udever.errors import ContractError, DataError, ModelError
 from udever.model import adapters, artefact
 from udever.model.backbone import (
     Backbone,
@@ -61,7 +61,8 @@ class Loaded:
 
     `tokenizer` is transformers', or a `PlainTokenizer` that stands for it. `weights` is the digest of the weights and
     of every adapter folded into them, where they come from files; `saved` is what `udever.json` of the model's own
-    folder says, where there is one; `source` the GGUF file that the weights come from, if any.
+    folder says, where there is one; `source` the GGUF file that the weights come from, if any; `trained_on` the
+    evaluation tasks that the model says it was trained on.
     """
 
     backbone: Backbone
@@ -70,6 +71,7 @@ class Loaded:
     saved: artefact.Saved | None = None
     weights: str | None = None
     source: GGUFSource | None = None
+    trained_on: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ def load(name: str, how: How, changes: Mapping[str, Any], known_as: str | None =
 
     Raises ModelError where it cannot be used, ContractError where its files are not those that were saved.
     """
+    if known_as is not None and known_as not in RECIPES:
+        raise ModelError(f"known_as is {known_as!r}, which is no published model; {suggestion(known_as, RECIPES)}")
     model = _find(name, how, how.revision)
     config = read_config(model.backbone, trust_remote_code=how.trust_remote_code)
     stored = is_quantised(config)
@@ -110,7 +114,7 @@ def load(name: str, how: How, changes: Mapping[str, Any], known_as: str | None =
         how = _as_stored(model, how)
     tokenizer = _tokenizer(model, trust_remote_code=how.trust_remote_code)
     contract = _asked(_contract(model, known_as, tokenizer, config), changes, tokenizer)
-    _check_fits(contract, config)
+    check_fits(contract, config)
     weights = _digest(model, verify=how.verify)
     backbone = load_backbone(
         model.backbone,
@@ -124,7 +128,8 @@ def load(name: str, how: How, changes: Mapping[str, Any], known_as: str | None =
     if contract.dimensions is not None and contract.dimensions > width(backbone):
         raise ModelError(f"dimensions is {contract.dimensions}; expected at most {width(backbone)}")
     _apply_adapters(backbone, model)
-    return Loaded(backbone, tokenizer, contract, model.saved, weights, read_source(model.backbone))
+    source = read_source(model.backbone)
+    return Loaded(backbone, tokenizer, contract, model.saved, weights, source, _trained_on(model))
 
 
 def _as_stored(model: _Model, how: How) -> How:
@@ -177,7 +182,9 @@ def _pick_device(device: str | torch.device) -> torch.device:
     return chosen
 
 
-def resolve(name: str, revision: str | None = None, *, allow_pickle: bool = False) -> Path:
+def resolve(
+    name: str, revision: str | None = None, *, allow_pickle: bool = False, trust_remote_code: bool = False
+) -> Path:
     """The folder of a model: a local one as it is, a bundled one where it lies, a hub name's after downloading.
 
     A GGUF file, and a model in a package of its own, are converted into a folder first.
@@ -196,7 +203,7 @@ def resolve(name: str, revision: str | None = None, *, allow_pickle: bool = Fals
         otherwise = "expected a model folder or a hub name such as org/model"
         raise ModelError(f"{name} is not a folder; {path_suggestion(name, otherwise)}")
     try:
-        return hub.fetch(name, revision, allow_pickle=allow_pickle)
+        return hub.fetch(name, revision, allow_pickle=allow_pickle, trust_remote_code=trust_remote_code)
     except ModelError as error:
         near = nearest(name, [*BUNDLED, *PACKAGED, *RECIPES]) or near_path(name)
         hint = f"did you mean {near!r}?" if near else f"models that need no hub: {', '.join((*BUNDLED, *PACKAGED))}"
@@ -211,6 +218,23 @@ def stored_precision(name: str) -> torch.dtype | None:
     return stored_dtype(_find(name, pick_how("auto", "cpu")).backbone)
 
 
+def is_embedder(name: str) -> bool:
+    """Whether a model itself says how it embeds: in its folder, that of its base, or by its name.
+
+    Raises as `load` where there is no such model.
+    """
+    return _says_how(_find(name, pick_how("auto", "cpu")))
+
+
+def _says_how(model: _Model) -> bool:
+    if model.saved is not None or model.sentence_transformers is not None or model.name in RECIPES:
+        return True
+    source = read_source(model.backbone)
+    if source is not None and (source.contract or source.pooling):
+        return True
+    return model.base is not None and _says_how(model.base)
+
+
 def _looks_local(name: str) -> bool:
     """Whether a name is a path of this machine: it is spelled as one, is a file, or its first folder is here."""
     first, slash, _ = name.partition("/")
@@ -220,7 +244,7 @@ def _looks_local(name: str) -> bool:
 
 def _find(name: str, how: How, revision: str | None = None, above: tuple[Path, ...] = ()) -> _Model:
     """What the folder of that name holds. `above` are the adapters that led here; none is its own base."""
-    folder = resolve(name, revision, allow_pickle=how.allow_pickle)
+    folder = resolve(name, revision, allow_pickle=how.allow_pickle, trust_remote_code=how.trust_remote_code)
     if folder.resolve() in above:
         raise ModelError(f"{folder} is an adapter that names itself as its base; name the model it was trained from")
     above = (*above, folder.resolve())
@@ -252,25 +276,49 @@ def _tokenizer(model: _Model, *, trust_remote_code: bool) -> Any:
 
 
 def _contract(model: _Model, known_as: str | None, tokenizer: Any, config: Any) -> Contract:
-    if model.saved is not None:
-        return model.saved.contract
+    """The contract that the model brings, that of the published one it is, or what its files suggest, in this order.
+
+    Raises ModelError for `known_as` beside a contract of its own.
+    """
+    own = _own_contract(model)
+    if own is not None and known_as is not None:
+        raise ModelError(f"{model.name} brings its own contract; leave out known_as ({known_as!r})")
+    if own is not None:
+        return own
     if (known_as or model.name) in RECIPES:
         return contract_of(known_as or model.name, tokenizer)
     if model.base is not None:
-        return _contract(model.base, known_as, tokenizer, config)
+        return _contract(model.base, None, tokenizer, config)
     if model.sentence_transformers is not None:
         causal = natural_attention(config) == "causal"
         return model.sentence_transformers.contract(tokenizer, config, causal=causal)
     plain = artefact.plain_contract(tokenizer, config)
     source = read_source(model.backbone)
-    if source is None:
-        return plain
-    if source.contract:
-        try:
-            return Contract.model_validate_json(source.contract)
-        except ValidationError as error:
-            raise ModelError(f"{source.file} holds a broken contract; export it again") from error
-    return _change(plain, {"pooling": source.pooling}) if source.pooling else plain
+    return change(plain, {"pooling": source.pooling}) if source is not None and source.pooling else plain
+
+
+def _own_contract(model: _Model) -> Contract | None:
+    """The contract in the model's `udever.json`, in that of a base, or in the GGUF file at the bottom."""
+    if model.saved is not None:
+        return model.saved.contract
+    if model.base is not None:
+        return _own_contract(model.base)
+    source = read_source(model.backbone)
+    if source is None or not source.contract:
+        return None
+    try:
+        return Contract.model_validate_json(source.contract)
+    except ValidationError as error:
+        raise ModelError(f"{source.file} holds a broken contract; export it again") from error
+
+
+def _trained_on(model: _Model) -> frozenset[str]:
+    """The tasks that the model and its bases were trained on, by their own account."""
+    below = _trained_on(model.base) if model.base is not None else frozenset[str]()
+    try:
+        return below | artefact.trained_on(model.folder)
+    except DataError:  # the word may mean something else on a card of others, whose model is to load all the same
+        return below
 
 
 def _digest(model: _Model, *, verify: bool) -> str:
@@ -311,7 +359,7 @@ def saved_parts(folder: Path, base_weights: str | None) -> tuple[dict[str, str],
     return files | found.files, found.weights
 
 
-def _change(contract: Contract, changes: Mapping[str, Any]) -> Contract:
+def change(contract: Contract, changes: Mapping[str, Any]) -> Contract:
     """`contract` with single entries replaced; ModelError for a value that does not exist."""
     try:
         return Contract.model_validate({**contract.model_dump(), **changes})
@@ -324,10 +372,10 @@ def _asked(contract: Contract, changes: Mapping[str, Any], tokenizer: Any) -> Co
     entries = {name: value for name, value in changes.items() if name != "suffix"}
     if "suffix" in changes:
         contract = with_suffix(contract, changes["suffix"], tokenizer)
-    return _change(contract, entries)
+    return change(contract, entries)
 
 
-def _check_fits(contract: Contract, config: Any) -> None:
+def check_fits(contract: Contract, config: Any) -> None:
     """Raise ModelError where the contract asks for positions or tokens the model does not have."""
     limit = position_limit(config)
     if limit is not None and contract.max_length > limit:

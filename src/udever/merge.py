@@ -9,6 +9,7 @@ from udever.embedder import Embedder
 from udever.errors import ModelError
 from udever.loading import stored_precision
 from udever.markdown import table
+from udever.model.configuration import effective
 from udever.model.merging import Method, blend
 from udever.model.tokens import tokenizer_state
 from udever.storage import check_replaceable
@@ -23,7 +24,7 @@ def merge_models(
     reached from where the first two met, so that with more than two their order counts. One part is written as it is,
     its adapter folded in. Computed in float32, two models in memory at a time, and written in the precision that all
     parts are stored in (float32 where they differ). Raises ModelError in one line where the models differ in
-    architecture, tokenizer or contract.
+    architecture, configuration, tokenizer or contract.
     """
     weights = _check(parts, weights)
     check_replaceable(output, "model", parts)
@@ -36,6 +37,7 @@ def merge_models(
         _check_same(merged, other)
         total += weight
         if weight:
+            merged.trained_on |= other.trained_on
             blend(model.state_dict(), other.backbone.state_dict(), weight / total, method)  # pyright: ignore[reportAttributeAccessIssue]
         fingerprints.append(other.fingerprint)
     merged.weights_changed()
@@ -68,13 +70,22 @@ def _check_same(left: Embedder, right: Embedder) -> None:
     parts += [part for part in ("added_tokens", "normalizer", "pre_tokenizer") if heads[0][part] != heads[1][part]]
     if parts:
         raise ModelError(f"{left.name} and {right.name} differ in the tokenizer ({parts[0]}); merge models of one")
-    mine, theirs = left.contract.model_dump(), right.contract.model_dump()
-    for entry, value in mine.items():
-        if theirs[entry] != value:
-            raise ModelError(
-                f"{left.name} and {right.name} differ in {entry}: {value} and {theirs[entry]}; "
-                f"merge models of one contract"
-            )
+    compared = {
+        "configuration": (_settings(left), _settings(right)),
+        "contract": (left.contract.model_dump(), right.contract.model_dump()),
+    }
+    for what, (mine, theirs) in compared.items():
+        for entry in sorted({*mine, *theirs}):
+            one, other = mine.get(entry), theirs.get(entry)
+            if one != other:
+                raise ModelError(
+                    f"{left.name} and {right.name} differ in {entry}: {one} and {other}; merge models of one {what}"
+                )
+
+
+def _settings(embedder: Embedder) -> dict[str, Any]:
+    """What a model's configuration says of its forward pass, of which dropout is no part outside training."""
+    return {entry: value for entry, value in effective(embedder.backbone.config).items() if "drop" not in entry}
 
 
 def _notes(parts: Sequence[str], weights: Sequence[float], fingerprints: Sequence[str], method: Method) -> str:

@@ -1,6 +1,6 @@
 """From an embedder's parts to a model folder that `loading` and sentence-transformers read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,8 @@ class Card:
     notes: str = ""
     results: Sequence["Result"] = ()
 
-    def header(self) -> str:
-        """The YAML on top, which model hubs read; the results as their `model-index`."""
+    def header(self, trained_on: Iterable[str]) -> str:
+        """The YAML on top, which model hubs read; the results as their `model-index`, and what it was trained on."""
         from huggingface_hub import EvalResult, ModelCardData
 
         found = [
@@ -57,6 +57,7 @@ class Card:
             tags=["embeddings", "udever"],
             model_name=self.title,
             eval_results=found or None,
+            trained_on=sorted(trained_on) or None,
         )
         return data.to_yaml()
 
@@ -107,7 +108,7 @@ def write(
     (folder / CONTRACT_FILE).write_text(saved.model_dump_json(indent=2) + "\n")
     trust = "" if written.is_plain(parts.contract, known) else ", trust_remote_code=True"
     text = written.CARD.format(
-        header=card.header(),
+        header=card.header(parts.trained_on),
         title=card.title,
         base=parts.source or card.base,
         family=model.config.get_text_config().model_type,

@@ -2,7 +2,7 @@
 
 A folder saved with such markers names `RoleEmbedder` in its `modules.json`; `SentenceTransformer(folder)`
 then runs this project's own path: `encode_query` with the query's markers, `encode_document` with the
-document's, `encode` with the symmetric ones.
+document's, `encode` with the symmetric ones or those of the role that `prompt_name` names.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,10 @@ from torch import Tensor
 
 from udever.embedder import Embedder
 from udever.errors import ModelError, needs
+from udever.loading import change, check_fits, resolve
 from udever.model.configuration import is_quantised, read_config
 from udever.model.contract import RoleName
+from udever.model.folder import ROLE_PROMPTS
 from udever.saving import Card
 
 with needs("sentence-transformers", "sentence-transformers", "RoleEmbedder"):
@@ -32,22 +34,40 @@ class RoleEmbedder(InputModule):
         self.embedder = embedder
         self.model: Any = embedder.backbone
         self.tokenizer = embedder.tokenizer.hf
-        self.max_seq_length = embedder.max_length
+
+    @property
+    def max_seq_length(self) -> int:
+        """Most tokens of a text, markers included. Raises ModelError where it is set to what the model cannot take."""
+        return self.embedder.max_length
+
+    @max_seq_length.setter
+    def max_seq_length(self, value: int) -> None:
+        contract = change(self.embedder.contract, {"max_length": value})
+        check_fits(contract, self.model.config)
+        self.embedder.use_contract(contract)
 
     @classmethod
     def load(cls, model_name_or_path: str, *args: Any, **options: Any) -> Self:
-        """Load the folder by `Embedder.load`, in float32 unless it is in eight bits or `model_kwargs` names a dtype."""
-        usual = "int8" if is_quantised(read_config(Path(model_name_or_path))) else "float32"
+        """Load a folder or hub model by `Embedder.load`: in float32, unless it is in eight bits or `model_kwargs` names
+        a dtype.
+        """
+        revision = options.get("revision")
+        usual = "int8" if is_quantised(read_config(resolve(model_name_or_path, revision))) else "float32"
         dtype = (options.get("model_kwargs") or {}).get("dtype", usual)
-        return cls(Embedder.load(model_name_or_path, dtype=dtype, device="cpu"))
+        return cls(Embedder.load(model_name_or_path, dtype=dtype, device="cpu", revision=revision))
 
     def preprocess(
         self, inputs: Sequence[Any], prompt: str | None = None, task: str | None = None, **options: Any
     ) -> dict[str, Any]:
-        """Token ids of each text in its role. Raises ModelError for a task that is no role."""
+        """Token ids of each text in its role: that of a prompt's name, else the task's.
+
+        Raises ModelError for a task that is no role.
+        """
         if task not in _ROLES:
             raise ModelError(f"task is {task!r}; expected query, document or none")
-        tokenized = self.embedder.tokenize(list(inputs), _ROLES[task], prompt or None)
+        named = ROLE_PROMPTS.get(prompt or "")
+        words = None if named else prompt or None
+        tokenized = self.embedder.tokenize(list(inputs), named or _ROLES[task], words)
         lengths = torch.tensor([len(ids) for ids in tokenized.ids])
         padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(ids) for ids in tokenized.ids], batch_first=True)
         return {"input_ids": padded, "lengths": lengths, "skip": tokenized.skip}

@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 
+from udever import Embedder
 from udever.errors import DataError, ModelError
 from udever.evaluation.endpoint import EndpointOptions
 from udever.evaluation.models_under_test import ModelOptions, model_under_test, recipe_of, trained_on, training_of
@@ -76,6 +77,12 @@ def test_ours_is_loaded_with_its_name(folder):
         model_under_test(str(folder), ModelOptions(name="org/x", dtype="float32")).load().mteb_model_meta.name
         == "org/x"
     )
+
+
+def test_an_embedder_says_what_it_was_trained_on_as_its_folder_does(folder):
+    (folder / "README.md").write_text("---\ntrained_on: [sts13]\n---\n# A model")
+    for model in (str(folder), Embedder.load(folder, dtype="float32")):
+        assert model_under_test(model, OPTIONS).trained_on == {"sts13"}
 
 
 def test_a_sentence_transformers_folder_gives_its_own_vectors(embedders, tmp_path):

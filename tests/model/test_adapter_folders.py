@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from udever import Embedder
 from udever.errors import ContractError, ModelError
@@ -23,21 +24,24 @@ def load(folder, **changes):
     return Embedder.load(folder, dtype="float32", device="cpu", **changes)
 
 
-def peft_adapter(base, folder, family, **settings):
-    """Write an adapter made by peft itself over `base`; return hidden states of the adapted model for given ids."""
+def peft_adapter(base, folder, family, *, head=False, table=False, **settings):
+    """Write an adapter made by peft itself over `base`, with a language model's `head` on where asked, and the plain
+    `table` of tokens; return the adapted model.
+    """
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModel
+    from transformers import AutoModel, AutoModelForCausalLM
 
     settings = {"target_modules": TARGETS[family], "r": 4, **settings}
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = get_peft_model(AutoModel.from_pretrained(base, dtype=torch.float32), LoraConfig(**settings)).eval()
+        plain = (AutoModelForCausalLM if head else AutoModel).from_pretrained(base, dtype=torch.float32)
+        model = get_peft_model(plain, LoraConfig(**settings)).eval()
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.requires_grad:
                     parameter.add_(torch.randn_like(parameter) * 0.1)
-    model.save_pretrained(folder, save_embedding_layers=False)
-    return model
+    model.save_pretrained(folder, save_embedding_layers=table)
+    return model.base_model.model.base_model if head else model
 
 
 def by_peft(model, embedder):
@@ -88,6 +92,43 @@ def test_biases_that_an_adapter_brings_are_applied(base, tmp_path):
     model = peft_adapter(base("bloom"), tmp_path / "adapter", "bloom", bias="all")
     adapted = load(tmp_path / "adapter")
     np.testing.assert_allclose(adapted.encode(TEXTS), by_peft(model, adapted), atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["bloom", "qwen3"])
+def test_an_adapted_table_keeps_its_update_beside_the_plain_table(family, base, tmp_path):
+    """peft saves the table that the update belongs to; it may be another one than the base's."""
+    folder = base(family)
+    targets = [TABLES[family], *TARGETS[family]]
+    model = peft_adapter(folder, tmp_path / "adapter", family, table=True, target_modules=targets)
+    path = tmp_path / "adapter" / "adapter_model.safetensors"
+    state = load_file(path)
+    [name] = [name for name in state if name.endswith(f"{TABLES[family]}.base_layer.weight")]
+    np.testing.assert_allclose(load(tmp_path / "adapter").encode(TEXTS), by_peft(model, load(folder)), atol=1e-4)
+    with torch.no_grad():
+        model.get_parameter(name).add_(0.3)
+    save_file({**state, name: state[name] + 0.3}, path)
+    np.testing.assert_allclose(load(tmp_path / "adapter").encode(TEXTS), by_peft(model, load(folder)), atol=1e-4)
+
+
+NAMES = {"bloom": "transformer.h.0.self_attention.query_key_value", "qwen3": "model.layers.0.self_attn.q_proj"}
+OUTER = {
+    "scale": lambda name: {"alpha_pattern": {name: 64}},
+    "scale by a pattern": lambda name: {"alpha_pattern": {"^" + name.replace(".", r"\."): 64}},
+    "rank": lambda name: {"rank_pattern": {name: 8}},
+    "full names": lambda name: {"target_modules": [name, name.replace(".0.", ".1.")]},
+    "left out": lambda name: {"exclude_modules": [name]},
+    "left out by a pattern": lambda name: {"exclude_modules": name.replace("0", r"\d+")},
+    "layers": lambda name: {"layers_to_transform": [1]},
+    "layers of a list": lambda name: {"layers_to_transform": [1], "layers_pattern": name.partition(".0")[0]},
+}
+
+
+@pytest.mark.parametrize("what", OUTER)
+@pytest.mark.parametrize("family", ["bloom", "qwen3"])
+def test_settings_of_an_adapter_trained_with_a_head_on_reach_their_modules(what, family, base, tmp_path):
+    folder = base(family)
+    model = peft_adapter(folder, tmp_path / "adapter", family, head=True, **OUTER[what](NAMES[family]))
+    np.testing.assert_allclose(load(tmp_path / "adapter").encode(TEXTS), by_peft(model, load(folder)), atol=1e-4)
 
 
 def test_the_adapters_settings_are_in_the_fingerprint(base, tmp_path):
@@ -177,6 +218,11 @@ REFUSED = {
     "a base that is gone": (setting(base_model_name_or_path="./nothing-here"), "nothing-here is not a folder"),
     "another shape": (setting(r=8), "fit"),
     "other modules": (setting(target_modules=["dense_h_to_4h"]), "fit"),
+    "no modules": (setting(target_modules=["q_proj"]), "adapter_config.json do not fit the base: Target modules"),
+    "a scale of no module": (setting(alpha_pattern={"h.7.dense": 64}), "'h.7.dense', which is no module"),
+    "a rank of no module": (setting(rank_pattern={"dense_h_to_4h": 4}), "rank_pattern names 'dense_h_to_4h'"),
+    "a scale by no pattern": (setting(alpha_pattern={"h.(dense": 64}), "which is no pattern"),
+    "scales in a list": (setting(alpha_pattern=["dense"]), "expected an object"),
 }
 
 

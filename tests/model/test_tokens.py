@@ -109,6 +109,8 @@ def test_the_prompt_that_is_not_pooled_is_counted(bpe):
     tokenizer = TextTokenizer(bpe, contract(99, query=role, pool_prompt=False))
     assert tokenizer.encode(["x"], "query").skip == 1 + len(bpe.encode("find: ", add_special_tokens=False))
     assert TextTokenizer(bpe, contract(99, query=role)).encode(["x"], "query").skip == 0
+    assert tokenizer.encode(["x"], "query", "").skip == 0  # the marker goes with the prompt, or is pooled
+    assert tokenizer.encode_ids([[300]], "query", "").skip == 0
 
 
 def test_a_prompt_that_leaves_no_room_is_refused(bpe):

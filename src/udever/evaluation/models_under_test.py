@@ -3,17 +3,16 @@
 import hashlib
 import json
 import platform
-import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udever.errors import DataError, ModelError, first_line, needs
+from udever.errors import ModelError, first_line, needs
 from udever.evaluation.endpoint import Endpoint, EndpointOptions
 from udever.evaluation.lexical import NAMES
+from udever.model.artefact import read_object, recipe_of, trained_on
 from udever.nearest import nearest, path_suggestion
 from udever.packaged import bundled_folder
 from udever.storage import digest_file
@@ -21,7 +20,7 @@ from udever.storage import digest_file
 if TYPE_CHECKING:
     from udever.embedder import Embedder
 
-_RECIPE_FILE, _TRAINING_FILE = "recipe.toml", "training.json"
+_TRAINING_FILE = "training.json"
 _SMALL_BYTES = 256 << 20
 _DECIDING = (".safetensors", ".bin", ".json", ".txt", ".model")
 """Files of a model folder that can change a vector; the card cannot."""
@@ -108,34 +107,7 @@ def _given(embedder: "Embedder", options: ModelOptions) -> ModelUnderTest:
 
         return as_mteb(embedder, name=name, batch_tokens=options.batch_tokens, **options.deciding)
 
-    return ModelUnderTest(name, None, load)
-
-
-def trained_on(folder: Path) -> frozenset[str]:
-    """The tasks a model was trained on, by its own account.
-
-    From the list `trained_on` in the front matter of README.md and from `trained_on` in the [data] table of
-    recipe.toml. Raises DataError where one of them is no list of names.
-    """
-    named: list[str] = []
-    card = folder / "README.md"
-    if card.is_file():
-        text = card.read_text(encoding="utf-8", errors="replace")
-        match = re.match(r"---\n(.*?)\n---\s", text, re.DOTALL)
-        named += _names(_front_matter(match[1]).get("trained_on"), card) if match else []
-    recipe = recipe_of(folder)
-    if recipe is not None:
-        data = recipe.get("data")
-        named += _names(data.get("trained_on") if isinstance(data, dict) else None, folder / _RECIPE_FILE)
-    return frozenset(named)
-
-
-def recipe_of(folder: Path) -> dict[str, Any] | None:
-    """The sections of the recipe.toml that training left in a model folder; None where there is none.
-
-    Raises DataError for one that is no TOML.
-    """
-    return _read(folder / _RECIPE_FILE, tomllib.loads)
+    return ModelUnderTest(name, None, load, embedder.trained_on)
 
 
 def training_of(folder: Path) -> dict[str, Any] | None:
@@ -143,37 +115,7 @@ def training_of(folder: Path) -> dict[str, Any] | None:
 
     Raises DataError for one that is no JSON object.
     """
-    return _read(folder / _TRAINING_FILE, json.loads)
-
-
-def _read(path: Path, parse: Callable[[str], Any]) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        content = parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path} holds {str(content)[:40]!r}; expected an object as training writes it")
-    return content
-
-
-def _front_matter(text: str) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return {}  # a card is prose; one that is broken says nothing
-    return content if isinstance(content, dict) else {}
-
-
-def _names(value: Any, path: Path) -> list[str]:
-    if value is None:
-        return []
-    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise DataError(f"{path}: trained_on is {str(value)[:60]!r}; expected a list of task names")
-    return value
+    return read_object(folder / _TRAINING_FILE, json.loads)
 
 
 def _baseline(model: str) -> ModelUnderTest:

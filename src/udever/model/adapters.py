@@ -1,6 +1,8 @@
 """What training moves: every weight, the biases (BitFit), or low-rank updates (LoRA)."""
 
 import json
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,6 +138,10 @@ def save_adapter(model: nn.Module, folder: Path, base: str) -> None:
 
 _REBASED = ("pissa", "olora", "corda", "loftq", "lora_ga")
 """Ways to begin a LoRA that change the base's own weights, which an adapter file alone does not hold."""
+_NAMED = ("target_modules", "exclude_modules", "layers_pattern")
+_PATTERNS = ("alpha_pattern", "rank_pattern")
+"""Settings of peft that name modules: as a list or one pattern; by patterns, each with a number."""
+_ANY_LIST = "[^.]*"
 
 
 def base_of(folder: Path) -> str:
@@ -159,6 +165,9 @@ def read_peft_config(folder: Path) -> dict[str, Any]:
     targets = config.get("target_modules")
     if not (isinstance(targets, list) and all(isinstance(name, str) for name in targets)):
         raise ModelError(f"{path} has target_modules {targets!r}; expected a list of names, not a pattern")
+    for key in _PATTERNS:
+        if not isinstance(config.get(key) or {}, dict):
+            raise ModelError(f"{path} has {key} {config[key]!r}; expected an object of names and numbers")
     start = config.get("init_lora_weights")
     if isinstance(start, str) and start.lower().startswith(_REBASED):
         raise ModelError(f"{path} began by {start}, which changes the base; convert the adapter to plain LoRA")
@@ -180,39 +189,88 @@ def load_adapter(model: nn.Module, folder: Path) -> None:
     if path.name == BITFIT_FILE:
         _fit(inner, state, folder)
         return
-    from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
-
-    raw = read_peft_config(folder)
-    known = {field for field in LoraConfig.__dataclass_fields__ if field not in ("peft_type", "task_type")}
-    config = LoraConfig(**{key: value for key, value in raw.items() if key in known and key != "modules_to_save"})
-    config.init_lora_weights = True  # what is put in is overwritten by the file
-    inject_adapter_in_model(config, inner)
     state = {_own_name(name, inner): tensor for name, tensor in state.items()}
     lora = {name: tensor for name, tensor in state.items() if "lora_" in name}
+    settings = _own_settings(read_peft_config(folder), inner)
+    _check_patterns(settings, {name.partition(".lora_")[0] for name in lora}, folder)
+    _put_in(inner, settings, lora, folder)
+    # the plain tensors of an adapted layer are those the updates belong to: they come first
+    _fit(inner, {name: tensor for name, tensor in state.items() if name not in lora}, folder)
+    merge_lora(inner)
+
+
+def _put_in(inner: nn.Module, settings: Mapping[str, Any], lora: Mapping[str, Tensor], folder: Path) -> None:
+    """Put LoRA layers with the tensors `lora` into the model. Raises ModelError where they do not fit."""
+    from peft import LoraConfig, inject_adapter_in_model, set_peft_model_state_dict
+
+    known = {field for field in LoraConfig.__dataclass_fields__ if field not in ("peft_type", "task_type")}
     try:
-        outcome = set_peft_model_state_dict(inner, lora)
+        config = LoraConfig(**{key: value for key, value in settings.items() if key in known})
+        config.init_lora_weights = True  # what is put in is overwritten by the file
+        inject_adapter_in_model(config, inner)
+    except (ValueError, TypeError, RuntimeError, re.error) as error:
+        raise ModelError(
+            f"{folder}: the settings in adapter_config.json do not fit the base: {first_line(error)}"
+        ) from error
+    try:
+        outcome = set_peft_model_state_dict(inner, dict(lora))
     except RuntimeError as error:  # a tensor of another shape
         raise ModelError(f"{folder}: the adapter does not fit its base or its own adapter_config.json") from error
     missing = [name for name in outcome.missing_keys if "lora_" in name]
     if missing or outcome.unexpected_keys:
         raise ModelError(f"{folder}: the adapter does not fit its base: {(missing or outcome.unexpected_keys)[0]!r}")
-    merge_lora(inner)
-    _fit(inner, {name: tensor for name, tensor in state.items() if name not in lora}, folder)
+
+
+def _own_settings(config: Mapping[str, Any], inner: nn.Module) -> dict[str, Any]:
+    """An adapter's settings with the names of modules that the backbone has, as `_own_name` gives the tensors theirs.
+
+    What is saved whole beside LoRA (`modules_to_save`) is left out: its tensors are only copied.
+    """
+    own = {key: value for key, value in config.items() if key != "modules_to_save"}
+    for key in _NAMED:
+        names = own.get(key)
+        if isinstance(names, str):
+            own[key] = _inward(names, inner)
+        elif names:
+            own[key] = [_inward(name, inner) for name in names]
+    for key in _PATTERNS:
+        renamed: dict[str, Any] = {}
+        for pattern, value in (own.get(key) or {}).items():
+            renamed.setdefault(_inward(pattern, inner), value)  # of two that match, peft takes the first
+        own[key] = renamed
+    if own.get("layers_to_transform") is not None and not own.get("layers_pattern"):
+        own["layers_pattern"] = [_ANY_LIST]  # peft's default takes the list's name for one below another
+    return own
+
+
+def _check_patterns(settings: Mapping[str, Any], modules: Iterable[str], folder: Path) -> None:
+    """Raise ModelError for a rank or scale of its own that no adapted module would get, since peft only ignores it."""
+    for key in _PATTERNS:
+        for pattern in settings[key]:
+            try:
+                matches = any(re.match(rf"(.*\.)?({pattern})$", module) for module in modules)  # as peft does
+            except re.error as error:
+                raise ModelError(f"{folder}: {key} has {pattern!r}, which is no pattern: {error}") from error
+            if not matches:
+                raise ModelError(f"{folder}: {key} names {pattern!r}, which is no module of the adapter; correct it")
 
 
 def _own_name(name: str, inner: nn.Module) -> str:
-    """A tensor's name in the backbone: adapters are often trained with a head on, one level further out."""
+    """A tensor's name in the backbone, of which peft has moved some one level further in."""
     name = name.removeprefix("base_model.model.").replace(".modules_to_save", "")
-    name = name if "lora_" in name else name.replace(".base_layer", "")
-    if not hasattr(inner, name.partition(".")[0]):
-        _, _, below = name.partition(".")
-        if hasattr(inner, below.partition(".")[0]):
-            return below
+    return _inward(name if "lora_" in name else name.replace(".base_layer", ""), inner)
+
+
+def _inward(name: str, inner: nn.Module) -> str:
+    """A name, or a pattern of names, as the backbone has it: adapters are often trained with a head on, further out."""
+    found = re.match(r"(\^?)(\w+)\\?\.(?=(\w+))", name)
+    if found and not hasattr(inner, found[2]) and hasattr(inner, found[3]):
+        return found[1] + name[found.end() :]
     return name
 
 
-def _fit(inner: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
-    parameters = dict(inner.named_parameters())
+def _fit(inner: nn.Module, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    parameters = {name.replace(".base_layer", ""): parameter for name, parameter in inner.named_parameters()}
     for name, tensor in tensors.items():
         if name not in parameters or parameters[name].shape != tensor.shape:
             raise ModelError(f"{folder}: the adapter's {name!r} does not fit the base model")

@@ -6,6 +6,8 @@ weights or an adapter, the tokenizer, a model card, and the files by which sente
 
 import base64
 import json
+import re
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ import torch
 from blake3 import blake3
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from udever.errors import ContractError, ModelError, first_line
+from udever.errors import ContractError, DataError, ModelError, first_line
 from udever.model.configuration import CONTRACT_FILE, effective
 from udever.model.contract import Contract, Role
 from udever.model.lengths import position_limit
@@ -26,6 +28,7 @@ from udever.model.weights import inside
 
 REFERENCE_TEXTS = ("Add two numbers.", "def add(a, b):\n    return a + b", "把两个数相加。")
 """What the reference vectors stand for: each text as a query, then each as a document."""
+RECIPE_FILE = "recipe.toml"
 
 
 class Base(BaseModel):
@@ -131,6 +134,65 @@ def check_files(folder: Path, saved: Saved, found: Mapping[str, str]) -> None:
             raise ContractError(
                 f"{folder / name} {change} after saving; fetch or save the model again (verify=False loads it as it is)"
             )
+
+
+def trained_on(folder: Path) -> frozenset[str]:
+    """The tasks a model was trained on, by its own account.
+
+    From the list `trained_on` in the front matter of README.md and from `trained_on` in the [data] table of
+    recipe.toml. Raises DataError where one of them is no list of names.
+    """
+    named: list[str] = []
+    card = folder / "README.md"
+    if card.is_file():
+        text = card.read_text(encoding="utf-8", errors="replace")
+        match = re.match(r"---\n(.*?)\n---\s", text, re.DOTALL)
+        if match and "trained_on" in match[1]:  # parsing a page of scores takes longer than loading the model
+            named += _names(_front_matter(match[1]).get("trained_on"), card)
+    recipe = recipe_of(folder)
+    if recipe is not None:
+        data = recipe.get("data")
+        named += _names(data.get("trained_on") if isinstance(data, dict) else None, folder / RECIPE_FILE)
+    return frozenset(named)
+
+
+def recipe_of(folder: Path) -> dict[str, Any] | None:
+    """The sections of the recipe.toml that training left in a model folder; None where there is none.
+
+    Raises DataError for one that is no TOML.
+    """
+    return read_object(folder / RECIPE_FILE, tomllib.loads)
+
+
+def read_object(path: Path, parse: Callable[[str], Any]) -> dict[str, Any] | None:
+    """The object in a file that training left, by `parse`; None where there is none. Raises DataError for another."""
+    if not path.is_file():
+        return None
+    try:
+        content = parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path} cannot be read: {first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path} holds {str(content)[:40]!r}; expected an object as training writes it")
+    return content
+
+
+def _front_matter(text: str) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}  # a card is prose; one that is broken says nothing
+    return content if isinstance(content, dict) else {}
+
+
+def _names(value: Any, path: Path) -> list[str]:
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise DataError(f"{path}: trained_on is {str(value)[:60]!r}; expected a list of task names")
+    return value
 
 
 _PEFT_FILES = ("adapter_config.json", "adapter_model.safetensors")

@@ -35,9 +35,9 @@ class Role(BaseModel):
 class Contract(BaseModel):
     """How a model is to be used.
 
-    `max_length` counts every token, markers included. `pool_prompt=False` leaves the prompt out of mean
-    pooling. `instruction` is the template an `instruction=` is written into, as the query's prompt.
-    `dimensions` cuts every vector by default.
+    `max_length` counts every token, markers included. `pool_prompt=False` leaves a prompt, and the
+    markers before it, out of mean pooling. `instruction` is the template an `instruction=` is written into, as the
+    query's prompt. `dimensions` cuts every vector by default.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -83,6 +83,13 @@ def _save_eight_bits(model: Any, folder: Path, dtype: torch.dtype | None) -> Non
     write_json(path, {**json.loads(path.read_text()), "dtype": "bfloat16", "quantization_config": QUANTISED})
 
 
+ROLE_PROMPTS: dict[str, RoleName] = {
+    "<udever:query>": "query",
+    "<udever:document>": "document",
+    "<udever:symmetric>": "symmetric",
+}
+"""What stands for a role where sentence-transformers hands a prompt to our module: it drops the prompt's name."""
+
 Shared = tuple[Role, Mapping[RoleName, str]]
 """Markers that all roles share, and each role's prompt with the opening markers that it has alone in front."""
 
@@ -147,8 +154,14 @@ def _template(role: Role, hf_tokenizer: Any) -> dict[str, Any]:
 
 
 def is_plain(contract: Contract, shared: Shared | None) -> bool:
-    """Whether sentence-transformers' own modules can say it all; it has no default for a cut of dimensions."""
-    return shared is not None and contract.attention == "causal" and contract.dimensions is None
+    """Whether sentence-transformers' own modules can say it all; it has no default for a cut of dimensions.
+
+    Markers written as a prompt would be left out of a mean that leaves out prompts.
+    """
+    if shared is None or contract.attention != "causal" or contract.dimensions is not None:
+        return False
+    pools_all = contract.pooling == "last" or contract.pool_prompt
+    return pools_all or not any(prompt and not contract.role(name).prompt for name, prompt in shared[1].items())
 
 
 def save_sentence_transformers(contract: Contract, shared: Shared | None, hidden_size: int, folder: Path) -> None:
@@ -161,7 +174,7 @@ def save_sentence_transformers(contract: Contract, shared: Shared | None, hidden
     write_json(
         folder / "config_sentence_transformers.json",
         {
-            "prompts": prompts if plain else {"query": "", "document": ""},
+            "prompts": prompts if plain else {role: prompt for prompt, role in ROLE_PROMPTS.items()},
             "default_prompt_name": default if plain else None,
             "similarity_fn_name": "cosine",
         },

@@ -62,13 +62,17 @@ class Explained:
 
 @dataclass(frozen=True)
 class _Frame:
-    """What surrounds a text: ids before it, prompt tokenised with it, ids after it, and the room between."""
+    """What surrounds a text: ids before it, prompt tokenised with it, ids after it, and the room between.
+
+    The first `skip` tokens are not pooled.
+    """
 
     prefix: list[int]
     tail: str
     tail_ids: list[int]
     suffix: list[int]
     room: int
+    skip: int
 
 
 class TextTokenizer:
@@ -167,14 +171,15 @@ class TextTokenizer:
                 f"the prompt takes {len(lead) + len(tail_ids)} tokens and max_length is {self.contract.max_length}; "
                 f"shorten the prompt"
             )
-        return _Frame(prefix, tail, tail_ids, suffix, room)
+        pools_all = self.contract.pool_prompt or not (lead or tail)  # markers alone are no prompt
+        return _Frame(prefix, tail, tail_ids, suffix, room, 0 if pools_all else len(prefix) + len(tail_ids))
 
     def _framed(self, bodies: list[list[int]], frame: _Frame) -> Tokenized:
         fixed = len(frame.prefix) + len(frame.suffix)
         lengths = np.array([len(body) + fixed for body in bodies], dtype=np.int64)
         truncation = Truncation(lengths, lengths > self.contract.max_length)
         ids = [[*frame.prefix, *body[: frame.room], *frame.suffix] or [self._stand_in()] for body in bodies]
-        return Tokenized(ids, truncation, 0 if self.contract.pool_prompt else len(frame.prefix) + len(frame.tail_ids))
+        return Tokenized(ids, truncation, frame.skip)
 
     def _bodies(self, texts: list[str]) -> list[list[int]]:
         encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
