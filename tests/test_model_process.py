@@ -28,11 +28,11 @@ def test_the_other_process_answers_as_this_one(seedling, tmp_path, monkeypatch):
         process.load("./no/such/model", "auto", "cpu")  # named first, and not the one that counts
         process.load("seedling", "auto", "cpu")
         assert (process.fingerprint, process.precision) == (seedling.fingerprint, seedling.precision)
-        texts, options = ["copy a tree", "a tree"], {"truncate_dim": 64}
-        found = process.encode_query(texts, **options)
-        np.testing.assert_array_equal(found, seedling.encode_query(texts, **options))
+        for role in ("query", "symmetric"):
+            texts, options = ["copy a tree", "a tree"], {"prompt_name": role, "truncate_dim": 64}
+            np.testing.assert_array_equal(process.encode(texts, **options), seedling.encode(texts, **options))
         with pytest.warns(UserWarning, match="1 of 1"):
-            process.encode_query(["word " * 3000])
+            process.encode(["word " * 3000])
     finally:
         begun.__exit__(None, None, None)
     assert process._process.returncode is not None
@@ -52,5 +52,5 @@ def test_a_process_that_ended_is_made_up_for(seedling):
     process = ModelProcess(ended)
     process.load("seedling", "auto", "cpu")
     assert process.fingerprint == seedling.fingerprint
-    np.testing.assert_array_equal(process.encode_query(["x"]), seedling.encode_query(["x"]))
+    np.testing.assert_array_equal(process.encode(["x"]), seedling.encode(["x"]))
     ended.communicate()

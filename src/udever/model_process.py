@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from udever.embedder import Embedder
+    from udever.model.contract import RoleName
+    from udever.options import SymmetricOptions
 
 _START = "import sys; sys.path[:] = {path!r}; from udever.model_process import answer; answer()"
 
@@ -80,16 +82,26 @@ class ModelProcess:
         """As `Embedder.precision`."""
         return self._state()["precision"]
 
-    def encode_query(
-        self, texts: Sequence[str], *, instruction: str | None = None, truncate_dim: int | None = None
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        prompt_name: "RoleName | None" = None,
+        instruction: str | None = None,
+        truncate_dim: int | None = None,
     ) -> "np.ndarray":
-        """As `Embedder.encode_query`."""
+        """As `Embedder.encode`."""
         import numpy as np
 
         self._state()
+        options: SymmetricOptions = {
+            "prompt_name": prompt_name,
+            "instruction": instruction,
+            "truncate_dim": truncate_dim,
+        }
         if self._here is not None:
-            return self._here.encode_query(texts, instruction=instruction, truncate_dim=truncate_dim)
-        self._send({"encode": {"texts": list(texts), "instruction": instruction, "truncate_dim": truncate_dim}})
+            return self._here.encode(texts, **options)
+        self._send({"encode": {"texts": list(texts), **options}})
         reply = self._receive()
         if reply is None:
             raise errors.ModelError(f"the process that held {self.name} has ended; run the command again")
@@ -157,7 +169,7 @@ def answer() -> None:
                     reply |= {"fingerprint": embedder.fingerprint, "precision": embedder.precision}
                 else:
                     assert embedder is not None
-                    reply["vectors"] = embedder.encode_query(**request["encode"]).tolist()
+                    reply["vectors"] = embedder.encode(**request["encode"]).tolist()
             except UdeverError as error:
                 reply |= {"error": str(error), "kind": type(error).__name__}
         reply["warnings"] = [str(one.message) for one in seen if issubclass(one.category, UserWarning)]

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 from typer.testing import CliRunner
@@ -83,6 +84,30 @@ def test_an_embeddings_file_is_searched_too(tree, decoders):
     assert [json.loads(line)["id"] for line in said.splitlines()] == ["2"]
     with pytest.raises(DataError, match="stores no kind"):
         run("search", "x", tree / "v.parquet", "--mode", "words", "--kind", "text")
+
+
+@pytest.mark.parametrize("role", ["document", "query", "symmetric"])
+def test_an_embeddings_file_of_any_role_is_searched(role, tmp_path, decoders):
+    from tests.search.embeddings import write_embeddings
+    from udever.embedder import Embedder
+    from udever.search.embeddings_file import Header
+
+    embedder = Embedder.load(decoders("llama"), dtype="float32", device="cpu")
+    texts = ["one thing", "another thing"]
+    header, vectors = Header(embedder.fingerprint, 32, role), embedder.encode(texts, prompt_name=role)
+    write_embeddings(tmp_path / "v.parquet", header, texts, vectors)
+    said = run("search", "one thing", tmp_path / "v.parquet", "-m", decoders("llama"), "--json", *FLOAT)
+    scores = {json.loads(line)["text"]: json.loads(line)["score"] for line in said.splitlines()}
+    asked = embedder.encode("one thing", prompt_name="query" if role == "document" else role)
+    assert [scores[text] for text in texts] == pytest.approx((vectors @ asked).tolist(), abs=1e-5)
+
+
+def test_what_has_gone_and_what_matches_nothing_is_told(tree, decoders):
+    run("index", "src", "docs", "-o", "idx", "-m", decoders("llama"), *FLOAT)
+    shutil.rmtree("docs")
+    said = run("index", "src", "-o", "idx", "--exclude", "scr/a.py", *FLOAT).splitlines()
+    assert "  docs: gone" in said
+    assert "  left out 1  pattern: matches nothing (scr/a.py)" in said
 
 
 def test_mistakes_are_told(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """One grammar for all commands; what is typed wrongly is answered in one line with what to write."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -158,3 +159,13 @@ def test_completion_is_installed_as_typer_does_it_and_knows_the_commands():
 def test_a_name_with_brackets_is_printed_as_it_is(capsys):
     console().print("runs/[b]/pairs.parquet: 3 pairs")
     assert capsys.readouterr().out == "runs/[b]/pairs.parquet: 3 pairs\n"
+
+
+def test_a_full_disk_is_told_in_one_line_also_where_the_system_names_no_file(refused, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("udever.search.locate.index_at", full)
+    code, error = refused("audit", "vectors")
+    assert code == 2 and error.count("\n") == 1
+    assert "No space left on device; free some space where the output goes and in " in error and "(TMPDIR)" in error

@@ -47,8 +47,8 @@ class FakeEmbedder:
     def encode_document(self, texts, *, truncate_dim=None, **_):
         return self._encode("document", texts, truncate_dim)
 
-    def encode(self, texts, *, truncate_dim=None, **_):
-        return self._encode("symmetric", texts, truncate_dim)
+    def encode(self, texts, *, prompt_name="symmetric", truncate_dim=None, **_):
+        return self._encode(prompt_name, texts, truncate_dim)
 
 
 @pytest.fixture

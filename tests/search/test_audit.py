@@ -145,6 +145,16 @@ def test_a_lance_folder_of_others_is_left_alone(tmp_path, put, embedder, index):
     assert database.open_table("chunks").to_arrow().to_pylist() == [{"id": 1, "mine": "years of work"}]
 
 
+def test_a_stray_file_beside_the_tables_is_no_damage(made, embedder, index):
+    place, tree = made
+    (place / ".DS_Store").write_bytes(b"Mac")
+    assert damage(place) == []
+    done = index.update(LanceStore(place), [tree], embedder)
+    assert (done.damaged, done.num_embedded) == ([], 0)
+    (place / ".DS_Store").unlink()
+    assert damage(place) == [], "nor was it sealed"
+
+
 def test_killed_while_the_first_manifest_was_made(made, embedder, index):
     place, tree = made
     shutil.rmtree(place / "manifest.lance" / "_versions")

@@ -1,5 +1,6 @@
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -52,6 +53,18 @@ def test_words_match_whole_and_whatever_their_case():
     assert marked("copyTree and tree", "Tree") == ["copyTree", "tree"]
 
 
+def test_names_that_begin_with_a_line_match_whole_and_by_no_letter():
+    assert marked("def _parse(self): __init__ parse", "parse") == ["_parse", "parse"]
+    assert marked("_batch_job plan_b", "plan b") == ["plan_b"]
+
+
+def test_words_match_with_their_combining_marks_and_with_points_or_without():
+    assert marked("यह किताब अच्छी है", "किताब") == ["किताब"]
+    assert marked("אמר שָׁלוֹם לך", "שלום") == ["שָׁלוֹם"]
+    assert marked("นี่คือลมเย็น", "เย็น") == ["เย็น"]
+    assert marked("abc文件def", "abc 文件") == ["abc文件"]
+
+
 def test_scripts_without_blanks_match_by_character():
     assert marked("我们在这里读取文件的内容", "读取文件") == ["读取文件"]
 
@@ -75,3 +88,13 @@ def test_a_snippet_is_where_most_of_the_words_are():
 def test_lines_that_are_not_the_files_have_no_numbers():
     assert snippet(hit("one\ntwo", 3, 9), "two", 1) == [(None, "two")]
     assert snippet(Hit(1.0, "x", "one", "f"), "one", 1) == [(None, "one")]
+
+
+@pytest.mark.parametrize("name", ["a.html", "a.HTM", "a.xhtml", "a.ipynb"])
+def test_a_page_without_its_tags_has_no_numbers_though_it_has_as_many_lines(name):
+    page = "<h1>Title</h1>\n<p>alpha is here.\n</p>\n<ul>\n<li>beta zebra</li>\n</ul>"
+    text = "Title\n\nalpha is here.\n\nbeta zebra\n"
+    assert text.count("\n") == page.count("\n")
+    found = Hit(1.0, "x", text, name, 1, 6)
+    assert not found.has_own_lines
+    assert snippet(found, "zebra", 1) == [(None, "beta zebra")]

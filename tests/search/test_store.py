@@ -9,7 +9,8 @@ import pytest
 from udever.errors import DataError, MissingExtra, OutputError
 from udever.search import lance as lance_module
 from udever.search import postgres as postgres_module
-from udever.search.postgres import PostgresStore, parse_uri
+from udever.search.postgres import PostgresStore
+from udever.search.postgres_uri import parse_uri
 from udever.search.store import ChunkRow, FileRecord, Tuning, Where, digest_of, file_id
 from udever.source.chunks import Chunk
 from udever.text.words import words
@@ -284,10 +285,61 @@ def test_addresses_of_databases(monkeypatch):
         with pytest.raises(DataError, match="PGPASSWORD") as told:
             parse_uri(wrong)
         assert "very-secret" not in str(told.value)
+    for password in ("pa#very-secret", "pa/very-secret", "pa?very-secret", "p@very-secret", "very-secret"):
+        with pytest.raises(DataError, match=r"^postgresql://host: .*PGPASSWORD") as told:
+            parse_uri(f"postgresql://me:{password}@host/db#x")
+        assert "very-secret" not in str(told.value)
+    for wrong in ("postgresql://host/db?pass%77ord=very-secret#x", "postgresql://host/db?very-secret#x"):
+        with pytest.raises(DataError) as told:
+            parse_uri(wrong)
+        assert "very-secret" not in str(told.value)
     monkeypatch.setenv("PGPASSWORD", "very-secret")
     with pytest.raises(DataError, match="does not answer") as told:
         PostgresStore("postgresql://me@127.0.0.1:9/db#x")
     assert "very-secret" not in str(told.value) and "\n" not in str(told.value)
+
+
+SERVICES = """
+[far]
+host=db.example.com
+dbname=docs
+[near]
+host=localhost
+dbname=docs
+[checked]
+host=db.example.com
+dbname=docs
+sslmode=verify-full
+"""
+
+
+@pytest.mark.parametrize(
+    ("uri", "environment", "is_required"),
+    [
+        ("postgresql:///docs#x", {}, False),
+        ("postgresql:///docs#x", {"PGHOST": "db.example.com"}, True),
+        ("postgresql:///docs#x", {"PGHOST": "/run/postgresql"}, False),
+        ("postgresql:///docs#x", {"PGHOST": "db.example.com", "PGSSLMODE": "verify-full"}, False),
+        ("postgresql://localhost/docs#x", {"PGHOST": "db.example.com"}, False),
+        ("postgresql://localhost/docs#x", {"PGHOSTADDR": "203.0.113.5"}, True),
+        ("postgresql://localhost/docs?hostaddr=203.0.113.5#x", {}, True),
+        ("postgresql://db.example.com/docs?hostaddr=127.0.0.1#x", {}, False),
+        ("postgresql://localhost,db.example.com/docs#x", {}, True),
+        ("postgresql:///?service=far#x", {}, True),
+        ("postgresql:///docs#x", {"PGSERVICE": "far"}, True),
+        ("postgresql:///?service=near#x", {"PGHOST": "db.example.com"}, False),
+        ("postgresql:///?service=checked#x", {}, False),
+    ],
+)
+def test_to_another_machine_a_connection_is_encrypted(uri, environment, is_required, tmp_path, monkeypatch):
+    (tmp_path / "services").write_text(SERVICES)
+    for name in ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGSSLMODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"PGSERVICEFILE": str(tmp_path / "services")} | environment).items():
+        monkeypatch.setenv(name, value)
+    assert ("sslmode=require" in parse_uri(uri)[0]) == is_required
+    with pytest.raises(DataError, match=r"no service 'other'.*sslmode"):
+        parse_uri("postgresql:///docs?service=other#x")
 
 
 @pytest.mark.parametrize(("full", "cut"), [(64, 64), (64, 32), (2_100, 2_100)])

@@ -203,12 +203,63 @@ def test_paths_share_their_deepest_folder_and_others_are_refused(lance, tree, tm
         index.update(lance, [tree / "nowhere"], embedder)
 
 
-def test_a_folder_that_has_gone_empties_nothing(lance, tree, embedder, index):
+def test_a_covered_folder_that_has_gone_leaves_and_comes_back(lance, tree, embedder, index):
     index.update(lance, [tree / "docs", tree / "same"], embedder)
     (tree / "docs").rename(tree / "elsewhere")
+    done = index.update(lance, [tree / "same"], embedder)
+    assert (done.gone, done.num_removed, set(lance.files())) == (["docs"], 1, {"same/one.py", "same/two.py"})
+    (tree / "elsewhere").rename(tree / "docs")
+    done = index.update(lance, [tree / "same"], embedder)
+    assert (done.gone, done.num_files) == ([], 3)
+    (tree / "docs" / "guide.md").unlink()
+    (tree / "docs").rmdir()
     with pytest.raises(DataError, match="docs does not exist"):
+        index.update(lance, [tree / "docs"], embedder)
+
+
+@pytest.mark.parametrize("mount_point_stays", [True, False])
+def test_a_disk_that_is_not_there_empties_nothing(mount_point_stays, lance, tree, embedder, index, put):
+    put(tree, {"disk/docs/a.md": "# A\n\ntext\n"})
+    index.update(lance, [tree / "disk" / "docs", tree / "same"], embedder)
+    (tree / "disk").rename(tree / "unmounted")
+    if mount_point_stays:
+        (tree / "disk").mkdir()
+    with pytest.raises(DataError, match=r"disk/docs is gone.*make an empty folder"):
         index.update(lance, [tree / "same"], embedder)
     assert len(lance.files()) == 3
+    (tree / "disk" / "docs").mkdir(parents=True)
+    assert index.update(lance, [tree / "same"], embedder).num_removed == 1
+
+
+def test_what_was_left_out_is_taken_in_once_it_is_named(lance, tree, embedder, index, put):
+    put(
+        tree,
+        {
+            "vendor/lib.py": "x = 1\n",
+            ".github/ci.md": "# CI\n\nruns\n",
+            "prices.csv": "a,b\n1,2\n",
+            "b/c.py": "y = 2\n",
+        },
+    )
+    index.update(lance, [tree], embedder)
+    assert not {"vendor/lib.py", ".github/ci.md"} & set(lance.files())
+    assert lance.files()["prices.csv"].num_chunks == 0
+    index.update(lance, [tree / "b"], embedder)
+    assert Index(lance).manifest.roots == (".",), "what is covered is no root of its own"
+    named = [tree / name for name in ("vendor", ".github", "prices.csv")]
+    done = index.update(lance, [tree, *named], embedder)
+    assert done.num_changed == 3
+    assert all(lance.files()[path].num_chunks for path in ("vendor/lib.py", ".github/ci.md", "prices.csv"))
+    assert index.update(lance, [tree], None, model=None).num_changed == 0, "it stays named"
+
+
+def test_patterns_are_held_against_the_paths_of_the_index(lance, tree, embedder, index, put):
+    put(tree, {"same/gen/x.py": "x = 1\n", "docs/gen/y.md": "# Y\n\ny\n", "docs/vendor/z.md": "# Z\n\nz\n"})
+    roots = [tree / "docs", tree / "same"]
+    done = index.update(lance, roots, embedder, exclude=("same/gen", "/gen", "!vendor", "docs/one.py"))
+    assert set(lance.files()) == {"docs/gen/y.md", "docs/guide.md", "docs/vendor/z.md", "same/one.py", "same/two.py"}
+    idle = {reason for reason in done.skipped if reason.startswith("pattern")}
+    assert idle == {"pattern: matches nothing (/gen)", "pattern: matches nothing (docs/one.py)"}
 
 
 def test_exclude_and_language_are_remembered(lance, tree, embedder, index):

@@ -21,6 +21,7 @@ def folder(tmp_path):
     """A small tree of code and documents."""
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "sums.py").write_text('def add(a, b):\n    """Add two numbers."""\n    return a + b\n')
+    (tmp_path / "page.html").write_text("<h1>Zebra</h1>\n<p>They live\n</p>\nin herds.\n")
     (tmp_path / "docs.md").write_text("# Numbers\n\nWhat is the sum of two numbers?\n")
     return tmp_path
 
@@ -51,10 +52,13 @@ def test_an_index_of_a_folder(folder, embedders, decoders, serve):
     index = opened(embedders("bloom"), place)
     with served(serve, index=index) as (address, _), httpx.Client(base_url=address, timeout=30) as client:
         hits = client.post("/v1/search", json={"query": "add two numbers"}).json()["data"]
-        assert {hit["source"] for hit in hits} == {"src/sums.py", "docs.md"}
+        assert {hit["source"] for hit in hits} == {"src/sums.py", "docs.md", "page.html"}
         code = client.post("/v1/search", json={"query": "add", "languages": ["python-Code"], "mode": "words"}).json()
         assert [(hit["source"], hit["name"], hit["first_line"]) for hit in code["data"]] == [("src/sums.py", "add", 1)]
+        assert code["data"][0]["own_lines"] and code["data"][0]["snippet"][0]["line"] == 1
         assert any(part["match"] for line in code["data"][0]["snippet"] for part in line["parts"])
+        (page,) = client.post("/v1/search", json={"query": "zebra", "mode": "words"}).json()["data"]
+        assert not page["own_lines"] and {line["line"] for line in page["snippet"]} == {None}
         refused = client.post("/v1/search", json={"query": "add", "kinds": ["poem"]})
         assert (refused.status_code, "poem" in refused.json()["error"]["message"]) == (422, True)
         points = client.get("/v1/map").json()
@@ -65,6 +69,45 @@ def test_an_index_of_a_folder(folder, embedders, decoders, serve):
         assert any("return a + b" in row["text"] for row in texts)
     with pytest.raises(ContractError):
         opened(embedders("qwen3"), place)
+
+
+def test_an_index_that_has_become_another_models_is_not_searched(folder, embedders, decoders, serve, monkeypatch):
+    monkeypatch.setattr("udever.search.index._FRESH_S", 0.0)
+    monkeypatch.setattr("udever.search.lance._FRESH_S", 0)
+    make = ["index", str(folder), "-o", str(folder / "index"), "--dtype", "float32", "-m"]
+    assert CliRunner().invoke(app, [*make, str(decoders("bloom"))]).exit_code == 0
+    index = opened(embedders("bloom"), str(folder / "index"))
+    with served(serve, index=index) as (address, _), httpx.Client(base_url=address, timeout=30) as client:
+        assert client.post("/v1/search", json={"query": "add"}).status_code == 200
+        assert client.get("/v1/map").status_code == 200
+        made = CliRunner().invoke(app, [*make, str(decoders("qwen3")), "--rebuild"])
+        assert made.exit_code == 0, made.output
+        for answer in (client.post("/v1/search", json={"query": "add"}), client.get("/v1/map")):
+            assert answer.status_code == 503
+            assert "holds vectors of the model" in answer.json()["error"]["message"]
+        words = client.post("/v1/search", json={"query": "add", "mode": "words"})
+        assert [hit["source"] for hit in words.json()["data"]] == ["src/sums.py"], "words need no vectors"
+
+
+@pytest.mark.parametrize("role", ["document", "query", "symmetric"])
+def test_a_question_is_embedded_for_the_role_of_the_file(role, tmp_path, embedders, serve):
+    embedder = embedders("bloom")
+    contract = embedder.contract
+    asking = contract.query.model_copy(update={"prompt": "ask: "})
+    embedder.use_contract(contract.model_copy(update={"query": asking}))
+    try:
+        texts = ["some text", "another"]
+        header, vectors = Header(embedder.fingerprint, 32, role), embedder.encode(texts, prompt_name=role)
+        write_embeddings(tmp_path / "v.parquet", header, texts, vectors)
+        index = opened(embedder, str(tmp_path / "v.parquet"))
+        with served(serve, index=index) as (address, _), httpx.Client(base_url=address, timeout=30) as client:
+            found = client.post("/v1/search", json={"query": "some text", "mode": "meaning"}).json()["data"]
+        expected = index.search(embedder, "some text", mode="meaning")
+    finally:
+        embedder.use_contract(contract)
+    scores = {hit["id"]: hit["score"] for hit in found}
+    assert scores == {hit.id: pytest.approx(hit.score, abs=1e-5) for hit in expected}
+    assert (scores["id0"] == pytest.approx(1, abs=1e-5)) == (role != "document")
 
 
 def test_embeddings_files(tmp_path, embedders, serve):

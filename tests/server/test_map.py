@@ -158,6 +158,7 @@ def test_an_index(tmp_path, decoders, embedders):
     assert made.exit_code == 0, made.output
     data = data_of(tmp_path / "map.html")
     assert data["num_points"] == 2 and data["columns"]["lines"]["names"] == ["1-2", "5-6"]
+    assert data["own_lines"] == [0, 1]
     found = open_searchable(str(tmp_path / "tree"))
     found.check(embedders("bloom"))
     assert set(kept_map(found)(10).columns) == {"language", "kind", "source", "lines"}

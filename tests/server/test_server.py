@@ -194,6 +194,7 @@ def test_search_filters_and_marks(client):
     assert [part["text"] for part in line["parts"] if part["match"]] == ["sum", "numbers"]
     assert "".join(part["text"] for part in line["parts"]) == "What is the sum of two numbers?"
     assert line["line"] == english[0]["first_line"] == 1
+    assert english[0]["own_lines"]
     assert (english[0]["source"], english[0]["kind"]) == ("b.md", "section")
     assert "text" not in english[0] and "matches" not in english[0]
     words = post(client, "/v1/search", query="sum", mode="words").json()

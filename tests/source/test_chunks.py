@@ -13,6 +13,30 @@ def shape(text, path, **options):
     return [(c.first_line, c.last_line, c.kind, c.parent, c.name) for c in chunks]
 
 
+@pytest.mark.parametrize(
+    ("path", "source", "expected"),
+    [
+        (
+            "a.md",
+            "<!-- licence\nof it -->\nIntro.\n\n# Use <!-- x -->\n\n<!-- todo:\n\nrewrite -->\ntext <!-- b --> end\n\n"
+            "```html\n<!-- shown -->\n```\n",
+            [
+                (3, 3, "Intro."),
+                (5, 14, "# Use <!-- x -->\n\n\n\n\ntext  end\n\n```html\n<!-- shown -->\n```"),
+            ],
+        ),
+        (
+            "a.rst",
+            ".. _label:\n\nGuide\n=====\n\nOne\ttab.\n\n.. a comment\n   over lines\n\n.. note:: Kept.\n\n"
+            ".. toctree::\n\n   a\n",
+            [(3, 11, "Guide\n=====\n\nOne\ttab.\n\n\n\n\n.. note:: Kept.")],
+        ),
+    ],
+)
+def test_what_is_left_out_of_a_page_is_in_no_chunk_and_lines_keep_their_numbers(path, source, expected):
+    assert [(c.first_line, c.last_line, c.text) for c in cut_file(source, path)] == expected
+
+
 def test_python_is_cut_at_functions_and_classes():
     source = '''
     """What the module does."""

@@ -89,6 +89,13 @@ def test_vendored_and_built_folders_are_skipped_and_counted(tmp_path, name):
     assert name in next(iter(skipped))
 
 
+def test_a_pattern_takes_vendored_and_built_folders_back_but_never_version_control(tmp_path):
+    put(tmp_path, {f"{name}/a.py": "" for name in ("vendor", "build", ".git", "dist", "env")} | {"env/pyvenv.cfg": ""})
+    (tmp_path / "link").symlink_to(tmp_path / "dist")
+    taken_back = ("!vendor", "!/build", "!.git", "!env", "!link")
+    assert sources(tmp_path, exclude=taken_back) == ["build/a.py", "env/a.py", "vendor/a.py"]
+
+
 def test_a_virtual_environment_is_known_by_its_config_not_its_name(tmp_path):
     put(tmp_path, {"env/pyvenv.cfg": "", "env/a.py": "", "venv/b.py": ""})
     assert sources(tmp_path) == ["venv/b.py"]

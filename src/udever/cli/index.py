@@ -123,6 +123,8 @@ def index(
     )
     for file in done.damaged[:3]:
         out.print(f"  made anew, since it was damaged: {file}")
+    for path in done.gone:
+        out.print(f"  {path}: gone")
     for reason, count in done.skipped.items():
         out.print(f"  left out {count:,}  {reason}")
 

@@ -2,15 +2,16 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from udever.errors import DataError
+from udever.errors import DataError, FileRefused
 from udever.search.fusion import read_words_weight
 from udever.search.store import Manifest, Store
-from udever.source.walk import FoundFile, walk
+from udever.source.reading import read
+from udever.source.walk import FoundFile, comes_to, walk
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
@@ -50,23 +51,60 @@ def full_name(model: str) -> str:
 
 
 def covering(manifest: Manifest, base: Path, paths: Sequence[Path]) -> Manifest:
-    """`manifest` with the roots it needs to cover `paths` too; DataError for one that is not below `base`."""
+    """`manifest` with the roots it needs to cover `paths` too; DataError for one that is not below `base`.
+
+    A path inside another root becomes one itself where the walk from there leaves it out: it is named now.
+    """
     roots = set(manifest.roots)
     for path in paths:
         if not path.is_relative_to(base):
             raise DataError(f"{path} is not below {base}, which this index covers; give it one of its own (-o)")
-        if not any(path.is_relative_to(base / root) for root in roots):
-            roots.add(path.relative_to(base).as_posix())
-    return manifest.model_copy(update={"roots": tuple(sorted(roots))})
+        name = path.relative_to(base).as_posix()
+        above = [base / root for root in roots if path.is_relative_to(base / root)]
+        if name not in roots and all(_leaves_out(path, root, manifest, base) for root in above):
+            roots.add(name)
+    covered = manifest.model_copy(update={"roots": tuple(sorted(roots))})
+    missing_roots(covered, base)  # a disk that is not there is told before anything is dropped
+    return covered
+
+
+def _leaves_out(path: Path, root: Path, manifest: Manifest, base: Path) -> bool:
+    """Whether the walk from `root`, above `path`, passes it by, or it is a file whose content would not be read."""
+    if not comes_to(path, root, manifest.exclude, base):
+        return True
+    try:
+        return path.is_file() and read(FoundFile(path, path.name, base).read(), path.name).text is None
+    except FileRefused:
+        return False
+
+
+def is_under(path: str, roots: Collection[str]) -> bool:
+    """Whether `path`, below the base, is one of `roots` or lies below one."""
+    return any(PurePosixPath(path).is_relative_to(root) for root in roots)
+
+
+def missing_roots(manifest: Manifest, base: Path) -> list[str]:
+    """What is covered and not there any more.
+
+    Raises DataError for what may lie on a disk that is not mounted: one whose folder is not there either, or is empty.
+    """
+    missing = [root for root in manifest.roots if not (base / root).exists()]
+    for path in (base / root for root in missing):
+        if not path.parent.is_dir() or not any(path.parent.iterdir()):
+            raise DataError(
+                f"{path} is gone, and nothing else is in the folder it was in, as where a disk is not mounted; mount "
+                "it, or make an empty folder there to take its texts out of the index"
+            )
+    return missing
 
 
 def scan(manifest: Manifest, base: Path, store: Store, skipped: Counter[str]) -> dict[str, WalkedFile]:
-    """Every file there is, by its path below `base`."""
+    """Every file there is below the roots that are there, by its path below `base`."""
     own = f"{store.folder.resolve()}{os.sep}" if store.folder is not None else None
-    # Hidden files hold settings and secrets; a pattern given later takes one back ("!.github").
-    exclude = (".*", *manifest.exclude)
+    # Deepest first: a file that was named itself is met as such.
+    roots = sorted(filter(Path.exists, map(base.joinpath, manifest.roots)), key=lambda root: -len(root.parts))
     seen: dict[str, WalkedFile] = {}
-    for found in walk([base / root for root in manifest.roots], None, exclude, skipped):
+    for found in walk(roots, None, manifest.exclude, skipped, base=base, hidden=False):
         if own is not None and str(found.path).startswith(own):
             continue
         path = found.path.relative_to(base).as_posix()

@@ -1,9 +1,9 @@
 """The lines of a hit that answer a question best, with the question's words marked."""
 
-import re
 from collections.abc import Iterator
 
 from udever.search.searchable import Hit
+from udever.text.scripts import word
 from udever.text.stop_words import telling
 from udever.text.words import words
 
@@ -16,13 +16,11 @@ Span = tuple[int, int]
 _MOST = 500
 """Characters of a line that are shown."""
 
-_RUN = re.compile(r"\w+")
-
 
 def snippet(hit: Hit, query: str, num_lines: int) -> list[tuple[int | None, str]]:
     """At most `num_lines` lines of the hit with their numbers: the stretch that says most of the query's words.
 
-    Stop words do not count. Where the hit's text is not the file's own lines (HTML without its tags), the numbers
+    Stop words do not count. Where the hit's text is not the file's own lines (`Hit.has_own_lines`), the numbers
     are None.
     """
     lines = hit.text.split("\n")
@@ -30,8 +28,7 @@ def snippet(hit: Hit, query: str, num_lines: int) -> list[tuple[int | None, str]
     said = [wanted.intersection(words(line)) for line in lines]
     starts = range(max(1, len(lines) - num_lines + 1))
     start = max(starts, key=lambda first: (len(set().union(*said[first : first + num_lines])), -first))
-    is_own = hit.first_line is not None and hit.last_line == hit.first_line + len(lines) - 1
-    first = hit.first_line if is_own and hit.first_line is not None else None
+    first = hit.first_line if hit.has_own_lines else None
     shown = lines[start : start + num_lines]
     return [(None if first is None else first + start + row, line) for row, line in enumerate(shown)]
 
@@ -48,27 +45,22 @@ def matches(text: str, question: str) -> list[Span]:
 
 
 def _spans(text: str, wanted: frozenset[str]) -> Iterator[Span]:
-    known: dict[str, bool | None] = {}  # a word between blanks matches whole or not at all; None: by its characters
-    for match in _RUN.finditer(text):
-        run = match.group()
-        if run not in known:
-            said = words(run)
-            known[run] = not wanted.isdisjoint(said) if said[:1] == [run.casefold()] else None
-        if known[run]:
-            yield match.span()
-        elif known[run] is None:
-            yield from _by_character(run, match.start(), wanted)
-
-
-def _by_character(run: str, start: int, wanted: frozenset[str]) -> Iterator[Span]:
-    begin = None
-    for place, character in enumerate(f"{run}\n", start):
-        is_wanted = character.casefold() in wanted
-        if is_wanted and begin is None:
-            begin = place
-        elif not is_wanted and begin is not None:
-            yield begin, place
-            begin = None
+    """A word between blanks matches whole or not at all, one of a script without spaces by its characters."""
+    known: dict[str, bool] = {}
+    begin = end = -1
+    for match in word().finditer(text):
+        said = match.group()
+        if said not in known:
+            known[said] = not wanted.isdisjoint(words(said))
+        if not known[said]:
+            continue
+        if match.start() != end:
+            if begin >= 0:
+                yield begin, end
+            begin = match.start()
+        end = match.end()
+    if begin >= 0:
+        yield begin, end
 
 
 def _parts(line: str, wanted: frozenset[str]) -> Iterator[Part]:

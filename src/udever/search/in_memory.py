@@ -29,6 +29,7 @@ from udever.search.searchable import Filters, Hit, Searchable, Vectors, full_lan
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
+    from udever.model.contract import RoleName
 
 _LOCK = threading.RLock()
 _BLOCK_ROWS = 16_384
@@ -60,6 +61,11 @@ class _OfOneModel(Searchable):
         """Raise ContractError for another model; take its word on what words weigh."""
         check_header(self._name, self.header, embedder)
         self._words_weight = read_words_weight(embedder.name)
+
+    @property
+    def question_role(self) -> "RoleName":
+        """A query against documents; against all else the role of the texts, so that both sides are read alike."""
+        return "query" if self.header.role == "document" else self.header.role
 
     @property
     def words_weight(self) -> float:
@@ -250,11 +256,6 @@ class EmbeddingsFiles(_OfOneModel):
 
     def _matching(self, said: Sequence[str], top_k: int, within: NDArray[np.intp] | None) -> list[Hit]:
         return self._all()._matching(said, top_k, within)
-
-    def _encode(self, embedder: "Embedder", query: str, instruction: str | None) -> NDArray[np.float32]:
-        # Only documents carry the document prompt: against anything else the query prompt is on both sides.
-        encode = embedder.encode_query if self.header.role == "document" else embedder.encode
-        return encode([query], instruction=instruction, truncate_dim=self.dimensions)[0]
 
     def _nearest(self, embedding: NDArray[np.float32], top_k: int, within: NDArray[np.intp] | None) -> list[Hit]:
         if self._held is not None or within is not None:

@@ -5,8 +5,6 @@ vectors are whole (`vector`); the graph (HNSW) is over them, over halves above 2
 dimensions, and what it finds is scored again by the whole vectors.
 """
 
-import os
-import re
 import weakref
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +13,13 @@ from dataclasses import astuple, fields
 from pathlib import Path
 from queue import Empty, LifoQueue
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
 from udever.errors import DataError, OutputError, UdeverError, first_line, needs
 from udever.search.bm25 import K1, B
+from udever.search.postgres_uri import parse_uri
 from udever.search.store import EXACT_FILTERED_UP_TO, ChunkRow, FileRecord, FoundChunk, Tuning, Where, file_id
 from udever.source.chunks import Chunk
 
@@ -32,8 +30,6 @@ _HALVES_UP_TO = 4_000
 _LONGEST_LIST = 1_000
 """The most that pgvector takes as `hnsw.ef_search`."""
 
-_LOCAL = ("", "localhost", "127.0.0.1", "::1")
-_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 _CHUNK = ("first_line", "last_line", "text", "kind", "name", "parent", "language")
 _CHUNKS = ("id", "file", "path", "number", *_CHUNK, "digest", "truncated", "words", "counts", "num_words", "embedding")
 _FILES = tuple(field.name for field in fields(FileRecord))
@@ -84,27 +80,6 @@ def _vector(data: bytes) -> NDArray[np.float32]:
 
 def _array(values: Sequence[Any] | None) -> list[Any]:
     return [_kept(value) for value in values or ()]
-
-
-def parse_uri(uri: str) -> tuple[str, str]:
-    """What libpq connects to and the schema's name, from `postgresql://user@host/database#name`.
-
-    Raises DataError for a password in it: that is PGPASSWORD's, or a password file's. To another machine the
-    connection is encrypted unless the URI or PGSSLMODE says otherwise.
-    """
-    parts = urlsplit(uri)
-    query = parse_qs(parts.query)
-    if parts.password or "password" in query:
-        raise DataError(f"{parts.hostname or uri[:12]}: a password stands in the URI; put it into PGPASSWORD instead")
-    name = parts.fragment or "udever"
-    if not parts.path.strip("/") or not _NAME.fullmatch(name):
-        raise DataError(f"{uri} names no index; expected postgresql://user@host/database#name, the name in [a-z0-9_]")
-    host = query.get("host", [parts.hostname or ""])[0]
-    is_near = host in _LOCAL or host.startswith("/")
-    address = uri.partition("#")[0]
-    if not is_near and "sslmode" not in query and "PGSSLMODE" not in os.environ:
-        address += f"{'&' if parts.query else '?'}sslmode=require"
-    return address, name
 
 
 class PostgresStore:

@@ -1,4 +1,4 @@
-"""The seal of an index in a folder: size and digest of every file, as they were when the last update ended.
+"""The seal of an index in a folder: size and digest of every file of its tables, as the last update left them.
 
 `.seal.json`: `finished` (false while somebody writes, and after a kill), `files` (path -> size and digest), `manifest`
 (a copy of the index's own, so that a damaged index can be made again) and `digest` of all that.
@@ -12,10 +12,9 @@ from pathlib import Path
 
 from udever.errors import first_line
 from udever.search.store import digest_of
-from udever.storage import MARKER, atomic_file, digest_file, sync
+from udever.storage import atomic_file, digest_file, sync
 
 NAME = ".seal.json"
-_NOT_SEALED = {NAME, MARKER, "lock"}
 _REWRITTEN = "latest_version_hint.json"
 """The one file of LanceDB that is written more than once under a name."""
 
@@ -55,9 +54,8 @@ def _write(folder: Path, seal: Seal) -> None:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    paths = (path for path in folder.rglob("*") if path.is_file())
-    names = {path.relative_to(folder).as_posix(): path for path in paths}
-    return {name: path for name, path in names.items() if name not in _NOT_SEALED and not name.startswith(f".{NAME}.")}
+    """The files of the tables; what lies beside them, such as a file browser's notes, is none of the index's."""
+    return {path.relative_to(folder).as_posix(): path for path in folder.glob("*.lance/**/*") if path.is_file()}
 
 
 @contextmanager

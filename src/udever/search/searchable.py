@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from udever.errors import DataError
 from udever.nearest import nearest, suggestion
 from udever.search.fusion import DEPTH, WORDS_DEPTH, WORDS_WEIGHT, fuse
-from udever.source.chunks import KINDS
+from udever.source.chunks import KINDS, keeps_lines
 from udever.source.gitignore import Patterns
 from udever.source.globs import check_pattern
 from udever.source.languages import known, mteb_language, near_language
@@ -23,6 +23,7 @@ from udever.text.words import words
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
+    from udever.model.contract import RoleName
 
 Mode = Literal["meaning", "words", "both"]
 MODES: tuple[str, ...] = get_args(Mode)
@@ -99,6 +100,18 @@ class Hit:
             return self.id
         return f"{self.source}, row {self.id}"
 
+    @property
+    def has_own_lines(self) -> bool:
+        """Whether the lines of the text are those of the file, the first of them `first_line`."""
+        if self.first_line is None or self.last_line is None:
+            return False
+        return are_own_lines(self.text, self.source or "", self.first_line, self.last_line)
+
+
+def are_own_lines(text: str, path: str, first_line: int, last_line: int) -> bool:
+    """Whether `text` is these lines of the file at `path`, not what was read out of them (HTML without its tags)."""
+    return keeps_lines(path) and text.count("\n") == last_line - first_line
+
 
 @dataclass(frozen=True)
 class Vectors:
@@ -149,6 +162,11 @@ class Searchable(ABC):
         """The width of its vectors."""
 
     @property
+    def question_role(self) -> "RoleName":
+        """The role that questions are embedded in."""
+        return "query"
+
+    @property
     def words_weight(self) -> float:
         """What words weigh in a search by both, as `fusion.fuse` takes it."""
         return WORDS_WEIGHT
@@ -196,9 +214,6 @@ class Searchable(ABC):
     def prepare(self) -> None:  # noqa: B027  (most need nothing)
         """Get ready for many questions. Blocks."""
 
-    def _encode(self, embedder: "Embedder", query: str, instruction: str | None) -> NDArray[np.float32]:
-        return embedder.encode_query([query], instruction=instruction, truncate_dim=self.dimensions)[0]
-
     def search(
         self,
         embedder: "Embedder | None",
@@ -220,7 +235,8 @@ class Searchable(ABC):
 
         def embed() -> NDArray[np.float32]:
             self.check(embedder)
-            return self._encode(embedder, query, instruction)
+            role, width = self.question_role, self.dimensions
+            return embedder.encode([query], prompt_name=role, instruction=instruction, truncate_dim=width)[0]
 
         return self.find(query, embed, top_k, mode=mode, filters=filters)
 

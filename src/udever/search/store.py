@@ -18,7 +18,7 @@ from udever.source.chunks import Chunk
 FORMAT = 2
 """Version of the layout in the store; another cannot be read."""
 
-CUT = 2
+CUT = 3
 """Version of the rules by which files are cut; files cut by other rules are cut again."""
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError, FileRefused, TextError
 from udever.progress import progress_bar
-from udever.search.coverage import WalkedFile, covering, full_name, new_manifest, scan
+from udever.search.coverage import WalkedFile, covering, full_name, is_under, missing_roots, new_manifest, scan
 from udever.search.index import check_embedder, other_model
 from udever.search.locate import check_paths, only_writer, prepare
 from udever.search.seal import damage, read_seal, unsealed
@@ -56,7 +56,8 @@ class Update:
     `num_files` and `num_chunks` are what the index holds now; of its files `num_changed` were cut anew and
     `num_removed` left it; of their distinct passages `num_embedded` went through the model and `num_reused` did
     not; `num_truncated` of the chunks written were longer than the model takes. `skipped` counts files left out
-    by reason. `damaged` says which files of the index were not as they had been written: all of it was made anew then.
+    by reason; `gone` are the covered paths that are not there any more. `damaged` says which files of the index were
+    not as they had been written: all of it was made anew then.
     """
 
     num_files: int
@@ -67,6 +68,7 @@ class Update:
     num_reused: int
     num_truncated: int
     skipped: dict[str, int]
+    gone: list[str]
     damaged: list[str]
     seconds: float
 
@@ -96,6 +98,7 @@ class _Run:
         self.manifest = manifest
         self.load = load
         self.skipped: Counter[str] = Counter()
+        self.gone: list[str] = []
         self.counts = _Counts()
         self.window = _Window()
         self.touched: list[FileRecord] = []
@@ -105,6 +108,7 @@ class _Run:
         """Write what is new or changed, then take away what is gone: a file renamed keeps its vectors so."""
         base = base_of(self.manifest, self.store.folder)
         records = self.store.files()
+        self.gone = missing_roots(self.manifest, base)
         seen = scan(self.manifest, base, self.store, self.skipped)
         doubtful = [file for file in seen.values() if not self._is_unchanged(file, records.get(file.path))]
         with progress_bar("indexing", len(doubtful), enabled=show_progress and bool(doubtful)) as advance:
@@ -274,6 +278,8 @@ def _begin(
 ) -> tuple[Manifest, _Model]:
     """The manifest that is to hold, written, and the model; a new index is made where there is none."""
     old = _old_manifest(store, rebuild=rebuild)
+    given = {"cut": CUT, "exclude": settings.exclude, "language": settings.language}
+    changes = {name: value for name, value in given.items() if value is not None}
     if old is None or rebuild:
         name = settings.model or (old.model if old is not None else None)
         if name is None:
@@ -281,29 +287,36 @@ def _begin(
         model = _Model(name, load)
         embedder = model.embedder()
         if old is None:
-            manifest = new_manifest(store, paths, name, embedder)
+            manifest = new_manifest(store, paths, name, embedder).model_copy(update=changes)
         else:
-            fresh = {
+            changes |= {
                 "fingerprint": embedder.fingerprint,
                 "precision": embedder.precision,
                 "dimensions": embedder.dimensions,
                 "tuning": None,
             }
-            manifest = covering(old, base_of(old, store.folder), paths).model_copy(update=fresh)
+            manifest = covering(old.model_copy(update=changes), base_of(old, store.folder), paths)
         store.create(embedder.dimensions)
     else:
         model = _Model(settings.model or old.model, load)
         model.check(old, store.uri)
-        manifest = covering(old, base_of(old, store.folder), paths)
+        manifest = covering(old.model_copy(update=changes), base_of(old, store.folder), paths)
+    manifest = manifest.model_copy(update={"model": full_name(model.name)})
     before = None if rebuild else old
-    changes = {"model": full_name(model.name), "cut": CUT, "exclude": settings.exclude, "language": settings.language}
-    manifest = manifest.model_copy(update={name: value for name, value in changes.items() if value is not None})
-    if before is not None and _decides(before) != _decides(manifest):
-        # All is cut anew. The records are marked first: a stop before the manifest is written loses nothing.
-        store.put_files([replace(record, digest=UNFINISHED) for record in store.files().values()])
+    if before is not None:
+        _mark(store, before, manifest)
     if manifest != before:
         store.write_manifest(manifest.model_dump_json())
     return manifest, model
+
+
+def _mark(store: Store, before: Manifest, after: Manifest) -> None:
+    """Mark the records of what is to be cut anew, before the manifest is written: a stop between loses nothing."""
+    added = set(after.roots) - set(before.roots)  # a file that is named is read, whatever it was left out for
+    records = store.files().values() if added or _decides(before) != _decides(after) else ()
+    marked = [record for record in records if _decides(before) != _decides(after) or is_under(record.path, added)]
+    if marked:
+        store.put_files([replace(record, digest=UNFINISHED) for record in marked])
 
 
 def _decides(manifest: Manifest) -> tuple[object, ...]:
@@ -361,6 +374,7 @@ def update_index(
         num_reused=counts.reused,
         num_truncated=counts.truncated,
         skipped=dict(sorted(run.skipped.items())),
+        gone=run.gone,
         damaged=damaged,
         seconds=time.perf_counter() - started,
     )

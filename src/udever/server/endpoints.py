@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from udever.errors import UdeverError
 from udever.model.contract import RoleName
 from udever.search.highlight import marked_lines, matches
 from udever.search.searchable import Filters, Hit, Searchable
@@ -81,8 +82,10 @@ async def search(service: Service, request: wire.SearchRequest) -> bytes:
     start_s = time.perf_counter()
     vector, num_tokens = None, 0
     if request.mode != "words":
-        (embedded,) = await service.embed(Part([request.query], "query", request.instruction, "end", "query"))
-        vector = (await service.finish(embedded, index.dimensions, normalize=True))[0]
+        part = Part([request.query], index.question_role, request.instruction, "end", "query")
+        (embedded,) = await service.embed(part)
+        dimensions = await service.search(_dimensions, index, service)
+        vector = (await service.finish(embedded, dimensions, normalize=True))[0]
         num_tokens = embedded.num_tokens
     filters = Filters(languages=request.languages, paths=request.paths, kinds=request.kinds)
     find = partial(index.find, request.query, vector, request.top_k, mode=request.mode, filters=filters)
@@ -217,6 +220,7 @@ async def points(service: Service, limit: int) -> bytes:
     index = _index(service)
     if service.points is None:
         raise ApiError(404, "this index gives no map", code="not_served")
+    await service.search(_dimensions, index, service)
     found = await service.search(service.points, limit)
 
     def write() -> bytes:
@@ -270,6 +274,15 @@ def _index(service: Service) -> Searchable:
     return service.index
 
 
+def _dimensions(index: Searchable, service: Service) -> int:
+    """The width of the index's vectors; ApiError where it has been made anew since the start, by another model."""
+    try:
+        index.check(service.embedder)
+        return index.dimensions
+    except UdeverError as error:
+        raise ApiError(503, str(error), code="index_unavailable") from error
+
+
 def _classifier(service: Service) -> Classifier:
     if service.classifier is None:
         raise ApiError(404, "no classifier is served here; start the server with --classifier", code="not_served")
@@ -287,7 +300,7 @@ async def _classify(
 
 def _hit(hit: Hit) -> dict[str, Any]:
     names = ("id", "source", "first_line", "last_line", "kind", "name", "parent", "language")
-    return {name: getattr(hit, name) for name in names}
+    return {name: getattr(hit, name) for name in names} | {"own_lines": hit.has_own_lines}
 
 
 def _rows(hits: Sequence[Hit], request: wire.SearchRequest) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from udever.errors import DataError
 from udever.search.points import MapPoints
+from udever.search.searchable import are_own_lines
 from udever.server.encoding import packed_map
 from udever.storage import atomic_file
 
@@ -50,12 +51,22 @@ def write_map(path: str | Path, points: MapPoints, page: MapPage) -> int:
         "facts": list(page.facts),
         "texts": [text[: page.text_length] for text in page.texts],
         "cut": cut,
+        "own_lines": [row for row, text in enumerate(page.texts) if _has_own_lines(points, row, text)],
         "text_length": page.text_length,
     }
     html = render(page.title, json.dumps(data, ensure_ascii=False, allow_nan=False))
     with atomic_file(path) as temporary:
         temporary.write_text(html, encoding="utf-8", newline="\n")
     return len(cut)
+
+
+def _has_own_lines(points: MapPoints, row: int, text: str) -> bool:
+    """As `Hit.has_own_lines`, of a row of a map."""
+    lines = points.columns.get("lines")
+    if lines is None:
+        return False
+    first, last = map(int, lines[row].split("-"))
+    return are_own_lines(text, points.columns["source"][row], first, last)
 
 
 def render(title: str, data: str) -> str:

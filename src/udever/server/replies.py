@@ -66,6 +66,7 @@ class SnippetLine(BaseModel):
 class TextRow(BaseModel):
     """A text of the index. Lines count from 1; what the index does not know is null.
 
+    `own_lines`: the lines of `text` are those of the file from `first_line` on, not what was read out of them.
     `matches` are the beginnings and ends of the question's words in `text`, in characters (code points).
     """
 
@@ -77,6 +78,7 @@ class TextRow(BaseModel):
     name: str | None
     parent: str | None
     language: str | None
+    own_lines: bool
     text: str | None = None
     matches: list[tuple[int, int]] | None = None
 

@@ -89,6 +89,11 @@ def is_code(path: str) -> bool:
     return PurePosixPath(path).suffix.lower() in LANGUAGES
 
 
+def keeps_lines(path: str) -> bool:
+    """Whether a chunk's text is lines of the file itself: not of pages without their tags, nor of notebooks' cells."""
+    return PurePosixPath(path).suffix.lower() not in (*_HTML, NOTEBOOK)
+
+
 def cut_file(text: str, path: str, language: str | None = None, skipped: Counter[str] | None = None) -> list[Chunk]:
     """The chunks of one file's `text`, in order; its `path` decides how it is cut.
 
@@ -138,13 +143,12 @@ def _cut_page(text: str, suffix: str, skipped: Counter[str]) -> Iterator[Chunk]:
         return
     if not sections and text.strip():
         skipped[NO_TEXT] += 1
-    lines = text.split("\n")
     for place, section in enumerate(sections):
         following = sections[place + 1].path if place + 1 < len(sections) else ()
         is_above = len(following) > len(section.path) and following[: len(section.path)] == section.path
         if not section.text and is_above:
             continue  # a heading over other headings alone, whose parents name it
-        yield from _cut_section(section, lines, suffix)
+        yield from _cut_section(section, suffix)
 
 
 def _cut_notebook(text: str, language: str | None, skipped: Counter[str]) -> Iterator[Chunk]:
@@ -164,19 +168,18 @@ def _cut_notebook(text: str, language: str | None, skipped: Counter[str]) -> Ite
                 above = section.title_path or above
                 like = Chunk(0, 0, "", "section", above) if section.path else Chunk(0, 0, "", "text", parent=above)
                 like = replace(like, language=language)
-                lines = cell.source.split("\n")[section.first_line - 1 : section.last_line]
-                pieces += _pieces(lines, 1, like)
+                pieces += _pieces(section.lines, 1, like)
         for output in cell.outputs:
             pieces += _pieces(output.split("\n"), 1, Chunk(0, 0, "", "text", parent=above))
         for piece in pieces:
             yield replace(piece, first_line=cell.first_line, last_line=cell.last_line)
 
 
-def _cut_section(section: Section, lines: list[str], suffix: str) -> Iterator[Chunk]:
+def _cut_section(section: Section, suffix: str) -> Iterator[Chunk]:
     name, parent = (section.path or ("",))[-1], " > ".join(title for title in section.path[:-1] if title)
     like = Chunk(0, 0, "", "section" if section.path else "text", name, parent)
     if suffix not in _HTML:
-        yield from _pieces(lines[section.first_line - 1 : section.last_line], section.first_line, like)
+        yield from _pieces(section.lines, section.first_line, like)
         return
     # Of HTML the text without its tags is kept, which has lines of its own: each piece names the section's.
     for chunk in _pieces(f"{name}\n\n{section.text}".strip().split("\n"), 1, like):

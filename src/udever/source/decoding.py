@@ -11,6 +11,7 @@ from charset_normalizer import from_bytes
 
 UNKNOWN = "of an encoding that cannot be told"
 _NO_TEXT = frozenset({"idna", "punycode", "raw_unicode_escape", "undefined", "unicode_escape", "utf-7"})
+_WIDE = ("utf-16", "utf-32")
 _SNIFFED_BYTES = 8_192  # as git does: a NUL in the first 8 KB makes a file binary
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -60,14 +61,18 @@ def _strict(data: bytes, encoding: str) -> str | None:
 
 
 def _declared(data: bytes, suffix: str) -> str:
-    """The encoding that Python source (PEP 263) or a page names itself; UTF-8 where it names none."""
+    """The encoding that Python source (PEP 263) or a page names itself; UTF-8 where it names none.
+
+    UTF-16 and UTF-32 count as none, as in HTML's standard: what names them in single bytes is not written in them.
+    """
     name = None
     try:
         if suffix in (".py", ".pyw", ".pyi"):
             name = tokenize.detect_encoding(BytesIO(data).readline)[0]
         elif suffix in (".html", ".htm", ".xhtml", ".xml"):
             name = EncodingDetector.find_declared_encoding(data[:_SNIFFED_BYTES], is_html=True)
-        return "utf-8" if name is None or codecs.lookup(name).name in _NO_TEXT else name
+        known = "utf-8" if name is None else codecs.lookup(name).name
+        return "utf-8" if known in _NO_TEXT or known.startswith(_WIDE) else known
     except (SyntaxError, UnicodeError, LookupError, ValueError):
         return "utf-8"
 

@@ -7,8 +7,9 @@ import re
 import tomllib
 import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
+from itertools import compress
 
 import yaml
 from markdown_it import MarkdownIt
@@ -35,13 +36,29 @@ def _inline_text(token: Token) -> str:
     )
 
 
-def _without_comments(text: str, skipped: Counter[str]) -> str:
-    kept, at = [], 0
+def _without_comments(
+    lines: Sequence[str], row: int, code: Collection[int], skipped: Counter[str]
+) -> tuple[str, list[str]]:
+    """The text of `lines`, of which the first is in `row`, without HTML comments, and the lines with these blank.
+
+    In the rows of `code` what looks like a comment is none.
+    """
+    text = "\n".join(lines)
+    kept: list[str] = []
+    blanked: list[str] = []
+    at = done = 0
     while (start := text.find("<!--", at)) >= 0 and (end := text.find("-->", start + 4)) >= 0:
-        kept.append(text[at:start])
-        at = end + 3
+        row += text.count("\n", at, start)
+        if row in code:
+            at = start + 4
+            continue
+        comment = text[start : end + 3]
+        kept.append(text[done:start])
+        blanked += [text[done:start], "\n" * comment.count("\n")]
+        row += comment.count("\n")
+        at = done = end + 3
         skipped["text: HTML comment"] += 1
-    return "".join([*kept, text[at:]])
+    return "".join([*kept, text[done:]]), "".join([*blanked, text[done:]]).split("\n")
 
 
 def _front_matter_length(text: str) -> int:
@@ -71,16 +88,24 @@ def markdown_sections(text: str, skipped: Counter[str]) -> list[Section]:
     above = text.count("\n", 0, front)
     text = text[front:]
     lines = text.split("\n")
-    outline, row = Outline(line=above + 1), 0
+    outline = Outline(line=above + 1)
     tokens = _markdown().parse(text)
+    blocks = [token.map for token in tokens if token.type in ("fence", "code_block") and token.map is not None]
+    code = {row for first, end in blocks for row in range(first, end)}
+    head = row = 0  # where the open section begins, and what stands below its heading
+
+    def read(end: int) -> None:
+        outline.text, blanked = _without_comments(lines[row:end], row, code, skipped)
+        outline.lines = (*lines[head:row], *blanked)
+
     for index, token in enumerate(tokens):
         # A heading inside a quotation or list (level > 0) is not the page's.
         if token.type != "heading_open" or token.level or token.map is None:
             continue
-        outline.text = _without_comments("\n".join(lines[row : token.map[0]]), skipped)
+        read(token.map[0])
         outline.heading(int(token.tag[1:]), _inline_text(tokens[index + 1]), above + token.map[0] + 1)
-        row = token.map[1]
-    outline.text = _without_comments("\n".join(lines[row:]), skipped)
+        head, row = token.map
+    read(len(lines))
     outline.close(above + len(lines))
     return outline.sections
 
@@ -115,19 +140,20 @@ def _rst_title(text: str) -> str:
     return text.replace("**", "").replace("`", "").replace("\\", "")
 
 
-def _rst_body(lines: list[str], skipped: Counter[str]) -> str:
-    kept: list[str] = []
+def _rst_speaks(lines: Sequence[str], skipped: Counter[str]) -> list[bool]:
+    """Of each line whether it says something to a reader."""
+    speaks: list[bool] = []
     silent: int | None = None
     for line in lines:
         depth = len(line) - len(line.lstrip())
         if silent is not None and (not line.strip() or depth > silent):
+            speaks.append(False)
             continue
         silent = depth if _SILENT.match(line) else None
-        if silent is None:
-            kept.append(line)
-        else:
+        speaks.append(silent is None)
+        if silent is not None:
             skipped["text: directive, label or comment"] += 1
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip()
+    return speaks
 
 
 def rst_sections(text: str, skipped: Counter[str]) -> list[Section]:
@@ -136,11 +162,19 @@ def rst_sections(text: str, skipped: Counter[str]) -> list[Section]:
     Titles are found by their lines. docutils is not used: it runs the directives it meets (`include`, `raw`),
     and does not know Sphinx's.
     """
-    lines = [line.expandtabs(8) for line in text.split("\n")]
+    given = text.split("\n")
+    lines = [line.expandtabs(8) for line in given]
     outline = Outline()
     styles: list[tuple[str, bool]] = []  # in the order of their first use, which is their level
-    body: list[str] = []
-    row = 0
+    head = begin = row = 0  # where the open section begins, what stands below its title, and where this is
+
+    def read() -> None:
+        speaks = _rst_speaks(lines[begin:row], skipped)
+        said = "\n".join(compress(lines[begin:row], speaks))
+        outline.text = re.sub(r"\n{3,}", "\n\n", said).strip()
+        shown = (line if spoken else "" for line, spoken in zip(given[begin:row], speaks, strict=True))
+        outline.lines = (*given[head:begin], *shown)
+
     while row < len(lines):
         line = lines[row]
         following = lines[row + 1] if row + 1 < len(lines) else ""
@@ -155,17 +189,16 @@ def rst_sections(text: str, skipped: Counter[str]) -> list[Section]:
             and _is_adornment(following, line)
         )
         if not (over or under):
-            body.append(line)
             row += 1
             continue
         style = (following[0] if under else line[0], bool(over))
         if style not in styles:
             styles.append(style)
-        outline.text = _rst_body(body, skipped)
+        read()
         outline.heading(styles.index(style), _rst_title(following if over else line), row + 1)
-        body = []
-        row += 3 if over else 2
-    outline.text = _rst_body(body, skipped)
+        head, row = row, row + (3 if over else 2)
+        begin = row
+    read()
     outline.close(len(lines))
     return outline.sections
 

@@ -9,13 +9,15 @@ from udever.source.text import one_line
 class Section:
     """What stands under one heading. `path` holds the headings from the page's top down; () before the first.
 
-    `first_line` is the heading's own line, `last_line` the one before the next heading, both from 1.
+    `first_line` is the heading's own line, `last_line` the one before the next heading, both from 1; `lines` are
+    these lines of the file, blank where something is left out; of HTML there are none.
     """
 
     path: tuple[str, ...]
     text: str
     first_line: int
     last_line: int
+    lines: tuple[str, ...] = ()
 
     @property
     def title_path(self) -> str:
@@ -30,6 +32,7 @@ class Outline:
     sections: list[Section] = field(default_factory=list)
     path: list[tuple[int, str]] = field(default_factory=list)
     text: str = ""
+    lines: tuple[str, ...] = ()
     line: int = 1
 
     def heading(self, level: int, title: str, line: int) -> None:
@@ -45,5 +48,5 @@ class Outline:
         text = self.text.strip()
         if self.path or text:
             path = tuple(title for _, title in self.path)
-            self.sections.append(Section(path, text, self.line, max(self.line, last_line)))
-        self.text = ""
+            self.sections.append(Section(path, text, self.line, max(self.line, last_line), self.lines))
+        self.text, self.lines = "", ()

@@ -32,6 +32,8 @@ _SKIPPED_FOLDERS = {
     ".udever": "index",
     **dict.fromkeys(("dist", "build", "__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache"), "built"),
 }
+_TAKEN_BACK = ("vendored", "built")
+"""Kinds of folders that a pattern with a `!` takes back."""
 _MINIFIED_NAME = re.compile(r"\.(?:min|bundle)\.[cm]?(?:js|css)$")
 
 
@@ -62,12 +64,40 @@ def _storable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+class _Exclusion:
+    """The patterns of a walk; `idle` are those that have matched nothing yet."""
+
+    def __init__(self, exclude: Sequence[str], *, hidden: bool):
+        for pattern in exclude:
+            check_pattern(pattern)
+        # Hidden files hold settings and secrets; a pattern given takes one back ("!.github").
+        self._patterns = Patterns(exclude if hidden else (".*", *exclude))
+        self.idle = {line: Patterns([line]) for line in exclude}
+
+    def decide(self, path: str, *, is_folder: bool) -> bool | None:
+        """As `Patterns.decide`."""
+        met = [line for line, own in self.idle.items() if own.decide(path, is_folder=is_folder) is not None]
+        for line in met:
+            del self.idle[line]
+        return self._patterns.decide(path, is_folder=is_folder)
+
+
 class _Walk:
-    def __init__(self, root: Path, suffixes: Collection[str] | None, exclude: Sequence[str], skipped: Counter[str]):
+    """The walk from one root; `base` is the folder that the paths start from which `exclude` is held against."""
+
+    def __init__(
+        self,
+        root: Path,
+        suffixes: Collection[str] | None,
+        exclude: _Exclusion,
+        skipped: Counter[str],
+        base: Path | None = None,
+    ):
         self.root = root
         self.suffixes = suffixes
-        self.exclude = Patterns(exclude)
+        self.exclude = exclude
         self.skipped = skipped
+        self.base = base or root
         self.repositories: dict[Path, GitRepository] = {}
 
     def files(self) -> Iterator[FoundFile]:
@@ -85,15 +115,32 @@ class _Walk:
                 else:
                     waiting.append(self._folder(*found))
         finally:
-            for repository in self.repositories.values():
-                repository.git.close()
+            self._close()
+
+    def comes_to(self, path: Path) -> bool:
+        """Whether the walk meets `path`, which lies below the root."""
+        folder, rules = self.root, rules_above(self.root)
+        self._remember(rules)
+        try:
+            for name in path.relative_to(self.root).parts:
+                entries = self._folder(folder, rules)
+                found = next((one for one in entries if _path_of(one) == folder / name), None)
+                if found is None or isinstance(found, FoundFile):
+                    return found is not None
+                folder, rules = found
+            return True
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        for repository in self.repositories.values():
+            repository.git.close()
 
     def _remember(self, rules: Rules) -> None:
         if rules.repository is None or rules.repository.top in self.repositories:
             return
         if len(self.repositories) % _MAX_OPEN == _MAX_OPEN - 1:
-            for repository in self.repositories.values():
-                repository.git.close()
+            self._close()
         self.repositories[rules.repository.top] = rules.repository
 
     def _folder(self, folder: Path, outer: Rules) -> Iterator[FoundFile | tuple[Path, Rules]]:
@@ -108,16 +155,15 @@ class _Walk:
         if rules is None:
             return
         self._remember(rules)
-        reasons = [self._entry_reason(entry, folder / entry.name) for entry in entries]
-        listed = list(zip(entries, map(_is_folder, entries), reasons, strict=True))
-        ignored = rules.ignored(folder, [(entry.name, is_folder) for entry, is_folder, reason in listed if not reason])
         above = below(folder, self.root)
-        for entry, is_folder, reason in listed:
+        listed = [(entry, *self._judged(entry, folder)) for entry in entries]
+        asked = [(entry.name, is_folder) for entry, is_folder, reason, _ in listed if reason is None]
+        ignored = rules.ignored(folder, asked)
+        for entry, is_folder, reason, wanted in listed:
             path = folder / entry.name
-            wanted = None if reason else self.exclude.decide(above + entry.name, is_folder=is_folder)
             if reason is None and entry.name in ignored:
                 reason = "ignored by git"
-            elif wanted:
+            elif reason is None and wanted:
                 reason = "excluded"
             elif reason is None and not is_folder:
                 reason = self.file_reason(path, is_asked=wanted is False)
@@ -128,14 +174,21 @@ class _Walk:
             else:
                 yield FoundFile(path, _storable(above + entry.name), self.root, is_asked=wanted is False)
 
-    def _entry_reason(self, entry: os.DirEntry[str], path: Path) -> str | None:
+    def _judged(self, entry: os.DirEntry[str], folder: Path) -> tuple[bool, str | None, bool | None]:
+        """Whether it is a folder, why it is left out whatever git says, and what the patterns say (False: take it)."""
         is_folder = _is_folder(entry)
-        if is_folder and entry.name in _SKIPPED_FOLDERS:
-            return f"{_SKIPPED_FOLDERS[entry.name]} ({entry.name})"
-        if is_folder and exists(path / "pyvenv.cfg"):
-            return "vendored (virtual environment)"
-        # What a link points to is outside the root, or under the root and found by its own name.
-        return "symbolic link" if entry.is_symlink() else None
+        wanted = self.exclude.decide(below(folder, self.base) + entry.name, is_folder=is_folder)
+        kind = _SKIPPED_FOLDERS.get(entry.name) if is_folder else None
+        reason = None
+        if kind is not None:
+            reason = f"{kind} ({entry.name})"
+        elif is_folder and exists(folder / entry.name / "pyvenv.cfg"):
+            kind, reason = "vendored", "vendored (virtual environment)"
+        elif entry.is_symlink():  # what it points to is outside the root, or under it and found by its own name
+            reason = "symbolic link"
+        if wanted is False and kind in _TAKEN_BACK:
+            reason = None
+        return is_folder, reason, wanted
 
     def file_reason(self, path: Path, *, is_asked: bool) -> str | None:
         """Why the file itself, however it was found, is left out."""
@@ -153,6 +206,10 @@ class _Walk:
         return f"over {limit // 1_000_000} MB" if status.st_size > limit else None
 
 
+def _path_of(found: FoundFile | tuple[Path, Rules]) -> Path:
+    return found.path if isinstance(found, FoundFile) else found[0]
+
+
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir(follow_symlinks=False)
@@ -161,23 +218,30 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def walk(
-    paths: Sequence[Path], suffixes: Collection[str] | None, exclude: Sequence[str], skipped: Counter[str]
+    paths: Sequence[Path],
+    suffixes: Collection[str] | None,
+    exclude: Sequence[str],
+    skipped: Counter[str],
+    *,
+    base: Path | None = None,
+    hidden: bool = True,
 ) -> Iterator[FoundFile]:
     """Yield the files with one of `suffixes` (None: all) under `paths`, sorted by name folder by folder, each once.
 
     Left out and counted in `skipped`: what git ignores (`udever.source.ignored`), what `exclude` matches (patterns
-    as in a .gitignore), version control, vendored and built folders, symbolic links, minified files, and files over
-    MAX_FILE_BYTES. A path the caller names is searched even where such a rule would skip it. Raises DataError for a
-    path that does not exist, RecipeError for a pattern that is too long.
+    as in a .gitignore, below `base` where it is given, else below each path), version control, vendored and built
+    folders, symbolic links, minified files, files over MAX_FILE_BYTES and, unless `hidden`, hidden ones. A pattern with
+    a `!` takes back what is hidden, vendored or built; one that matches nothing is counted too. A path the caller names
+    is searched even where such a rule would skip it. Raises DataError for a path that does not exist, RecipeError for
+    a pattern that is too long.
     """
-    for pattern in exclude:
-        check_pattern(pattern)
+    patterns = _Exclusion(exclude, hidden=hidden)
     seen: set[Path] = set()
     for given in paths:
         if not given.exists():
             raise DataError(f"{given} does not exist; {path_suggestion(given, 'give a file or folder that does')}")
         root = given.resolve()
-        search = _Walk(root, suffixes, exclude, skipped)
+        search = _Walk(root, suffixes, patterns, skipped, base)
         if root.is_dir():
             found = search.files()
         else:
@@ -191,3 +255,10 @@ def walk(
                 continue
             seen.add(file.path)
             yield file
+    for pattern in patterns.idle:
+        skipped[f"pattern: matches nothing ({pattern})"] += 1
+
+
+def comes_to(path: Path, root: Path, exclude: Sequence[str], base: Path) -> bool:
+    """Whether a walk of all but hidden files from `root`, with these patterns below `base`, meets `path` below it."""
+    return _Walk(root, None, _Exclusion(exclude, hidden=False), Counter(), base).comes_to(path)

@@ -92,7 +92,7 @@ function source(points) {
     const { data } = await call("v1/texts", { ids: [points.ids[row]], query: question });
     if (!data.length) throw new Error("This text has left the index since the map was drawn.");
     if (texts.size > KEPT_TEXTS) texts.clear();
-    texts.set(key, { text: data[0].text, matches: data[0].matches, more: "" });
+    texts.set(key, { ...data[0], more: "" });
     return texts.get(key);
   };
   const find = async (question, signal) => {

@@ -1,5 +1,5 @@
 import { count, el, icon, put } from "./dom.js";
-import { breakablePath, firstLine, linesOf, placeOf, SHOWN_CHARACTERS, wholeLines } from "./lines.js";
+import { breakablePath, linesOf, placeOf, SHOWN_CHARACTERS, wholeLines } from "./lines.js";
 
 /** What a score is, by how was searched. */
 export const SCORES = {
@@ -65,7 +65,7 @@ function snippet(hit, code) {
 function whole(hit, code) {
   const text = hit.text.slice(0, SHOWN_CHARACTERS);
   const left = hit.text.length - text.length;
-  const lines = linesOf(wholeLines(text, hit.matches, firstLine(hit)), code);
+  const lines = linesOf(wholeLines(text, hit.matches, hit.own_lines ? hit.first_line : null), code);
   return [
     el("div", { class: code ? "text code" : "text", tabindex: "0" }, lines),
     left > 0 && el("p", { class: "quiet" }, `and ${count(left)} characters more`),

@@ -76,8 +76,3 @@ export function placeOf({ id, source, first_line, last_line }) {
   if (first_line !== null) return [source ?? id, `:${first_line}–${last_line}`];
   return source && !id.startsWith(source) ? [source, `, row ${id}`] : [id, ""];
 }
-
-/** The number of a text's first line where its lines are those of a file, else null. */
-export function firstLine({ text, first_line, last_line }) {
-  return first_line !== null && text.split("\n").length === last_line - first_line + 1 ? first_line : null;
-}

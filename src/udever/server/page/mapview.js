@@ -1,6 +1,6 @@
 import { count, counted, el, icon, put, segmented } from "./dom.js";
 import { Legend } from "./legend.js";
-import { breakablePath, firstLine, linesOf, placeOf, SHOWN_CHARACTERS, wholeLines } from "./lines.js";
+import { breakablePath, linesOf, placeOf, SHOWN_CHARACTERS, wholeLines } from "./lines.js";
 import { Plane } from "./plane.js";
 import { rowsByHit, valueOf } from "./points.js";
 
@@ -12,7 +12,8 @@ const LISTED = 50;
 
 /**
  * The map with all around it. `source` gives texts and finds them:
- * textOf(row, passing, question) -> {text, more, matches} or a promise of it, `matches` the question's words in it;
+ * textOf(row, passing, question) -> {text, more, matches, own_lines} or a promise of it, `matches` the question's words
+ * in it, `own_lines` whether its lines are those of its file;
  * find(question, signal) -> {hits: [{id or row, text, where}], note};
  * hint is what the search box says; facts are lines about the map.
  */
@@ -217,9 +218,9 @@ export class MapView {
     }
   }
 
-  whole(row, { text, matches }) {
+  whole(row, { text, matches, own_lines }) {
     const code = valueOf(this.points, "language", row).endsWith("-Code");
-    const first = firstLine({ text, ...this.linesAt(row) });
+    const first = own_lines ? this.linesAt(row).first_line : null;
     const lines = linesOf(wholeLines(text.slice(0, SHOWN_CHARACTERS), matches, first), code);
     return el("div", { class: code ? "text code" : "text", tabindex: "0" }, lines);
   }

@@ -27,7 +27,7 @@ function around(text, at) {
 
 function startStatic() {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const cut = new Set(data.cut);
+  const [cut, own] = [new Set(data.cut), new Set(data.own_lines)];
   const host = el("div", { class: "map-host" });
   put(
     document.getElementById("main"),
@@ -38,7 +38,7 @@ function startStatic() {
   new MapView(host, decodePoints(data), {
     hint: "Find words in the texts",
     facts: cut.size ? [...data.facts, `texts cut to ${counted(data.text_length, "character")}`] : data.facts,
-    textOf: (row) => ({ text: data.texts[row], more: cut.has(row) ? cut_note : "" }),
+    textOf: (row) => ({ text: data.texts[row], own_lines: own.has(row), more: cut.has(row) ? cut_note : "" }),
     find: async (question) => {
       const found = findWords(data.texts, question);
       const note = found.length > MOST_HITS ? `${counted(found.length, "text")} match; the first ${MOST_HITS} are lit.` : "";
