@@ -11,6 +11,8 @@ from udever.errors import DataError, first_line, needs
 from udever.files import is_saved_dataset, pairs_format, printable
 from udever.nearest import near_path, nearest
 
+_UNNAMED = "train"
+
 
 def open_dataset(
     location: str,
@@ -23,8 +25,8 @@ def open_dataset(
 ) -> Any:
     """The data set saved in the folder `location`, or the hub's of that name, as `datasets` has it.
 
-    Of several splits the one named `split`; without a name there must be one alone. `choose_by` says in messages how a
-    person names one. Raises DataError in one line for what cannot be had.
+    Of the splits the one named `split`; without a name there must be one alone. One that was saved without a name is
+    `train`. `choose_by` says in messages how a person names one. Raises DataError in one line for what cannot be had.
     """
     saved = is_saved_dataset(Path(location))
     with needs("datasets", "train", "a data set of the hub, or one it saved,"):
@@ -39,6 +41,8 @@ def open_dataset(
         hint = "check name, config, split and the network" if near is None else f"did you mean {near}?"
         what = "opened" if Path(location).exists() else "loaded from the hub (there is no such path here)"
         raise DataError(f"{printable(location)} cannot be {what}: {first_line(error).rstrip('.')}; {hint}") from error
+    if saved and not isinstance(opened, dict):
+        opened = {str(opened.split or _UNNAMED): opened}
     return _of_split(opened, split, location, choose_by) if isinstance(opened, dict) else opened
 
 
@@ -56,7 +60,8 @@ def _of_split(opened: dict[Any, Any], split: str | None, location: str, choose_b
 def open_pairs(path: Path) -> Any:
     """The training rows of a data set named where tables of pairs are: those of its split `train`."""
     if is_saved_dataset(path):
-        return open_dataset(str(path), "train", choose_by=f"by its folder in {path}")
+        several = (path / "dataset_dict.json").is_file()  # one alone was chosen by its folder
+        return open_dataset(str(path), "train" if several else None, choose_by=f"by its folder in {path}")
     return _fetched(str(path))
 
 

@@ -8,6 +8,7 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -307,11 +308,12 @@ def values_of(column: pa.ChunkedArray | pa.Array) -> list[Any]:
 def table_records(
     tables: Iterable[pa.Table | pa.RecordBatch], wanted: list[str] | None
 ) -> Iterator[tuple[int, Record]]:
-    """The rows of tables with the columns `wanted` that they have, by number from 0."""
+    """The rows of tables with the columns `wanted` that they have, by number from 0; `{}` where they have none."""
     number = 0
     for table in tables:
-        names = [name for name in wanted or table.schema.names if name in table.schema.names]
-        for values in zip(*(values_of(table.column(name)) for name in names), strict=True):
+        names = [name for name in (table.schema.names if wanted is None else wanted) if name in table.schema.names]
+        columns = [values_of(table.column(name)) for name in names]
+        for values in zip(*columns, strict=True) if columns else repeat((), table.num_rows):
             large = next((v for v in values if isinstance(v, str) and len(v) > MAX_ROW_BYTES), None)
             yield number, dict(zip(names, values, strict=True)) if large is None else _too_large(large)
             number += 1
@@ -321,13 +323,11 @@ def _parquet_records(path: Path, wanted: list[str] | None, root: Path | None) ->
     try:
         with open_regular(path, root=root) as opened, pq.ParquetFile(opened) as file:
             available = file.schema_arrow.names
-            names = [name for name in wanted or available if name in available]
-            if not names:  # a table without columns would have no rows either
-                names = available[:1]
-            yield from table_records(
-                file.iter_batches(batch_rows(file.metadata), columns=names, use_threads=False), names
-            )
-    except (pa.ArrowException, OSError) as error:
+            names = [name for name in (available if wanted is None else wanted) if name in available]
+            some = names or available[:1]  # batches without columns would have no rows either
+            batches = file.iter_batches(batch_rows(file.metadata), columns=some, use_threads=False)
+            yield from table_records(batches, names)
+    except (pa.ArrowException, OSError, OverflowError) as error:  # the last: a date beyond the year 9999
         raise DataError(f"{printable(path)} cannot be read as Parquet: {first_line(error)}; check the file") from error
 
 

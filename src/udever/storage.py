@@ -16,6 +16,8 @@ import sys
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
+from glob import has_magic
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
@@ -26,7 +28,7 @@ Kind = Literal["model", "filter", "adapted", "report", "plane", "checkpoint", "i
 MARKER = ".udever-output.json"
 _LOCK = ".udever-lock"
 _FORMAT = 1
-_OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
@@ -38,7 +40,7 @@ def cache_folder() -> Path:
 
 def _explain(error: OSError, target: Path) -> OutputError:
     reason = error.strerror or str(error)
-    if error.errno in _OUT_OF_SPACE:
+    if error.errno in OUT_OF_SPACE:
         return OutputError(f"cannot write {target}: {reason}; free some space or choose another output")
     return OutputError(f"cannot write {target}: {reason}; check the path and its permissions")
 
@@ -47,7 +49,7 @@ def _of_a_library(error: Exception) -> OSError | None:
     """The lack of space that a library in Rust (safetensors, tokenizers) met, which has no OSError for it."""
     found = re.search(r"\(os error (\d+)\)", str(error))
     number = int(found[1]) if found else 0
-    return OSError(number, os.strerror(number)) if number in _OUT_OF_SPACE else None
+    return OSError(number, os.strerror(number)) if number in OUT_OF_SPACE else None
 
 
 def sync(path: Path) -> None:
@@ -72,20 +74,40 @@ def resolved(target: str | os.PathLike[str]) -> Path:
 def check_apart(folder: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
     """Raise OutputError for an output folder that is the working folder, or lies inside, at or above an input.
 
-    Inputs that are no paths that exist (names on a hub) are passed over.
+    Of a glob that is its folder before the first wildcard, and whatever it may match below. Inputs that are no paths
+    that exist (names on a hub) are passed over.
     """
     target = resolved(folder)
     if _working_folder().is_relative_to(target):
         raise OutputError(f"cannot write {folder}: it is the folder you are in, or above it; give a folder of its own")
     for given in inputs:
-        path = Path(given)
+        path, pattern = Path(given), _ANY
         if not path.exists():
+            path, pattern = cut_glob(given)
+        if not pattern or not path.exists():
             continue
         path = path.resolve()
-        if target.is_relative_to(path) and (path.is_dir() or target == path):
+        if target.is_relative_to(path) and _matches_in(target.relative_to(path).parts, pattern):
             raise OutputError(f"cannot write {folder}: it lies in the input {given}; give a folder outside of it")
         if path.is_relative_to(target):
             raise OutputError(f"cannot write {folder}: the input {given} lies in it; give another folder")
+
+
+_ANY = ("**",)
+
+
+def cut_glob(pattern: str | os.PathLike[str]) -> tuple[Path, tuple[str, ...]]:
+    """The folder of a glob before its first wildcard, and the parts behind; none for a path without wildcards."""
+    parts = Path(pattern).parts
+    first = next((place for place, part in enumerate(parts) if has_magic(part)), len(parts))
+    return Path(*parts[:first]), parts[first:]
+
+
+def _matches_in(folder: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    """Whether a glob may match something in a folder below its own; both by their parts."""
+    if not pattern or not folder or pattern[0] == "**":
+        return bool(pattern)
+    return fnmatch(folder[0], pattern[0]) and _matches_in(folder[1:], pattern[1:])
 
 
 def check_folder(folder: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()) -> None:

@@ -28,7 +28,7 @@ from udever.errors import RecipeError
 from udever.pairs.files import read_pairs
 from udever.pairs.mining import Mined
 from udever.pairs.schema import Pair
-from udever.training import TrainingSettings
+from udever.training import ModelSettings, TrainingSettings
 from udever.training.fresh import make_base
 from udever.training.grad_cache import Stepper
 from udever.training.log import History, Step
@@ -80,6 +80,25 @@ def test_how_often_an_arrangement_is_trained(base, given, times):
 def test_a_number_below_what_it_can_be_is_refused(name, value, least):
     with pytest.raises(RecipeError, match=f"^{name} is {value}; expected at least {least}$"):
         AdaptSettings(**{name: value})
+
+
+def test_several_trainings_of_random_weights_have_no_mean_and_are_refused_before_any_work(tmp_path):
+    settings = AdaptSettings(trainings=2)
+    for run in (
+        lambda: adapt([tmp_path / "nowhere"], tmp_path / "out", settings, base="fresh"),
+        lambda: plan_adaptation([tmp_path / "nowhere"], settings, base="fresh", console=Console()),
+    ):
+        with pytest.raises(RecipeError, match=r"trainings is 2 and the base fresh, .*; expected 1"):
+            run()
+
+
+@pytest.mark.parametrize(("base", "has_mean"), [("seedling", True), ("fresh", False)])
+def test_attempts_from_random_weights_are_not_averaged_with_one_another(base, has_mean):
+    tried = arrangements(AdaptSettings(), base, MINED)[:2]
+    model = ModelSettings(base=base)
+    recipes = [Recipe(model=model, data={"pairs": ["p"]}, output={"folder": name}) for name in "ab"]
+    done = [attempts.Attempt(one, MINED, [recipe], []) for one, recipe in zip(tried, recipes, strict=True)]
+    assert (scores.AVERAGED in scores._candidates(done)) == has_mean
 
 
 def test_what_there_is_time_for():

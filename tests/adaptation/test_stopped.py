@@ -1,5 +1,6 @@
 """`adapt` stopped or killed anywhere and resumed ends as one that was never stopped, and shows nothing half-trained."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from udever.adaptation import AdaptSettings, adapt, run_folder
+from udever.adaptation.folder import begin, begun_in, write_gathered
 from udever.errors import ModelError, OutputError
 from udever.evaluation.results import read_scores
+from udever.pairs.mining import Mined
+from udever.pairs.schema import Pair
 from udever.training.grad_cache import Stepper
 from udever.training.recipe import TrainingSettings
 
@@ -93,3 +97,43 @@ def test_a_base_that_is_none_leaves_nothing(project, tmp_path):
     with pytest.raises(ModelError):
         run(project, tmp_path / "out", tmp_path / "nowhere")
     assert list(tmp_path.iterdir()) == []
+
+
+def mined(*kinds):
+    pairs = [Pair(f"how to do {kind} {number}", f"def {kind}_{number}()") for number, kind in enumerate(kinds)]
+    return Mined(pairs, {}, 1, [], list(kinds))
+
+
+def test_what_a_restarted_run_mined_is_not_mixed_with_what_was_there(tmp_path):
+    begin({"kinds": "all"}, mined("code", "code", "names"), 1.0, tmp_path)
+    begin({"kinds": "code"}, mined("code", "code"), 1.0, tmp_path)
+    found, _ = begun_in({"kinds": "code"}, tmp_path)
+    assert found.kinds == ["code"] * 2 == [pair.anchor.split()[3] for pair in found.pairs]
+    write_gathered(mined("code", "code", "code", "names"), tmp_path)
+    with pytest.raises(OutputError, match="it has 4 pairs and the kinds of 2; start over with --restart"):
+        begun_in({"kinds": "code"}, tmp_path)
+
+
+def test_a_restart_killed_anywhere_leaves_one_run_or_none(tmp_path, killed):
+    def restarted(folder):
+        begin({"kinds": "all"}, mined("code", "names", "names"), 1.0, folder)
+        return lambda: begin({"kinds": "code"}, mined("code", "code"), 2.0, folder)
+
+    folder = tmp_path / "counted"
+    for number in range(killed(restarted(folder), 10**9)):
+        folder = tmp_path / str(number)
+        assert killed(restarted(folder), number) is None
+        if (folder / "adapt.json").is_file():
+            asked = json.loads((folder / "adapt.json").read_text())["asked"]
+            found, _ = begun_in(asked, folder)
+            assert found.kinds == {"all": ["code", "names", "names"], "code": ["code", "code"]}[asked["kinds"]]
+            assert [pair.anchor.split()[3] for pair in found.pairs] == found.kinds
+
+
+@pytest.mark.parametrize("command", [("adapt", "x"), ("demo",)])
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_stopped_run_says_how_to_go_on(command, restart, udever, monkeypatch):
+    monkeypatch.setattr("udever.adaptation.adapt", lambda *_, **__: None)
+    code, told, _ = udever(*command, "-o", "elsewhere", "--base", "fresh", *(["--restart"] * restart))
+    instead = " instead of --restart" if restart else ""
+    assert (code, told) == (130, f"stopped, with a checkpoint; go on with the same command and --resume{instead}\n")

@@ -1,8 +1,10 @@
+import math
+
 import numpy as np
 import pytest
 
 from udever.classify import Fields, read_examples
-from udever.errors import DataError
+from udever.errors import DataError, RecipeError
 
 
 def read(records, separator=None, **fields):
@@ -30,6 +32,21 @@ def test_languages_and_groups():
     records = [{"body": "x", "y": "b", "lang": "eng-Latn", "g": 1}, {"body": "z", "y": "a", "lang": "deu-Latn", "g": 1}]
     examples = read(records, text="body", label="y", language="lang", group="g")
     assert (examples.languages, examples.groups) == (["eng-Latn", "deu-Latn"], ["1", "1"])
+
+
+@pytest.mark.parametrize("empty", ["", " ", None, math.nan])
+def test_a_text_whose_group_is_empty_is_in_none(empty):
+    records = [
+        {"text": f"text {n}", "label": "ab"[n % 2], "g": group} for n, group in enumerate(["x", empty, "x", empty])
+    ]
+    assert read(records, group="g").groups == ["x", None, "x", None]
+    with pytest.raises(DataError, match="a row 1: 'g' is empty; expected the language of every text"):
+        read(records, language="g")
+
+
+def test_an_empty_separator_is_refused():
+    with pytest.raises(RecipeError, match="separator is empty; give the characters between two labels, such as ;"):
+        read([{"text": "x", "label": "a;b"}], "")
 
 
 @pytest.mark.parametrize(

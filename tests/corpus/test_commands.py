@@ -2,7 +2,10 @@
 
 import json
 
+import pyarrow as pa
 import pyarrow.parquet as pq
+
+from udever.cli.corpus import settled
 
 
 def test_embed_audit_and_go_on(udever, decoders, corpus, texts, tmp_path):
@@ -56,3 +59,23 @@ def test_fit_and_apply(udever, decoders, tmp_path):
     examples.write_text("text,label\na\nb,x\n")
     code, _, error = udever("classify", "fit", examples, "-m", decoders("bloom"), "-o", tmp_path / "filter")
     assert code == 2 and "examples.csv row 0: 1 fields; the header has 2; fix the row or remove it" in error
+
+
+def test_a_models_name_means_the_same_everywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    assert [settled(name) for name in ("own", "m.gguf")] == [str(tmp_path / "own"), str(tmp_path / "m.gguf")]
+    assert [settled(name) for name in ("seedling", "org/own")] == ["seedling", "org/own"]
+
+
+def test_of_labelled_tables_the_columns_asked_for_are_read(udever, decoders, tmp_path):
+    labels, when = ["a", "b"] * 8, pa.array([2**62] * 16, pa.timestamp("us"))
+    texts = [f"{label} {number} {hex(number**9)}" for number, label in enumerate(labels)]
+    pq.write_table(pa.table({"text": texts, "label": labels, "when": when}), tmp_path / "a.parquet")
+    command = ("classify", "fit", tmp_path / "a.parquet", "-m", decoders("bloom"), "-o", tmp_path / "filter")
+    code, told, error = udever(*command)
+    assert code == 0 and "2 labels from 16 examples" in told, error
+    code, _, error = udever(*command, "--label-column", "lable")
+    assert code == 2 and "has no column 'lable'; did you mean 'label'?" in error
+    code, _, error = udever(*command, "--separator", "")
+    assert code == 2 and "separator is empty" in error

@@ -115,6 +115,23 @@ def test_ids_do_not_come_and_go(tmp_path):
     assert all("'id' is" in row.reason for row in rows[1:])
 
 
+def test_a_row_without_the_id_column_that_was_named_is_a_bad_row(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", [{"text": "x"}, {"text": "y", "key": "a"}])
+    first, second = rows_of(path, id="key")
+    assert isinstance(first, BadRow) and first.reason == "'key' is None; expected a string or a whole number"
+    assert second.id == "a"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.csv", "id,libell\xe9\n1,x\n".encode("latin-1")), ("a.jsonl", b'{"\\ud83d": 1}\n')],
+)
+def test_the_reason_of_a_bad_row_is_utf8_whatever_the_columns_are_called(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    (row,) = rows_of(tmp_path / name)
+    assert row.reason.encode() and row.reason.startswith("no 'text'; the row has ")
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
@@ -159,6 +176,15 @@ def test_a_mistyped_column_is_answered_with_the_nearest(tmp_path, kind):
         with pytest.raises(DataError, match=says):
             check_columns([source], columns)
     check_columns([source], Columns(id="title"))
+
+
+@pytest.mark.parametrize(("name", "store"), [("a.parquet", parquet), ("saved", dataset)])
+def test_rows_of_a_table_without_the_column_fail_and_are_not_lost(tmp_path, name, store):
+    path = store(tmp_path / name, [{"sentence": "e f"}, {"sentence": "g h"}])
+    (source,) = find_sources([str(path)])
+    with pytest.raises(DataError, match=f"{name} has no column 'text'; the row has sentence"):
+        check_columns([source], Columns())
+    assert [row.reason for row in read_rows(source, Columns())] == ["no 'text'; the row has sentence"] * 2
 
 
 def test_broken_rows_of_csv_are_only_themselves(tmp_path):
@@ -276,6 +302,48 @@ def test_folders_and_globs_in_the_order_of_names(tmp_path):
     assert named == ["a/1.jsonl", "a/3.txt", "b/2.jsonl"]
     assert [source.name for source in find_sources([str(tmp_path / "**/*.jsonl")])] == ["a/1.jsonl", "b/2.jsonl"]
     assert [row.id for row in rows_of(tmp_path / "b")] == ["2.jsonl:0"]  # stays when another file joins
+
+
+@pytest.mark.parametrize("pattern", [None, "**/*", "*/*"])
+def test_outputs_of_jobs_below_a_folder_or_glob_are_passed_over_and_counted(tmp_path, pattern):
+    root = tmp_path / "in"
+    for name in ("raw/a.txt", "old/_job.json", "old/shards/b.parquet", "old/_failed.parquet"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        jsonl(root / name, [{"text": name}])
+    skipped = Counter()
+    given = str(root if pattern is None else root / pattern)
+    assert [source.name for source in find_sources([given], skipped=skipped)] == ["raw/a.txt"]
+    (reason,) = skipped
+    assert reason.endswith(": output of a corpus job")
+    with pytest.raises(DataError, match=r"no file matches .*; passed over: 1 file: output of a corpus job; check"):
+        find_sources([str(root / "old" / "*.parquet")])
+
+
+def test_datasets_among_several_inputs_have_ids_of_their_own(tmp_path):
+    paths = [str(dataset(tmp_path / name, [{"text": "x"}, {"text": "y"}])) for name in ("one", "two")]
+    rows = [row.id for source in find_sources(paths) for row in read_rows(source, Columns())]
+    assert rows == ["one:0", "one:1", "two:0", "two:1"]
+    assert [row.id for row in rows_of(tmp_path / "one")] == ["0", "1"]
+    assert [source.alone for source in find_sources([*paths, "org/texts"])] == [False] * 3
+
+
+def test_a_split_that_is_not_there_is_refused(tmp_path):
+    import datasets
+
+    datasets.disable_progress_bars()
+    named = datasets.Dataset.from_list([{"text": "x"}], split="validation")
+    named.save_to_disk(tmp_path / "named")
+    unnamed = dataset(tmp_path / "unnamed", [{"text": "x"}])
+    for path, split in ((tmp_path / "named", "validation"), (unnamed, "train")):
+        (source,) = find_sources([str(path)], split)
+        assert [row.text for row in read_rows(source, Columns())] == ["x"]
+        (source,) = find_sources([str(path)], "nonsense")
+        with pytest.raises(DataError, match=f"has the splits {split}; choose one with --split"):
+            check_columns([source], Columns())
+    path = jsonl(tmp_path / "a.jsonl", [{"text": "x"}])
+    with pytest.raises(DataError, match="split 'train' is given and no input is a dataset; leave out --split"):
+        find_sources([str(path)], "train")
+    assert len(find_sources([str(path), str(unnamed)], "train")) == 2
 
 
 def test_a_saved_dataset_with_splits(tmp_path):
@@ -425,6 +493,15 @@ def test_a_file_that_expands_too_far_gives_what_came_before(tmp_path, monkeypatc
     *good, last = rows_of(tmp_path / name)
     assert good and all(isinstance(row, InputRow) for row in good) and len(good) < 2_000_000
     assert isinstance(last, BadRow) and "unpacks to more than 200 times its size" in last.reason
+
+
+def test_a_date_that_python_has_not_is_an_error_only_where_it_is_asked_for(tmp_path):
+    when = pa.array([2**62], pa.timestamp("us"))
+    pq.write_table(pa.table({"when": when, "text": ["x"]}), tmp_path / "a.parquet")
+    assert [row.text for row in rows_of(tmp_path / "a.parquet")] == ["x"]
+    assert [row.reason for row in rows_of(tmp_path / "a.parquet", text="body")] == ["no 'body'; the row has when, text"]
+    with pytest.raises(DataError, match=r"a\.parquet cannot be read as Parquet: date value out of range; check"):
+        rows_of(tmp_path / "a.parquet", text="when")
 
 
 @pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.dictionary(pa.int32(), pa.binary())])

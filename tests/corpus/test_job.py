@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from udever.corpus import EmbedStep, Reading, audit, run_job
+from udever.corpus.vectors import read_vectors
 from udever.errors import ContractError, DataError, OutputError, RecipeError, TextError
 from udever.search.embeddings_file import read, shard_files
 
@@ -376,3 +377,43 @@ def test_an_input_whose_name_is_no_utf8(tmp_path, fake_step):
     done = run_job(fake_step(), Reading([str(folder)]), tmp_path / "out", show_progress=False)
     assert done.num_rows == 1 and not done.num_failed
     assert audit(tmp_path / "out").whole
+
+
+@pytest.mark.parametrize("name", [b"run:1", b"s3:x", b"caf\xe9"])
+def test_an_output_is_a_folder_whatever_it_is_called(name, corpus, fake_step, texts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    out, step = Path(os.fsdecode(name)), fake_step(failing=[texts[3]])
+    first = corpus.run(step, corpus.jsonl(tmp_path / "a.jsonl", [*texts, ""]), out)
+    assert (first.num_rows, first.num_failed) == (71, 3) and not corpus.run(step, "a.jsonl", out).num_shards_made
+    assert [finding.split(";")[0] for finding in audit(out).findings] == ["3 rows have no result"]
+    assert len(read_vectors(out)[0]) == 68
+
+
+def test_an_output_says_where_its_input_is_also_where_that_is_a_glob(corpus, fake_step, texts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    corpus.jsonl(tmp_path / "a.jsonl", texts)
+    corpus.run(fake_step(), "*.jsonl", tmp_path / "out")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert audit(tmp_path / "out").whole
+
+
+def test_a_glob_that_reaches_into_the_output_is_refused(corpus, fake_step, texts, tmp_path):
+    (tmp_path / "more").mkdir()
+    for place in (tmp_path, tmp_path / "more"):
+        corpus.jsonl(place / "a.jsonl", texts)
+    for pattern in ("**/*.jsonl", "*/*.jsonl", "[!a]*/*"):
+        with pytest.raises(OutputError, match=r"it lies in the input .*; give a folder outside of it"):
+            corpus.run(fake_step(), tmp_path / pattern, tmp_path / "out")
+    with pytest.raises(OutputError, match=r"the input .* lies in it; give another folder"):
+        corpus.run(fake_step(), tmp_path / "more" / "*.jsonl", tmp_path)
+    assert corpus.run(fake_step(), tmp_path / "*.jsonl", tmp_path / "out").num_rows == len(texts)
+
+
+def test_a_bad_row_in_a_column_that_is_no_utf8_does_not_end_the_run(corpus, fake_step, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.csv").write_text("text\nhello\n")
+    (tmp_path / "in" / "b.csv").write_bytes("id,libell\xe9\n1,x\n".encode("latin-1"))
+    assert corpus.run(fake_step(), tmp_path / "in", tmp_path / "out").num_failed == 1
+    (row,) = pq.read_table(tmp_path / "out" / "_failed.parquet").to_pylist()
+    assert row["reason"] == "no 'text'; the row has id, libell\\udce9"

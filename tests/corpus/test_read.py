@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import udever
-from udever.corpus import audit
+from udever.corpus import audit, vectors
 from udever.errors import DataError
 
 DOCS = Path(__file__).parents[2] / "docs" / "corpus.md"
@@ -52,17 +52,38 @@ def test_windows_that_are_alike_have_a_shard_each(corpus, fake_step, tmp_path):
 def test_read_vectors(out, corpus, fake_step, texts, tmp_path):
     rows = corpus.read(out)
     for _ in range(2):
-        ids, vectors = udever.read_vectors(out)
-        assert isinstance(vectors, np.memmap) and not vectors.flags.writeable
+        ids, found = udever.read_vectors(out)
+        assert isinstance(found, np.memmap) and not found.flags.writeable
         assert ids == [row["id"] for row in rows]
-        np.testing.assert_array_equal(vectors, [row["embedding"] for row in rows])
+        np.testing.assert_array_equal(found, [row["embedding"] for row in rows])
     assert audit(out).whole
-    np.save(out / ".vectors.npy", np.array(vectors[::-1]))
-    assert ".vectors.npy has other vectors" in audit(out).findings[0]
+    (copy,) = out.glob(".vectors-*.npy")
+    np.save(copy, np.array(found[::-1]))
+    assert f"{copy.name} has other vectors" in audit(out).findings[0]
     corpus.run(fake_step(), corpus.jsonl(tmp_path / "a.jsonl", texts), out)
     assert len(udever.read_vectors(out)[1]) == 70 and audit(out).whole
     with pytest.raises(DataError, match=r"_manifest\.json cannot be read"):
         udever.read_vectors(tmp_path)
+
+
+def test_vectors_are_copied_of_one_version_where_a_job_replaces_it_meanwhile(out, corpus, fake_step, monkeypatch):
+    read, path = vectors.read_columns, out.parent / "a.jsonl"
+    new = [f"text {row}" for row in reversed(range(128))]
+
+    def overtaken(shard, names):
+        found = read(shard, names)
+        if names == ["embedding"] and shard.name.startswith("00000012"):  # the last one
+            monkeypatch.setattr(vectors, "read_columns", read)
+            corpus.run(fake_step(), corpus.jsonl(path, new), out)
+        return found
+
+    monkeypatch.setattr(vectors, "read_columns", overtaken)
+    for _ in range(2):
+        ids, found = udever.read_vectors(out)
+        rows = corpus.read(out)
+        assert ids == [row["id"] for row in rows] and [row["text"] for row in rows] == new
+        np.testing.assert_array_equal(found, [row["embedding"] for row in rows])
+        assert len(list(out.glob(".vectors-*.npy"))) == 1
 
 
 @pytest.mark.parametrize("package", ["pandas", "duckdb", "numpy"])

@@ -1,4 +1,5 @@
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from udever.corpus.scan import HASH, HashLog, hash_bytes, repeated
+from udever.errors import OutputError
 
 NAMES = st.lists(st.integers(0, 30), max_size=60)
 
@@ -45,3 +47,9 @@ def test_hashes_that_end_in_zeros_stay_apart(tmp_path):
     log = HashLog(tmp_path / "log")
     log.add(np.array([b"a" + b"\0" * 15, b"a" + b"\0" * 14 + b"\1"], HASH), np.arange(2))
     assert not sum(len(part) for part in repeated(log))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_full_disk_is_an_output_error_also_for_temporary_files():
+    with pytest.raises(OutputError, match=r"cannot write /dev/full: No space left on device; free some space"):
+        HashLog(Path("/dev/full")).add(np.zeros(1, HASH), 0)

@@ -1,6 +1,9 @@
 """Several processes on this machine: the folder of one process, a worker that dies, windows that share texts."""
 
+import subprocess
+import sys
 import textwrap
+import time
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from udever.corpus.job import run_here
 from udever.errors import OutputError, RecipeError
 
 MODULE = textwrap.dedent("""
-    import os, runpy, signal
+    import os, runpy, signal, time
 
     class Whole(runpy.run_path({conftest!r})["FakeStep"]):
         pass
@@ -19,6 +22,31 @@ MODULE = textwrap.dedent("""
     class Dying(Whole):
         def run(self, prepared, tick):
             os.kill(os.getpid(), signal.SIGKILL)
+
+    class Slow(Whole):
+        def __init__(self, noted):
+            super().__init__()
+            self.noted = noted
+
+        def run(self, prepared, tick):
+            with open(self.noted, "a") as file:
+                file.write(".")
+            time.sleep(120)
+""")
+
+
+DRIVER = textwrap.dedent("""
+    import sys
+
+    sys.path.insert(0, sys.argv[1])
+    from functools import partial
+    from fake_steps import Slow
+    from udever.corpus import ProcessRunner, Reading, run_job
+
+    if __name__ == "__main__":
+        load = partial(Slow, sys.argv[3] + ".at-work")
+        reading = Reading([sys.argv[2]], window_rows=10)
+        run_job(load(), reading, sys.argv[3], runner=ProcessRunner(load, workers=2), show_progress=False)
 """)
 
 
@@ -54,6 +82,18 @@ def test_a_process_that_dies_ends_the_run_and_leaves_what_is_done(corpus, steps,
         corpus.run(steps.Dying(), path, tmp_path / "out", runner=ProcessRunner(steps.Dying, workers=2))
     again = corpus.run(steps.Whole(), path, tmp_path / "out")
     assert again.num_rows == 20
+
+
+def test_workers_end_with_their_driver_however_that_ends(corpus, steps, texts, tmp_path):
+    path = corpus.jsonl(tmp_path / "a.jsonl", texts[:20])
+    command = [sys.executable, "-c", DRIVER, str(tmp_path / "code"), str(path), str(tmp_path / "out")]
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE)
+    noted, deadline = tmp_path / "out.at-work", time.monotonic() + 60
+    while not (noted.is_file() and len(noted.read_text()) == 2) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    driver.kill()
+    driver.communicate(timeout=30)  # which ends when nobody has the pipe any more
+    assert noted.read_text() == ".."
 
 
 def test_one_worker_is_this_process_and_none_makes_no_sense():

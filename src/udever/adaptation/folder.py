@@ -54,9 +54,11 @@ def data_of(mined: Mined, folder: Path) -> DataSettings:
 
 
 def begin(asked: dict[str, Any], mined: Mined, mining_s: float, kept: Path) -> None:
-    """Write what was mined, how long that took, and what for; what an earlier run tried is gone."""
-    shutil.rmtree(kept / ATTEMPTS, ignore_errors=True)
-    (kept / TRIED).unlink(missing_ok=True)
+    """Write what was mined, how long that took, and what for; what an earlier run left is gone before.
+
+    What it was for comes last: a folder without it holds no run that could be resumed.
+    """
+    clear(kept)
     write_gathered(mined, kept)
     write_pieces(mined.corpus, kept / CORPUS)
     content = {"asked": asked, "skipped": mined.skipped, "num_files": mined.num_files, "kinds": mined.kinds}
@@ -77,6 +79,8 @@ def begun_in(asked: dict[str, Any], kept: Path) -> tuple[Mined, float]:
         corpus = read_pieces(kept / CORPUS)
         mined = Mined(pairs, content["skipped"], content["num_files"], corpus, content["kinds"])
         mining_s = float(content["mining_s"])
+        if len(pairs) != len(mined.kinds):
+            raise ValueError(f"it has {len(pairs)} pairs and the kinds of {len(mined.kinds)}")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise OutputError(f"the run in {kept} cannot be resumed: {error}; start over with --restart") from error
     if changed:
@@ -85,7 +89,10 @@ def begun_in(asked: dict[str, Any], kept: Path) -> tuple[Mined, float]:
 
 
 def clear(kept: Path) -> None:
-    """Remove what a run wrote into its folder, and the folder where nothing else lies in it."""
+    """Remove what a run wrote into its folder, and the folder where nothing else lies in it.
+
+    Pairs go after what they were mined for, so that what is left is never taken for a whole run.
+    """
     forget(kept)
     remove_output(kept / MODEL, "model")
     for name in _FOLDERS:
@@ -111,7 +118,8 @@ def write_output(
         shutil.move(recipe.output.folder, folder / MODEL)
         for name in (HELD_OUT, RESULTS):
             shutil.move(kept / name, folder / name)
-        (folder / MODEL / RECIPE_FILE).write_text(recipe.model_copy(update=update).to_toml(), encoding="utf-8")
+        own = folder / MODEL / RECIPE_FILE  # as training resolved it
+        own.write_text(Recipe.read(own).model_copy(update=update).to_toml(), encoding="utf-8")
         with (folder / MODEL / CARD).open("a", encoding="utf-8") as card:
             card.write(results.to_markdown())
         write_words_weight(folder / MODEL, words_weight)

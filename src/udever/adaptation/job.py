@@ -10,7 +10,7 @@ from udever.adaptation.attempts import arrangements, train_all
 from udever.adaptation.folder import ASKED_FOR, begin, begun_in, check_own, clear, run_folder, write_output
 from udever.adaptation.gathered import gathered, split, tell
 from udever.adaptation.scores import answer, score
-from udever.adaptation.settings import DEFAULTS, AdaptSettings
+from udever.adaptation.settings import DEFAULTS, AdaptSettings, check_trainings
 from udever.errors import UdeverError
 from udever.evaluation.comparison import Comparison
 from udever.pairs.mining import Mined
@@ -38,10 +38,11 @@ def adapt(
 
     Raises OutputError where a stopped run is there and neither was given, where it was started with other settings,
     and, before any work, where the output folder holds something else. Raises DataError where the files give no pairs
-    to train on or none to score on.
+    to train on or none to score on, RecipeError as `check_trainings`.
     """
     paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     output, console = Path(output), console or Console(quiet=True)
+    check_trainings(base, settings)
     check_replaceable(output, "adapted", [*paths, base])
     kept = run_folder(output)
     check_begun(kept, resume=resume, restart=restart)

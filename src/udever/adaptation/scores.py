@@ -24,7 +24,7 @@ from udever.model.configuration import stored_dtype
 from udever.pairs.mining import ASKED, Mined
 from udever.pairs.schema import Pair, Split
 from udever.search.exact import top_k
-from udever.training import Recipe
+from udever.training import FRESH, Recipe
 from udever.training.card import FIGURE
 from udever.training.recipe import RECIPE_FILE
 from udever.training.run import TRAINING_FILE, open_recipe
@@ -85,9 +85,12 @@ def score(attempts: Sequence[Attempt], mined: Mined, settings: AdaptSettings, ke
 
 
 def _candidates(attempts: Sequence[Attempt]) -> dict[str, list[str]]:
-    """By name the model folders whose weights' mean each candidate has: every attempt, and of several all together."""
+    """By name the model folders whose weights' mean each candidate has: every attempt, and of several all together.
+
+    Not of a base that each draws anew, vocabulary and weights: they are no neighbours, and have no mean.
+    """
     found = {attempt.name: attempt.folders for attempt in attempts}
-    if len(attempts) > 1:
+    if len(attempts) > 1 and attempts[0].recipes[0].model.base != FRESH:
         found[AVERAGED] = [folder for folders in found.values() for folder in folders]
     return found
 

@@ -48,6 +48,15 @@ def times_suited(base: str, settings: "AdaptSettings") -> int:
     return 2 if base == SEEDLING and settings.training is None else 1
 
 
+def check_trainings(base: str, settings: "AdaptSettings") -> None:
+    """Raise RecipeError for several trainings of a base that each of them draws anew: their weights have no mean."""
+    if base == FRESH and settings.trainings is not None and settings.trainings > 1:
+        raise RecipeError(
+            f"trainings is {settings.trainings} and the base {FRESH}, whose weights each training draws anew, so that "
+            f"their mean is none; expected 1"
+        )
+
+
 def scored_in(base: str) -> str:
     """The precision that a base and what becomes of it are compared in: of a large one as it is loaded for use."""
     return "auto" if is_large(base) else "float32"

@@ -1,5 +1,6 @@
 """Labelled texts: what a filter is made from."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.errors import DataError
+from udever.errors import DataError, RecipeError
 from udever.nearest import nearest
 
 Kind = Literal["one", "several"]
@@ -30,14 +31,15 @@ class Fields(NamedTuple):
 class Examples:
     """Texts with their labels, and where columns name them, their languages and groups. Lists of one length.
 
-    Texts of a group (translations of one text, say) are never on both sides of a test.
+    Texts of a group (translations of one text, say) are never on both sides of a test; one whose group is None is in
+    none.
     """
 
     texts: list[str]
     labels: list[tuple[str, ...]]
     languages: list[str] | None
     kind: Kind
-    groups: list[str] | None = None
+    groups: list[str | None] | None = None
 
     def __len__(self) -> int:
         """Number of texts."""
@@ -76,19 +78,28 @@ def _labels(value: Any, separator: str | None, where: str) -> tuple[str, ...]:
     return tuple(sorted({_label(one, where) for one in found}))
 
 
+def _named(value: Any) -> str | None:
+    """What a cell of languages or groups says; None for an empty one, which pandas writes as NaN."""
+    is_empty = value is None or (isinstance(value, float) and math.isnan(value))
+    return None if is_empty else str(value).strip() or None
+
+
 def read_examples(
     records: Iterable[tuple[str, dict[str, Any]]], fields: Fields, separator: str | None = None
 ) -> Examples:
     """Examples from records, each with the place to name it by.
 
     A label that is a list, or a text cut at `separator`, makes every text one of any number of labels, none
-    included; else it is one name or whole number. Raises DataError, naming the place, for a column that is
-    absent or holds something else, and where there are fewer than two labels.
+    included; else it is one name or whole number. A text whose group is empty is in none. Raises DataError, naming
+    the place, for a column that is absent or holds something else, for a language that is empty, and where there are
+    fewer than two labels; RecipeError for a `separator` that is empty.
     """
+    if separator == "":
+        raise RecipeError("separator is empty; give the characters between two labels, such as ;")
     texts: list[str] = []
     labels: list[tuple[str, ...]] = []
     languages: list[str] = []
-    groups: list[str] = []
+    groups: list[str | None] = []
     several = separator is not None
     for where, record in records:
         absent = [name for name in fields if name is not None and name not in record]
@@ -103,9 +114,12 @@ def read_examples(
         texts.append(text)
         labels.append(_labels(label, separator, where))
         if fields.language is not None:
-            languages.append(str(record[fields.language]))
+            language = _named(record[fields.language])
+            if language is None:
+                raise DataError(f"{where}: {fields.language!r} is empty; expected the language of every text")
+            languages.append(language)
         if fields.group is not None:
-            groups.append(str(record[fields.group]))
+            groups.append(_named(record[fields.group]))
     examples = Examples(
         texts=texts,
         labels=labels,

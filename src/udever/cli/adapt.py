@@ -100,13 +100,14 @@ def adapt(
         plan_adaptation(paths, settings, base=base, console=console())
         return
     results = run(paths, output, settings, base=base, resume=resume, restart=restart, console=console())
-    _ended(results, "the same command and --resume")
+    _ended(results, restart)
 
 
-def _ended(results: object, how: str) -> None:
+def _ended(results: object, restart: bool) -> None:
     """Exit with 130 where a signal stopped the training."""
     if results is None:
-        console().print(f"stopped, with a checkpoint; go on with {how}")
+        instead = " instead of --restart" if restart else ""
+        console().print(f"stopped, with a checkpoint; go on with the same command and --resume{instead}")
         raise typer.Exit(130)
 
 
@@ -125,7 +126,7 @@ def demo(
     quiet_transformers()
     paths, settings = demo_of(base)
     results = run(paths, output, settings, base=base, resume=resume, restart=restart, console=console())
-    _ended(results, "udever demo --resume")
+    _ended(results, restart)
 
 
 @app.command()

@@ -5,6 +5,7 @@ line and the exit code is 2.
 """
 
 import sys
+import tempfile
 import warnings
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +17,7 @@ from udever.cli.usage import Group
 from udever.errors import OutputError, UdeverError
 from udever.nearest import path_suggestion
 from udever.processors import OthersLoad, use_threads, wait_gently
+from udever.storage import OUT_OF_SPACE
 from udever.terminal import printable
 
 app = typer.Typer(
@@ -150,13 +152,21 @@ def main(others: OthersLoad | None = None) -> None:
     except UdeverError as error:
         _fail(error)
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in OUT_OF_SPACE:
             raise
-        otherwise = "check the path, its permissions and free space"
-        hint = path_suggestion(error.filename, otherwise) if isinstance(error, FileNotFoundError) else otherwise
-        _fail(OutputError(f"{error.filename}: {error.strerror}; {hint}"))
+        _fail(OutputError(_refusal(error)))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _refusal(error: OSError) -> str:
+    """What the system refused, and what to do; a lack of space often comes without the file that it was met at."""
+    if error.errno in OUT_OF_SPACE:
+        told = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror)
+        return f"{told}; free some space where the output goes and in {tempfile.gettempdir()} (TMPDIR)"
+    otherwise = "check the path, its permissions and free space"
+    hint = path_suggestion(error.filename, otherwise) if isinstance(error, FileNotFoundError) else otherwise
+    return f"{error.filename}: {error.strerror}; {hint}"
 
 
 def _fail(error: UdeverError) -> None:

@@ -26,13 +26,14 @@ classify = typer.Typer(help="Label texts from a handful of examples.", no_args_i
 app.add_typer(classify, name="classify")
 
 
-def _records(inputs: list[str], split: str | None) -> Iterator[tuple[str, dict[str, Any]]]:
-    from udever.corpus import find_sources, read_records
+def _records(inputs: list[str], split: str | None, wanted: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    from udever.corpus import check_named, find_sources, read_records
     from udever.corpus.inputs import Broken
     from udever.errors import DataError
 
     for source in find_sources(inputs, split):
-        for number, record in read_records(source, None):
+        check_named(source, wanted)
+        for number, record in read_records(source, wanted):
             where = f"{source.name} row {number}"
             if isinstance(record, Broken):
                 raise DataError(f"{where}: {record.reason}; fix the row or remove it")
@@ -68,7 +69,8 @@ def fit(
     settings = FitSettings(precision, seed)
     check_replaceable(output, "filter", [*examples, model])
     fields = Fields(column, label_column, language_column, group_column)
-    read = read_examples(_records(examples, split), fields, separator)
+    wanted = [name for name in fields if name is not None]
+    read = read_examples(_records(examples, split, wanted), fields, separator)
     embedder = load_quietly(model, dtype, device)
     embeddings = embedder.encode(read.texts, truncate_dim=dimensions, show_progress_bar=True)
     made, told = run(embeddings, read, fingerprint=embedder.fingerprint, model=settled(model), settings=settings)

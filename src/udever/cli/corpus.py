@@ -35,7 +35,8 @@ Workers = Annotated[
 
 def settled(model: str) -> str:
     """A model's name that means the same in every working folder."""
-    return str(Path(model).absolute()) if Path(model).is_dir() else model
+    is_path = Path(model).is_dir() or Path(model).suffix.lower() == ".gguf"
+    return str(Path(model).absolute()) if is_path else model
 
 
 def load_step(

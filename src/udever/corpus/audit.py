@@ -15,7 +15,7 @@ from udever.corpus import folder as layout
 from udever.corpus.inputs import InputRow
 from udever.corpus.job import Reading, reading_of
 from udever.corpus.scan import HASH, HashLog, hash_bytes, hashed, repeated
-from udever.corpus.shards import ShardInfo, read_columns, read_identity, read_info, to_numpy
+from udever.corpus.shards import ShardInfo, read_columns, read_identity, read_info, read_schema, to_numpy
 from udever.corpus.step import Step
 from udever.corpus.vectors import mapped
 from udever.errors import ContractError, DataError
@@ -159,11 +159,12 @@ def _check_values(audit: Audit, name: str, table: pa.Table, unit: bool) -> None:
 
 @dataclass(frozen=True)
 class _Company:
-    """What goes along from shard to shard."""
+    """What goes along from shard to shard; `copied` is the name of the file of `copy`."""
 
     given: _Input
     ids: HashLog
     sample: _Sample | None
+    copied: str
     copy: np.ndarray | None
 
 
@@ -186,7 +187,7 @@ def _check_content(audit: Audit, manifest: layout.Manifest, path: Path, rows: in
     name = path.name
     try:
         info, identity = read_info(path), read_identity(path)
-        table = read_columns(path, pq.read_schema(path).names)
+        table = read_columns(path, read_schema(path).names)
     except DataError as error:
         audit.note(str(error))
         return
@@ -203,7 +204,7 @@ def _check_content(audit: Audit, manifest: layout.Manifest, path: Path, rows: in
     if company.copy is not None and "embedding" in table.column_names:
         copied = company.copy[audit.num_results : audit.num_results + len(table)]
         if not np.array_equal(copied, to_numpy(table.column("embedding"))):
-            audit.note(f"{layout.VECTORS} has other vectors than {name}; remove it, it is made again")
+            audit.note(f"{company.copied} has other vectors than {name}; remove it, it is made again")
     audit.num_results += len(table)
     audit.num_failed += len(info.failed)
     company.ids.add(np.array([hash_bytes(i.encode()) for i in table.column("id").to_pylist()], HASH), 0)
@@ -241,12 +242,13 @@ def audit(
         ids = HashLog(Path(temporary) / "ids")
         num_rows = sum(shard["rows"] for shard in manifest.shards)
         sample = _Sample(again.step, num_rows, again.size, again.seed) if again is not None else None
-        copy = mapped(folder)
+        copied = layout.vectors_file(folder, manifest)
+        copy = mapped(copied)
         if copy is not None and len(copy) != num_rows:
-            result.note(f"{layout.VECTORS} has {len(copy)} rows, the shards {num_rows}; remove it, it is made again")
+            result.note(f"{copied.name} has {len(copy)} rows, the shards {num_rows}; remove it, it is made again")
             copy = None
         given = _Input(reading, result)
-        company = _Company(given, ids, sample, copy)
+        company = _Company(given, ids, sample, copied.name, copy)
         with progress_bar("auditing", len(manifest.shards), enabled=show_progress) as advance:
             for shard in manifest.shards:
                 _check_shard(result, manifest, folder / shard["file"], shard, company)
@@ -266,12 +268,17 @@ def audit(
     return result
 
 
+def _num_rows(path: Path) -> int:
+    with path.open("rb") as file:
+        return pq.read_metadata(file).num_rows
+
+
 def _check_failed(result: Audit, folder: Path, digest: str) -> None:
     path = folder / layout.FAILED
     if path.is_file() and digest_file(path) != digest:
         result.note(f"{path}: its bytes are not those that were written (digest); run the job again")
     try:
-        listed = pq.read_metadata(path).num_rows if path.is_file() else 0
+        listed = _num_rows(path) if path.is_file() else 0
     except (pa.ArrowException, OSError):
         listed = 0
     if result.num_failed:

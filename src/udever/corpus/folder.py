@@ -6,7 +6,8 @@
     _failed.parquet   rows that could not be embedded, where there are any
     .lock             held while a run is at work
     .work-*           texts and results under way; of no use to any other run
-    .vectors.npy      a copy of all vectors in one array, made when it is first asked for (see `vectors`)
+    .vectors-DIGEST.npy    a copy of all vectors in one array, made when it is first asked for (see `vectors`), with
+                           the digest of its manifest
 
 Readers of Parquet folders pass over names that begin with `_` or `.`. Both JSON files end with a digest of their
 content.
@@ -33,7 +34,6 @@ from udever.nearest import path_suggestion
 from udever.storage import atomic_file, check_folder, clean, digest_file, held_alone
 
 JOB, MANIFEST, FAILED, SHARDS, LOCK = "_job.json", "_manifest.json", "_failed.parquet", "shards", ".lock"
-VECTORS = ".vectors.npy"
 _WORK = ".work-"
 
 
@@ -60,6 +60,11 @@ class Manifest:
     def files(self, folder: Path) -> list[Path]:
         """The shards in input order."""
         return [folder / shard["file"] for shard in self.shards]
+
+
+def vectors_file(folder: Path, manifest: Manifest) -> Path:
+    """Where the vectors of this version of the output are copied to."""
+    return folder / f".vectors-{_digest(asdict(manifest))}.npy"
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
@@ -100,9 +105,11 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Replace the manifest, then remove the shards it does not name."""
+    """Replace the manifest, then remove the shards it does not name and copies of other vectors."""
     _write_json(folder / MANIFEST, asdict(manifest))
-    (folder / VECTORS).unlink(missing_ok=True)
+    for path in folder.glob(".vectors-*.npy"):
+        if path != vectors_file(folder, manifest):
+            path.unlink(missing_ok=True)
     named = {path.name for path in manifest.files(folder)}
     for path in shards_in(folder):
         if path.name not in named:

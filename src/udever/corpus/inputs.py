@@ -27,8 +27,10 @@ from udever.files import (
 )
 from udever.nearest import nearest, path_suggestion
 from udever.records import Broken, Record, column_names, read_file, table_records
+from udever.storage import cut_glob
 
-_JOBS = ("job.json", "_job.json", ".job.json")
+_JOB = "_job.json"
+"""What lies in the output folder of a job from its start (see `folder`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,16 @@ class Source:
 
 
 def _walk(root: Path, skipped: Counter[str]) -> Iterator[Path]:
-    """Every file below `root` by name, without hidden ones and those in hidden or linked folders."""
+    """Every file below `root` by name, without hidden ones and those in hidden or linked folders or outputs of jobs."""
 
     def refused(error: OSError) -> None:
         skipped["folder: cannot be read"] += 1
 
     for folder, names, files in os.walk(root, onerror=refused):
+        if folder != str(root) and _JOB in files:
+            skipped["folder: output of a corpus job"] += 1
+            names.clear()
+            continue
         kept = []
         for name in sorted(names):
             if name.startswith("."):
@@ -87,10 +93,12 @@ def _usable(root: Path, file: Path, skipped: Counter[str]) -> bool:
     return True
 
 
-def _folder(path: Path, split: str | None, skipped: Counter[str]) -> list[Source]:
-    if is_saved_dataset(path):
-        return [Source(_named(path), str(path), None, True, split)]
-    if any((path / name).is_file() for name in _JOBS):
+def _told(passed: Counter[str]) -> str:
+    return "; passed over: " + ", ".join(f"{n} {why}" for why, n in passed.most_common(5)) if passed else ""
+
+
+def _folder(path: Path, skipped: Counter[str]) -> list[Source]:
+    if (path / _JOB).is_file():
         raise DataError(f"{printable(path)} is the output of a corpus job; give the texts it was made from")
     found: list[Source] = []
     here: Counter[str] = Counter()
@@ -102,24 +110,29 @@ def _folder(path: Path, split: str | None, skipped: Counter[str]) -> list[Source
             found.append(Source(_named(file, path), str(file), form, False, root=str(path)))
     skipped.update(here)
     if not found:
-        passed = "; passed over: " + ", ".join(f"{n} {why}" for why, n in here.most_common(5)) if here else ""
-        raise DataError(f"{printable(path)} holds no files that are read ({READ}){passed}; give another folder")
+        raise DataError(f"{printable(path)} holds no files that are read ({READ}){_told(here)}; give another folder")
     return found
 
 
 def _glob(given: str, skipped: Counter[str]) -> list[Source]:
-    """The files that match, by name; hidden ones, and those in hidden folders, are left out."""
-    fixed = _fixed_parts(given)
-    root = Path(*fixed)
-    matching = sorted(file for file in root.glob("/".join(Path(given).parts[len(fixed) :])) if not file.is_dir())
+    """The files that match, by name; hidden ones, and those in hidden folders or in outputs of jobs, are left out."""
+    root, parts = cut_glob(given)
     found: list[Source] = []
-    for file in matching:
-        if any(part.startswith(".") for part in file.relative_to(root).parts):
-            skipped["file: hidden"] += 1
-        elif _usable(root, file, skipped):
+    here: Counter[str] = Counter()
+    outputs: dict[Path, bool] = {}
+    for file in sorted(file for file in root.glob("/".join(parts)) if not file.is_dir()):
+        name = file.relative_to(root)
+        folders = [root / folder for folder in name.parents]
+        outputs |= {folder: (folder / _JOB).is_file() for folder in folders if folder not in outputs}
+        if any(part.startswith(".") for part in name.parts):
+            here["file: hidden"] += 1
+        elif any(outputs[folder] for folder in folders):
+            here["file: output of a corpus job"] += 1
+        elif _usable(root, file, here):
             found.append(Source(_named(file, root), str(file), text_format(file), False, root=str(root)))
+    skipped.update(here)
     if not found:
-        raise DataError(f"no file matches {printable(given)}; check the pattern")
+        raise DataError(f"no file matches {printable(given)}{_told(here)}; check the pattern")
     return found
 
 
@@ -129,8 +142,10 @@ def _named(path: Path, root: Path | None = None) -> str:
 
 def _one(given: str, split: str | None, alone: bool, skipped: Counter[str]) -> list[Source]:
     path = Path(given)
+    if is_saved_dataset(path):
+        return [Source(_named(path), str(path), None, alone, split)]
     if path.is_dir():
-        return _folder(path, split, skipped)
+        return _folder(path, skipped)
     if path.exists():
         form = text_format(path)
         open_regular(path).close()  # refused now, before any work
@@ -138,32 +153,25 @@ def _one(given: str, split: str | None, alone: bool, skipped: Counter[str]) -> l
     if has_magic(given):
         return _glob(given, skipped)
     if is_hub_name(given):
-        return [Source(given, given, None, True, split, is_hub=True)]
+        return [Source(given, given, None, alone, split, is_hub=True)]
     otherwise = "give a file, folder, glob, saved dataset or a hub dataset (org/name)"
     raise DataError(f"{printable(given)} does not exist; {path_suggestion(given, otherwise)}")
-
-
-def _fixed_parts(pattern: str) -> list[str]:
-    """The folders of a glob before its first wildcard."""
-    parts: list[str] = []
-    for part in Path(pattern).parts[:-1]:
-        if has_magic(part):
-            break
-        parts.append(part)
-    return parts
 
 
 def find_sources(inputs: list[str], split: str | None = None, skipped: Counter[str] | None = None) -> list[Source]:
     """The sources of `inputs`, in the order given, files of a folder or glob by name.
 
     A folder stands for its files of known format at any depth, or is a dataset saved to disk. What is passed
-    over in folders and globs is counted in `skipped`, by reason. Raises DataError for what does not exist,
-    matches nothing, is given twice, or is a file of a structure that is not read.
+    over in folders and globs, outputs of jobs among it, is counted in `skipped`, by reason. Raises DataError for what
+    does not exist, matches nothing, is given twice, or is a file of a structure that is not read, and for a `split`
+    where nothing is a dataset.
     """
     if not inputs:
         raise DataError("no input was given; give a file, folder, glob or dataset")
     counts: Counter[str] = Counter() if skipped is None else skipped
     sources = [source for given in inputs for source in _one(given, split, len(inputs) == 1, counts)]
+    if split is not None and all(source.format is not None for source in sources):
+        raise DataError(f"split {split!r} is given and no input is a dataset; leave out --split, files have none")
     seen: dict[str, Source] = {}
     for source in sources:
         if source.name in seen:
@@ -228,8 +236,11 @@ def read_records(source: Source, wanted: list[str] | None) -> Iterator[tuple[int
 def _show(value: Any) -> str | None:
     if value is None:
         return None
-    shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return shown.encode(errors="backslashreplace").decode()
+    return _escaped(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _escaped(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _why_no_text(record: dict[str, Any], column: str, names: list[str] | None) -> str | None:
@@ -256,6 +267,14 @@ def _schema_names(source: Source) -> list[str] | None:
     return None
 
 
+def check_named(source: Source, wanted: Iterable[str]) -> None:
+    """Raise DataError where a table with a schema lacks a column of `wanted`; of others their records tell."""
+    names = _schema_names(source)
+    absent = [name for name in wanted if names is not None and name not in names]
+    if absent:
+        raise DataError(f"{source.shown} has no column {absent[0]!r}; {_instead(absent[0], names or ())}")
+
+
 def check_columns(sources: Sequence[Source], columns: Columns) -> None:
     """Raise DataError where no source has the text column in its first rows: its name is mistyped.
 
@@ -280,11 +299,12 @@ def check_columns(sources: Sequence[Source], columns: Columns) -> None:
 def read_rows(source: Source, columns: Columns) -> Iterator[InputRow | BadRow]:
     """The texts of a source in order; what is no text, is empty or has no id comes as a `BadRow`.
 
-    The id is the column's where the first record has one, else the row's number, behind the source's name
-    where the job has several sources: ids of a file and row numbers mixed could name two texts alike. A row
-    without an entry of its own is from `source.name`. Whether texts are UTF-8 is for the caller to see.
+    The id is the column's where that has another name than usual or is in the first record, else the row's number,
+    behind the source's name where the job has several sources: ids of a file and row numbers mixed could name two
+    texts alike. A row without an entry of its own is from `source.name`. Whether texts are UTF-8 is for the caller to
+    see.
     """
-    with_ids: bool | None = None
+    with_ids = True if columns.id != Columns().id else None
     prefix = "" if source.alone else f"{source.name}:"
     names: list[str] | None = None
     for number, record in read_records(source, list(columns)):
@@ -300,7 +320,7 @@ def read_rows(source: Source, columns: Columns) -> Iterator[InputRow | BadRow]:
             reason, name = f"{columns.id!r} is {name!r:.{_SHOWN}}; expected a string or a whole number", None
         if reason is not None:
             shown = None if name is None else _show(str(name))
-            yield BadRow(source.name, number, shown, _show(record.get(columns.text)), reason)
+            yield BadRow(source.name, number, shown, _show(record.get(columns.text)), _escaped(reason))
             continue
         origin = record.get(columns.source)
         yield InputRow(

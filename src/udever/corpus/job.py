@@ -25,6 +25,7 @@ from udever.corpus.shards import ShardName, read_columns, read_info
 from udever.corpus.step import Output, Step, Tick, digest_of
 from udever.corpus.window_job import Place, Reuse, WindowJob, find_reuse, finish, nothing, plan, texts_of
 from udever.errors import RecipeError
+from udever.files import is_hub_name
 from udever.progress import Advance, progress_bar
 from udever.storage import atomic_file, digest_file
 
@@ -226,7 +227,7 @@ def _end(step: Step, reading: Reading, folder: Path, found: Scan, work: Path) ->
         num_failed = failed.num_rows
     manifest = layout.Manifest(
         identity=step.identity,
-        inputs=[str(Path(given).absolute()) if Path(given).exists() else given for given in reading.inputs],
+        inputs=[given if is_hub_name(given) else str(Path(given).absolute()) for given in reading.inputs],
         columns=reading.columns._asdict(),
         split=reading.split,
         num_rows=found.num_rows,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from udever.corpus.inputs import BadRow, InputRow
 from udever.errors import DataError
-from udever.storage import atomic_file
+from udever.storage import atomic_file, refusals
 
 SIZE_BYTES = 16
 HASH = np.dtype(f"S{SIZE_BYTES}")
@@ -50,10 +50,10 @@ class HashLog:
         self.num_entries = 0
 
     def add(self, hashes: NDArray[np.bytes_], tags: NDArray[np.integer] | int) -> None:
-        """Append hashes with a tag each, or one for all."""
+        """Append hashes with a tag each, or one for all. Raises OutputError where the disk is full."""
         entries = np.empty(len(hashes), _ENTRY)
         entries["hash"], entries["tag"] = hashes, tags
-        with self._path.open("ab") as file:
+        with refusals(self._path), self._path.open("ab") as file:
             file.write(entries.tobytes())
         self.num_entries += len(hashes)
 
@@ -216,7 +216,8 @@ class FailedFile:
     """Writes rows that cannot be embedded to a Parquet file, a thousand at a time."""
 
     def __init__(self, path: Path) -> None:
-        self._writer = pq.ParquetWriter(path, FAILED_SCHEMA, compression="zstd")
+        self._file = path.open("wb")  # pyarrow takes a path with a colon for a URI
+        self._writer = pq.ParquetWriter(self._file, FAILED_SCHEMA, compression="zstd")
         self._waiting: list[BadRow] = []
         self.num_rows = 0
         self.first: BadRow | None = None
@@ -243,11 +244,12 @@ class FailedFile:
         if self._waiting:
             self._flush()
         self._writer.close()
+        self._file.close()
 
 
 def read_failed(path: Path) -> Iterator[BadRow]:
     """The rows of a file of failed rows."""
-    with pq.ParquetFile(path) as file:
+    with path.open("rb") as opened, pq.ParquetFile(opened) as file:
         for batch in file.iter_batches(1000):
             for record in batch.to_pylist():
                 yield BadRow(*(record[name] for name in FAILED_SCHEMA.names))
@@ -268,7 +270,7 @@ def scan(
             key = block.key(step_digest)
             spool = None if key in done else work / f"{number:08d}.arrow"
             if spool is not None:
-                with atomic_file(spool) as path, pa.OSFile(str(path), "wb") as out:
+                with atomic_file(spool) as path, path.open("wb") as out:
                     options = pa.ipc.IpcWriteOptions(compression="zstd")
                     with pa.ipc.new_file(out, SPOOL_SCHEMA, options=options) as writer:
                         writer.write_table(block.table())

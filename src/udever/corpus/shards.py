@@ -111,13 +111,14 @@ def write_shard(path: Path, step: Step, window: pa.Table, rows: np.ndarray, fail
     # Floats and hashes are noise to a compressor: it would only take their time.
     packing = {name: "zstd" if name in ("id", "text", "source") else "none" for name in columns}
     leaves = {f"{name}.list.element": "none" for name in names}
-    pq.write_table(
-        table,
-        path,
-        compression=packing | leaves,  # pyright: ignore[reportArgumentType]
-        use_dictionary=["source"],  # pyright: ignore[reportArgumentType]
-        write_statistics=["id"],  # pyright: ignore[reportArgumentType]
-    )
+    with path.open("wb") as file:  # pyarrow takes a path with a colon for a URI
+        pq.write_table(
+            table,
+            file,
+            compression=packing | leaves,  # pyright: ignore[reportArgumentType]
+            use_dictionary=["source"],  # pyright: ignore[reportArgumentType]
+            write_statistics=["id"],  # pyright: ignore[reportArgumentType]
+        )
 
 
 def put_shard(path: Path, folder: Path, number: int, key: str) -> None:
@@ -130,16 +131,22 @@ def shard_of(folder: Path, number: int, key: str) -> Path | None:
     return next(folder.glob(f"{number:08d}-{key}-*.parquet"), None)
 
 
+def read_schema(path: Path) -> pa.Schema:
+    """The schema of a shard."""
+    with path.open("rb") as file:
+        return pq.read_schema(file)
+
+
 def read_info(path: Path) -> ShardInfo:
     """What a shard says about itself. Raises DataError for a file that is none or is damaged."""
     with _damaged(path):
-        return ShardInfo(**json.loads((pq.read_schema(path).metadata or {})[_KEY]))
+        return ShardInfo(**json.loads((read_schema(path).metadata or {})[_KEY]))
 
 
 def read_identity(path: Path) -> dict[str, str]:
     """The identity of the step that made a shard. Raises DataError for a file that is damaged."""
     with _damaged(path):
-        metadata = pq.read_schema(path).metadata or {}
+        metadata = read_schema(path).metadata or {}
         return {k.decode(): v.decode() for k, v in metadata.items() if k.startswith(b"udever.") and k != _KEY}
 
 
@@ -155,7 +162,7 @@ def _damaged(path: Path) -> Iterator[None]:
 
 def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
     """Columns of a shard. Raises DataError where it is damaged."""
-    with _damaged(path), pq.ParquetFile(path) as file:
+    with _damaged(path), path.open("rb") as opened, pq.ParquetFile(opened) as file:
         return file.read(columns=list(names), use_threads=False)
 
 
@@ -179,5 +186,5 @@ def read_records(path: Path, columns: np.dtype, offsets: NDArray[np.integer]) ->
 
 def read_spool(path: Path) -> pa.Table:
     """A spooled window."""
-    with pa.OSFile(str(path), "rb") as file, pa.ipc.open_file(file) as reader:
+    with path.open("rb") as file, pa.ipc.open_file(file) as reader:
         return reader.read_all()

@@ -1,7 +1,8 @@
 """The vectors of a job's output as one array in memory-mapped file, whatever their number."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,38 +12,57 @@ from udever.corpus.shards import read_columns, to_numpy
 from udever.errors import DataError
 from udever.storage import atomic_file
 
+T = TypeVar("T")
+
 
 def read_vectors(folder: str | Path) -> tuple[list[str], NDArray[np.floating[Any]]]:
     """Ids and vectors [rows, dimensions] of an output of `udever embed`, in the order of its input.
 
-    The array is a read-only memory-mapped file: only parts that are read take memory. The file, `.vectors.npy`, is made
-    in the folder at the first call and again after the job has changed something. Raises DataError where the folder
-    holds no vectors or its job has not ended, OutputError where the file cannot be written.
+    The array is a read-only memory-mapped file: only parts that are read take memory. The file, `.vectors-DIGEST.npy`,
+    is made in the folder at the first call and again after the job has changed something. Both are of one version of
+    the output, also where a job replaces it meanwhile. Raises DataError where the folder holds no vectors or its job
+    has not ended, OutputError where the file cannot be written.
     """
     folder = Path(folder)
-    ids: list[str] = []
-    for shard in layout.read_manifest(folder).files(folder):
-        ids += read_columns(shard, ["id"]).column(0).to_pylist()
-    return ids, map_vectors(folder)
+    return _of_one_version(folder, lambda manifest: (_ids(folder, manifest), _array(folder, manifest)))
 
 
 def map_vectors(folder: Path) -> NDArray[np.floating[Any]]:
     """The array of `read_vectors` alone. Raises what that raises."""
+    return _of_one_version(folder, lambda manifest: _array(folder, manifest))
+
+
+def _of_one_version(folder: Path, read: Callable[[layout.Manifest], T]) -> T:
+    """What `read` makes of the manifest; of the next one where a job has written that meanwhile, and removed shards."""
     manifest = layout.read_manifest(folder)
-    found = mapped(folder)
+    try:
+        found = read(manifest)
+    except DataError:
+        if layout.read_manifest(folder) == manifest:
+            raise
+    else:
+        if layout.read_manifest(folder) == manifest:
+            return found
+    layout.vectors_file(folder, manifest).unlink(missing_ok=True)  # it may have been made after the job removed it
+    return _of_one_version(folder, read)
+
+
+def _ids(folder: Path, manifest: layout.Manifest) -> list[str]:
+    return [name for shard in manifest.files(folder) for name in read_columns(shard, ["id"]).column(0).to_pylist()]
+
+
+def _array(folder: Path, manifest: layout.Manifest) -> NDArray[np.floating[Any]]:
+    path = layout.vectors_file(folder, manifest)
+    found = mapped(path)
     if found is None:
-        _copy(manifest.files(folder), manifest.num_rows - manifest.num_failed, folder / layout.VECTORS)
-        found = mapped(folder)
-        assert found is not None, "what was just written is there and newer"
+        _copy(manifest.files(folder), manifest.num_rows - manifest.num_failed, path)
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
     return found
 
 
-def mapped(folder: Path) -> NDArray[np.floating[Any]] | None:
-    """The array where it has been made since the manifest was written."""
-    path = folder / layout.VECTORS
+def mapped(path: Path) -> NDArray[np.floating[Any]] | None:
+    """The array of a file where it is there and whole."""
     try:
-        if path.stat().st_mtime_ns < (folder / layout.MANIFEST).stat().st_mtime_ns:
-            return None
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError):
         return None

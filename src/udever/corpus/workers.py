@@ -7,8 +7,10 @@ driver finishes them in order.
 
 import json
 import multiprocessing
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -108,9 +110,18 @@ _worker: "list[Worker]" = []
 
 
 def _begin(load: Callable[[], Step], digest: str, threads: int) -> None:
+    threading.Thread(target=_end_with_driver, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # ends at once, and says nothing: the driver speaks
     use_threads(threads)
     _worker.append(Worker(load, digest, threads))
+
+
+def _end_with_driver() -> None:
+    """End this process once its driver is gone, however that ended: nobody would take what it makes, or stop it."""
+    driver = multiprocessing.parent_process()
+    assert driver is not None, "a worker has a driver"
+    driver.join()
+    os._exit(1)
 
 
 def _do(item: Item) -> dict[str, Any]:
