@@ -40,7 +40,7 @@ _BUSY = (
 )
 _UNSCORED = (
     "training.sharding is 'full', and held-out rows are not scored while weights are spread over processes; score the "
-    "saved model with udever evaluate"
+    "saved model with udever eval"
 )
 
 
