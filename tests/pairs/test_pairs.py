@@ -1,5 +1,7 @@
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 
 from udever.errors import DataError
 from udever.pairs.columns import are_blank
-from udever.pairs.files import Rows, read_batches, read_pairs, write_pairs
+from udever.pairs.files import Rows, column_names, read_batches, read_pairs, size_in_memory, write_pairs
+from udever.pairs.negatives import Options, mine_negatives
 from udever.pairs.schema import SCHEMA, Pair
 
 TEXT = st.text(min_size=1).filter(str.strip)
@@ -60,6 +63,19 @@ def test_pairs_come_back_as_they_were(folder, pairs):
 def write_jsonl(path, *rows):
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+@pytest.mark.parametrize("name", ["run:1", "s3:x", os.fsdecode(b"caf\xe9")])
+def test_a_folder_may_be_called_anything(name, tmp_path, monkeypatch):
+    """pyarrow takes a path with a colon for a URI, and none that is not UTF-8."""
+    monkeypatch.chdir(tmp_path)
+    path = Path(name) / "pairs.parquet"
+    path.parent.mkdir()
+    write_pairs([Pair("a", "b")], path)
+    assert read_pairs(path) == [Pair("a", "b")]
+    assert "anchor" in column_names(path) and size_in_memory(path) > 0
+    mine_negatives(None, path, path.with_name("hard.parquet"), Options(mode="words"))
+    assert [pair.anchor for pair in read_pairs(path.with_name("hard.parquet"))] == ["a"]
 
 
 def test_jsonl_with_the_two_texts_alone(tmp_path):

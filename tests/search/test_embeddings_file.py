@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -98,3 +101,13 @@ def test_reading_no_parquet_and_no_file(tmp_path):
     assert not is_embeddings_file(path)
     with pytest.raises(DataError, match="cannot be read as Parquet"):
         read(path)
+
+
+@pytest.mark.parametrize("name", ["run:1", "s3:x", os.fsdecode(b"caf\xe9")])
+def test_a_file_is_read_wherever_it_lies(tmp_path, name, monkeypatch):
+    write(tmp_path / "a.parquet", ["a"])
+    (tmp_path / name).mkdir()
+    (tmp_path / "a.parquet").rename(tmp_path / name / "a.parquet")
+    monkeypatch.chdir(tmp_path)
+    path = Path(name) / "a.parquet"
+    assert is_embeddings_file(path) and read(path)[1].texts == ["a"] and read_texts(path, [0])[0][1] == "a"

@@ -151,7 +151,8 @@ def _text_columns(path: Path) -> list[str] | None:
         return pa.types.is_string(inner) or pa.types.is_large_string(inner)
 
     try:
-        return [field.name for field in pq.read_schema(path) if is_text(field.type)]
+        with path.open("rb") as file:
+            return [field.name for field in pq.read_schema(file) if is_text(field.type)]
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {first_line(error)}") from error
 

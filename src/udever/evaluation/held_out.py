@@ -243,4 +243,5 @@ def _write_task(
     folder.mkdir(parents=True)
     (folder / SPEC_FILE).write_text(json.dumps(spec, indent=1), encoding="utf-8")
     for part, columns in tables.items():
-        pq.write_table(pa.table(columns), folder / f"pairs.{part}.parquet")
+        with (folder / f"pairs.{part}.parquet").open("wb") as file:
+            pq.write_table(pa.table(columns), file)

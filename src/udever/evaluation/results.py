@@ -161,7 +161,8 @@ def read_items(folder: Path, task: str, metric: str = "") -> dict[tuple[str, str
     if not path.is_file():
         return {}
     try:
-        table = pq.read_table(path)
+        with path.open("rb") as file:
+            table = pq.read_table(file)
         if "metric" in table.column_names:
             table = table.filter(pc.field("metric") == metric)
         keys = [table[name].to_pylist() for name in ("split", "subset", "statistic")]
@@ -245,8 +246,8 @@ def _write_items(path: Path, items: Sequence[Items]) -> None:
             "gold": np.concatenate(gold),
         }
     )
-    with atomic_file(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        pq.write_table(table, file, compression="zstd")
 
 
 def _read_model(path: Path) -> ModelScores:

@@ -129,8 +129,8 @@ def _pairs(batch: pa.RecordBatch, rows: pa.Array | None = None) -> Iterator[Pair
 
 def write_pairs(pairs: Sequence[Pair], path: str | Path) -> None:
     """Write `pairs` to a Parquet file (zstd), whole or not at all."""
-    with atomic_file(path) as temporary:
-        pq.write_table(to_table(pairs), temporary, compression="zstd")
+    with atomic_file(path) as temporary, temporary.open("wb") as file:  # pyarrow takes no path that is not UTF-8
+        pq.write_table(to_table(pairs), file, compression="zstd")
 
 
 def check_pairs_name(path: Path) -> None:
@@ -221,7 +221,8 @@ def column_names(path: Path) -> list[str]:
         return list(open_pairs(path).column_names)
     if form.kind == "parquet":
         try:
-            return pq.read_schema(path).names
+            with path.open("rb") as file:
+                return pq.read_schema(file).names
         except (pa.ArrowException, OSError):
             return []  # read_batches says what is wrong
     record = next((record for _, record in read_file(path, form, None)), None)
@@ -249,7 +250,8 @@ def size_in_memory(path: Path) -> int:
             return sum(file.stat().st_size for file in files_under(path))
         if form.kind != "parquet":
             return path.stat().st_size * (_UNPACKED if form.packing else 1)
-        metadata = pq.read_metadata(path)
+        with path.open("rb") as file:
+            metadata = pq.read_metadata(file)
         return sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
     except (pa.ArrowException, OSError):
         return 0  # read_batches says what is wrong

@@ -357,7 +357,7 @@ def _write(
 ) -> int:
     """Write all rows, those of `train` with their new negatives; return how many of these had others."""
     num_replaced = 0
-    with pq.ParquetWriter(output, SCHEMA, compression="zstd") as writer:
+    with output.open("wb") as file, pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
         for start, end in windows(len(train)):
             pairs = texts.pairs(np.arange(start, end))
             origins = np.unique(chosen[start:end])

@@ -12,6 +12,7 @@ Metadata: `udever.fingerprint` (of model, tokenizer and contract), `udever.dimen
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -50,9 +51,18 @@ class EmbeddingTable:
     embeddings: NDArray[np.float32]
 
 
-def _open(path: Path) -> pq.ParquetFile:
+@contextmanager
+def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """The file, opened here: pyarrow takes a path with a colon for a URI, and none that is not UTF-8."""
+    with path.open("rb") as opened, pq.ParquetFile(opened) as file:
+        yield file
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        return pq.ParquetFile(path)
+        with _parquet(path) as file:
+            yield file
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {first_line(error)}; {_AGAIN}") from error
 
@@ -60,7 +70,8 @@ def _open(path: Path) -> pq.ParquetFile:
 def is_embeddings_file(path: Path) -> bool:
     """Whether `path` is a readable Parquet file that carries a fingerprint."""
     try:
-        metadata = pq.read_schema(path).metadata
+        with _parquet(path) as file:
+            metadata = file.schema_arrow.metadata
     except (pa.ArrowException, OSError):
         return False
     return b"udever.fingerprint" in (metadata or {})
@@ -108,7 +119,7 @@ def read_header(path: str | Path) -> Header:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path} is not a file; give an embeddings file (Parquet)")
-    with _open(path) as file:
+    with _opened(path) as file:
         schema = file.schema_arrow
     missing = [name for name in _REQUIRED if name not in schema.names]
     if missing:
@@ -145,7 +156,7 @@ def _vectors(batch: pa.RecordBatch, path: Path, first: int) -> NDArray[np.float3
 def _batches(path: Path, columns: list[str], rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     first = 0
     try:
-        with pq.ParquetFile(path) as file:
+        with _parquet(path) as file:
             for batch in file.iter_batches(rows, columns=columns):
                 yield first, batch
                 first += len(batch)
@@ -169,7 +180,7 @@ def read_texts(path: str | Path, rows: Iterable[int]) -> dict[int, tuple[str, st
     """Id, text and source of single rows, read without the embeddings."""
     path = Path(path)
     wanted = np.unique(np.fromiter(rows, dtype=np.int64))
-    with _open(path) as file:
+    with _opened(path) as file:
         columns = [name for name in ("id", "text", "source") if name in file.schema_arrow.names]
     found: dict[int, tuple[str, str, str | None]] = {}
     for first, batch in _batches(path, columns, 16_384):
@@ -189,7 +200,7 @@ def read(path: str | Path) -> tuple[Header, EmbeddingTable]:
     """
     path = Path(path)
     header = read_header(path)
-    with _open(path) as file:
+    with _opened(path) as file:
         names = [name for name in (*_REQUIRED, "source") if name in file.schema_arrow.names]
         num_rows = file.metadata.num_rows
     table = EmbeddingTable([], [], [], np.empty((num_rows, header.dimensions), dtype=np.float32))

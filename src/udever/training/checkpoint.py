@@ -376,6 +376,6 @@ def check_same(changed: Sequence[str], path: Path) -> None:
     if changed:
         more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
         raise OutputError(
-            f"{path} was begun with another recipe ({changed[0]}{more}); go on with --allow-changes, or begin anew "
-            f"with --restart"
+            f"{path} was begun with another recipe ({changed[0]}{more}); begin anew with --restart, or, of "
+            f"udever train, go on with --allow-changes"
         )

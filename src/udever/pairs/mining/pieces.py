@@ -70,8 +70,8 @@ def write_pieces(pieces: Sequence[Piece], path: Path) -> None:
     """Write pieces to a Parquet file, whole or not at all."""
     columns = {field.name: [getattr(piece, field.name) for piece in pieces] for field in fields(Piece)}
     table = pa.table({name: pa.array(values, _types[name]) for name, values in columns.items()})
-    with atomic_file(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        pq.write_table(table, file, compression="zstd")
 
 
 _types = dict.fromkeys([field.name for field in fields(Piece)], pa.string())
@@ -80,7 +80,8 @@ _types |= {"num_lines": pa.int64(), "flawed": pa.bool_()}
 
 def read_pieces(path: Path) -> list[Piece]:
     """What `write_pieces` wrote."""
-    return [Piece(**row) for row in pq.read_table(path).to_pylist()]
+    with path.open("rb") as file:
+        return [Piece(**row) for row in pq.read_table(file).to_pylist()]
 
 
 def documented(piece: Piece, language: str | None, skipped: Counter[str]) -> Pair | None:
