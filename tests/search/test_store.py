@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from udever.errors import DataError, MissingExtra, OutputError
 from udever.search import lance as lance_module
 from udever.search import postgres as postgres_module
+from udever.search.lance import LanceStore
 from udever.search.postgres import PostgresStore
 from udever.search.postgres_uri import parse_uri
 from udever.search.store import ChunkRow, FileRecord, Tuning, Where, digest_of, file_id
@@ -62,6 +64,13 @@ def test_nothing_there_yet(store):
     assert store.nearest(vectors(1)[0], 5, Where(), EXACT) == store.matching(["x"], 5, Where()) == []
     store.create(DIMENSIONS)
     assert store.read_manifest() is None
+
+
+def test_a_relative_folder_may_have_a_colon(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = LanceStore(Path("run:1") / "index")
+    store.create(DIMENSIONS)
+    assert store.folder == Path("run:1/index") and list(store.folder.iterdir())
 
 
 def test_nearest_is_the_sort_of_all_inner_products(filled):

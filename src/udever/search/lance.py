@@ -113,8 +113,9 @@ class LanceStore:
         with needs("lancedb", "index", "an index"):
             import lancedb
         self.uri = str(uri)
+        where = self.uri if self.folder is None else str(self.folder.absolute())  # a relative a:b is a URI to it
         try:
-            self._db = lancedb.connect(self.uri, read_consistency_interval=timedelta(seconds=_FRESH_S))
+            self._db = lancedb.connect(where, read_consistency_interval=timedelta(seconds=_FRESH_S))
             self._list()  # a place that cannot be read is told now
         except (OSError, RuntimeError, ValueError) as error:
             raise DataError(f"cannot open {self.uri}: {first_line(error)}; check the path or URI") from error
