@@ -35,8 +35,9 @@ _KINDS = ("weight", "optimizer.step", "optimizer.exp_avg", "optimizer.exp_avg_sq
 ROWS = "rows."
 _NOTHING: Mapping[str, Tensor] = {}
 
-_DECIDING = ("the base", *(f"{key}:" for key in ("model.base", "training.average", "training.embeddings")))
-_DECIDING += ("training.lora_rank:", "training.tuning:")
+_DECIDING = (
+    "the base", "model.base:", "training.average:", "training.embeddings:", "training.lora_rank:", "training.tuning:"
+)  # fmt: skip
 """How changes begin that decide which tensors there are, and of what shapes."""
 
 
