@@ -368,9 +368,11 @@ class Embedder:
         """
         return cosines(a, b)
 
-    def tokenize(self, texts: Sequence[str], role: RoleName, prompt: str | None = None) -> Tokenized:
-        """The tokens the backbone sees for each text, markers included."""
-        return self.tokenizer.encode(texts, role, prompt)
+    def tokenize(
+        self, texts: Sequence[str], role: RoleName, prompt: str | None = None, max_length: int | None = None
+    ) -> Tokenized:
+        """The tokens the backbone sees for each text, markers included; cut before the contract's length if asked."""
+        return self.tokenizer.encode(texts, role, prompt, max_length)
 
     def embed_tokens(
         self, ids: Sequence[Sequence[int]], skip: int | Sequence[int] = 0, *, share_front: bool = False

@@ -87,10 +87,10 @@ def test_a_body_must_keep_coming(serve, monkeypatch):
         assert time.monotonic() - start_s < 5
 
 
-def test_a_body_announced_too_large_is_refused_before_it_is_sent(server):
-    with connected(server[0]) as connection:
+def test_a_body_announced_too_large_is_refused_before_it_is_sent(serve, server):
+    with serve(head_timeout_s=0.3) as (address, _), connected(address) as connection:
         connection.sendall(POST + b"Content-Length: 99999999\r\nExpect: 100-continue\r\n\r\n")
-        reply = all_of(connection)
+        reply = all_of(connection)  # until the server has waited long enough for the rest and closes
         assert reply.startswith(b"HTTP/1.1 413") and told(reply)[1] == "body_too_large"
     with connected(server[0]) as connection:
         connection.sendall(POST + b"Content-Length: 14\r\nExpect: 100-continue\r\n\r\n")

@@ -55,6 +55,20 @@ def test_a_run_that_others_slow_down_says_so(embedder, tools, monkeypatch):
         tools.finetune(embedder, tools.mixture(), tools.settings(max_steps=1))
 
 
+@pytest.mark.parametrize("token_cache_gb", [0.0, 0.1])
+def test_texts_are_cut_for_training_alone(embedder, base, tools, token_cache_gb):
+    """What training computes is what a model of that length would; the model keeps its own."""
+    short = load_base(ModelSettings(base=str(base), max_length=6))
+    expected = tools.finetune(short, tools.mixture(), tools.settings(max_steps=3))
+    own = embedder.contract
+    settings = tools.settings(max_steps=3, max_length=6, token_cache_gb=token_cache_gb)
+    history = tools.finetune(embedder, tools.mixture(), settings)
+    assert [step.loss for step in history.steps] == [step.loss for step in expected.steps]
+    assert history.num_truncated == expected.num_truncated > 0
+    assert embedder.contract == own and own.max_length == 32
+    assert len(embedder.tokenize(["word " * 100], "document").ids[0]) == 32
+
+
 @pytest.mark.parametrize("tuning", ["bitfit", "lora"])
 def test_only_what_the_tuning_names_moves(embedder, tuning, tools):
     before = {name: p.detach().clone() for name, p in embedder.backbone.named_parameters()}
@@ -244,6 +258,8 @@ def test_what_cannot_be_trained_is_refused(embedder, base, tools):
         tools.finetune(embedder, tools.mixture(tools.pairs[:1]), tools.settings())
     with pytest.raises(ModelError, match="float32"):
         tools.finetune(Embedder.load(base, dtype="bfloat16"), tools.mixture(), tools.settings())
+    with pytest.raises(ModelError, match=r"training.max_length is 33 and the model reads 32 tokens"):
+        tools.finetune(embedder, tools.mixture(), tools.settings(max_length=33))
     with pytest.raises(ModelError, match=r"loss is nan in batch 0 \(pairs; it begins '"):
         embedder.backbone.ln_f.weight.data.fill_(float("nan"))
         tools.finetune(embedder, tools.mixture(), tools.settings())

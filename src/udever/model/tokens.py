@@ -98,12 +98,14 @@ class TextTokenizer:
             self.base = self.base.whole()
         return self.base
 
-    def encode(self, texts: Sequence[str], role_name: RoleName, prompt: str | None = None) -> Tokenized:
-        """Token ids of every text in its role; `prompt` replaces the role's own.
+    def encode(
+        self, texts: Sequence[str], role_name: RoleName, prompt: str | None = None, max_length: int | None = None
+    ) -> Tokenized:
+        """Token ids of every text in its role; `prompt` and a smaller `max_length` replace the contract's own.
 
         Raises TextError, naming the row, for an item that is not a string or holds a lone surrogate.
         """
-        frame = self._frame(role_name, prompt)
+        frame = self._frame(role_name, prompt, max_length)
         bounded = [_bound_chars(check_text(text, row), frame.room) for row, text in enumerate(texts)]
         tokenized = self._framed(self._bodies([frame.tail + text for text, _ in bounded]), frame)
         tokenized.truncation.truncated[:] |= np.array([is_cut for _, is_cut in bounded], bool)
@@ -160,16 +162,16 @@ class TextTokenizer:
     def _name(self, token: int) -> str:
         return self._special.get(token) or str(self.base.convert_ids_to_tokens(token))
 
-    def _frame(self, role_name: RoleName, prompt: str | None) -> _Frame:
+    def _frame(self, role_name: RoleName, prompt: str | None, max_length: int | None = None) -> _Frame:
         role = self._roles[role_name]
         lead, tail = self._split_prompt(role.prompt if prompt is None else prompt)
         prefix, suffix = [*role.prefix_ids, *lead], list(role.suffix_ids)
-        room = self.contract.max_length - len(prefix) - len(suffix)
+        most = min(self.contract.max_length, max_length or self.contract.max_length)
+        room = most - len(prefix) - len(suffix)
         tail_ids = self._bodies([tail])[0] if tail else []
         if room <= len(tail_ids):
             raise TextError(
-                f"the prompt takes {len(lead) + len(tail_ids)} tokens and max_length is {self.contract.max_length}; "
-                f"shorten the prompt"
+                f"the prompt takes {len(lead) + len(tail_ids)} tokens and max_length is {most}; shorten the prompt"
             )
         pools_all = self.contract.pool_prompt or not (lead or tail)  # markers alone are no prompt
         return _Frame(prefix, tail, tail_ids, suffix, room, 0 if pools_all else len(prefix) + len(tail_ids))
@@ -177,7 +179,7 @@ class TextTokenizer:
     def _framed(self, bodies: list[list[int]], frame: _Frame) -> Tokenized:
         fixed = len(frame.prefix) + len(frame.suffix)
         lengths = np.array([len(body) + fixed for body in bodies], dtype=np.int64)
-        truncation = Truncation(lengths, lengths > self.contract.max_length)
+        truncation = Truncation(lengths, lengths > frame.room + fixed)
         ids = [[*frame.prefix, *body[: frame.room], *frame.suffix] or [self._stand_in()] for body in bodies]
         return Tokenized(ids, truncation, frame.skip)
 

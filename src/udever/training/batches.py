@@ -147,8 +147,11 @@ class Tokens:
         return [len(ids) for ids in self.ids]
 
 
-def tokenize(embedder: Embedder, texts: Sequence[Text]) -> Tokens:
-    """Tokens of `texts`, each with its role's markers and its instruction, in their order."""
+def tokenize(embedder: Embedder, texts: Sequence[Text], max_length: int | None = None) -> Tokens:
+    """Tokens of `texts`, each with its role's markers and its instruction, in their order.
+
+    `max_length`: where texts are cut, if before the model's own length.
+    """
     ids: list[list[int]] = [[] for _ in texts]
     skip = [0] * len(texts)
     cut = [False] * len(texts)
@@ -156,7 +159,7 @@ def tokenize(embedder: Embedder, texts: Sequence[Text]) -> Tokens:
     for role, instruction in kinds:
         places = [i for i, text in enumerate(texts) if (text.role, text.instruction) == (role, instruction)]
         prompt = None if instruction is None else embedder.instructed(instruction)
-        tokenized = embedder.tokenize([texts[i].text for i in places], role, prompt)
+        tokenized = embedder.tokenize([texts[i].text for i in places], role, prompt, max_length)
         truncated = tokenized.truncation.truncated.tolist()
         for place, sequence, was_cut in zip(places, tokenized.ids, truncated, strict=True):
             ids[place], skip[place], cut[place] = list(sequence), tokenized.skip, was_cut
@@ -173,17 +176,18 @@ class TokenCache:
     Texts are told apart by 64-bit hashes: of three million, two share theirs with a probability of one in four million.
     """
 
-    def __init__(self, limit_bytes: float) -> None:
+    def __init__(self, limit_bytes: float, max_length: int | None = None) -> None:
         self._known: dict[int, tuple[bytes, int, bool]] = {}
         self._room = limit_bytes
+        self._max_length = max_length
 
     def tokenize(self, embedder: Embedder, texts: Sequence[Text]) -> Tokens:
         """As the function, always for the same embedder."""
         if self._room <= 0 and not self._known:
-            return tokenize(embedder, texts)
+            return tokenize(embedder, texts, self._max_length)
         keys = [hash((text.text, text.role, text.instruction)) for text in texts]
         new = [place for place, key in enumerate(keys) if key not in self._known]
-        made = tokenize(embedder, [texts[place] for place in new])
+        made = tokenize(embedder, [texts[place] for place in new], self._max_length)
         entries: dict[int, tuple[list[int], int, bool]] = {}
         for place, ids, skip, cut in zip(new, made.ids, made.skip, made.cut, strict=True):
             entries[place] = ids, skip, cut

@@ -22,11 +22,12 @@ def notes(recipe: Recipe, history: History, datasets: Sequence[DatasetSummary]) 
         [d.name, "" if d.num_pairs is None else f"{d.num_pairs:,}", f"{d.share:.3f}", ", ".join(d.languages) or "-"]
         for d in datasets
     ]
+    longest = recipe.training.max_length or recipe.model.max_length
     return f"""
 ## Training
 
 {len(history.steps):,} steps of {recipe.training.batch_size}, {history.moved}; mean loss of
-the last {len(last)} steps {loss:.3f}; {history.num_truncated:,} texts were cut at {recipe.model.max_length} tokens.
+the last {len(last)} steps {loss:.3f}; {history.num_truncated:,} texts were cut at {longest} tokens.
 The resolved recipe is in `{RECIPE_FILE}`.
 
 {table(["data", "pairs", "share", "languages"], data)}{_scores(history)}

@@ -135,7 +135,7 @@ class Stepper:
 
     def __post_init__(self) -> None:
         self._dtype = pick_dtype(self.settings.precision, self.embedder.device)
-        self._tokens = TokenCache(self.settings.token_cache_gb * 1e9)
+        self._tokens = TokenCache(self.settings.token_cache_gb * 1e9, self.settings.max_length)
 
     def accumulate(self, batch: Batch) -> BatchOutcome:
         """Add the gradient of the batch's loss to the weights' gradients and return what it came to.

@@ -97,6 +97,12 @@ class Trainer:
         if embedder.dtype not in (torch.float32, torch.float64):
             raise ModelError("training needs float32 weights; load the model with dtype='float32'")
         loss.check_fits(width(model))
+        longest = embedder.contract.max_length
+        if settings.max_length is not None and settings.max_length > longest:
+            raise ModelError(
+                f"training.max_length is {settings.max_length} and the model reads {longest} tokens; expected at most "
+                f"{longest}: lower it, or raise model.max_length"
+            )
         base = embedder.fingerprint
         if embedder.device.type == "cpu":
             keep_blocks() if is_small(model) else return_large_blocks()
@@ -117,7 +123,7 @@ class Trainer:
         sharded = settings.sharding == "full"
         budget = plan_budget(embedder, settings, mixture)
         if sharded:
-            shard(model, world, embedder.contract.max_length)
+            shard(model, world, settings.max_length or longest)
         torch.manual_seed(settings.seed + world.rank)  # dropout differs between processes
         stepper = Stepper(embedder, settings, loss, budget, world, sharded)
         trained = {name: p for name, p in model.named_parameters() if p.requires_grad}

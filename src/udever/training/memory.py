@@ -112,7 +112,7 @@ def default_memory_bytes(device: torch.device) -> float:
 def bytes_per_token(embedder: Embedder, settings: TrainingSettings, mixture: Mixture) -> float:
     """What a token saves for the backward pass, measured on the first texts of the first batches."""
     texts = list(mixture.texts(_PROBE_TEXTS))
-    ids = [list(ids) for ids in embedder.tokenize(texts, "document").ids]
+    ids = [list(ids) for ids in embedder.tokenize(texts, "document", max_length=settings.max_length).ids]
     chosen, total = [], 0
     for sequence in sorted(ids, key=len):
         if chosen and total + len(sequence) > _PROBE_TOKENS:

@@ -118,7 +118,7 @@ def plan(recipe: Recipe) -> Plan:
     trainer = Trainer.prepare(embedder, mixture, recipe.training, recipe.loss)
     budget = trainer.stepper.budget
     batches = [batch_texts(mixture.batch(i)) for i in range(min(_SAMPLE_BATCHES, trainer.num_steps))]
-    tokens = [tokenize(embedder, texts.texts) for texts in batches]
+    tokens = [tokenize(embedder, texts.texts, recipe.training.max_length) for texts in batches]
     sides = [len(t.anchors) + len(t.positives) + len(t.ids.own_ids) for t in batches]
     before = _taken(trainer)
     outcome, seconds_per_token = _time(trainer)

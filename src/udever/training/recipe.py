@@ -50,6 +50,8 @@ class TrainingSettings(Settings):
     """The optimisation. Defaults are the paper's where it states them.
 
     * `batch_size`: pairs in the contrastive batch over all processes.
+    * `max_length`: where training cuts texts, in tokens, markers included, if before the model's own length; the model
+      is saved and scored with its own.
     * `memory_gb`: memory for the activations of one process, besides the weights (default: a quarter of the machine's
       memory). The batch is computed in micro-batches that fit; gradients do not depend on it.
     * `token_cache_gb`: memory for the token ids of texts seen before, so that many passes tokenise each text once.
@@ -69,6 +71,7 @@ class TrainingSettings(Settings):
     tuning: Literal["auto", "full", "bitfit", "lora"] = "auto"
     embeddings: Literal["auto", "train", "freeze"] = "auto"
     batch_size: int = Field(default=64, ge=2)
+    max_length: int | None = Field(default=None, ge=4)
     memory_gb: float | None = Field(default=None, gt=0)
     token_cache_gb: float = Field(default=0.0, ge=0)
     epochs: float = Field(default=1.0, gt=0)
