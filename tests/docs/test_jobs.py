@@ -79,7 +79,8 @@ def test_compare(job):
     assert "copytree" in printed and "torch.Size([3, 192])" in printed
 
 
-def test_finetune(job):
+def test_finetune(job, monkeypatch):
+    monkeypatch.setattr("udever.adaptation.attempts.times_suited", lambda *_: 1)  # tests/adaptation trains twice
     subjects = ("file", "folder", "date", "list", "socket", "thread", "number", "word", "table", "page")
     with Path("qa.csv").open("w", newline="") as handle:
         rows = [

@@ -82,7 +82,7 @@ def test_ours_is_loaded_with_its_name(folder):
 def test_an_embedder_says_what_it_was_trained_on_as_its_folder_does(folder):
     (folder / "README.md").write_text("---\ntrained_on: [sts13]\n---\n# A model")
     for model in (str(folder), Embedder.load(folder, dtype="float32")):
-        assert model_under_test(model, OPTIONS).trained_on == {"sts13"}
+        assert model_under_test(model, OPTIONS).load().trained_on == {"sts13"}
 
 
 def test_a_sentence_transformers_folder_gives_its_own_vectors(embedders, tmp_path):

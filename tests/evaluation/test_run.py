@@ -60,6 +60,20 @@ def test_every_kind_is_scored_and_then_kept_without_loading(tasks, words, tmp_pa
     assert result_of(first, "sts")["udever"]["environment"]["mteb"]
 
 
+def test_what_a_model_says_when_it_is_loaded_that_it_was_trained_on_is_marked(tasks, mteb_model, tmp_path):
+    """As with a hub name, whose card is not there before."""
+    model = mteb_model()
+    model.trained_on = frozenset(["sts"])
+    jobs = [job for job in folder_jobs(find_tasks(tasks)) if job.name in ("sts", "reranking")]
+    assert len(jobs) == 2
+    (outcome,) = run([ModelUnderTest("words", None, lambda: model)], jobs, tmp_path)
+    assert {job.name: result_of(outcome, job.name)["udever"]["trained_on"] for job in jobs} == {
+        "sts": True,
+        "reranking": False,
+    }
+    assert json.loads((outcome.folder / "model_meta.json").read_text())["udever"]["trained_on"] == ["sts"]
+
+
 def test_a_long_task_says_how_far_it_is(tasks, words, tmp_path, monkeypatch):
     notes = []
 

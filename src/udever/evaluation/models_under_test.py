@@ -107,7 +107,7 @@ def _given(embedder: "Embedder", options: ModelOptions) -> ModelUnderTest:
 
         return as_mteb(embedder, name=name, batch_tokens=options.batch_tokens, **options.deciding)
 
-    return ModelUnderTest(name, None, load, embedder.trained_on)
+    return ModelUnderTest(name, None, load)
 
 
 def training_of(folder: Path) -> dict[str, Any] | None:

@@ -39,7 +39,7 @@ class MtebModel:
     "query"; a prompt replaces the model's own. With `instructions` mteb's own words on what a task wants are given to
     queries and to both sides of symmetric tasks, written into `template`. `num_embedded` counts the texts that went
     through the model, `num_truncated` those of them that were cut, where the model says so. `watch` is called after
-    every few thousand texts.
+    every few thousand texts. `trained_on` names the tasks that its card says it was trained on.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class MtebModel:
         self.mteb_model_meta = meta
         self.num_embedded = 0
         self.num_truncated = 0
+        self.trained_on: frozenset[str] = frozenset()
         self.watch: Callable[[], None] = lambda: None
         self._embed = embed
         self._prompts = dict(prompts or {})
@@ -203,6 +204,7 @@ def as_mteb(
 
     template = embedder.contract.instruction
     model = MtebModel(embed, meta, prompts=prompts, instructions=instructions, template=template)
+    model.trained_on = embedder.trained_on
     return model
 
 

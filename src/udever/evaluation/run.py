@@ -4,7 +4,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,6 +139,8 @@ def _score(
 ) -> Outcome:
     require_mteb()
     model = tested.load()
+    # the card of a hub name is read when the model is loaded
+    tested = replace(tested, trained_on=tested.trained_on | getattr(model, "trained_on", frozenset()))
     meta = model.mteb_model_meta
     folder = model_folder(results, meta.name, meta.revision)
     known.note("revisions", tested.key, [meta.name, meta.revision])
