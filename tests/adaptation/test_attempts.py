@@ -309,6 +309,15 @@ def test_a_plan_writes_nothing(small, project, base, tmp_path):
     assert printed.count("for which there is no time") == 3
 
 
+@pytest.mark.parametrize(("model_reads", "cut_at"), [(300, 128), (48, 48)])
+def test_texts_are_cut_for_training_where_the_model_reads_as_far(model_reads, cut_at, tmp_path):
+    first = arrangements(AdaptSettings(), "gemma3-270m", MINED)[0]
+    recipe, _ = attempts.prepare(
+        first, MINED, AdaptSettings(max_length=model_reads), "gemma3-270m", tmp_path / "own", tmp_path / "run"
+    )
+    assert (recipe.training.max_length, recipe.model.max_length) == (cut_at, model_reads)
+
+
 def test_a_large_base_is_trained_by_lora_for_some_steps_and_reads_less(monkeypatch, tmp_path):
     assert default_training("gemma3-270m").tuning == default_training("a/b.GGUF").tuning == "lora"
     make_base(["a text"], tmp_path / "base", vocab_size=300, hidden_size=16)

@@ -203,11 +203,13 @@ def prepare(
         mined = _with_negatives(mined, arrangement.negatives, model, own)
     write_gathered(mined, own)
     train_pairs = sum(pair.split == "train" for pair in mined.pairs)
-    passes = _passes(arrangement.training, train_pairs, settings.max_seen)
+    changed: dict[str, object] = {"epochs": _passes(arrangement.training, train_pairs, settings.max_seen)}
+    if arrangement.training.max_length is not None:
+        changed["max_length"] = min(arrangement.training.max_length, settings.max_length)
     recipe = Recipe(
         model=model,
         data=data_of(mined, own),
-        training=arrangement.training.model_copy(update={"epochs": passes}),
+        training=arrangement.training.model_copy(update=changed),
         watch=WatchSettings(checkpoints=str(folder), checkpoint_every=_CHECKPOINT_EVERY, evaluate_queries=0),
         output=OutputSettings(folder=str(folder / MODEL), save="merged"),
     )

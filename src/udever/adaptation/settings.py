@@ -19,7 +19,14 @@ _SUITED = {
     SEEDLING: TrainingSettings(**_SMALL, epochs=4.0, learning_rate=2e-3, warmup=0.1),
 }
 _LARGE = TrainingSettings(
-    tuning="lora", batch_size=64, epochs=1.0, max_steps=24, learning_rate=5e-4, schedule="cosine", warmup=0.1
+    tuning="lora",
+    batch_size=64,
+    epochs=1.0,
+    max_steps=24,
+    max_length=128,
+    learning_rate=5e-4,
+    schedule="cosine",
+    warmup=0.1,
 )
 """For a decoder that is trained by LoRA: some 1,500 pairs, minutes on a processor."""
 
