@@ -199,6 +199,7 @@ def test_search_filters_and_marks(client):
     assert "text" not in english[0] and "matches" not in english[0]
     words = post(client, "/v1/search", query="sum", mode="words").json()
     assert words["usage"]["total_tokens"] == 0
+    assert words["notes"] == answer["notes"] == []
     assert post(client, "/v1/search", query="sum", top_k=0).status_code == 422
     refused = post(client, "/v1/search", query="sum", kinds=["poem"])
     assert (refused.status_code, "poem" in refused.json()["error"]["message"]) == (422, True)
@@ -248,6 +249,16 @@ def test_similarity_is_a_matrix(client, server):
     np.testing.assert_allclose(wide["matrix"], expected, atol=1e-5)
     assert len(wide["truncated"]) == 5
     assert post(client, "/v1/similarity", input=["a"] * 65).status_code == 422
+
+
+def test_texts_that_are_always_cut_are_said_to_be(client, server):
+    most = server[1].embedder.contract.max_length
+    long = "sum " * 2 * most
+    found = post(client, "/v1/search", query=long, mode="meaning").json()
+    assert [note for note in found["notes"] if f"longer than the {most} tokens" in note]
+    assert not any("tokens" in note for note in post(client, "/v1/search", query=long, mode="words").json()["notes"])
+    results = post(client, "/v1/moderations", input=[long, "a"]).json()["results"]
+    assert [result["truncated"] for result in results] == [True, False]
 
 
 def test_labels_and_moderations_follow_the_probabilities(client, server):

@@ -80,13 +80,16 @@ async def search(service: Service, request: wire.SearchRequest) -> bytes:
     service.check_model(request.model)
     index = _index(service)
     start_s = time.perf_counter()
-    vector, num_tokens = None, 0
+    vector, num_tokens, said = None, 0, []
     if request.mode != "words":
         part = Part([request.query], index.question_role, request.instruction, "end", "query")
         (embedded,) = await service.embed(part)
         dimensions = await service.search(_dimensions, index, service)
         vector = (await service.finish(embedded, dimensions, normalize=True))[0]
         num_tokens = embedded.num_tokens
+        if embedded.truncated[0]:
+            most = service.embedder.contract.max_length
+            said = [f"the question is longer than the {most} tokens that the model reads: its end was left out"]
     filters = Filters(languages=request.languages, paths=request.paths, kinds=request.kinds)
     find = partial(index.find, request.query, vector, request.top_k, mode=request.mode, filters=filters)
     hits = await service.search(find)
@@ -100,7 +103,7 @@ async def search(service: Service, request: wire.SearchRequest) -> bytes:
             "model": service.name,
             "usage": usage(num_tokens),
             "took_ms": took_ms,
-            "notes": notes,
+            "notes": [*said, *notes],
         }
     )
 
@@ -198,9 +201,10 @@ async def moderate(service: Service, request: wire.ModerationsRequest) -> bytes:
         service.check_model(request.model)
     inputs = [request.input] if isinstance(request.input, str) else request.input
     inputs = [item if isinstance(item, str) else item.text for item in inputs]
-    classifier, chances, _ = await _classify(service, inputs, "end")
+    classifier, chances, embedded = await _classify(service, inputs, "end")
     results = []
-    for chance, decided in zip(chances, classifier.decide(chances).tolist(), strict=True):
+    decisions = zip(chances, classifier.decide(chances).tolist(), embedded.truncated, strict=True)
+    for chance, decided, truncated in decisions:
         over = {
             name: has and name not in classifier.harmless for name, has in zip(classifier.classes, decided, strict=True)
         }
@@ -210,6 +214,7 @@ async def moderate(service: Service, request: wire.ModerationsRequest) -> bytes:
                 "categories": over,
                 "category_scores": dict(zip(classifier.classes, chance.tolist(), strict=True)),
                 "category_applied_input_types": {name: ["text"] for name in classifier.classes},
+                "truncated": truncated,
             }
         )
     return dumps({"id": f"modr-{uuid.uuid4().hex}", "model": classifier.name, "results": results})

@@ -179,12 +179,13 @@ class ClassifyReply(BaseModel):
 
 
 class ModerationRow(BaseModel):
-    """OpenAI's verdict."""
+    """OpenAI's verdict, and whether the text was cut."""
 
     flagged: bool
     categories: dict[str, bool]
     category_scores: dict[str, float]
     category_applied_input_types: dict[str, list[str]]
+    truncated: bool
 
 
 class ModerationsReply(BaseModel):
