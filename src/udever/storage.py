@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from glob import has_magic
@@ -71,11 +71,16 @@ def resolved(target: str | os.PathLike[str]) -> Path:
         raise OutputError(f"cannot write {target}: a symbolic link that leads nowhere; remove it") from error
 
 
-def check_apart(folder: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
+def check_apart(
+    folder: str | os.PathLike[str],
+    inputs: Iterable[str | os.PathLike[str]] = (),
+    suffixes: Collection[str] | None = None,
+) -> None:
     """Raise OutputError for an output folder that is the working folder, or lies inside, at or above an input.
 
-    Of a glob that is its folder before the first wildcard, and whatever it may match below. Inputs that are no paths
-    that exist (names on a hub) are passed over.
+    Of a glob that is its folder before the first wildcard, and whatever it may match below; but not where it wants
+    files of a suffix that is none of `suffixes`, those that the output has (None: any). Inputs that are no paths that
+    exist (names on a hub) are passed over.
     """
     target = resolved(folder)
     if _working_folder().is_relative_to(target):
@@ -87,7 +92,9 @@ def check_apart(folder: str | os.PathLike[str], inputs: Iterable[str | os.PathLi
         if not pattern or not path.exists():
             continue
         path = path.resolve()
-        if target.is_relative_to(path) and _matches_in(target.relative_to(path).parts, pattern):
+        wanted = Path(pattern[-1]).suffix
+        reads = suffixes is None or not wanted or has_magic(wanted) or wanted in suffixes
+        if reads and target.is_relative_to(path) and _matches_in(target.relative_to(path).parts, pattern):
             raise OutputError(f"cannot write {folder}: it lies in the input {given}; give a folder outside of it")
         if path.is_relative_to(target):
             raise OutputError(f"cannot write {folder}: the input {given} lies in it; give another folder")
@@ -110,12 +117,16 @@ def _matches_in(folder: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     return fnmatch(folder[0], pattern[0]) and _matches_in(folder[1:], pattern[1:])
 
 
-def check_folder(folder: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
+def check_folder(
+    folder: str | os.PathLike[str],
+    inputs: Iterable[str | os.PathLike[str]] = (),
+    suffixes: Collection[str] | None = None,
+) -> None:
     """Raise OutputError as `check_apart`, and for a file: for folders that get files and are never replaced."""
     target = resolved(folder)
     if target.exists() and not target.is_dir():
         raise OutputError(f"cannot write {folder}: it is a file; the output is a folder, give another name")
-    check_apart(folder, inputs)
+    check_apart(folder, inputs, suffixes)
 
 
 def _working_folder() -> Path:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from udever.corpus.inputs import BadRow, Columns, InputRow, check_columns, find_sources, read_rows
+from udever.corpus.inputs import BadRow, Columns, InputRow, check_columns, check_split, find_sources, read_rows
 from udever.errors import DataError
 from udever.files import text_format
 
@@ -342,7 +342,8 @@ def test_a_split_that_is_not_there_is_refused(tmp_path):
             check_columns([source], Columns())
     path = jsonl(tmp_path / "a.jsonl", [{"text": "x"}])
     with pytest.raises(DataError, match="split 'train' is given and no input is a dataset; leave out --split"):
-        find_sources([str(path)], "train")
+        check_split(find_sources([str(path)]), "train")
+    check_split(find_sources([str(path), str(unnamed)], "train"), "train")
     assert len(find_sources([str(path), str(unnamed)], "train")) == 2
 
 

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from udever.corpus import EmbedStep, Reading, audit, run_job
+from udever.corpus import EmbedStep, Reading, audit, check_place, run_job
+from udever.corpus.side_columns import columns_beside
 from udever.corpus.vectors import read_vectors
 from udever.errors import ContractError, DataError, OutputError, RecipeError, TextError
 from udever.search.embeddings_file import read, shard_files
@@ -402,12 +403,30 @@ def test_a_glob_that_reaches_into_the_output_is_refused(corpus, fake_step, texts
     (tmp_path / "more").mkdir()
     for place in (tmp_path, tmp_path / "more"):
         corpus.jsonl(place / "a.jsonl", texts)
-    for pattern in ("**/*.jsonl", "*/*.jsonl", "[!a]*/*"):
+    for pattern in ("**/*.parquet", "*/*.json", "[!a]*/*", "**"):
         with pytest.raises(OutputError, match=r"it lies in the input .*; give a folder outside of it"):
-            corpus.run(fake_step(), tmp_path / pattern, tmp_path / "out")
+            check_place(tmp_path / "out", {}, [tmp_path / pattern])
     with pytest.raises(OutputError, match=r"the input .* lies in it; give another folder"):
         corpus.run(fake_step(), tmp_path / "more" / "*.jsonl", tmp_path)
     assert corpus.run(fake_step(), tmp_path / "*.jsonl", tmp_path / "out").num_rows == len(texts)
+    for folder in ("every", "again"):  # an output has no such files
+        assert corpus.run(fake_step(), tmp_path / "**/*.jsonl", tmp_path / folder).num_rows == 2 * len(texts)
+
+
+def test_an_output_of_a_split_is_audited_and_coloured_by_files(corpus, fake_step, tmp_path):
+    import datasets
+
+    datasets.disable_progress_bars()
+    rows = [{"id": f"{n}", "text": f"text {n}", "kind": f"{n % 2}"} for n in range(4)]
+    datasets.DatasetDict({"train": datasets.Dataset.from_list(rows)}).save_to_disk(tmp_path / "set")
+    corpus.run(fake_step(), tmp_path / "set", tmp_path / "out", split="train")
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = [str(tmp_path / "rows.jsonl")]
+    found = columns_beside(tmp_path / "out", ["kind"], ["1", "2"], given)
+    assert found == {"kind": ["1", "0"]}
+    assert audit(tmp_path / "out", given).whole
+    with pytest.raises(DataError, match="no input is a dataset; leave out --split"):
+        corpus.run(fake_step(), given[0], tmp_path / "other", split="train")
 
 
 def test_a_bad_row_in_a_column_that_is_no_utf8_does_not_end_the_run(corpus, fake_step, tmp_path):

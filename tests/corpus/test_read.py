@@ -86,6 +86,21 @@ def test_vectors_are_copied_of_one_version_where_a_job_replaces_it_meanwhile(out
         assert len(list(out.glob(".vectors-*.npy"))) == 1
 
 
+def test_a_copy_that_a_job_removes_before_it_is_read_is_made_again(out, corpus, fake_step, monkeypatch):
+    copy, path = vectors._copy, out.parent / "a.jsonl"
+    new = [f"text {row}" for row in reversed(range(128))]
+
+    def overtaken(shards, num_rows, target):
+        copy(shards, num_rows, target)
+        monkeypatch.setattr(vectors, "_copy", copy)
+        corpus.run(fake_step(), corpus.jsonl(path, new), out)
+        assert not target.exists()
+
+    monkeypatch.setattr(vectors, "_copy", overtaken)
+    ids, found = udever.read_vectors(out)
+    assert ids == [row["id"] for row in corpus.read(out)] and len(found) == 128
+
+
 @pytest.mark.parametrize("package", ["pandas", "duckdb", "numpy"])
 def test_the_lines_of_the_documentation(out, package):
     if importlib.util.find_spec(package) is None:

@@ -265,7 +265,9 @@ def test_the_command(tasks, tmp_path, tiny, monkeypatch):
     prompts.write_text('{"STS": 3}')
     with pytest.raises(RecipeError, match="the prompt of 'STS' is 3"):
         call("-m", "random", "--data", str(tasks), "--prompts", str(prompts))
-    known = ("sts", "STS13-query", "Retrieval-document", "symmetric")
+    known = ("sts", "STS13-query", "Retrieval-document", "symmetric", "reranking", "universal_code_search")
+    prompts.write_text(json.dumps(dict.fromkeys(known, "a")))  # of tasks that are not asked for now, too
+    assert call("-m", "random", "--data", str(tasks), "--task", "bitext", "--prompts", str(prompts)).exit_code == 0
     prompts.write_text(json.dumps({**dict.fromkeys(known, "a"), "Retreival": "e"}))
     with pytest.raises(RecipeError, match=r"a prompt for 'Retreival', which is no task .* did you mean 'Retrieval'"):
         call("-m", "random", "--data", str(tasks), "--prompts", str(prompts))

@@ -96,6 +96,19 @@ def test_a_pattern_takes_vendored_and_built_folders_back_but_never_version_contr
     assert sources(tmp_path, exclude=taken_back) == ["build/a.py", "env/a.py", "vendor/a.py"]
 
 
+def test_a_pattern_that_names_no_folder_takes_none_back(tmp_path):
+    put(tmp_path, {f"{name}/a.py": "" for name in ("node_modules/x", "build", "src")} | {"src/b.md": ""})
+    assert sources(tmp_path, exclude=("*", "!*/", "!*.py")) == ["src/a.py"]
+    assert sources(tmp_path, exclude=("*", "!*/", "!*.py", "!build/")) == ["build/a.py", "src/a.py"]
+
+
+def test_a_pattern_that_matches_nothing_is_no_file_left_out(tmp_path):
+    put(tmp_path, {"a.py": ""})
+    skipped: Counter[str] = Counter()
+    assert sources(tmp_path, exclude=("# a comment", "", "*.rb"), skipped=skipped) == ["a.py"]
+    assert skipped == {"pattern: matches nothing (*.rb)": 0} and list(skipped) == ["pattern: matches nothing (*.rb)"]
+
+
 def test_a_virtual_environment_is_known_by_its_config_not_its_name(tmp_path):
     put(tmp_path, {"env/pyvenv.cfg": "", "env/a.py": "", "venv/b.py": ""})
     assert sources(tmp_path) == ["venv/b.py"]

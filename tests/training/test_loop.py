@@ -11,6 +11,7 @@ from udever.pairs.schema import Pair
 from udever.pairs.sources import Traits
 from udever.processors import BusyWarning
 from udever.training import loop, tuning
+from udever.training.card import notes, results
 from udever.training.log import Log, Measure, ScoresWarning
 from udever.training.loop import Keeping, Trainer, num_steps, rate_factor
 from udever.training.objectives import LossSettings
@@ -249,8 +250,10 @@ def test_a_resumed_run_that_measures_otherwise_drops_the_scores_before(base, too
     assert history.outcome.endswith(
         "among 20 candidates (a sample): BM25 0.500, the end 0.050: the run ended below BM25"
     )
-    with pytest.warns(ScoresWarning, match=r"earlier scores \(1\) leave the log"):
-        assert run(None, 3).outcome is None
+    assert run(None, 3).scores == [(3, {"mrr@10": 0.05})]
+    history = run(None, 4)
+    assert history.scores == [(3, {"mrr@10": 0.05})] and history.outcome is None
+    assert results(history) == [] and "The end was not scored" in notes(recipe, history, [])
 
 
 def test_what_cannot_be_trained_is_refused(embedder, base, tools):

@@ -59,7 +59,7 @@ def adapt(
         int | None,
         typer.Option(min=1, help="Trainings from different seeds to average; if left out 2 for the seedling, else 1."),
     ] = None,
-    max_length: Annotated[int, typer.Option(help="Longest text in tokens, markers included.")] = 300,
+    max_length: Annotated[int, typer.Option(help="Longest text in tokens; a large base trains on 128 of them.")] = 300,
     ask: Annotated[list[str] | None, typer.Option(help="A question to answer at the end.")] = None,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
@@ -166,4 +166,4 @@ def pairs(
     files = f"{mined.num_files:,} file{'s' * (mined.num_files != 1)}"
     out.print(f"{output}: {len(mined.pairs):,} pairs from {files}, {num_held_out:,} held out")
     for reason, count in mined.skipped.items():
-        out.print(f"  left out {count:,}  {reason}")
+        out.print(f"  left out {count:,}  {reason}" if count else f"  {reason}")

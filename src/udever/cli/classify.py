@@ -27,11 +27,13 @@ app.add_typer(classify, name="classify")
 
 
 def _records(inputs: list[str], split: str | None, wanted: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    from udever.corpus import check_named, find_sources, read_records
+    from udever.corpus import check_named, check_split, find_sources, read_records
     from udever.corpus.inputs import Broken
     from udever.errors import DataError
 
-    for source in find_sources(inputs, split):
+    sources = find_sources(inputs, split)
+    check_split(sources, split)
+    for source in sources:
         check_named(source, wanted)
         for number, record in read_records(source, wanted):
             where = f"{source.name} row {number}"

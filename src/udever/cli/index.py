@@ -126,7 +126,7 @@ def index(
     for path in done.gone:
         out.print(f"  {path}: gone")
     for reason, count in done.skipped.items():
-        out.print(f"  left out {count:,}  {reason}")
+        out.print(f"  left out {count:,}  {reason}" if count else f"  {reason}")
 
 
 @app.command()

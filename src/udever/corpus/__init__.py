@@ -2,7 +2,7 @@
 
 from udever.corpus.audit import Again, audit
 from udever.corpus.folder import check_place
-from udever.corpus.inputs import Columns, check_named, find_sources, read_records
+from udever.corpus.inputs import Columns, check_named, check_split, find_sources, read_records
 from udever.corpus.job import Reading, Summary, run_job
 from udever.corpus.on_ray import RayRunner, runner_for
 from udever.corpus.step import EmbedStep, Output, VectorStep
@@ -21,6 +21,7 @@ __all__ = [
     "audit",
     "check_named",
     "check_place",
+    "check_split",
     "find_sources",
     "read_records",
     "run_job",

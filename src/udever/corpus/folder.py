@@ -35,6 +35,7 @@ from udever.storage import atomic_file, check_folder, clean, digest_file, held_a
 
 JOB, MANIFEST, FAILED, SHARDS, LOCK = "_job.json", "_manifest.json", "_failed.parquet", "shards", ".lock"
 _WORK = ".work-"
+_SUFFIXES = (".parquet", ".json", ".npy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ def check_place(folder: Path, reading: Mapping[str, str | None], inputs: Sequenc
 
     `reading` says which columns and split are read. The folder must not lie in one of `inputs`.
     """
-    check_folder(folder, inputs)
+    check_folder(folder, inputs, _SUFFIXES)
     if _is_job(folder):
         _check_same(folder, _read_json(folder / JOB)["reading"], reading)
         for path in sorted((folder / SHARDS).glob("[!.]*")):

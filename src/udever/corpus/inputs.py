@@ -163,15 +163,12 @@ def find_sources(inputs: list[str], split: str | None = None, skipped: Counter[s
 
     A folder stands for its files of known format at any depth, or is a dataset saved to disk. What is passed
     over in folders and globs, outputs of jobs among it, is counted in `skipped`, by reason. Raises DataError for what
-    does not exist, matches nothing, is given twice, or is a file of a structure that is not read, and for a `split`
-    where nothing is a dataset.
+    does not exist, matches nothing, is given twice, or is a file of a structure that is not read.
     """
     if not inputs:
         raise DataError("no input was given; give a file, folder, glob or dataset")
     counts: Counter[str] = Counter() if skipped is None else skipped
     sources = [source for given in inputs for source in _one(given, split, len(inputs) == 1, counts)]
-    if split is not None and all(source.format is not None for source in sources):
-        raise DataError(f"split {split!r} is given and no input is a dataset; leave out --split, files have none")
     seen: dict[str, Source] = {}
     for source in sources:
         if source.name in seen:
@@ -181,6 +178,12 @@ def find_sources(inputs: list[str], split: str | None = None, skipped: Counter[s
             )
         seen[source.name] = source
     return sources
+
+
+def check_split(sources: list[Source], split: str | None) -> None:
+    """Raise DataError for a split that somebody asks for where nothing is a dataset."""
+    if split is not None and all(source.format is not None for source in sources):
+        raise DataError(f"split {split!r} is given and no input is a dataset; leave out --split, files have none")
 
 
 _BATCH = 1024

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from udever.corpus import folder as layout
-from udever.corpus.inputs import BadRow, Columns, InputRow, Source, check_columns, find_sources, read_rows
+from udever.corpus.inputs import BadRow, Columns, InputRow, Source, check_columns, check_split, find_sources, read_rows
 from udever.corpus.scan import FailedFile, Scan, hash_bytes, read_failed, scan
 from udever.corpus.shards import ShardName, read_columns, read_info
 from udever.corpus.step import Output, Step, Tick, digest_of
@@ -57,8 +57,10 @@ class Reading:
         return find_sources(self.inputs, self.split, skipped)
 
     def check(self, skipped: Counter[str] | None = None) -> None:
-        """Raise DataError for a wrong path or column, before any work; `skipped` as for `sources`."""
-        check_columns(self.sources(skipped), self.columns)
+        """Raise DataError for a wrong path, split or column, before any work; `skipped` as for `sources`."""
+        sources = self.sources(skipped)
+        check_split(sources, self.split)
+        check_columns(sources, self.columns)
 
     def rows(self) -> Iterator[InputRow | BadRow]:
         """Every row of every source, in order."""

@@ -37,7 +37,7 @@ def _of_one_version(folder: Path, read: Callable[[layout.Manifest], T]) -> T:
     manifest = layout.read_manifest(folder)
     try:
         found = read(manifest)
-    except DataError:
+    except (DataError, FileNotFoundError):
         if layout.read_manifest(folder) == manifest:
             raise
     else:

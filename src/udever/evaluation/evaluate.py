@@ -57,7 +57,8 @@ def evaluate(
     results, options = Path(results), options or ModelOptions()
     check_folder(results, [*sources.data, *([sources.overrides] if sources.overrides else [])])
     jobs = plan(sources, results)
-    _check_prompts(options.prompts, jobs)
+    if options.prompts:
+        _check_prompts(options.prompts, [*jobs, *_jobs(replace(sources, suite=sources.suite or "universal"), results)])
     listed = [models] if isinstance(models, str | Path) or not isinstance(models, Sequence) else models
     tested = [
         model_under_test(
@@ -92,6 +93,15 @@ def plan(sources: Sources, results: Path) -> list[TaskJob]:
     Raises RecipeError for an unknown suite or task, naming the nearest, and for two tasks of one name; DataError for
     a folder that is none.
     """
+    jobs = _chosen(_jobs(sources, results), sources.tasks)
+    names = [job.name for job in jobs]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise RecipeError(f"two of the tasks are called {twice!r}; score them into different results folders")
+    return jobs
+
+
+def _jobs(sources: Sources, results: Path) -> list[TaskJob]:
     nothing = not (sources.data or sources.mteb or sources.suite)
     suite = "universal" if nothing else sources.suite
     overrides = _read_object(sources.overrides) if sources.overrides else {}
@@ -100,12 +110,7 @@ def plan(sources: Sources, results: Path) -> list[TaskJob]:
     unused = set(overrides) - {task.folder.name for task in found}
     if unused:
         raise RecipeError(f"{sources.overrides} names {sorted(unused)[0]!r}, which is no task folder; correct it")
-    jobs = _chosen([*folder_jobs(found), *public_jobs(sources.mteb, results)], sources.tasks)
-    names = [job.name for job in jobs]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice:
-        raise RecipeError(f"two of the tasks are called {twice!r}; score them into different results folders")
-    return jobs
+    return [*folder_jobs(found), *public_jobs(sources.mteb, results)]
 
 
 def read_prompts(path: Path | None) -> dict[str, str]:

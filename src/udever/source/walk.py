@@ -15,7 +15,7 @@ from udever.errors import DataError
 from udever.files import read_regular
 from udever.nearest import path_suggestion
 from udever.source.git import GitRepository, exists
-from udever.source.gitignore import Patterns
+from udever.source.gitignore import Patterns, parse_line
 from udever.source.globs import check_pattern
 from udever.source.ignored import Rules, below, rules_above
 
@@ -65,14 +65,19 @@ def _storable(name: str) -> str:
 
 
 class _Exclusion:
-    """The patterns of a walk; `idle` are those that have matched nothing yet."""
+    """The patterns of a walk; `idle` are those that have matched nothing yet.
+
+    Of those with a `!` only the ones that name something take a vendored or built folder back: `!*/` says of every
+    folder that files in it may be wanted.
+    """
 
     def __init__(self, exclude: Sequence[str], *, hidden: bool):
         for pattern in exclude:
             check_pattern(pattern)
         # Hidden files hold settings and secrets; a pattern given takes one back ("!.github").
         self._patterns = Patterns(exclude if hidden else (".*", *exclude))
-        self.idle = {line: Patterns([line]) for line in exclude}
+        self._naming = Patterns(line for line in exclude if line.strip("!*/ "))
+        self.idle = {line: Patterns([line]) for line in exclude if parse_line(line) is not None}
 
     def decide(self, path: str, *, is_folder: bool) -> bool | None:
         """As `Patterns.decide`."""
@@ -80,6 +85,10 @@ class _Exclusion:
         for line in met:
             del self.idle[line]
         return self._patterns.decide(path, is_folder=is_folder)
+
+    def takes_back(self, path: str) -> bool:
+        """Whether a pattern takes back this vendored or built folder."""
+        return self._naming.decide(path, is_folder=True) is False
 
 
 class _Walk:
@@ -177,7 +186,8 @@ class _Walk:
     def _judged(self, entry: os.DirEntry[str], folder: Path) -> tuple[bool, str | None, bool | None]:
         """Whether it is a folder, why it is left out whatever git says, and what the patterns say (False: take it)."""
         is_folder = _is_folder(entry)
-        wanted = self.exclude.decide(below(folder, self.base) + entry.name, is_folder=is_folder)
+        path = below(folder, self.base) + entry.name
+        wanted = self.exclude.decide(path, is_folder=is_folder)
         kind = _SKIPPED_FOLDERS.get(entry.name) if is_folder else None
         reason = None
         if kind is not None:
@@ -186,7 +196,7 @@ class _Walk:
             kind, reason = "vendored", "vendored (virtual environment)"
         elif entry.is_symlink():  # what it points to is outside the root, or under it and found by its own name
             reason = "symbolic link"
-        if wanted is False and kind in _TAKEN_BACK:
+        if wanted is False and kind in _TAKEN_BACK and self.exclude.takes_back(path):
             reason = None
         return is_folder, reason, wanted
 
@@ -231,9 +241,9 @@ def walk(
     Left out and counted in `skipped`: what git ignores (`udever.source.ignored`), what `exclude` matches (patterns
     as in a .gitignore, below `base` where it is given, else below each path), version control, vendored and built
     folders, symbolic links, minified files, files over MAX_FILE_BYTES and, unless `hidden`, hidden ones. A pattern with
-    a `!` takes back what is hidden, vendored or built; one that matches nothing is counted too. A path the caller names
-    is searched even where such a rule would skip it. Raises DataError for a path that does not exist, RecipeError for
-    a pattern that is too long.
+    a `!` takes back what is hidden, or a vendored or built folder that it names; one that matches nothing is in
+    `skipped` with a count of 0. A path the caller names is searched even where such a rule would skip it. Raises
+    DataError for a path that does not exist, RecipeError for a pattern that is too long.
     """
     patterns = _Exclusion(exclude, hidden=hidden)
     seen: set[Path] = set()
@@ -251,12 +261,13 @@ def walk(
             found = [] if reason is not None else [FoundFile(root, _storable(root.name), root, is_asked=True)]
         for file in found:
             if file.path in seen:
-                skipped["file: given twice"] += 1
+                if base is None:  # else `paths` were drawn up by the caller
+                    skipped["file: given twice"] += 1
                 continue
             seen.add(file.path)
             yield file
     for pattern in patterns.idle:
-        skipped[f"pattern: matches nothing ({pattern})"] += 1
+        skipped[f"pattern: matches nothing ({pattern})"] = 0
 
 
 def comes_to(path: Path, root: Path, exclude: Sequence[str], base: Path) -> bool:

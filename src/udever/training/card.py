@@ -37,10 +37,10 @@ The resolved recipe is in `{RECIPE_FILE}`.
 
 def results(history: History) -> list[Result]:
     """The scores at the end of the run, as model hubs read them; none where no held-out rows were scored."""
-    if not history.scores or history.measure is None:
+    end = history.end
+    if end is None or history.measure is None:
         return []
     dataset = f"{history.measure.num_queries} held-out queries among {history.measure.num_candidates} candidates"
-    end = history.scores[-1][1]
     return [Result(dataset, name.replace("@", "_at_"), end[name]) for name in METRIC_NAMES if name in end]
 
 
@@ -49,7 +49,7 @@ def _scores(history: History) -> str:
     measure = history.measure
     if not history.scores or measure is None:
         return ""
-    end = history.scores[-1][0]
+    end = history.steps[-1].number if history.steps else 0
     names = [name for name in history.scores[0][1] if name not in METRIC_NAMES]
     rows = [("BM25", measure.bm25)] + [(_at(step, end), found) for step, found in history.scores]
     lines = [[label, *(_number(found.get(name)) for name in [*METRIC_NAMES, *names])] for label, found in rows]
@@ -57,7 +57,7 @@ def _scores(history: History) -> str:
 ### Held-out rows
 
 {measure.num_queries:,} queries, not trained on, each searching {measure.num_candidates:,} candidates:
-{measure.candidates}. {history.outcome}.
+{measure.candidates}. {history.outcome or "The end was not scored"}.
 
 {table(["", *METRIC_NAMES.values(), *names], lines)}"""
 

@@ -71,11 +71,18 @@ class History:
         return f"{self.num_trainable:,} parameters moved" + (", the embedding table not" if self.table_frozen else "")
 
     @property
+    def end(self) -> dict[str, float] | None:
+        """The scores after the last step; None where that was not scored."""
+        last = self.steps[-1].number if self.steps else 0
+        return self.scores[-1][1] if self.scores and self.scores[-1][0] == last else None
+
+    @property
     def outcome(self) -> str | None:
-        """Where the run began and ended, beside BM25, in a sentence; None where no held-out rows were scored."""
-        if self.measure is None or not self.scores:
+        """Where the run began and ended, beside BM25, in a sentence; None where the end was not scored."""
+        end = self.end
+        if self.measure is None or end is None:
             return None
-        (first, start), (_, end) = self.scores[0], self.scores[-1]
+        first, start = self.scores[0]
         among = f"{self.measure.num_queries:,} held-out queries among {self.measure.num_candidates:,} candidates"
         known = [("BM25", self.measure.bm25[MAIN_METRIC])]
         known += [("the start", start[MAIN_METRIC])] if first == 0 else []
@@ -119,8 +126,8 @@ class Log:
     def start(self, step: int, measure: Measure | None = None) -> None:
         """Go on behind `step`, with scores that are to be compared with `measure`; None where there will be none.
 
-        What an earlier run logged beyond `step` is done again and leaves the log. So do its scores where it measured
-        otherwise, which is told as a ScoresWarning.
+        What an earlier run logged beyond `step` is done again and leaves the log. So do its scores where those to come
+        are measured otherwise, which is told as a ScoresWarning.
         """
         lines = _read(self._path) if self._path is not None and step else []
         kept = _measured_by(measure, [line for line in lines if line["step"] <= step])
@@ -169,7 +176,7 @@ class Log:
 
 def _measured_by(measure: Measure | None, lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """`lines` without the scores, and what they are compared with, where that is not `measure`."""
-    if [Measure(**line["measure"]) for line in lines if "measure" in line] == [measure]:
+    if measure is None or [Measure(**line["measure"]) for line in lines if "measure" in line] == [measure]:
         return lines
     scores = sum("scores" in line for line in lines)
     if scores:

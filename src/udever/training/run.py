@@ -208,7 +208,9 @@ def _whole(trainer: Trainer, recipe: Recipe) -> Embedder:
     state = gather(trainer.model)
     if not trainer.stepper.world.leads:
         return trainer.embedder
-    fresh, training = open_recipe(recipe)[0], recipe.training  # of "fresh" the texts decide the tokens
+    # of "fresh" the texts decide the tokens
+    fresh = open_recipe(recipe)[0] if recipe.model.base == FRESH else load_base(recipe.model)
+    training = recipe.training
     model: Any = fresh.backbone
     apply_tuning(model, pick_tuning(model, training), lora_rank=training.lora_rank, lora_alpha=training.lora_alpha)
     model.load_state_dict(state)
