@@ -7,6 +7,7 @@ import torch
 from udever.adaptation.choice import SHARES, WEIGHTS, WORDS_WEIGHT_ADAPTED, Trial, _weight, candidates, choose
 from udever.embedder import Embedder
 from udever.evaluation.held_out import write_held_out
+from udever.evaluation.mteb_model import as_mteb
 from udever.evaluation.statistics import Interval
 from udever.pairs.schema import Pair
 
@@ -89,6 +90,16 @@ def test_the_base_is_kept_where_nothing_is_better(two, task):
     assert choice.share == 0 and choice.base_weight == choice.words_weight
     said = choice.sentence(["alone"])
     assert "the base as it was" in said and f"{len(WORDS)} development questions" in said
+
+
+def test_what_the_base_embeds_to_choose_is_there_when_it_is_scored(two, task):
+    base, trained = two
+    scored = as_mteb(base, name="base")
+    choose(base, [trained], task, scored)
+    count = scored.num_embedded
+    found, fresh = Trial(task).rankings(scored), Trial(task).rankings(as_mteb(base))
+    assert scored.num_embedded == count > 0
+    assert [[name for name, _ in ranking] for ranking in found] == [[name for name, _ in ranking] for ranking in fresh]
 
 
 def known(monkeypatch, nearness):

@@ -121,17 +121,20 @@ class Choice:
         return f"chosen by {self.num_questions:,} development questions: {what} (MRR@10: {tried})"
 
 
-def choose(base: Embedder, trained: Iterable[Embedder], task: FolderTask | None) -> Choice:
+def choose(
+    base: Embedder, trained: Iterable[Embedder], task: FolderTask | None, scored: MtebModel | None = None
+) -> Choice:
     """The best by the questions of a task; the base where nothing beats it beyond chance.
 
     Of several that were `trained` the best has to be the surer of it. Without a task, the first as it is, or most of
     the way to it from the seedling. `base` is left as it was; of the trained models one is held at a time.
+    `scored` is the base as it is asked later, which remembers the vectors.
     """
     if task is None:
         share = UNTESTED_SHARE if base.name == SEEDLING else 1.0
         return Choice(share, WORDS_WEIGHT, WORDS_WEIGHT_ADAPTED, {})
     trial = Trial(task)
-    start = trial.rankings(as_mteb(base, revision="1"))
+    start = trial.rankings(scored or as_mteb(base, revision="1"))
     rankings = {(0, 0.0): start}
     num_trained = 0
     for number, model in enumerate(trained):

@@ -58,9 +58,9 @@ def score(attempts: Sequence[Attempt], mined: Mined, settings: AdaptSettings, ke
     num_texts = texts_to_choose(recipe.model.base, settings)
     chosen_by = tasks_of(mined, "development", settings, kept / DEVELOPMENT, num_texts)
     candidates = _candidates(attempts)
-    choice = choose(
-        base, (_averaged(folders, dtype) for folders in candidates.values()), chosen_by[0] if chosen_by else None
-    )
+    trained = (_averaged(folders, dtype) for folders in candidates.values())
+    base_model = as_mteb(base, name=BASE)
+    choice = choose(base, trained, chosen_by[0] if chosen_by else None, base_model)
     sentence = choice.sentence(list(candidates))
     console.print(sentence, markup=False, highlight=False)
     attempt = attempts[choice.number] if choice.number < len(attempts) else attempts[0]
@@ -71,7 +71,7 @@ def score(attempts: Sequence[Attempt], mined: Mined, settings: AdaptSettings, ke
         _save_chosen(attempt.recipes[0], folders, choice.share, sentence)
         embedder = Embedder.load(attempt.recipes[0].output.folder, dtype=dtype)
     tasks = tasks_of(mined, "held_out", settings, kept / HELD_OUT, len(mined.corpus))
-    models = {BASE: as_mteb(base, name=BASE), ADAPTED: as_mteb(embedder, name=ADAPTED)}
+    models = {BASE: base_model, ADAPTED: as_mteb(embedder, name=ADAPTED)}
     systems = {
         WORDS: lexical_model("bm25", "1"),
         **models,
