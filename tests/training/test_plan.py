@@ -221,9 +221,11 @@ def test_queries_are_shared_out_among_datasets_that_hold_rows_out(recipe, tools,
 )
 def test_a_run_says_where_it_ended(start, end, bm25, says):
     measure = Measure(9, 70, "all positives", {"mrr@10": bm25})
-    history = History([], 1, 0, [(0, {"mrr@10": start}), (8, {"mrr@10": end})], measure)
+    last = Step(8, 0.5, 1e-3, 1.0, 8, 64, 0.1, "pairs")
+    history = History([last], 1, 0, [(0, {"mrr@10": start}), (8, {"mrr@10": end})], measure)
     assert history.outcome.startswith("MRR@10 of 9 held-out queries among 70 candidates (all positives): ")
     assert history.outcome.endswith(says)
+    assert replace(history, scores=history.scores[:1]).outcome is None, "its end was not scored"
     assert History([], 1, 0).outcome is None
 
 
