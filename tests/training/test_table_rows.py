@@ -75,3 +75,34 @@ def test_a_row_that_was_never_read_stays():
     assert torch.equal(table.weight[[0, 2, 4]], before[[0, 2, 4]])
     assert not torch.isclose(table.weight[[1, 3]], before[[1, 3]]).any()
     assert not table.sparse and not table._forward_pre_hooks
+
+
+@pytest.mark.parametrize("keep", [None, 0.9])
+def test_a_checkpoint_takes_the_rows_that_it_moves_alone_and_gives_them_back_bit_for_bit(keep):
+    torch.manual_seed(0)
+    table = nn.Embedding(1000, 4)
+    optimizer = torch.optim.AdamW([table.weight], lr=1e-2, weight_decay=0.0)
+    averages = Averages({"table": table.weight}, keep) if keep else None
+    rows = TableRows(table, optimizer, averages)
+    for step, tokens in enumerate(([1, 3, 5], [3, 7], [3])):
+        table(torch.tensor(tokens)).square().sum().backward()
+        rows.step(*rows.gradient())
+        if averages:
+            averages.update(step)
+
+    def state():
+        moments = optimizer.state[table.weight]
+        parts = [table.weight, moments["exp_avg"], moments["exp_avg_sq"]]
+        parts += [averages.of(table.weight)] if averages else []
+        return [part.detach().clone() for part in parts]
+
+    before = state()
+    with rows.settled() as written:
+        assert written["rows.index"].tolist() == [1, 5, 7]  # 3 is right already, no batch has read the others
+        assert {len(written[f"rows.{name}"]) for name in ("weight", "exp_avg", "exp_avg_sq")} == {3}
+        settled = state()
+    assert all(torch.equal(a, b) for a, b in zip(state(), before, strict=True))
+    rows.close()
+    assert all(torch.equal(a, b) for a, b in zip(state(), settled, strict=True))
+    changed = torch.stack([(a != b).any(1) for a, b in zip(before, settled, strict=True)]).any(0)
+    assert changed.nonzero()[:, 0].tolist() == [1, 5, 7]

@@ -3,9 +3,10 @@
 A checkpoint is a folder `step-00000042` with `checkpoint.json` (step, recipe, what base and data were, positions of
 streams, names of the tensors, a digest of all), and for each process `shard-00000.safetensors` with its random state
 and what it holds of the trained weights, of their averages and of the optimiser's state: all is in the first one where
-nothing is sharded. What stands under `rows.` is for a run of one process (`table_rows.py`), others leave it. It is
-written under another name, synced and moved; nothing is pickled. Sharded tensors are cut along their first dimension;
-a checkpoint loads on any number of processes.
+nothing is sharded. What stands under `rows.` is for a run of one process, others leave it: the rows of the table that
+are brought up to date for the checkpoint, as they were (`table_rows.py`). It is written under another name, synced and
+moved; nothing is pickled. Sharded tensors are cut along their first dimension; a checkpoint loads on any number of
+processes.
 """
 
 import hashlib
@@ -209,14 +210,13 @@ def load(
     names: dict[int, str],
     world: World,
     more: Mapping[str, Tensor] = _NOTHING,
-    rows: Mapping[str, Tensor] = _NOTHING,
     changed: Sequence[str] = (),
-) -> bool:
+) -> dict[str, Tensor]:
     """Put weights, optimiser, random state and `more` back, in place, on however many processes there are.
 
-    `rows` too where the checkpoint has all of them; returns whether it has. A process that is new keeps its own random
-    state. Raises ModelError, before anything is changed, where a file is damaged or weights or moments are missing, and
-    OutputError where that comes of what was `changed` since (see `changes`).
+    Returns the tensors under `rows.`, if any. A process that is new keeps its own random state. Raises ModelError,
+    before anything is changed, where a file is damaged or weights or moments are missing, and OutputError where that
+    comes of what was `changed` since (see `changes`).
     """
     from safetensors import SafetensorError, safe_open
 
@@ -238,14 +238,14 @@ def load(
         if found - {_RANDOM, _CUDA_RANDOM} != wanted:
             raise ValueError("its shards hold other tensors than it says")
         _restore(optimizer, names, source)
-        whole = source.keys() >= rows.keys()
-        for name, tensor in (*more.items(), *(rows.items() if whole else ())):
+        for name, tensor in more.items():
             _fill(tensor, name, source)
+        rows = {name: source.whole(name) for name in source.keys() if name.startswith(ROWS)}  # noqa: SIM118
         if world.rank < len(shards):
             _restore_random(shards[world.rank][0])
     except (SafetensorError, OSError, KeyError, RuntimeError, IndexError, ValueError) as error:
         raise _unfit(path, error, changed) from error
-    return whole
+    return rows
 
 
 def _restore_random(shard: Any) -> None:

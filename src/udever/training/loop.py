@@ -261,11 +261,9 @@ class Trainer:
         changed = checkpoint.changes(state, keeping.recipe, self.base, self.mixture.fingerprint)
         if not keeping.allow_changes:
             checkpoint.check_same(changed, keeping.folder)
-        rows = {name: torch.empty_like(tensor) for name, tensor in self.table.tensors.items()} if self.table else {}
-        world = self.stepper.world
-        whole = checkpoint.load(found[-1], self.optimizer, self.names, world, self._averaged, rows, changed)
+        rows = checkpoint.load(found[-1], self.optimizer, self.names, self.stepper.world, self._averaged, changed)
         if self.table:
-            self.table.load(rows) if whole else self.table.restart()
+            self.table.load(rows)
         if state.memory_gb == self.settings.memory_gb and not changed:
             self.stepper.budget.batch_tokens, self.stepper.budget.kept_tokens = state.budget
         self.mixture.restore(state.streams)

@@ -52,13 +52,11 @@ class TableRows:
         return self.table.get_parameter("weight")
 
     @property
-    def tensors(self) -> dict[str, Tensor]:
-        """All there is, by name in a checkpoint: as it stands in memory, rows that are behind included."""
+    def _by_row(self) -> dict[str, Tensor]:
+        """What has a row for each row of the table and is moved with it."""
         state = self.optimizer.state[self.weight]
-        named = {name: state[name] for name in ("exp_avg", "exp_avg_sq")} | {"weight": self.weight.detach()}
-        if self.averages:
-            named["average"] = self.averages.of(self.weight)
-        return {f"rows.{name}": tensor for name, tensor in (*named.items(), *self._behind.items())}
+        found = {"weight": self.weight.detach()} | {name: state[name] for name in ("exp_avg", "exp_avg_sq")}
+        return found | ({"average": self.averages.of(self.weight)} if self.averages else {})
 
     @property
     def _behind(self) -> dict[str, Tensor]:
@@ -66,23 +64,42 @@ class TableRows:
 
     @contextmanager
     def settled(self) -> Iterator[dict[str, Tensor]]:
-        """All rows brought up to date inside the block, which is given `tensors` as they are before and after.
+        """All rows brought up to date inside the block, which is given what that changes as it was, named for a
+        checkpoint; it is so again behind the block.
 
         So a run that writes a checkpoint goes on as one that does not: to bring a row up to date in two goes rounds
         otherwise than in one.
         """
-        before = {name: tensor.clone() for name, tensor in self.tensors.items()}
+        rows = self._moving()
+        before = {name: tensor.clone() for name, tensor in self._behind.items()}
+        before |= {"index": rows} | {name: tensor[rows] for name, tensor in self._by_row.items()}
+        before = {f"rows.{name}": tensor for name, tensor in before.items()}
         self.settle()
         try:
             yield before
         finally:
             self.load(before)
 
+    def _moving(self) -> Tensor:
+        """Numbers of the rows that are behind and would be moved: not those that no batch has read yet."""
+        moved = self._by_row
+        weight, average = moved.pop("weight"), moved.pop("average", None)
+        moving = torch.stack([moment.any(1) for moment in moved.values()]).any(0)
+        if average is not None:
+            moving |= (average != weight).any(1)
+        return ((self._at < self.step_number) & moving).nonzero()[:, 0]
+
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take the state that was given by `settled`."""
-        for name, tensor in self.tensors.items():
-            tensor.copy_(tensors[name])
+        """Take the state that was given by `settled`; where any of it is missing, all rows are right as they stand."""
+        by_row, behind = self._by_row, self._behind
+        if tensors.keys() != {f"rows.{name}" for name in ("index", *by_row, *behind)}:
+            self.restart()
+            return
+        for name, tensor in behind.items():
+            tensor.copy_(tensors[f"rows.{name}"])
+        for name, tensor in by_row.items():
+            tensor.index_copy_(0, tensors["rows.index"], tensors[f"rows.{name}"])
 
     def restart(self) -> None:
         """Take weights, moments and average as they are now for right for all rows."""
