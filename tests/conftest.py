@@ -4,9 +4,11 @@ Test folders are no packages to import from, so what the tests share comes as fi
 `decoders` for folders on disk, `texts_of` for hypothesis, `reference` for plain one-text forward passes.
 """
 
+import gc
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import traceback
@@ -20,6 +22,8 @@ os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["OMP_NUM_THREADS"] = "1"  # tensors here are tiny: threads would only wait for one another
 os.environ["RAYON_NUM_THREADS"] = "1"
+os.fsync = lambda _: None  # processes are killed here, machines are not
+ssl.SSLContext.load_verify_locations = lambda *_, **__: None  # a tenth of a second for each HTTP client; none is secure
 
 from jaxtyping import install_import_hook
 
@@ -299,3 +303,9 @@ def browser():
         browser = playwright.chromium.launch(executable_path=executable, args=arguments)
         yield browser
         browser.close()
+
+
+def pytest_collection_finish():
+    """Let the garbage collector pass by what imports made, hundreds of thousands of objects that stay."""
+    gc.collect()
+    gc.freeze()

