@@ -25,7 +25,7 @@ os.environ["RAYON_NUM_THREADS"] = "1"
 os.fsync = lambda _: None  # processes are killed here, machines are not
 ssl.SSLContext.load_verify_locations = lambda *_, **__: None  # a tenth of a second for each HTTP client; none is secure
 
-from jaxtyping import install_import_hook
+from jaxtyping import install_import_hook  # noqa: E402
 
 # Shapes in the signatures of the tensor functions are checked in every test; before udever is imported.
 install_import_hook(["udever.model.packing", "udever.training.objectives"], "beartype.beartype")
