@@ -12,6 +12,7 @@ from functools import lru_cache
 from itertools import compress
 
 import yaml
+from bs4.exceptions import ParserRejectedMarkup
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -203,12 +204,23 @@ def rst_sections(text: str, skipped: Counter[str]) -> list[Section]:
     return outline.sections
 
 
-NO_TEXT = "file: page without text"
-"""How a page is counted that holds no section, such as one that a script fills in."""
-
 SPLITTERS: dict[str, Callable[[str, Counter[str]], list[Section]]] = {
     **dict.fromkeys((".md", ".markdown"), markdown_sections),
     ".rst": rst_sections,
     **dict.fromkeys((".html", ".htm", ".xhtml"), html_sections),
 }
 """File name suffix -> the function that splits such a file into sections, and counts what it leaves out."""
+
+
+def page_sections(text: str, suffix: str, skipped: Counter[str]) -> list[Section] | None:
+    """The sections of a page named `*suffix`; None where it does not parse.
+
+    A page that holds none, such as one that a script fills in, is counted.
+    """
+    try:
+        sections = SPLITTERS[suffix](text, skipped)
+    except (ParserRejectedMarkup, RecursionError):
+        return None
+    if not sections and text.strip():
+        skipped["file: page without text"] += 1
+    return sections
