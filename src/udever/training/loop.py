@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,13 +26,14 @@ from udever.training import checkpoint
 from udever.training.averages import Averages
 from udever.training.distributed import World, shard
 from udever.training.grad_cache import Stepper
-from udever.training.log import History, Log, Measure, ScoresWarning, Step
+from udever.training.log import History, Log, ScoresWarning, Step
 from udever.training.memory import plan_budget
 from udever.training.objectives import LossSettings
 from udever.training.optimizer import make_optimizer, table_by_rows
 from udever.training.recipe import TrainingSettings, WatchSettings
 from udever.training.table_rows import TableRows
 from udever.training.tuning import freezes_table, is_small, pick_tuning
+from udever.training.validation import HeldOut
 
 _BUSY = (
     "other processes began to take processors that this run had to itself, and its steps take longer; its threads wait "
@@ -42,18 +43,6 @@ _UNSCORED = (
     "training.sharding is 'full', and held-out rows are not scored while weights are spread over processes; score the "
     "saved model with udever eval"
 )
-
-
-class Evaluate(Protocol):
-    """What scores an embedder on rows that are held out."""
-
-    def scores(self, embedder: Embedder) -> dict[str, float]:
-        """Scores of the embedder as it is, by name."""
-        ...
-
-    def measure(self) -> Measure:
-        """What they are to be compared with."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -152,7 +141,7 @@ class Trainer:
         self,
         log: Log | None = None,
         keeping: Keeping | None = None,
-        evaluate: Evaluate | None = None,
+        evaluate: HeldOut | None = None,
         *,
         show_progress: bool = False,
     ) -> History:
@@ -276,7 +265,7 @@ class Trainer:
     def _averaged(self) -> dict[str, torch.Tensor]:
         return self.averages.tensors if self.averages else {}
 
-    def _scores(self, evaluate: Evaluate) -> dict[str, float]:
+    def _scores(self, evaluate: HeldOut) -> dict[str, float]:
         random, was_training = torch.get_rng_state(), self.model.training
         self.model.eval()
         with (
