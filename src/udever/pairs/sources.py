@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from udever.data_sets import files_of, open_dataset
 from udever.errors import DataError
 from udever.files import TABLES, is_saved_dataset
-from udever.nearest import nearest, path_suggestion
+from udever.nearest import meant, path_suggestion
 from udever.pairs.columns import are_blank, column_type
 from udever.pairs.files import Rows, dataset_batches, digest_files, files_under, hold, read_batches, size_in_memory
 from udever.pairs.schedule import adjust, key_of, languages_of, permute
@@ -144,19 +144,18 @@ def choose_rows(
         filters = f"split {settings.split!r}" + (f" and languages {settings.languages}" if settings.languages else "")
         raise DataError(
             f"dataset {settings.name!r} holds {len(chosen)} of its {len(rows):,} rows with {filters}; "
-            f"{_meant_language(rows, settings) or f'expected at least {least}'}"
+            f"{_meant_language(rows, settings, f'expected at least {least}')}"
         )
     if settings.kind == "classification":
         _need_labels(rows, chosen, settings)
     return None if len(chosen) == len(rows) else chosen
 
 
-def _meant_language(rows: Rows, settings: DatasetSettings) -> str | None:
-    """What a language that no row has was likely meant to be."""
+def _meant_language(rows: Rows, settings: DatasetSettings, otherwise: str) -> str:
+    """What a language that no row has was likely meant to be, else `otherwise`."""
     there = {name for both in _languages(rows) for side in both for name in pc.unique(side).to_pylist() if name}
     unknown = next((name for name in settings.languages or () if name not in there), None)
-    near = None if unknown is None else nearest(unknown, sorted(there))
-    return None if near is None else f"did you mean {near!r}?"
+    return otherwise if unknown is None else meant(unknown, sorted(there), otherwise)
 
 
 def _empty(rows: Rows) -> NDArray[np.bool_]:
