@@ -58,11 +58,8 @@ class TableRows:
         named = {name: state[name] for name in ("exp_avg", "exp_avg_sq")} | {"weight": self.weight.detach()}
         if self.averages:
             named["average"] = self.averages.of(self.weight)
-        return {f"rows.{name}": tensor for name, tensor in (*named.items(), *self._behind.items())}
-
-    @property
-    def _behind(self) -> dict[str, Tensor]:
-        return {"at": self._at, "moved": self._moved, "kept": self._kept}
+        named |= {"at": self._at, "moved": self._moved, "kept": self._kept}
+        return {f"rows.{name}": tensor for name, tensor in named.items()}
 
     @contextmanager
     def settled(self) -> Iterator[dict[str, Tensor]]:
