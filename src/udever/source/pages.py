@@ -8,7 +8,6 @@ import tomllib
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from functools import lru_cache
 from itertools import compress
 
 import yaml
@@ -21,11 +20,7 @@ from udever.source.sections import Outline, Section
 
 _FENCED = re.compile(r"\A(?P<fence>---|\+\+\+)[ \t]*\n(?P<inside>(?:.*\n){0,1000}?)(?P=fence)[ \t]*(?:\n|\Z)")
 _MAX_CHARACTERS = 100_000
-
-
-@lru_cache(maxsize=1)
-def _markdown() -> MarkdownIt:
-    return MarkdownIt("commonmark")
+_MARKDOWN = MarkdownIt("commonmark")
 
 
 def _inline_text(token: Token) -> str:
@@ -90,7 +85,7 @@ def markdown_sections(text: str, skipped: Counter[str]) -> list[Section]:
     text = text[front:]
     lines = text.split("\n")
     outline = Outline(line=above + 1)
-    tokens = _markdown().parse(text)
+    tokens = _MARKDOWN.parse(text)
     blocks = [token.map for token in tokens if token.type in ("fence", "code_block") and token.map is not None]
     code = {row for first, end in blocks for row in range(first, end)}
     head = row = 0  # where the open section begins, and what stands below its heading
