@@ -129,8 +129,12 @@ class Trainer:
 
     @property
     def num_steps(self) -> int:
-        """Optimiser steps in all."""
-        return num_steps(self.mixture, self.settings)
+        """Optimiser steps in all. Raises DataError for a stream without `max_steps`: nobody knows its length."""
+        most = self.settings.max_steps
+        if self.mixture.streams and most is not None:
+            return most
+        planned = max(1, round(self.settings.epochs * self.mixture.batches_per_epoch))
+        return min(planned, most or planned)
 
     @property
     def names(self) -> dict[int, str]:
@@ -286,14 +290,6 @@ def _not_finite(batch: Batch, loss: float, norm: float) -> str:
         f"{what} in batch {batch.number} ({names}; it begins {batch.pairs[0].anchor[:60]!r}); nothing was written "
         f"since the last checkpoint: lower learning_rate, raise warmup, or look at that batch"
     )
-
-
-def num_steps(mixture: Mixture, settings: TrainingSettings) -> int:
-    """Optimiser steps in all. Raises DataError for a stream without `max_steps`: nobody knows its length."""
-    if mixture.streams and settings.max_steps is not None:
-        return settings.max_steps
-    planned = max(1, round(settings.epochs * mixture.batches_per_epoch))
-    return min(planned, settings.max_steps or planned)
 
 
 @contextlib.contextmanager
