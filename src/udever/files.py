@@ -121,13 +121,18 @@ class Format:
 
 def format_of(path: Path) -> Format | None:
     """The format that the name of a file tells, without case; None for a name that the table does not have."""
-    *_, before, last = ["", "", *(suffix.lower() for suffix in path.suffixes)]
-    packing = _PACKINGS.get(last, "")
-    suffix = before if packing else last
+    suffix, packing = _suffix(path)
     kind = _KINDS.get(suffix)
     if kind is None or (kind == "parquet" and packing):
         return None
     return Format(kind, packing, suffix not in _NOT_IN_FOLDERS)
+
+
+def _suffix(path: Path) -> tuple[str, Packing]:
+    """The last suffix of a name before that of its packing, and the packing; "" where there is none."""
+    *_, before, last = ["", "", *(suffix.lower() for suffix in path.suffixes)]
+    packing = _PACKINGS.get(last, "")
+    return before if packing else last, packing
 
 
 def text_format(path: Path) -> Format:
@@ -138,13 +143,9 @@ def text_format(path: Path) -> Format:
     found = format_of(path)
     if found is not None:
         return found
-    suffixes = [suffix.lower() for suffix in path.suffixes[-2:]]
-    packing = _PACKINGS.get(suffixes[-1], "") if suffixes else ""
-    rest = suffixes[:-1] if packing else suffixes[-1:]
-    if any(_STRUCTURED.fullmatch(suffix) or suffix in _KINDS for suffix in rest):
-        raise DataError(
-            f"{path} is a {''.join(rest[-1:])} file, not read{' compressed' if packing else ''}; give {READ}"
-        )
+    suffix, packing = _suffix(path)
+    if suffix in _KINDS or _STRUCTURED.fullmatch(suffix):
+        raise DataError(f"{path} is a {suffix} file, not read{' compressed' if packing else ''}; give {READ}")
     return Format("txt", packing)
 
 

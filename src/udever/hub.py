@@ -27,25 +27,17 @@ def fetch(
     patterns = [*_FETCHED, *(["*.bin"] if allow_pickle else []), *(["*.py"] if trust_remote_code else [])]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except errors.GatedRepoError as error:
-        why = "access is restricted: accept the model's terms on its hub page, then set HF_TOKEN"
-        raise ModelError(_refused(name, why)) from error
-    except errors.RepositoryNotFoundError as error:
-        why = "no such model there, or it is private: check the name, or set HF_TOKEN"
-        raise ModelError(_refused(name, why)) from error
-    except errors.RevisionNotFoundError as error:
-        raise ModelError(_refused(name, f"the model has no revision {revision!r}")) from error
-    except errors.HFValidationError as error:
-        raise ModelError(_refused(name, "not a valid name of a hub model, such as org/model")) from error
-    except errors.LocalEntryNotFoundError as error:
-        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
-        raise ModelError(_refused(name, f"{why}, and no copy is on this machine")) from error
-    except (errors.HfHubHTTPError, OSError) as error:
-        raise ModelError(_refused(name, first_line(error))) from error
-
-
-def _refused(name: str, why: str) -> str:
-    return f"{name} is no local folder and cannot be fetched from the hub: {why}"
+    except (errors.HfHubHTTPError, errors.HFValidationError, OSError) as error:
+        away = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else "the hub cannot be reached"
+        reasons = {  # the first that fits: one is a kind of another
+            errors.GatedRepoError: "access is restricted: accept the model's terms on its hub page, then set HF_TOKEN",
+            errors.RepositoryNotFoundError: "no such model there, or it is private: check the name, or set HF_TOKEN",
+            errors.RevisionNotFoundError: f"the model has no revision {revision!r}",
+            errors.HFValidationError: "not a valid name of a hub model, such as org/model",
+            errors.LocalEntryNotFoundError: f"{away}, and no copy is on this machine",
+        }
+        why = next((why for kind, why in reasons.items() if isinstance(error, kind)), first_line(error))
+        raise ModelError(f"{name} is no local folder and cannot be fetched from the hub: {why}") from error
 
 
 def publish(folder: Path, name: str, *, private: bool = True, revision: str | None = None, message: str = "") -> str:

@@ -18,11 +18,16 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return by_lower[found[0]] if found else None
 
 
+def meant(word: str, known: Iterable[str], otherwise: str) -> str:
+    """The end of a message about an unknown word: `did you mean 'x'?`, else `otherwise`."""
+    near = nearest(word, known)
+    return otherwise if near is None else f"did you mean {near!r}?"
+
+
 def suggestion(word: str, known: Iterable[str], otherwise: str = "expected") -> str:
-    """The end of a message about an unknown word: `did you mean 'x'?`, else `otherwise` and all known ones."""
+    """As `meant`; `otherwise` and all known ones."""
     names = list(known)
-    near = nearest(word, names)
-    return f"{otherwise} {', '.join(names)}" if near is None else f"did you mean {near!r}?"
+    return meant(word, names, f"{otherwise} {', '.join(names)}")
 
 
 def near_path(path: str | Path) -> str | None:

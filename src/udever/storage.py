@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
-from glob import has_magic
+from glob import escape, has_magic
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
@@ -71,18 +71,20 @@ def resolved(target: str | os.PathLike[str]) -> Path:
         raise OutputError(f"cannot write {target}: a symbolic link that leads nowhere; remove it") from error
 
 
-def check_apart(
+def check_folder(
     folder: str | os.PathLike[str],
     inputs: Iterable[str | os.PathLike[str]] = (),
     suffixes: Collection[str] | None = None,
 ) -> None:
-    """Raise OutputError for an output folder that is the working folder, or lies inside, at or above an input.
+    """Raise OutputError for an output folder that is a file or the working folder, or lies in, at or above an input.
 
     Of a glob that is its folder before the first wildcard, and whatever it may match below; but not where it wants
     files of a suffix that is none of `suffixes`, those that the output has (None: any). Inputs that are no paths that
     exist (names on a hub) are passed over.
     """
     target = resolved(folder)
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"cannot write {folder}: it is a file; the output is a folder, give another name")
     if _working_folder().is_relative_to(target):
         raise OutputError(f"cannot write {folder}: it is the folder you are in, or above it; give a folder of its own")
     for given in inputs:
@@ -115,18 +117,6 @@ def _matches_in(folder: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     if not pattern or not folder or pattern[0] == "**":
         return bool(pattern)
     return fnmatch(folder[0], pattern[0]) and _matches_in(folder[1:], pattern[1:])
-
-
-def check_folder(
-    folder: str | os.PathLike[str],
-    inputs: Iterable[str | os.PathLike[str]] = (),
-    suffixes: Collection[str] | None = None,
-) -> None:
-    """Raise OutputError as `check_apart`, and for a file: for folders that get files and are never replaced."""
-    target = resolved(folder)
-    if target.exists() and not target.is_dir():
-        raise OutputError(f"cannot write {folder}: it is a file; the output is a folder, give another name")
-    check_apart(folder, inputs, suffixes)
 
 
 def _working_folder() -> Path:
@@ -281,7 +271,7 @@ def clean(folder: Path, name: str | None = None) -> None:
     """
     if sys.platform == "win32":
         return
-    for left in folder.glob(f".{'*' if name is None else _escaped(name)}.????????.tmp"):
+    for left in folder.glob(f".{'*' if name is None else escape(name)}.????????.tmp"):
         target = folder / left.name[1:-13]
         with suppress(OSError):
             if not left.is_dir() or left.is_symlink():
@@ -309,10 +299,6 @@ def clean(folder: Path, name: str | None = None) -> None:
 
 
 _OLD = ".old"
-
-
-def _escaped(name: str) -> str:
-    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in name)
 
 
 @contextmanager
@@ -364,9 +350,7 @@ def atomic_file(target: str | os.PathLike[str]) -> Iterator[Path]:
         raise OutputError(f"cannot write {given}: it is no regular file; give another name")
     with _beside(target) as room:
         yield room / target.name
-        sync(room / target.name)
-        (room / target.name).replace(target)
-        sync(target.parent)
+        move(room / target.name, target)
 
 
 @contextmanager

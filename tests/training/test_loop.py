@@ -13,7 +13,7 @@ from udever.processors import BusyWarning
 from udever.training import loop, tuning
 from udever.training.card import notes, results
 from udever.training.log import Log, Measure, ScoresWarning
-from udever.training.loop import Keeping, Trainer, num_steps, rate_factor
+from udever.training.loop import Keeping, Trainer, rate_factor
 from udever.training.objectives import LossSettings
 from udever.training.recipe import ModelSettings, Recipe, TrainingSettings, WatchSettings
 from udever.training.run import load_base
@@ -37,7 +37,7 @@ def test_training_lowers_the_loss_and_changes_the_fingerprint(embedder, tools):
     losses = [step.loss for step in history.steps]
     assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
     assert embedder.fingerprint != before
-    assert len(losses) == num_steps(tools.mixture(), tools.settings())
+    assert len(losses) == 3 * tools.mixture().batches_per_epoch
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_does_not(base, tools):

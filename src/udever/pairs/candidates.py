@@ -9,7 +9,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from udever.pairs.files import Rows
-from udever.pairs.schema import Pair
 from udever.search.bm25 import Bm25
 from udever.search.exact import rank
 
@@ -43,19 +42,15 @@ class Texts:
     """Anchors and documents by number; `corpus` stands before the rows."""
 
     def __init__(self, rows: Rows, corpus: Rows | None) -> None:
-        self._rows, self._corpus = rows, corpus
+        self.rows, self.corpus = rows, corpus
         self.num_corpus = 0 if corpus is None else len(corpus)
-
-    def pairs(self, numbers: NDArray[np.int64]) -> list[Pair]:
-        """The rows with these numbers."""
-        return self._rows.take(numbers)
 
     def documents(self, origins: NDArray[np.int64]) -> list[str]:
         """The texts that stand at `origins` of corpus + rows."""
         out = [""] * len(origins)
         for rows, inside, first in (
-            (self._corpus, origins < self.num_corpus, 0),
-            (self._rows, origins >= self.num_corpus, self.num_corpus),
+            (self.corpus, origins < self.num_corpus, 0),
+            (self.rows, origins >= self.num_corpus, self.num_corpus),
         ):
             places = np.flatnonzero(inside)
             if rows is not None and len(places):
@@ -125,7 +120,10 @@ class KnownAnswers:
         self._of_anchor = documents.of_anchor
         self._withheld = withheld
         self._near = near[np.argsort(near[:, 0], kind="stable")]
-        self._families = [(family, *_sorted(family, documents.of_row)) for family in families]
+        self._families: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]] = []
+        for family in families:
+            order = np.lexsort((documents.of_row, family))  # by name, and within it by document
+            self._families.append((family, family[order], documents.of_row[order]))
 
     def hide(self, scores: NDArray[np.float32], first_row: int, first_document: int) -> None:
         """Give what answers a row, and the row's own text, the lowest score, in place.
@@ -150,12 +148,6 @@ class KnownAnswers:
                 answers = documents[starts[row] : ends[row]] - first_document
                 low, high = np.searchsorted(answers, [0, width])
                 scores[row, answers[low:high]] = LOWEST
-
-
-def _sorted(family: NDArray[np.int64], documents: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Names of rows and their documents, by name and within it by document."""
-    order = np.lexsort((documents, family))
-    return family[order], documents[order]
 
 
 _QUERIES = 256
@@ -201,9 +193,25 @@ class _Best:
         self.documents = np.full((num_rows, depth), -1, np.int64)
 
     def add(self, rows: slice, scores: NDArray[np.float32], first: int) -> None:
-        """Take in the scores of `rows` and the documents from `first` on."""
-        found = self.scores[rows], self.documents[rows]
-        self.scores[rows], self.documents[rows] = _merge(*found, scores, first)
+        """Take in the scores of `rows`, whose columns are the documents from `first` on.
+
+        Equal scores stay in the order of the documents. After the first block hardly any score is above the worst that
+        was found, so that one comparison is all that most of them cost.
+        """
+        best, found = self.scores[rows], self.documents[rows]
+        depth = best.shape[1]
+        above = scores > best[:, -1:]
+        if (best[:, -1] == LOWEST).any() and scores.shape[1] > depth:
+            above &= scores >= np.partition(scores, -depth, axis=1)[:, [-depth]]
+        counts = above.sum(axis=1)
+        held, columns = np.nonzero(above)
+        slots = np.arange(len(held)) - np.repeat(np.cumsum(counts) - counts, counts)
+        new = np.full((len(scores), counts.max()), LOWEST, np.float32)
+        places = np.full(new.shape, -1, np.int64)
+        new[held, slots] = scores[held, columns]
+        places[held, slots] = columns + first
+        self.scores[rows], order = rank(np.concatenate([best, new], axis=1), depth)
+        self.documents[rows] = np.take_along_axis(np.concatenate([found, places], axis=1), order, axis=1)
 
     def found(self, positive: NDArray[np.float32]) -> Candidates:
         return Candidates(np.where(self.scores > LOWEST, self.documents, -1), self.scores, positive)
@@ -226,8 +234,8 @@ def by_vectors(
     positive = np.einsum("qd,qd->q", queries, own)
     most = limit(positive)
     best, beside = _Best(len(queries), depth), _Best(len(queries), depth)
-    for first in range(0, documents.num_candidates, _BLOCK):
-        block = np.asarray(vectors[first : min(first + _BLOCK, documents.num_candidates)])
+    for first, end in windows(documents.num_candidates):
+        block = np.asarray(vectors[first:end])
         for start in range(0, len(queries), _QUERIES):
             rows = slice(start, start + _QUERIES)
             scores = queries[rows] @ block.T
@@ -238,29 +246,6 @@ def by_vectors(
                 documents.files.hide_others(scores, first_row + start, first)
                 beside.add(rows, scores, first)
     return [part.found(positive) for part in ((best,) if documents.files is None else (best, beside))]
-
-
-def _merge(
-    best: NDArray[np.float32], found: NDArray[np.int64], scores: NDArray[np.float32], first: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The best of what was found before and of `scores`, whose columns are the documents from `first` on.
-
-    Equal scores stay in the order of the documents. After the first block hardly any score is above the worst that
-    was found, so that one comparison is all that most of them cost.
-    """
-    depth = best.shape[1]
-    above = scores > best[:, -1:]
-    if (best[:, -1] == LOWEST).any() and scores.shape[1] > depth:
-        above &= scores >= np.partition(scores, -depth, axis=1)[:, [-depth]]
-    counts = above.sum(axis=1)
-    rows, columns = np.nonzero(above)
-    slots = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-    new = np.full((len(scores), counts.max()), LOWEST, np.float32)
-    places = np.full(new.shape, -1, np.int64)
-    new[rows, slots] = scores[rows, columns]
-    places[rows, slots] = columns + first
-    merged, order = rank(np.concatenate([best, new], axis=1), depth)
-    return merged, np.take_along_axis(np.concatenate([found, places], axis=1), order, axis=1)
 
 
 def by_words(

@@ -242,7 +242,8 @@ def normalise(batch: pa.RecordBatch, where: str, first_row: int, blanks: Blanks 
         parts[name] = pc.fill_null(parts[name], getattr(Pair("", ""), name))
         wrong = pc.invert(pc.is_in(parts[name], value_set=pa.array(allowed, _TEXT)))
         _refuse(wrong, partial(_not_allowed, name, allowed, parts[name]), fail)
-    _check_labels(parts["kind"], parts["label"], fail)
+    without = pc.and_(pc.equal(parts["kind"], "classification"), pc.is_null(parts["label"]))
+    _refuse(without, lambda row: "kind is 'classification' and 'label' is missing; expected the class", fail)
     _check_scores(parts["scores"], negatives, fail)
     return pa.RecordBatch.from_arrays([parts[name] for name in COLUMNS], schema=ROWS_SCHEMA)
 
@@ -356,11 +357,6 @@ def _rows_with(parents: pa.Array, marked: pa.Array, num_rows: int) -> pa.Array:
     """Which rows own a marked item."""
     owners = pc.unique(pc.filter(parents, marked))
     return pc.is_in(pa.array(range(num_rows), parents.type), value_set=owners)
-
-
-def _check_labels(kind: pa.Array, label: pa.Array, fail: _Fail) -> None:
-    without = pc.and_(pc.equal(kind, "classification"), pc.is_null(label))
-    _refuse(without, lambda row: "kind is 'classification' and 'label' is missing; expected the class", fail)
 
 
 def _check_scores(scores: pa.Array, negatives: pa.Array, fail: _Fail) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,7 +39,7 @@ from udever.pairs.columns import (
     names_in,
     normalise,
 )
-from udever.pairs.schema import Pair, Split, to_table
+from udever.pairs.schema import SCHEMA, Pair, Split, to_table
 from udever.records import Broken, batch_rows, read_file
 from udever.storage import atomic_file, cache_folder
 
@@ -62,12 +62,8 @@ _NAMES = {
 }
 
 
-class Choose(Protocol):
-    """`columns.choose_columns` for a file."""
-
-    def __call__(self, available: list[str], *, more: bool = False) -> dict[str, str]:
-        """From the columns a file has to the column of the file for each column of pairs."""
-        ...
+Choose = Callable[..., dict[str, str]]
+"""`columns.choose_columns` for a file: `choose(available, more=False)`."""
 
 
 class Rows:
@@ -127,10 +123,10 @@ def _pairs(batch: pa.RecordBatch, rows: pa.Array | None = None) -> Iterator[Pair
     return (Pair(*values) for values in zip(*columns, strict=True))
 
 
-def write_pairs(pairs: Sequence[Pair], path: str | Path) -> None:
-    """Write `pairs` to a Parquet file (zstd), whole or not at all."""
+def write_pairs(pairs: Sequence[Any], path: str | Path, schema: pa.Schema = SCHEMA) -> None:
+    """Write `pairs`, or rows of another `schema`, to a Parquet file (zstd), whole or not at all."""
     with atomic_file(path) as temporary, temporary.open("wb") as file:  # pyarrow takes no path that is not UTF-8
-        pq.write_table(to_table(pairs), file, compression="zstd")
+        pq.write_table(to_table(pairs, schema), file, compression="zstd")
 
 
 def check_pairs_name(path: Path) -> None:

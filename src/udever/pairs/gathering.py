@@ -74,7 +74,9 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
     )
     if not tables:
         return mining(others)
-    _check(settings)
+    if settings.held_out_by not in _UNITS:
+        hint = suggestion(settings.held_out_by, _UNITS, "expected one of")
+        raise RecipeError(f"held_out_by is {settings.held_out_by!r}; {hint}")
     skipped: Counter[str] = Counter()
     rows = [pair for path in tables for pair in _read(path, settings, skipped)]
     distinct = _distinct(rows)
@@ -107,12 +109,6 @@ def _distinct(rows: Sequence[Pair]) -> list[Pair]:
         if first.split == "train" != pair.split:
             kept[first.anchor.strip(), first.positive.strip()] = pair
     return list(kept.values())
-
-
-def _check(settings: Gathering) -> None:
-    if settings.held_out_by not in _UNITS:
-        hint = suggestion(settings.held_out_by, _UNITS, "expected one of")
-        raise RecipeError(f"held_out_by is {settings.held_out_by!r}; {hint}")
 
 
 def told_columns(path: Path, columns: Mapping[str, str]) -> str:

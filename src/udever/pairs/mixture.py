@@ -10,7 +10,7 @@ import numpy as np
 from udever.errors import DataError
 from udever.pairs.columns import normalise
 from udever.pairs.files import Rows, digest_batches
-from udever.pairs.schedule import Balanced, Draws, Part, Table, Walk, key_of, permute
+from udever.pairs.schedule import Balanced, Draws, Table, Walk, key_of, permute
 from udever.pairs.schema import Pair, to_table
 from udever.pairs.settings import DatasetSettings, DataSettings
 from udever.pairs.sources import (
@@ -26,6 +26,9 @@ from udever.pairs.sources import (
 from udever.pairs.split import Division
 from udever.pairs.streams import Stream
 from udever.pairs.taught import Taught, have_targets
+
+Part = Walk | Balanced | Stream
+"""Rows that are drawn together: one kind of one dataset, or, mixed, the dataset."""
 
 
 @dataclass(frozen=True)

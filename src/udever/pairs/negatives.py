@@ -46,7 +46,7 @@ from udever.pairs.files import (
     size_in_memory,
     without_empty,
 )
-from udever.pairs.schema import KINDS, SCHEMA, Kind, Pair, to_table
+from udever.pairs.schema import KINDS, SCHEMA, Kind, to_table
 from udever.pairs.settings import Side, sides_of
 from udever.progress import progress_bar
 from udever.search.bm25 import Bm25
@@ -166,7 +166,7 @@ def mine_negatives(
     train = rows.equal("split", "train")
     if not train.any():
         raise DataError(f"{pairs} holds no pairs of split 'train'; expected at least one row")
-    others = texts.pairs(np.flatnonzero(~train))
+    others = rows.take(np.flatnonzero(~train))
     held = Held(text for pair in others for text in (pair.anchor, pair.positive))
     num_documents = 0
     with (
@@ -175,8 +175,8 @@ def mine_negatives(
     ):
         for side in _sides(rows, train, options.instruction):
             if len(side.rows):
-                work = _Work(embedder, texts, held, side, options, show_progress)
-                num_documents += work.run(rows, corpus, Path(scratch), chosen, scores)
+                work = _Work(embedder, texts, held, side, options, chosen, scores)
+                num_documents += work.run(Path(scratch), show_progress)
         num_replaced = _write(texts, train, chosen, scores if options.scores else None, temporary)
     counts = (chosen >= 0).sum(axis=1)[train]
     return Summary(
@@ -206,36 +206,42 @@ def _open(path: Path, mapping: dict[str, str], *, others: bool = True, skip_empt
     return rows
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Work:
-    """The search for one side."""
+    """The search for one side.
+
+    `chosen` gets the places of its negatives in corpus + rows, `scores` the judge's scores of positive and negatives.
+    """
 
     embedder: Embedder | None
     texts: Texts
     held: Held
     side: _Side
     options: Options
-    show_progress: bool
+    chosen: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    documents: Documents = field(init=False)
+    known: KnownAnswers = field(init=False)
+    vectors: Vectors | None = field(init=False)
+    index: Bm25 | None = None
 
-    def run(
-        self, rows: Rows, corpus: Rows | None, scratch: Path, chosen: NDArray[np.int64], scores: NDArray[np.float64]
-    ) -> int:
-        """Fill `chosen` with the places of the negatives in corpus + rows, `scores` beside; return the documents."""
-        documents, known = self._prepare(rows, corpus)
-        vectors = self._vectors(documents, scratch)
-        index = None
+    def run(self, scratch: Path, show_progress: bool) -> int:
+        """Fill `chosen` and `scores`; return how many documents were searched."""
+        self._prepare()
+        self.vectors = self._embedded(scratch, show_progress)
         if self.options.mode != "meaning":
-            index = Bm25(self.texts.documents(documents.origins))
-        with progress_bar("searching", len(self.side.rows), enabled=self.show_progress) as advance:
+            self.index = Bm25(self.texts.documents(self.documents.origins))
+        with progress_bar("searching", len(self.side.rows), enabled=show_progress) as advance:
             for start, end in windows(len(self.side.rows)):
                 numbers = self.side.rows[start:end]
-                found = self._find(self.texts.pairs(numbers), start, documents, known, vectors, index)
-                self._choose(found, numbers, documents, chosen, scores)
+                anchors = [pair.anchor for pair in self.texts.rows.take(numbers)]
+                self._choose(self._find(anchors, start), numbers)
                 advance(end - start)
-        return documents.num_candidates
+        return self.documents.num_candidates
 
-    def _prepare(self, rows: Rows, corpus: Rows | None) -> tuple[Documents, KnownAnswers]:
-        of = self.side.rows
+    def _prepare(self) -> None:
+        """Number the documents, and find out which of them answer which rows."""
+        of, rows, corpus = self.side.rows, self.texts.rows, self.texts.corpus
         anchors, positives = (identities(rows.column(name))[of] for name in ("anchor", "positive"))
         in_corpus = identities(corpus.column("positive")) if corpus is not None else np.zeros(0, np.int64)
         documents = number_documents(in_corpus, positives, anchors)
@@ -253,8 +259,8 @@ class _Work:
         if self.options.siblings:
             sources = keys(rows.column("source"), every)
             files = Files(sources[of], sources[origins])
-        withheld, near = self._near(documents.of_row, origins)
-        return replace(documents, origins=origins, files=files), KnownAnswers(documents, families, withheld, near)
+        self.known = KnownAnswers(documents, families, *self._near(documents.of_row, origins))
+        self.documents = replace(documents, origins=origins, files=files)
 
     def _near(
         self, of_row: NDArray[np.int64], origins: NDArray[np.int64]
@@ -282,62 +288,46 @@ class _Work:
         role, instruction = side
         return partial(embedder.encode, prompt_name=role, instruction=instruction, normalize_embeddings=True)
 
-    def _vectors(self, documents: Documents, scratch: Path) -> Vectors | None:
+    def _embedded(self, scratch: Path, show_progress: bool) -> Vectors | None:
         """The vectors of all documents, in a file of their own."""
         if self.embedder is None:
             return None
-        count = len(documents.origins)
+        count = len(self.documents.origins)
         path = scratch / self.side.answering[0]
         encode = self._encoder(self.side.answering)
         # Written, not mapped for writing: on a full disk a mapped page ends the process, a write says so.
         with (
-            progress_bar("embedding", count, enabled=self.show_progress) as advance,
+            progress_bar("embedding", count, enabled=show_progress) as advance,
             atomic_file(path) as temporary,
             temporary.open("wb") as file,
         ):
             for start, end in windows(count):
-                vectors = encode(self.texts.documents(documents.origins[start:end]))
+                vectors = encode(self.texts.documents(self.documents.origins[start:end]))
                 file.write(vectors.astype(np.float32, copy=False).tobytes())
                 advance(end - start)
         return np.memmap(path, np.float32, "r", shape=(count, self.embedder.dimensions))
 
-    def _find(
-        self,
-        pairs: list[Pair],
-        start: int,
-        documents: Documents,
-        known: KnownAnswers,
-        vectors: Vectors | None,
-        index: Bm25 | None,
-    ) -> list[Candidates]:
-        """What each finder has for rows `start` on of the side, judged."""
+    def _find(self, anchors: list[str], start: int) -> list[Candidates]:
+        """What each finder has for rows `start` on of the side, which have these anchors, judged."""
         limit = Limit(self.options.max_share, self.options.margin)
-        anchors = [pair.anchor for pair in pairs]
-        depth = self.options.depth
-        if vectors is None:
-            assert index is not None
-            return [by_words(index, anchors, documents, known, start, limit, depth)]
+        documents, known, depth = self.documents, self.known, self.options.depth
+        if self.vectors is None:
+            assert self.index is not None
+            return [by_words(self.index, anchors, documents, known, start, limit, depth)]
         distinct = list(dict.fromkeys(anchors))
         places = {text: place for place, text in enumerate(distinct)}
         queries = self._encoder(self.side.asking)(distinct)[[places[text] for text in anchors]]
         near: list[Candidates] = []
         if self.options.mode != "words" or documents.files is not None:
-            near = by_vectors(queries, vectors, documents, known, start, limit, depth)
+            near = by_vectors(queries, self.vectors, documents, known, start, limit, depth)
         found = near[:1] if self.options.mode != "words" else []
-        if index is not None:
-            words = by_words(index, anchors, documents, known, start, None, depth + _SPARE)
-            positive = np.einsum("qd,qd->q", queries, vectors[documents.of_row[start : start + len(pairs)]])
-            found.append(judge(words, queries, vectors, positive, limit))
+        if self.index is not None:
+            words = by_words(self.index, anchors, documents, known, start, None, depth + _SPARE)
+            positive = np.einsum("qd,qd->q", queries, self.vectors[documents.of_row[start : start + len(anchors)]])
+            found.append(judge(words, queries, self.vectors, positive, limit))
         return [*found, *near[1:]]
 
-    def _choose(
-        self,
-        found: list[Candidates],
-        numbers: NDArray[np.int64],
-        documents: Documents,
-        chosen: NDArray[np.int64],
-        scores: NDArray[np.float64],
-    ) -> None:
+    def _choose(self, found: list[Candidates], numbers: NDArray[np.int64]) -> None:
         """Write the choice for each of the rows `numbers` into `chosen` and `scores`."""
         for place, number in enumerate(numbers.tolist()):
             ranked = take_turns([one.of(place)[self.options.skip_top :] for one in found])
@@ -346,10 +336,10 @@ class _Work:
                 pool = ranked[: self.options.sample_from]
                 size = min(self.options.num_negatives, len(pool))
                 ranked = [pool[i] for i in sorted(random.choice(len(pool), size, replace=False))] if pool else []
-            scores[number, 0] = found[0].positive[place]
+            self.scores[number, 0] = found[0].positive[place]
             for slot, (document, score) in enumerate(ranked[: self.options.num_negatives]):
-                chosen[number, slot] = documents.origins[document]
-                scores[number, 1 + slot] = score
+                self.chosen[number, slot] = self.documents.origins[document]
+                self.scores[number, 1 + slot] = score
 
 
 def _write(
@@ -359,7 +349,7 @@ def _write(
     num_replaced = 0
     with output.open("wb") as file, pq.ParquetWriter(file, SCHEMA, compression="zstd") as writer:
         for start, end in windows(len(train)):
-            pairs = texts.pairs(np.arange(start, end))
+            pairs = texts.rows.take(np.arange(start, end))
             origins = np.unique(chosen[start:end])
             origins = origins[origins >= 0]
             by_origin = dict(zip(origins.tolist(), texts.documents(origins), strict=True))

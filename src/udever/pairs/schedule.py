@@ -1,10 +1,10 @@
 """Which row and which dataset comes when: computed place by place, without those before, and never stored."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -128,28 +128,6 @@ def _grow(weights: Sequence[Fraction], first: int, seed: str) -> _Fork | int:
     )
 
 
-class Part(Protocol):
-    """Rows that are drawn together: one kind of one dataset, or, mixed, the dataset."""
-
-    @property
-    def num_rows(self) -> int | None:
-        """How many there are; None where nobody knows."""
-        ...
-
-    @property
-    def passes(self) -> float:
-        """How many batches make one pass; 1 where nobody knows."""
-        ...
-
-    def batch(self, number: int) -> list[Pair]:
-        """Batch `number` (from 0) of the walk over these rows."""
-        ...
-
-    def run(self, start: int, count: int) -> list[Pair]:
-        """Rows `start` to `start + count` of an endless walk that leaves none out."""
-        ...
-
-
 class Walk:
     """Rows in a random order, another in each pass: any batch of any pass, without those before it.
 
@@ -171,7 +149,7 @@ class Walk:
         return self.num_rows / self.batch_size
 
     def batch(self, number: int) -> list[Pair]:
-        """Batch `number` of the walk."""
+        """Batch `number` (from 0) of the walk."""
         epoch, place = divmod(number, self.num_rows // self.batch_size)
         return self._table.take(self._numbers(epoch, place * self.batch_size, self.batch_size))
 
@@ -260,12 +238,16 @@ class Balanced:
         return self._table.take(np.concatenate([walk.numbers(first, end - first) for walk, first, end in turns]))
 
 
-def rows_by_language(rows: Rows, chosen: NDArray[np.int64] | None) -> dict[str, NDArray[np.int64]]:
-    """The numbers of the chosen rows (all where None) of each language, by its name; sorted by name."""
-    names: list[str] = []
+def languages_of(rows: Rows) -> Iterator[pa.Array]:
+    """What the two sides of each row are in, together and batch by batch: `eng-Latn -> ?`."""
     for anchor, positive in zip(rows.column("anchor_language"), rows.column("positive_language"), strict=True):
         sides = [pc.fill_null(side, "?") for side in (anchor, positive)]
-        names += pc.binary_join_element_wise(*sides, pa.scalar(" -> ", pa.large_string())).to_pylist()
+        yield pc.binary_join_element_wise(*sides, pa.scalar(" -> ", pa.large_string()))
+
+
+def rows_by_language(rows: Rows, chosen: NDArray[np.int64] | None) -> dict[str, NDArray[np.int64]]:
+    """The numbers of the chosen rows (all where None) of each language, by its name; sorted by name."""
+    names = [name for both in languages_of(rows) for name in both.to_pylist()]
     numbers = np.arange(len(names)) if chosen is None else chosen
     distinct, which = np.unique(np.array(names, dtype=object)[numbers].astype(str), return_inverse=True)
     order = np.argsort(which, kind="stable")

@@ -7,7 +7,7 @@ the positive and is none. Rows with the same `group` say the same thing (transla
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
@@ -48,7 +48,7 @@ SCHEMA = pa.schema([(field.name, _LISTS.get(field.name, pa.string())) for field 
 """Column names and types of a pairs file on disk."""
 
 
-def to_table(pairs: Sequence[Pair]) -> pa.Table:
-    """`pairs` as a table of `SCHEMA`."""
-    columns = [pa.array([getattr(pair, field.name) for pair in pairs], field.type) for field in SCHEMA]
-    return pa.Table.from_arrays(columns, schema=SCHEMA)
+def to_table(pairs: Sequence[Any], schema: pa.Schema = SCHEMA) -> pa.Table:
+    """`pairs`, or objects with the attributes of another `schema`, as a table."""
+    columns = [pa.array([getattr(pair, field.name) for pair in pairs], field.type) for field in schema]
+    return pa.Table.from_arrays(columns, schema=schema)

@@ -134,15 +134,13 @@ class DatasetSettings(Settings):
         return self
 
     @model_validator(mode="after")
-    def _one_place(self) -> Self:
+    def _fits_together(self) -> Self:
+        from udever.pairs.columns import check_mapping
+
         if (self.hub is None) == (not self.paths):
             raise ValueError("a dataset comes from path or from hub; give one of the two")
         if self.hub is None and (self.config or self.revision or self.hub_split != "train"):
             raise ValueError("config, hub_split and revision belong to hub; a dataset with path has none of them")
-        return self
-
-    @model_validator(mode="after")
-    def _can_hold_out(self) -> Self:
         if self.held_out is None:
             if (self.held_out_by, self.held_out_seed) != (BY_TEXT, 0):
                 raise ValueError("held_out_by and held_out_seed are set without held_out; give held_out, such as 0.1")
@@ -150,18 +148,8 @@ class DatasetSettings(Settings):
             raise ValueError("no share of a stream can be held out; leave out streaming or held_out")
         elif self.hub is not None and self.held_out_by == BY_FILE:
             raise ValueError('held_out_by is "file" for a dataset of the hub, without files; give "text" or a column')
-        return self
-
-    @model_validator(mode="after")
-    def _languages_are_known(self) -> Self:
         if self.streaming and self.language_temperature is not None:
             raise ValueError("a stream's languages are not known beforehand; leave language_temperature out")
-        return self
-
-    @model_validator(mode="after")
-    def _columns_exist(self) -> Self:
-        from udever.pairs.columns import check_mapping
-
         check_mapping(self.columns)
         return self
 

@@ -2,7 +2,7 @@
 
 import glob
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from udever.data_sets import files_of, open_dataset
 from udever.errors import DataError
 from udever.files import TABLES, is_saved_dataset
-from udever.nearest import nearest, path_suggestion
+from udever.nearest import meant, path_suggestion
 from udever.pairs.columns import are_blank, column_type
 from udever.pairs.files import Rows, dataset_batches, digest_files, files_under, hold, read_batches, size_in_memory
-from udever.pairs.schedule import adjust, key_of, permute
+from udever.pairs.schedule import adjust, key_of, languages_of, permute
 from udever.pairs.schema import KINDS
 from udever.pairs.settings import BY_FILE, UNIT, DatasetSettings
 from udever.pairs.split import HELD_OUT, TRAIN, Division, divide
@@ -144,19 +144,18 @@ def choose_rows(
         filters = f"split {settings.split!r}" + (f" and languages {settings.languages}" if settings.languages else "")
         raise DataError(
             f"dataset {settings.name!r} holds {len(chosen)} of its {len(rows):,} rows with {filters}; "
-            f"{_meant_language(rows, settings) or f'expected at least {least}'}"
+            f"{_meant_language(rows, settings, f'expected at least {least}')}"
         )
     if settings.kind == "classification":
         _need_labels(rows, chosen, settings)
     return None if len(chosen) == len(rows) else chosen
 
 
-def _meant_language(rows: Rows, settings: DatasetSettings) -> str | None:
-    """What a language that no row has was likely meant to be."""
+def _meant_language(rows: Rows, settings: DatasetSettings, otherwise: str) -> str:
+    """What a language that no row has was likely meant to be, else `otherwise`."""
     there = {name for both in _languages(rows) for side in both for name in pc.unique(side).to_pylist() if name}
     unknown = next((name for name in settings.languages or () if name not in there), None)
-    near = None if unknown is None else nearest(unknown, sorted(there))
-    return None if near is None else f"did you mean {near!r}?"
+    return otherwise if unknown is None else meant(unknown, sorted(there), otherwise)
 
 
 def _empty(rows: Rows) -> NDArray[np.bool_]:
@@ -237,33 +236,26 @@ def split_kinds(rows: Rows, chosen: NDArray[np.int64] | None) -> dict[str, NDArr
 def count_languages(rows: Rows, chosen: NDArray[np.int64] | None) -> dict[str, int]:
     """How many rows there are of each pair of languages, most first; "?" where none is named."""
     counts: Counter[str] = Counter()
-    first = 0
-    for anchor, positive in zip(rows.column("anchor_language"), rows.column("positive_language"), strict=True):
-        here = _within(chosen, first, len(anchor))
-        sides = [pc.fill_null(side if here is None else side.take(here), "?") for side in (anchor, positive)]
-        named = pc.binary_join_element_wise(*sides, pa.scalar(" -> ", pa.large_string()))
-        for item in pc.value_counts(named).to_pylist():
+    for names in _within(languages_of(rows), chosen):
+        for item in pc.value_counts(names).to_pylist():
             counts[item["values"]] += item["counts"]
-        first += len(anchor)
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def share_duplicates(rows: Rows, column: str, chosen: NDArray[np.int64] | None) -> float:
     """The share of the chosen rows whose text in `column` stood in a row before; 64-bit hashes are compared."""
-    hashes: list[NDArray[np.int64]] = []
-    first = 0
-    for texts in rows.column(column):
-        here = _within(chosen, first, len(texts))
-        values = (texts if here is None else texts.take(here)).to_pylist()
-        hashes.append(np.fromiter(map(hash, values), dtype=np.int64, count=len(values)))
-        first += len(texts)
-    whole = np.concatenate(hashes)
+    parts = _within(rows.column(column), chosen)
+    whole = np.concatenate([np.fromiter(map(hash, texts.to_pylist()), np.int64, len(texts)) for texts in parts])
     return 1 - len(np.unique(whole)) / len(whole)
 
 
-def _within(chosen: NDArray[np.int64] | None, first: int, count: int) -> pa.Array | None:
-    """The chosen rows among `count` from `first` on, counted from there; None for all of them."""
-    if chosen is None:
-        return None
-    start, end = np.searchsorted(chosen, [first, first + count])
-    return pa.array(chosen[start:end] - first)
+def _within(column: Iterable[pa.Array], chosen: NDArray[np.int64] | None) -> Iterator[pa.Array]:
+    """The chosen rows (all where None) of a column that comes batch by batch."""
+    first = 0
+    for values in column:
+        if chosen is None:
+            yield values
+            continue
+        start, end = np.searchsorted(chosen, [first, first + len(values)])
+        yield values.take(pa.array(chosen[start:end] - first))
+        first += len(values)

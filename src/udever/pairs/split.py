@@ -172,23 +172,17 @@ def divide(pairs: Sequence[Pair] | Rows, share: float, seed: int, by: str) -> Di
 
 def _joined(pairs: Sequence[Pair] | Rows) -> list[str]:
     """For each row the name of all rows that its texts and its group join, whatever order they are in."""
-    texts: list[str] = []
-    names: list[str] = []
-    rows: list[int] = []
+    found: list[tuple[int, str, str]] = []  # row, text, and the name that joins it to others
     for row, pair in enumerate(pairs):
-        for text in compared(pair):
-            texts.append(text)
-            names.append(f"row {row}")
-            rows.append(row)
+        found += [(row, text, f"row {row}") for text in compared(pair)]
         if pair.group is not None and pair.anchor:
-            texts.append(pair.anchor)
-            names.append(f"group {pair.group}")
-            rows.append(row)
-    units = groups_of(texts, names).tolist()
+            found.append((row, pair.anchor, f"group {pair.group}"))
+    units = groups_of([text for _, text, _ in found], [name for _, _, name in found]).tolist()
     called: dict[int, str] = {}
-    for unit, text in zip(units, texts, strict=True):
+    unit_of: dict[int, int] = {}
+    for unit, (row, text, _) in zip(units, found, strict=True):
         called[unit] = min(text, called.get(unit, text))
-    unit_of = dict(zip(rows, units, strict=True))
+        unit_of[row] = unit
     return [called[unit_of[row]] if row in unit_of else "" for row in range(len(pairs))]
 
 

@@ -34,7 +34,7 @@ class Stream:
     tells their number once.
     """
 
-    num_rows = None
+    num_rows = None  # nobody knows
     passes = 1.0
 
     def __init__(self, settings: DatasetSettings, batch_size: int) -> None:
@@ -46,7 +46,8 @@ class Stream:
         self._whole = open_hub(settings, streaming=True) if hub else stream_files(self._paths)
         self._is_told = False
         self._rewind()
-        self._peek()
+        self._read(1)  # so that a stream that cannot be read fails before any work
+        self._rewind()
 
     @property
     def digest(self) -> str:
@@ -99,11 +100,6 @@ class Stream:
         # Trap: before the first row is read, state_dict() forgets what was loaded.
         self._opened_at, self._begun = state, False
         self._records: Iterator[dict[str, Any]] = iter(self._source)
-
-    def _peek(self) -> None:
-        """Read the first row now, so that a stream that cannot be read fails before any work."""
-        self._read(1)
-        self._rewind()
 
     def _read(self, count: int) -> list[Pair]:
         pairs: list[Pair] = []

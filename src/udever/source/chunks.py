@@ -10,12 +10,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import PurePosixPath
 
-from bs4.exceptions import ParserRejectedMarkup
-
 from udever.source.definitions import Definition, definitions
 from udever.source.languages import known, mteb_language
 from udever.source.notebooks import NOTEBOOK, parse_notebook
-from udever.source.pages import NO_TEXT, SPLITTERS, markdown_sections
+from udever.source.pages import SPLITTERS, markdown_sections, page_sections
 from udever.source.python_code import LANGUAGE
 from udever.source.sections import Section
 from udever.source.tree_code import GRAMMARS
@@ -136,13 +134,10 @@ def _spans(found: Sequence[Definition], first: int, last: int, like: Chunk) -> I
 
 
 def _cut_page(text: str, suffix: str, skipped: Counter[str]) -> Iterator[Chunk]:
-    try:
-        sections = SPLITTERS[suffix](text, skipped)
-    except (ParserRejectedMarkup, RecursionError):
+    sections = page_sections(text, suffix, skipped)
+    if sections is None:
         yield from _pieces(text.split("\n"), 1, Chunk(0, 0, "", "text"))
         return
-    if not sections and text.strip():
-        skipped[NO_TEXT] += 1
     for place, section in enumerate(sections):
         following = sections[place + 1].path if place + 1 < len(sections) else ()
         is_above = len(following) > len(section.path) and following[: len(section.path)] == section.path

@@ -1,7 +1,6 @@
 """Where functions and classes lie in a file of source code: the lines at which it may be cut."""
 
 import ast
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -103,19 +102,10 @@ def _tree_definition(tree: CodeTree, node: Node) -> Definition | None:
     return Definition(row + 1, last + 1, kind, name_of(node, outer))
 
 
-def _around(node: Node, outer: Node) -> Iterator[Node]:
-    """`node` and what stands around it, up to `outer`: an arrow function has its name from there."""
+def name_of(node: Node, outer: Node) -> str:
+    """The name of a function or class, which `outer` may give it (an arrow function's); "" where it has none."""
     here: Node | None = node
     while here is not None:
-        yield here
-        if here == outer:
-            return
-        here = here.parent
-
-
-def name_of(node: Node, outer: Node) -> str:
-    """The name of a function or class, which `outer` may give it; "" where it has none."""
-    for here in _around(node, outer):
         named = next((child for field in _NAMES if (child := here.child_by_field_name(field)) is not None), None)
         if here.child_by_field_name("declarator") is not None:  # C and C++: inside pointers and parameter lists
             named = here
@@ -123,6 +113,7 @@ def name_of(node: Node, outer: Node) -> str:
                 named = inner
         if named is not None and named.text is not None:
             return " ".join(named.text.decode("utf-8", "replace").split())
+        here = None if here == outer else here.parent
     inside = (child.child_by_field_name("name") for child in node.named_children)
     named = next((child for child in inside if child is not None), None)  # Go: the name is the specification's
     return "" if named is None or named.text is None else named.text.decode("utf-8", "replace")

@@ -136,13 +136,7 @@ class Git:
         """
         if self._program is None:
             raise ValueError("git is not installed")
-        process = subprocess.Popen(
-            [*self._command, *arguments],
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        process = self._start(arguments, subprocess.DEVNULL)
         assert process.stdout is not None
         watch = Timer(_PATIENCE_S, process.kill)
         watch.start()
@@ -175,26 +169,19 @@ class Git:
             except OSError:  # what was not written to a process that is gone
                 continue
 
-    @cached_property
-    def _command(self) -> list[str]:
+    def _start(self, arguments: Sequence[str], stdin: int) -> subprocess.Popen[bytes]:
         assert self._program is not None
-        return [
-            self._program,
-            "--no-pager",
-            "-c",
-            "core.fsmonitor=false",
-            "-c",
-            "core.quotePath=false",
-            "-C",
-            str(self.top),
-        ]
-
-    @cached_property
-    def _environment(self) -> dict[str, str]:
+        options = ("--no-pager", "-c", "core.fsmonitor=false", "-c", "core.quotePath=false", "-C", str(self.top))
         kept = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
         kept |= {name: value for name, value in os.environ.items() if name.startswith("GIT_CONFIG_")}
         quiet = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1"}
-        return {**kept, **quiet, "GIT_CEILING_DIRECTORIES": str(self.top.parent), "LC_ALL": "C"}
+        return subprocess.Popen(
+            [self._program, *options, *arguments],
+            env={**kept, **quiet, "GIT_CEILING_DIRECTORIES": str(self.top.parent), "LC_ALL": "C"},
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
 
     @cached_property
     def _tracked(self) -> set[str]:
@@ -206,13 +193,8 @@ class Git:
 
     def _ask(self, paths: Sequence[str]) -> Iterator[str]:
         if self._process is None:
-            self._process = subprocess.Popen(
-                [*self._command, "check-ignore", "--no-index", "--stdin", "-z", "-v", "-n"],
-                env=self._environment,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
+            asking = ["check-ignore", "--no-index", "--stdin", "-z", "-v", "-n"]
+            self._process = self._start(asking, subprocess.PIPE)
         process = self._process
         assert process.stdin is not None and process.stdout is not None
         watch = Timer(_PATIENCE_S, process.kill)

@@ -84,7 +84,8 @@ def _of(
     except (OSError, ValueError, subprocess.SubprocessError):
         skipped["folder: history that git does not tell"] += 1
         return
-    if exists(_common(top) / "shallow"):
+    at_top = GitRepository.at(top)
+    if at_top is not None and exists(at_top.common / "shallow"):
         skipped["folder: history cut off by a shallow clone"] += 1
     parts = told.split(b"\0")
     commits = list(zip(parts[1::2], parts[2::2], strict=False))
@@ -106,12 +107,6 @@ def _of(
             skipped[f"commit: over {MAX_FILES} files changed"] += 1
         elif lines:
             yield Commit(message, lines)
-
-
-def _common(top: Path) -> Path:
-    """Where the repository at `top` keeps what it knows."""
-    found = GitRepository.at(top)
-    return top / ".git" if found is None else found.common
 
 
 def _message(said: str) -> str | None:

@@ -116,24 +116,21 @@ def rules_above(root: Path) -> Rules:
     start = next((repository for repository in found if repository is not None), None)
     if start is None:
         return Rules()
+    rules = _start(start)
     try:
-        return _led_down(_start(start), start.top, root)
+        for folder in reversed([root, *root.parents][: len(root.parts) - len(start.top.parts) + 1]):
+            if folder != start.top and rules.ignored(folder.parent, [(folder.name, folder.is_dir())]):
+                return Rules()
+            if folder == root:
+                break
+            names = [name for name in (".git", ".gitignore") if os.path.lexists(folder / name)]
+            within = rules.inside(folder, names, Counter())
+            if within is None:
+                raise DataError(f"{folder / '.gitignore'} is too large or cannot be read; mend it or leave it out")
+            rules = within
+        return rules
     finally:
         start.git.close()
-
-
-def _led_down(rules: Rules, top: Path, root: Path) -> Rules:
-    for folder in reversed([root, *root.parents][: len(root.parts) - len(top.parts) + 1]):
-        if folder != top and rules.ignored(folder.parent, [(folder.name, folder.is_dir())]):
-            return Rules()
-        if folder == root:
-            break
-        names = [name for name in (".git", ".gitignore") if os.path.lexists(folder / name)]
-        within = rules.inside(folder, names, Counter())
-        if within is None:
-            raise DataError(f"{folder / '.gitignore'} is too large or cannot be read; mend it or leave it out")
-        rules = within
-    return rules
 
 
 def repository(root: Path) -> Path | None:

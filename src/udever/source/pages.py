@@ -8,10 +8,10 @@ import tomllib
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from functools import lru_cache
 from itertools import compress
 
 import yaml
+from bs4.exceptions import ParserRejectedMarkup
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -20,11 +20,7 @@ from udever.source.sections import Outline, Section
 
 _FENCED = re.compile(r"\A(?P<fence>---|\+\+\+)[ \t]*\n(?P<inside>(?:.*\n){0,1000}?)(?P=fence)[ \t]*(?:\n|\Z)")
 _MAX_CHARACTERS = 100_000
-
-
-@lru_cache(maxsize=1)
-def _markdown() -> MarkdownIt:
-    return MarkdownIt("commonmark")
+_MARKDOWN = MarkdownIt("commonmark")
 
 
 def _inline_text(token: Token) -> str:
@@ -89,7 +85,7 @@ def markdown_sections(text: str, skipped: Counter[str]) -> list[Section]:
     text = text[front:]
     lines = text.split("\n")
     outline = Outline(line=above + 1)
-    tokens = _markdown().parse(text)
+    tokens = _MARKDOWN.parse(text)
     blocks = [token.map for token in tokens if token.type in ("fence", "code_block") and token.map is not None]
     code = {row for first, end in blocks for row in range(first, end)}
     head = row = 0  # where the open section begins, and what stands below its heading
@@ -203,12 +199,23 @@ def rst_sections(text: str, skipped: Counter[str]) -> list[Section]:
     return outline.sections
 
 
-NO_TEXT = "file: page without text"
-"""How a page is counted that holds no section, such as one that a script fills in."""
-
 SPLITTERS: dict[str, Callable[[str, Counter[str]], list[Section]]] = {
     **dict.fromkeys((".md", ".markdown"), markdown_sections),
     ".rst": rst_sections,
     **dict.fromkeys((".html", ".htm", ".xhtml"), html_sections),
 }
 """File name suffix -> the function that splits such a file into sections, and counts what it leaves out."""
+
+
+def page_sections(text: str, suffix: str, skipped: Counter[str]) -> list[Section] | None:
+    """The sections of a page named `*suffix`; None where it does not parse.
+
+    A page that holds none, such as one that a script fills in, is counted.
+    """
+    try:
+        sections = SPLITTERS[suffix](text, skipped)
+    except (ParserRejectedMarkup, RecursionError):
+        return None
+    if not sections and text.strip():
+        skipped["file: page without text"] += 1
+    return sections

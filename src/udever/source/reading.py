@@ -1,28 +1,18 @@
 """A file's bytes as the text that a person would read in it; everything else is given its reason."""
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from udever.errors import FileRefused
 from udever.source.chunks import is_code
-from udever.source.decoding import UNKNOWN, decode
+from udever.source.decoding import UNKNOWN, Decoded, decode
 from udever.source.looks import why_unread
 from udever.source.notebooks import NOTEBOOK, parse_notebook
 from udever.source.walk import FoundFile
 
 
-@dataclass(frozen=True)
-class Reading:
-    """A file's `text` with line ends as "\\n"; None for the `reason` given. `guess`: the encoding it was guessed in."""
-
-    text: str | None
-    reason: str = ""
-    guess: str = ""
-
-
-def read(data: bytes, path: str, *, is_asked: bool = False) -> Reading:
-    """What the bytes of the file at `path` say.
+def read(data: bytes, path: str, *, is_asked: bool = False) -> Decoded:
+    """What the bytes of the file at `path` say, with line ends as "\\n".
 
     Not read are binary files, text of an unknown encoding and, unless the file `is_asked` for, what nobody wrote to
     be read: generated and minified files, numbers, encoded bytes, data.
@@ -30,13 +20,13 @@ def read(data: bytes, path: str, *, is_asked: bool = False) -> Reading:
     suffix = PurePosixPath(path).suffix.lower()
     decoded = decode(data, suffix)
     if decoded.text is None:
-        return Reading(None, decoded.reason)
+        return decoded
     text = decoded.text.replace("\r\n", "\n").replace("\r", "\n")
     if suffix == NOTEBOOK:
         reason = "" if parse_notebook(text) is not None else "notebook that does not parse"
     else:
         reason = "" if is_asked else why_unread(text, path, is_code=is_code(path))
-    return Reading(None if reason else text, reason, decoded.guess)
+    return Decoded(None if reason else text, reason, decoded.guess)
 
 
 def left_out(reason: str, path: str) -> str:

@@ -7,7 +7,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from stat import S_ISREG
 
@@ -91,23 +91,16 @@ class _Exclusion:
         return self._naming.decide(path, is_folder=True) is False
 
 
+@dataclass
 class _Walk:
     """The walk from one root; `base` is the folder that the paths start from which `exclude` is held against."""
 
-    def __init__(
-        self,
-        root: Path,
-        suffixes: Collection[str] | None,
-        exclude: _Exclusion,
-        skipped: Counter[str],
-        base: Path | None = None,
-    ):
-        self.root = root
-        self.suffixes = suffixes
-        self.exclude = exclude
-        self.skipped = skipped
-        self.base = base or root
-        self.repositories: dict[Path, GitRepository] = {}
+    root: Path
+    suffixes: Collection[str] | None
+    exclude: _Exclusion
+    skipped: Counter[str]
+    base: Path
+    repositories: dict[Path, GitRepository] = field(default_factory=dict)
 
     def files(self) -> Iterator[FoundFile]:
         """The files below the root, each folder where its name stands; a folder may lie as deep as paths go."""
@@ -251,7 +244,7 @@ def walk(
         if not given.exists():
             raise DataError(f"{given} does not exist; {path_suggestion(given, 'give a file or folder that does')}")
         root = given.resolve()
-        search = _Walk(root, suffixes, patterns, skipped, base)
+        search = _Walk(root, suffixes, patterns, skipped, base or root)
         if root.is_dir():
             found = search.files()
         else:

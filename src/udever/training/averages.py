@@ -14,11 +14,10 @@ class Averages:
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], keep: float) -> None:
-        self._parameters = list(parameters.values())
-        self._names = list(parameters)
-        self._values = [parameter.detach().clone() for parameter in self._parameters]
+        self._parameters = parameters
+        self._values = {name: parameter.detach().clone() for name, parameter in parameters.items()}
         self._keep = keep
-        self._apart: set[int] = set()
+        self._apart: set[str] = set()
 
     def keep(self, step: int) -> float:
         """The part of itself that an average keeps after step `step` (from 0)."""
@@ -26,21 +25,21 @@ class Averages:
 
     def of(self, parameter: nn.Parameter) -> Tensor:
         """The average of one parameter, which from now on is moved by who asks for it and not by `update`."""
-        place = next(i for i, own in enumerate(self._parameters) if own is parameter)
-        self._apart.add(place)
-        return self._values[place]
+        name = next(name for name, own in self._parameters.items() if own is parameter)
+        self._apart.add(name)
+        return self._values[name]
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The averages themselves, by name in a checkpoint."""
-        return {f"average.{name}": value for name, value in zip(self._names, self._values, strict=True)}
+        return {f"average.{name}": value for name, value in self._values.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after step `step` (from 0)."""
-        for place, (value, parameter) in enumerate(zip(self._values, self._parameters, strict=True)):
-            if place not in self._apart:
-                value.lerp_(parameter.detach(), 1 - self.keep(step))
+        for name, value in self._values.items():
+            if name not in self._apart:
+                value.lerp_(self._parameters[name].detach(), 1 - self.keep(step))
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -54,7 +53,8 @@ class Averages:
     @torch.no_grad()
     def swap(self) -> None:
         """Exchange the averages and the model's weights."""
-        for value, parameter in zip(self._values, self._parameters, strict=True):
+        for name, value in self._values.items():
+            parameter = self._parameters[name]
             last = parameter.detach().clone()
             parameter.copy_(value)
             value.copy_(last)

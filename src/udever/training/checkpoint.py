@@ -332,22 +332,15 @@ def clean_up(folder: Path) -> None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Delete all but the last `keep` checkpoints, and what killed runs left of older ones."""
+    """Delete all but the last `keep` checkpoints, and what killed runs left of older ones; anything else stays."""
+    if not folder.is_dir():
+        return
     clean(folder)
-    kept = checkpoints(folder)[-keep:]
+    kept = checkpoints(folder)[-keep:] if keep else []
     for path in sorted(folder.iterdir()):
         if _NAME.fullmatch(path.name) and path not in kept and is_output(path, "checkpoint"):
             (path / STATE_FILE).unlink(missing_ok=True)  # first, so that a half-deleted folder is no checkpoint
             remove_output(path, "checkpoint")
-
-
-def forget(folder: Path) -> None:
-    """Delete every checkpoint, and nothing else that may lie in `folder`."""
-    if folder.is_dir():
-        clean(folder)
-        for path in sorted(folder.iterdir()):
-            if _NAME.fullmatch(path.name):
-                remove_output(path, "checkpoint")
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], where: str = "") -> list[str]:

@@ -79,7 +79,8 @@ class World:
             return value
         from torch import distributed
 
-        tensor = torch.tensor([value], dtype=torch.float64, device=self._device())
+        device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+        tensor = torch.tensor([value], dtype=torch.float64, device=device)
         distributed.all_reduce(tensor, distributed.ReduceOp.MAX)
         return float(tensor)
 
@@ -113,11 +114,6 @@ class World:
             from torch import distributed
 
             distributed.barrier()
-
-    def _device(self) -> str:
-        from torch import distributed
-
-        return "cuda" if distributed.get_backend() == "nccl" else "cpu"
 
 
 def shard(backbone: Any, world: World, max_length: int) -> None:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,13 +26,14 @@ from udever.training import checkpoint
 from udever.training.averages import Averages
 from udever.training.distributed import World, shard
 from udever.training.grad_cache import Stepper
-from udever.training.log import History, Log, Measure, ScoresWarning, Step
+from udever.training.log import History, Log, ScoresWarning, Step
 from udever.training.memory import plan_budget
 from udever.training.objectives import LossSettings
 from udever.training.optimizer import make_optimizer, table_by_rows
 from udever.training.recipe import TrainingSettings, WatchSettings
 from udever.training.table_rows import TableRows
 from udever.training.tuning import freezes_table, is_small, pick_tuning
+from udever.training.validation import HeldOut
 
 _BUSY = (
     "other processes began to take processors that this run had to itself, and its steps take longer; its threads wait "
@@ -42,18 +43,6 @@ _UNSCORED = (
     "training.sharding is 'full', and held-out rows are not scored while weights are spread over processes; score the "
     "saved model with udever eval"
 )
-
-
-class Evaluate(Protocol):
-    """What scores an embedder on rows that are held out."""
-
-    def scores(self, embedder: Embedder) -> dict[str, float]:
-        """Scores of the embedder as it is, by name."""
-        ...
-
-    def measure(self) -> Measure:
-        """What they are to be compared with."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -140,8 +129,12 @@ class Trainer:
 
     @property
     def num_steps(self) -> int:
-        """Optimiser steps in all."""
-        return num_steps(self.mixture, self.settings)
+        """Optimiser steps in all. Raises DataError for a stream without `max_steps`: nobody knows its length."""
+        most = self.settings.max_steps
+        if self.mixture.streams and most is not None:
+            return most
+        planned = max(1, round(self.settings.epochs * self.mixture.batches_per_epoch))
+        return min(planned, most or planned)
 
     @property
     def names(self) -> dict[int, str]:
@@ -152,7 +145,7 @@ class Trainer:
         self,
         log: Log | None = None,
         keeping: Keeping | None = None,
-        evaluate: Evaluate | None = None,
+        evaluate: HeldOut | None = None,
         *,
         show_progress: bool = False,
     ) -> History:
@@ -274,7 +267,7 @@ class Trainer:
     def _averaged(self) -> dict[str, torch.Tensor]:
         return self.averages.tensors if self.averages else {}
 
-    def _scores(self, evaluate: Evaluate) -> dict[str, float]:
+    def _scores(self, evaluate: HeldOut) -> dict[str, float]:
         random, was_training = torch.get_rng_state(), self.model.training
         self.model.eval()
         with (
@@ -295,14 +288,6 @@ def _not_finite(batch: Batch, loss: float, norm: float) -> str:
         f"{what} in batch {batch.number} ({names}; it begins {batch.pairs[0].anchor[:60]!r}); nothing was written "
         f"since the last checkpoint: lower learning_rate, raise warmup, or look at that batch"
     )
-
-
-def num_steps(mixture: Mixture, settings: TrainingSettings) -> int:
-    """Optimiser steps in all. Raises DataError for a stream without `max_steps`: nobody knows its length."""
-    if mixture.streams and settings.max_steps is not None:
-        return settings.max_steps
-    planned = max(1, round(settings.epochs * mixture.batches_per_epoch))
-    return min(planned, settings.max_steps or planned)
 
 
 @contextlib.contextmanager

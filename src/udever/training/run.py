@@ -99,7 +99,7 @@ def check_begun(folder: Path, *, resume: bool, restart: bool) -> None:
 
 def forget(kept: Path) -> None:
     """Delete the checkpoints and the log of a run, and nothing else that may lie in its folder."""
-    checkpoint.forget(kept)
+    checkpoint.prune(kept, keep=0)
     (kept / LOG_FILE).unlink(missing_ok=True)
 
 

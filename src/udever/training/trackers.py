@@ -4,38 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from udever.errors import MissingExtra, needs
 
 TrackerName = Literal["tensorboard", "trackio", "wandb"]
-
-
-class Tracker(Protocol):
-    """Takes numbers by name at a step."""
-
-    def write(self, values: Mapping[str, float], step: int) -> None:
-        """Note `values`."""
-        ...
-
-    def close(self) -> None:
-        """Have all on its way."""
-        ...
-
-
-@contextmanager
-def opened(names: Sequence[TrackerName], folder: Path, run: str, config: Mapping[str, Any]) -> Iterator[list[Tracker]]:
-    """The trackers named, closed behind the block. TensorBoard's files go below `folder`, the run is called `run`.
-
-    Raises MissingExtra, with the line that installs it, for a tracker whose package is not installed.
-    """
-    with ExitStack() as stack:
-        trackers: list[Tracker] = []
-        for name in names:
-            tracker = _TensorBoard(folder) if name == "tensorboard" else _Experiment(name, folder, run, config)
-            stack.callback(tracker.close)
-            trackers.append(tracker)
-        yield trackers
 
 
 class _TensorBoard:
@@ -70,3 +43,22 @@ class _Experiment:
 
     def close(self) -> None:
         self._module.finish()
+
+
+Tracker = _TensorBoard | _Experiment
+"""Takes numbers by name at a step, until it is closed."""
+
+
+@contextmanager
+def opened(names: Sequence[TrackerName], folder: Path, run: str, config: Mapping[str, Any]) -> Iterator[list[Tracker]]:
+    """The trackers named, closed behind the block. TensorBoard's files go below `folder`, the run is called `run`.
+
+    Raises MissingExtra, with the line that installs it, for a tracker whose package is not installed.
+    """
+    with ExitStack() as stack:
+        trackers: list[Tracker] = []
+        for name in names:
+            tracker = _TensorBoard(folder) if name == "tensorboard" else _Experiment(name, folder, run, config)
+            stack.callback(tracker.close)
+            trackers.append(tracker)
+        yield trackers

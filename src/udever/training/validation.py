@@ -5,7 +5,7 @@ import heapq
 import itertools
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from udever.embedder import Embedder
 from udever.errors import DataError
 from udever.evaluation.held_out import score_pairs
 from udever.evaluation.tasks import read_rows
-from udever.nearest import nearest, path_suggestion
+from udever.nearest import meant, path_suggestion
 from udever.pairs.mixture import Batch, Mixture, rows_of, traits_of
 from udever.pairs.schema import Pair
 from udever.pairs.settings import DatasetSettings, DataSettings
@@ -111,7 +111,8 @@ def held_out(recipe: Recipe) -> HeldOut | None:
     datasets = [dataset for dataset in recipe.data.all_datasets if not (dataset.streaming or dataset.text)]
     if not watch.evaluate_queries or not datasets:
         return None
-    kept = [(traits_of(dataset), pairs) for dataset in datasets if (pairs := rows_of(_held_back(dataset), seed))]
+    back = [dataset.model_copy(update={"split": "held_out", "cap": None}) for dataset in datasets]
+    kept = [(traits_of(dataset), pairs) for dataset in back if (pairs := rows_of(dataset, seed))]
     each = max(1, watch.evaluate_queries // max(1, len(kept)))
     rows: list[ScoredRow] = [(pair, traits) for traits, pairs in kept for pair in pairs[:each]]
     rest = [pair for _, pairs in kept for pair in pairs[each:]]
@@ -140,10 +141,6 @@ def _batches(rows: list[ScoredRow]) -> list[Batch]:
     bounds = [len(rows) * part // number for part in range(number + 1)]
     parts = [rows[first:stop] for first, stop in itertools.pairwise(bounds)]
     return [Batch(n, tuple(p for p, _ in part), tuple(t for _, t in part)) for n, part in enumerate(parts)]
-
-
-def _held_back(dataset: DatasetSettings) -> DatasetSettings:
-    return dataset.model_copy(update={"split": "held_out", "cap": None})
 
 
 def _unseen(rows: list[ScoredRow], datasets: list[DatasetSettings], seed: int, sample: _Sample) -> list[ScoredRow]:
@@ -175,11 +172,6 @@ def _texts(mixture: Mixture, sample: _Sample | None) -> Iterator[str]:
         yield from compared(pair)
 
 
-def _meant(column: str, row: Mapping[str, object]) -> str | None:
-    near = nearest(column, row)
-    return None if near is None else f"did you mean {near!r}?"
-
-
 def _corpus(path: Path, column: str) -> list[str]:
     if not path.is_file():
         hint = path_suggestion(path, "give a CSV, TSV, JSONL or Parquet file")
@@ -190,7 +182,7 @@ def _corpus(path: Path, column: str) -> list[str]:
         if column not in row:
             raise DataError(
                 f"{path} row {number} has no column {column!r} (it has {', '.join(row)}); "
-                f"{_meant(column, row) or 'name it in watch.evaluate_column'}"
+                f"{meant(column, row, 'name it in watch.evaluate_column')}"
             )
         if isinstance(text, str) and text.strip():
             texts.append(text)

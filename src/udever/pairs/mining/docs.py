@@ -4,11 +4,9 @@ import re
 from collections import Counter
 from pathlib import PurePosixPath
 
-from bs4.exceptions import ParserRejectedMarkup
-
 from udever.pairs.mining.code import MAX_ANCHOR_CHARS
 from udever.pairs.mining.pieces import Piece
-from udever.source.pages import NO_TEXT, SPLITTERS
+from udever.source.pages import page_sections
 from udever.source.text import cut
 from udever.text.words import num_words
 
@@ -24,13 +22,10 @@ def doc_pieces(text: str, source: str, suffix: str, language: str | None, skippe
 
     A text over MAX_CHARS is cut at the end of a paragraph; how often, `skipped` says too.
     """
-    try:
-        sections = SPLITTERS[suffix](text, skipped)
-    except (ParserRejectedMarkup, RecursionError):
+    sections = page_sections(text, suffix, skipped)
+    if sections is None:
         skipped["file: page that does not parse"] += 1
         return []
-    if not sections and text.strip():
-        skipped[NO_TEXT] += 1
     pieces: list[Piece] = []
     for section in sections:
         anchor, body = section.title_path, section.text

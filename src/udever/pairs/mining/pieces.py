@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tree_sitter import Node
 
+from udever.pairs.files import write_pairs
 from udever.pairs.mining.code import (
     MAX_FUNCTION_CHARS,
     MIN_ANCHOR_WORDS,
@@ -29,7 +30,6 @@ from udever.source.definitions import ARROWS, name_of
 from udever.source.python_code import LANGUAGE, Function, parse, string_rows
 from udever.source.text import one_line
 from udever.source.tree_code import GRAMMARS, CodeTree
-from udever.storage import atomic_file
 from udever.text.words import num_words
 
 PieceKind = Literal["function", "class", "section"]
@@ -66,16 +66,13 @@ class Piece:
         return MIN_BODY_LINES if self.language == LANGUAGE else MIN_LINES
 
 
+_TYPES = {"num_lines": pa.int64(), "flawed": pa.bool_()}
+_SCHEMA = pa.schema([(field.name, _TYPES.get(field.name, pa.string())) for field in fields(Piece)])
+
+
 def write_pieces(pieces: Sequence[Piece], path: Path) -> None:
     """Write pieces to a Parquet file, whole or not at all."""
-    columns = {field.name: [getattr(piece, field.name) for piece in pieces] for field in fields(Piece)}
-    table = pa.table({name: pa.array(values, _types[name]) for name, values in columns.items()})
-    with atomic_file(path) as temporary, temporary.open("wb") as file:
-        pq.write_table(table, file, compression="zstd")
-
-
-_types = dict.fromkeys([field.name for field in fields(Piece)], pa.string())
-_types |= {"num_lines": pa.int64(), "flawed": pa.bool_()}
+    write_pairs(pieces, path, _SCHEMA)
 
 
 def read_pieces(path: Path) -> list[Piece]:
@@ -91,28 +88,21 @@ def documented(piece: Piece, language: str | None, skipped: Counter[str]) -> Pai
     """
     if piece.kind == "class" or piece.doc is None:
         return None
+    python, reason = piece.language == LANGUAGE, ""
     if piece.kind == "section":
-        return Pair(
-            piece.doc, piece.text, anchor_language=language, positive_language=piece.language, source=piece.source
-        )
-    python = piece.language == LANGUAGE
-    if num_words(piece.doc) < MIN_ANCHOR_WORDS:
-        skipped[f"row: {'docstring' if python else 'doc comment'} under {MIN_ANCHOR_WORDS} words"] += 1
+        pass  # `doc_pieces` gives no `doc` to those that are too little
+    elif num_words(piece.doc) < MIN_ANCHOR_WORDS:
+        reason = f"row: {'docstring' if python else 'doc comment'} under {MIN_ANCHOR_WORDS} words"
     elif piece.flawed:
-        skipped["row: function that does not parse"] += 1
+        reason = "row: function that does not parse"
     elif piece.num_lines < piece._least:
-        skipped[f"row: function {'body ' if python else ''}under {piece._least} lines"] += 1
+        reason = f"row: function {'body ' if python else ''}under {piece._least} lines"
     elif len(piece.text) > MAX_FUNCTION_CHARS:
-        skipped[f"row: function over {MAX_FUNCTION_CHARS} characters"] += 1
-    else:
-        return Pair(
-            piece.doc,
-            piece.text,
-            anchor_language=language,
-            positive_language=piece.language,
-            source=piece.source,
-        )
-    return None
+        reason = f"row: function over {MAX_FUNCTION_CHARS} characters"
+    if reason:
+        skipped[reason] += 1
+        return None
+    return Pair(piece.doc, piece.text, anchor_language=language, positive_language=piece.language, source=piece.source)
 
 
 def code_pieces(text: str, source: str, suffix: str, skipped: Counter[str]) -> list[Piece]:
