@@ -170,21 +170,10 @@ learned from the files that are not held out: their questions would always choos
 
 _DEMO_LARGE = replace(DEMO, held_out=0.2, development=0.15, choose_from="train")
 _DEMO_MODULES = (
-    *(
-        "argparse",
-        "calendar",
-        "configparser",
-        "csv",
-        "datetime",
-        "_pydatetime",
-        "difflib",
-        "fileinput",
-        "glob",
-        "json",
-        "pathlib",
-    ),
-    *("random", "shlex", "shutil", "statistics", "string", "tarfile", "tempfile", "textwrap", "urllib", "zipfile"),
-)
+    "argparse", "calendar", "configparser", "csv", "datetime", "_pydatetime", "difflib", "fileinput", "glob", "json",
+    "pathlib", "random", "shlex", "shutil", "statistics", "string", "tarfile", "tempfile", "textwrap", "urllib",
+    "zipfile",
+)  # fmt: skip
 """What of the standard library a large model reads in a quarter of an hour: files, texts, dates."""
 
 

@@ -62,15 +62,6 @@ class Calibration:
         return scores * self.scale + self.shift
 
 
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """Scores of every example by heads that had not seen it; `fold` says which one was whose."""
-
-    scores: Floats
-    fold: NDArray[np.int64]
-    strength: float
-
-
 def fold_of(truth: NDArray[np.bool_], groups: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """A fold for every example, dealt out label combination by label combination, so that each has its share.
 
@@ -160,11 +151,12 @@ class Labelled:
         return scores
 
 
-def leave_out(known: Labelled) -> LeftOut:
-    """Scores for left-out examples at the strength that predicts them best."""
+def leave_out(known: Labelled) -> tuple[float, Floats]:
+    """The strength that predicts left-out examples best, and scores of every example by heads that had not seen it."""
     truth, kind = known.truth, known.kind
-    tried = [LeftOut(known.scores_of(known, strength), known.fold, strength) for strength in _STRENGTHS]
-    return min(tried, key=lambda one: log_loss(calibrate(one.scores, truth, kind)(one.scores), truth, kind))
+    tried = {strength: known.scores_of(known, strength) for strength in _STRENGTHS}
+    best = min(tried, key=lambda one: log_loss(calibrate(tried[one], truth, kind)(tried[one]), truth, kind))
+    return best, tried[best]
 
 
 def log_loss(scores: Floats, truth: NDArray[np.bool_], kind: Kind) -> float:

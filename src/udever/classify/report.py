@@ -16,7 +16,6 @@ from udever.classify.fitting import (
     FitSettings,
     Floats,
     Labelled,
-    LeftOut,
     calibrate,
     choose_thresholds,
     fit_linear,
@@ -142,46 +141,18 @@ def _plain(predicted: Floats, kind: Kind) -> NDArray[np.bool_]:
     return decide(predicted, np.full(predicted.shape[1], 0.0 if kind == "one" else 0.5), kind)
 
 
-def _see(left: LeftOut, known: Labelled, others: Labelled, scores: Floats, precision: float | None) -> _Seen:
-    """`scores` of `others`, each fold calibrated and decided by what `known` says in the other folds."""
+def _see(left: Floats, known: Labelled, others: Labelled, scores: Floats, precision: float | None) -> _Seen:
+    """`scores` of `others`, each fold calibrated and decided by what `left`, the scores of `known`, say in the rest."""
     kind = known.kind
     predicted, kept = np.empty(scores.shape), np.empty(scores.shape, bool)
     for number in np.unique(others.fold):
         test, apart = others.fold == number, known.fold != number
-        rest, truth = left.scores[apart], known.truth[apart]
+        rest, truth = left[apart], known.truth[apart]
         calibration = calibrate(rest, truth, kind)
         thresholds = choose_thresholds(probabilities(calibration(rest), kind), truth, kind, precision)
         predicted[test] = probabilities(calibration(scores[test]), kind)
         kept[test] = decide(predicted[test], thresholds.values, kind)
     return _Seen(predicted, _plain(predicted, kind), kept)
-
-
-@dataclass(frozen=True, slots=True)
-class _Head:
-    """A head on all examples with calibration folded in, and the left-out scores that chose it."""
-
-    left: LeftOut
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
-    thresholds: NDArray[np.float32]
-    counted: NDArray[np.bool_]
-    converged: bool
-
-
-def _head(known: Labelled, settings: FitSettings) -> _Head:
-    truth, kind = known.truth, known.kind
-    left = leave_out(known)
-    calibration = calibrate(left.scores, truth, kind)
-    thresholds = choose_thresholds(probabilities(calibration(left.scores), kind), truth, kind, settings.precision)
-    linear = fit_linear(known.embeddings, truth, kind, left.strength)
-    return _Head(
-        left=left,
-        weight=(linear.weight * calibration.scale[:, None]).astype(np.float32),
-        bias=calibration(linear.bias).astype(np.float32),
-        thresholds=thresholds.values.astype(np.float32),
-        counted=thresholds.counted,
-        converged=linear.converged,
-    )
 
 
 def fit(
@@ -199,31 +170,34 @@ def fit(
     texts = groups_of(examples.texts)
     fold = fold_of(truth, groups_of(examples.texts, examples.groups), settings.seed)
     known = Labelled(np.asarray(embeddings, np.float32), truth, fold, kind)
-    head = _head(known, settings)
+    strength, left = leave_out(known)
+    calibration = calibrate(left, truth, kind)
+    thresholds = choose_thresholds(probabilities(calibration(left), kind), truth, kind, settings.precision)
+    linear = fit_linear(known.embeddings, truth, kind, strength)
     made = Filter(
         labels=examples.names,
         kind=kind,
-        weight=head.weight,
-        bias=head.bias,
-        thresholds=head.thresholds,
+        weight=(linear.weight * calibration.scale[:, None]).astype(np.float32),
+        bias=calibration(linear.bias).astype(np.float32),
+        thresholds=thresholds.values.astype(np.float32),
         fingerprint=fingerprint,
         model=model,
         precision=settings.precision,
     )
-    seen = _see(head.left, known, known, head.left.scores, settings.precision)
+    seen = _see(left, known, known, left, settings.precision)
     everywhere = np.arange(len(examples))
     report = Report(
         kind=kind,
         model=model,
         fingerprint=fingerprint,
-        strength=head.left.strength,
-        converged=head.converged,
+        strength=strength,
+        converged=linear.converged,
         precision=settings.precision,
         overall=seen.score(truth, kind, everywhere),
-        labels=_label_scores(made, seen, truth, head.counted),
+        labels=_label_scores(made, seen, truth, thresholds.counted),
         languages={name: seen.score(truth, kind, rows) for name, rows in _by_language(examples).items()},
         transfer=_transfer(known, examples, settings),
-        notes=_repeats(examples, texts) + _notes(examples, head.counted, settings, head.converged),
+        notes=_repeats(examples, texts) + _notes(examples, thresholds.counted, settings, linear.converged),
     )
     return made, report
 
@@ -266,10 +240,10 @@ def _transfer(known: Labelled, examples: Examples, settings: FitSettings) -> lis
         own = known.part(rows_of[source])
         if len(np.unique(own.truth, axis=0)) < 2 or len(np.unique(own.fold)) < 2:
             continue
-        left = leave_out(own)
+        strength, left = leave_out(own)
         for target in sorted(largest):
             others = known.part(rows_of[target])
-            scores = left.scores if target == source else own.scores_of(others, left.strength)
+            scores = left if target == source else own.scores_of(others, strength)
             seen = _see(left, own, others, scores, settings.precision)
             table.append(Transfer(source, target, seen.score(others.truth, known.kind, np.arange(len(scores)))))
     return table

@@ -1,7 +1,6 @@
 """How well a decoder knows a language before any finetuning: the bits that it takes for a byte of text."""
 
 import csv
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -52,12 +51,10 @@ def bits_per_byte(
 
 def write_bits(path: Path, found: Mapping[str, tuple[float, float]]) -> None:
     """Write a table that `udever report --shares` reads."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["language", "bits_per_byte", "bits_per_text"])
-    rows.writerows([language, f"{a_byte:.4f}", f"{a_text:.2f}"] for language, (a_byte, a_text) in found.items())
-    with atomic_file(path) as temporary:
-        temporary.write_text(text.getvalue(), encoding="utf-8")
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["language", "bits_per_byte", "bits_per_text"])
+        rows.writerows([language, f"{a_byte:.4f}", f"{a_text:.2f}"] for language, (a_byte, a_text) in found.items())
 
 
 def _load(base: str, folder: Path) -> Any:

@@ -47,9 +47,6 @@ class Comparison:
 
     rows: Mapping[str, Scores]
     questions: Sequence[Question] = ()
-    num_samples: int = 10_000
-    seed: int = 0
-    confidence: float = 0.95
 
     def __post_init__(self) -> None:
         """Raise DataError unless all rows are over one retrieval set."""
@@ -73,19 +70,13 @@ class Comparison:
     def differences(self) -> dict[tuple[str, str], dict[str, Interval]]:
         """Each metric's difference, for every two of COMPARISONS that are there."""
         return {
-            (a, b): {metric: self._difference(a, b, metric) for metric in METRICS}
+            (a, b): {
+                metric: paired_bootstrap(self.rows[a].per_query[metric], self.rows[b].per_query[metric])
+                for metric in METRICS
+            }
             for a, b in COMPARISONS
             if a in self.rows and b in self.rows
         }
-
-    def _difference(self, a: str, b: str, metric: str) -> Interval:
-        return paired_bootstrap(
-            self.rows[a].per_query[metric],
-            self.rows[b].per_query[metric],
-            num_samples=self.num_samples,
-            seed=self.seed,
-            confidence=self.confidence,
-        )
 
     def tells(self, interval: Interval) -> bool:
         """Whether a difference is more than chance explains: enough questions, and an interval that does not hold 0."""

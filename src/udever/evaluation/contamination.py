@@ -7,16 +7,14 @@ NFKC, case folding and joining of white space. A near duplicate shares at least 
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cache
-from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import Any
 from unicodedata import category, normalize
 
 import numpy as np
-from numpy.typing import NDArray
 
 from udever.errors import DataError, RecipeError, first_line
 from udever.evaluation.tasks import find_tasks, is_table, read_rows
@@ -57,16 +55,12 @@ class Example:
 
 
 @dataclass(frozen=True, slots=True)
-class OverlapRow:
+class OverlapRow(TextPlace):
     """What one split of a task (of one subset, in `Overlap.subsets`) shares with the training texts.
 
     Counts are of distinct texts. `num_short` texts were too short to compare and are in no other count.
     """
 
-    task: str
-    split: str
-    part: str
-    subset: str
     num_texts: int
     num_short: int
     num_exact: int
@@ -178,45 +172,29 @@ def _words(text: str) -> str:
     return words if len(words.replace(" ", "")) * 2 >= len(text) else text
 
 
-def _digests(texts: Iterable[str]) -> NDArray[np.uint64]:
-    hashed = b"".join(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() for text in texts)
-    return np.frombuffer(hashed, dtype=np.uint64)
-
-
-@dataclass
 class _EvalTexts:
-    """The distinct normalised texts of all tasks, what was found of each, and where they stand."""
+    """The distinct normalised texts of the tasks under a folder, what was found of each, and where they stand."""
 
-    texts: list[str] = field(default_factory=list)
-    places: dict[TextPlace, set[int]] = field(default_factory=lambda: defaultdict(set))
-    short: dict[TextPlace, set[int]] = field(default_factory=lambda: defaultdict(set))
-    matches: dict[int, tuple[str, str]] = field(default_factory=dict)
-
-    def read(self, folder: str | Path, min_chars: int) -> None:
-        """Fill from the tasks under `folder` and build both indexes."""
-        numbers: dict[str, int] = {}
-        short_numbers: dict[str, int] = {}
+    def __init__(self, folder: str | Path, min_chars: int) -> None:
+        self.numbers: dict[str, int] = {}
+        self.places: dict[TextPlace, set[int]] = defaultdict(set)
+        self.short: dict[TextPlace, set[str]] = defaultdict(set)
+        self.matches: dict[int, tuple[str, str]] = {}
         for place, raw in read_eval_texts(folder):
             text = normalise(raw)
             if _length(text) < min_chars:
-                self.short[place].add(short_numbers.setdefault(text, len(short_numbers)))
+                self.short[place].add(text)
             else:
-                self.places[place].add(numbers.setdefault(text, len(numbers)))
-        self.texts = list(numbers)
+                self.places[place].add(self.numbers.setdefault(text, len(self.numbers)))
+        self.texts = list(self.numbers)
         self.state = np.full(len(self.texts), _UNTOUCHED, dtype=np.uint8)
-        digests = _digests(self.texts)
-        self._order = np.argsort(digests)
-        self._sorted = digests[self._order]
         self._near = MinHashIndex([_words(text) for text in self.texts])
 
     def meet(self, texts: Sequence[str], files: Sequence[str], threshold: float) -> None:
         """Mark what equals or is near one of `texts`, distinct training texts from `files`."""
-        if not self.texts:
-            return
-        digests = _digests(texts)
-        at = np.minimum(np.searchsorted(self._sorted, digests), len(self._sorted) - 1)
-        for index in np.flatnonzero(self._sorted[at] == digests).tolist():
-            self._mark(int(self._order[at[index]]), _EXACT, texts[index], files[index])
+        for text, file in zip(texts, files, strict=True):
+            if text in self.numbers:
+                self._mark(self.numbers[text], _EXACT, text, file)
         for index, number in self._near.near(
             [_words(text) for text in texts], threshold=threshold, open_=self.state == _UNTOUCHED
         ):
@@ -229,8 +207,8 @@ class _EvalTexts:
 
     def rows(self, num_examples: int, *, by_subset: bool) -> tuple[OverlapRow, ...]:
         """Count by place, or by place with its subsets put together."""
-        texts: dict[TextPlace, set[int]] = defaultdict(set)
-        short: dict[TextPlace, set[int]] = defaultdict(set)
+        texts: dict[TextPlace, set[Any]] = defaultdict(set)
+        short: dict[TextPlace, set[Any]] = defaultdict(set)
         for whole, parts in ((texts, self.places), (short, self.short)):
             for place, numbers in parts.items():
                 merged = place if by_subset else TextPlace(place.task, place.split, place.part, "")
@@ -335,8 +313,7 @@ def overlap(
     if min_chars < 0 or num_examples < 0:
         raise RecipeError(f"min_chars is {min_chars}, examples {num_examples}; expected 0 or more")
     source = _Train(train_files(train))
-    evaluated = _EvalTexts()
-    evaluated.read(eval_folder, min_chars)
+    evaluated = _EvalTexts(eval_folder, min_chars)
     with progress_bar("comparing training texts", None, enabled=show_progress) as advance:
         stream = source.stream()
         while batch := list(islice(stream, _BATCH_TEXTS)):

@@ -1,8 +1,9 @@
 """`evaluate`: from models and tasks, as a person names them, to scores."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -11,6 +12,7 @@ from udever.evaluation.endpoint import EndpointOptions
 from udever.evaluation.models_under_test import ModelOptions, model_under_test
 from udever.evaluation.mteb_meta import require_mteb
 from udever.evaluation.mteb_model import Role
+from udever.evaluation.mteb_task import as_mteb_task
 from udever.evaluation.run import KnownTasks, Outcome, TaskJob, mteb_version, run
 from udever.evaluation.tasks import FolderTask, find_tasks
 from udever.nearest import nearest, path_suggestion, suggestion
@@ -185,16 +187,7 @@ def _read_object(path: Path) -> Mapping[str, Any]:
 
 def folder_jobs(tasks: Sequence[FolderTask]) -> list[TaskJob]:
     """A job for every folder task."""
-
-    def job(task: FolderTask) -> TaskJob:
-        def make() -> Any:
-            from udever.evaluation.mteb_task import as_mteb_task
-
-            return as_mteb_task(task)
-
-        return TaskJob(task.name, task.fingerprint(), make, task.spec.mteb_name)
-
-    return [job(task) for task in tasks]
+    return [TaskJob(task.name, task.fingerprint(), partial(as_mteb_task, task), task.spec.mteb_name) for task in tasks]
 
 
 def public_jobs(names: Sequence[str], results: Path) -> list[TaskJob]:
@@ -208,17 +201,14 @@ def public_jobs(names: Sequence[str], results: Path) -> list[TaskJob]:
             tasks = expand(name)
             known.note("public", key, tasks)
         for task in tasks:
-            found.setdefault(task, TaskJob(task, None, _public_maker(task)))
+            found.setdefault(task, TaskJob(task, None, partial(_public_task, task)))
     return list(found.values())
 
 
-def _public_maker(name: str) -> Callable[[], Any]:
-    def make() -> Any:
-        import mteb
+def _public_task(name: str) -> Any:
+    import mteb
 
-        return mteb.get_task(name)
-
-    return make
+    return mteb.get_task(name)
 
 
 def expand(name: str) -> list[str]:

@@ -9,16 +9,19 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from udever.errors import DataError
 from udever.evaluation.evaluate import folder_jobs
+from udever.evaluation.lexical import lexical_model
 from udever.evaluation.models_under_test import ModelUnderTest
 from udever.evaluation.mteb_meta import full_name
+from udever.evaluation.mteb_model import as_mteb
 from udever.evaluation.results import read_items, read_scores
 from udever.evaluation.run import run
 from udever.evaluation.tasks import SPEC_FILE, FolderTask, find_tasks
@@ -170,13 +173,8 @@ def score_pairs(
     embedder: "Embedder | None", pairs: Sequence[Pair], others: Sequence[Pair] = (), corpus: Sequence[str] = ()
 ) -> Scores:
     """Score an embedder, or BM25 for None, on pairs as `write_held_out` has them, leaving no files."""
-    from udever.evaluation.lexical import lexical_model
-    from udever.evaluation.mteb_model import as_mteb
-
-    def load() -> Any:
-        # A revision names results on disk; here are none, and a fingerprint reads all weights.
-        return lexical_model("bm25", "1") if embedder is None else as_mteb(embedder, revision="1")
-
+    # A revision names results on disk; here are none, and a fingerprint reads all weights.
+    load = partial(lexical_model, "bm25", "1") if embedder is None else partial(as_mteb, embedder, revision="1")
     tested = ModelUnderTest("it", None, load)
     with tempfile.TemporaryDirectory() as scratch:
         tasks = write_held_out(pairs, Path(scratch) / "tasks", others=others, corpus=corpus)

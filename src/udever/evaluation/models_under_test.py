@@ -4,14 +4,17 @@ import hashlib
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udever.errors import ModelError, first_line, needs
 from udever.evaluation.endpoint import Endpoint, EndpointOptions
-from udever.evaluation.lexical import NAMES
+from udever.evaluation.lexical import NAMES, lexical_model
+from udever.evaluation.mteb_meta import model_meta, revision_of
+from udever.evaluation.mteb_model import Floats, MtebModel, Role, as_mteb
 from udever.model.artefact import read_object, recipe_of, trained_on
 from udever.nearest import nearest, path_suggestion
 from udever.packaged import bundled_folder
@@ -71,9 +74,12 @@ def model_under_test(
     is not there; whatever else is wrong shows when it is loaded.
     """
     if not isinstance(model, str):
-        return _given(model, options)
+        name = options.name or model.name
+        given = partial(as_mteb, model, name=name, batch_tokens=options.batch_tokens, **options.deciding)
+        return ModelUnderTest(name, None, given)
     if model in NAMES:
-        return _baseline(model)
+        revision = _key(["baseline", model, version("udever")])
+        return ModelUnderTest(f"baseline/{model}", revision, partial(lexical_model, model, revision))
     if endpoint is not None:
         return _served(endpoint, options)
     ours = not model.startswith("st:")
@@ -86,28 +92,18 @@ def model_under_test(
         otherwise = f"expected a model folder, a hub name, or one of {', '.join(NAMES)}"
         raise ModelError(f"{where} is not a folder; {path_suggestion(where, otherwise)}")
     name = options.name or (folder.resolve().name if folder.is_dir() else where)
-    key = _key(["ours" if ours else "st", name, asdict(options), _content(folder), _machine()])
+    here = [platform.node(), version("udever"), version("torch")]  # what "auto" depends on
+    key = _key(["ours" if ours else "st", name, asdict(options), _content(folder), here])
     load = _load_ours if ours else _load_sentence_transformers
     known = folder.is_dir() and (_base_name(folder) is None or _base(folder) is not None)
     return ModelUnderTest(
         name=name,
         key=key if known else None,
-        load=lambda: load(str(folder), name, options),
+        load=partial(load, str(folder), name, options),
         trained_on=trained_on(folder) if folder.is_dir() else frozenset(),
         recipe=recipe_of(folder),
         training=training_of(folder),
     )
-
-
-def _given(embedder: "Embedder", options: ModelOptions) -> ModelUnderTest:
-    name = options.name or embedder.name
-
-    def load() -> Any:
-        from udever.evaluation.mteb_model import as_mteb
-
-        return as_mteb(embedder, name=name, batch_tokens=options.batch_tokens, **options.deciding)
-
-    return ModelUnderTest(name, None, load)
 
 
 def training_of(folder: Path) -> dict[str, Any] | None:
@@ -118,24 +114,8 @@ def training_of(folder: Path) -> dict[str, Any] | None:
     return read_object(folder / _TRAINING_FILE, json.loads)
 
 
-def _baseline(model: str) -> ModelUnderTest:
-    revision = _key(["baseline", model, version("udever")])
-
-    def load() -> Any:
-        from udever.evaluation.lexical import lexical_model
-
-        return lexical_model(model, revision)
-
-    return ModelUnderTest(f"baseline/{model}", revision, load)
-
-
 def _served(endpoint: EndpointOptions, options: ModelOptions) -> ModelUnderTest:
     """Its weights cannot be seen: the revision stands for address, model and options."""
-    from dataclasses import replace
-
-    from udever.evaluation.mteb_meta import model_meta, revision_of
-    from udever.evaluation.mteb_model import MtebModel
-
     endpoint = replace(endpoint, dimensions=options.dimensions)
     revision = revision_of(f"{endpoint.url}\0{endpoint.model}", "served", options.deciding)
     name = options.name or endpoint.model
@@ -155,7 +135,6 @@ def _served(endpoint: EndpointOptions, options: ModelOptions) -> ModelUnderTest:
 
 def _load_ours(where: str, name: str, options: ModelOptions) -> Any:
     from udever.embedder import Embedder
-    from udever.evaluation.mteb_model import as_mteb
 
     embedder = Embedder.load(where, dtype=options.dtype, device=options.device)
     return as_mteb(embedder, name=name, batch_tokens=options.batch_tokens, **options.deciding)
@@ -165,9 +144,6 @@ def _load_sentence_transformers(where: str, name: str, options: ModelOptions) ->
     """A SentenceTransformer with its own prompts, roles and batching; fed distinct texts."""
     with needs("sentence-transformers", "sentence-transformers", "an st: model"):
         from sentence_transformers import SentenceTransformer
-    from udever.evaluation.mteb_meta import model_meta, revision_of
-    from udever.evaluation.mteb_model import Floats, MtebModel, Role
-
     try:
         model = SentenceTransformer(
             where,
@@ -237,11 +213,6 @@ def _base_name(folder: Path) -> str | None:
         if isinstance(found, str) and found:
             return found
     return None
-
-
-def _machine() -> list[str]:
-    """What "auto" depends on besides the options: the machine, and the code."""
-    return [platform.node(), version("udever"), version("torch")]
 
 
 def _key(parts: Sequence[Any]) -> str:

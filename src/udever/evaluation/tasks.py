@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -265,17 +265,13 @@ def text_lists_in(columns: Columns, name: str, path: Path) -> list[list[str]]:
 
 
 def _checked(columns: Columns, name: str, path: Path, fits: Callable[[Any], bool], expected: str) -> list[Any]:
-    for row, value in enumerate(_column(columns, name, path)):
-        if not fits(value):
-            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected {expected}")
-    return columns[name]
-
-
-def _column(columns: Columns, name: str, path: Path) -> Sequence[Any]:
     if not _num_rows(columns):
         raise DataError(f"{path} has no rows")
     if name not in columns:
         raise DataError(f"{path} has no column {name!r}; it has {', '.join(columns)}")
+    for row, value in enumerate(columns[name]):
+        if not fits(value):
+            raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected {expected}")
     return columns[name]
 
 
@@ -314,10 +310,10 @@ def _files(folder: Path) -> dict[str, dict[str, Path]]:
     """Tables by subset and part; a part without a subset ("corpus.parquet") belongs to "default"."""
     found: dict[str, dict[str, Path]] = {}
     for path in sorted(folder.iterdir()):
-        text_format(path)  # a table that would be passed over without a word
+        form = text_format(path)  # raises for a table that would be passed over without a word
         if not is_table(path):
             continue
-        name = path.name.removesuffix("".join(path.suffixes[-2:] if _is_packed(path) else path.suffixes[-1:]))
+        name = path.name.removesuffix("".join(path.suffixes[-2:] if form.packing else path.suffixes[-1:]))
         stem, _, part = name.rpartition(".")
         if part not in _PARTS:
             stem, part = name, ""
@@ -326,8 +322,3 @@ def _files(folder: Path) -> dict[str, dict[str, Path]]:
             raise DataError(f"{path} and {parts[part].name} are the same table; remove one of them")
         parts[part] = path
     return found
-
-
-def _is_packed(path: Path) -> bool:
-    form = format_of(path)
-    return form is not None and bool(form.packing)

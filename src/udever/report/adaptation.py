@@ -69,13 +69,7 @@ def write_adaptation_report(
 def intervals_of(comparison: Comparison) -> dict[tuple[str, str], Interval]:
     """The interval of each mean, by system and metric."""
     return {
-        (name, metric): paired_bootstrap(
-            scores.per_query[metric],
-            np.zeros(scores.num_queries),
-            num_samples=comparison.num_samples,
-            seed=comparison.seed,
-            confidence=comparison.confidence,
-        )
+        (name, metric): paired_bootstrap(scores.per_query[metric], np.zeros(scores.num_queries))
         for name, scores in comparison.rows.items()
         for metric in METRICS
     }
@@ -194,10 +188,10 @@ def score_figure(comparison: Comparison, intervals: Mapping[tuple[str, str], Int
         svg = to_svg(figure, "intervals", titles)
     caption = (
         f"The line through a mark is where the mean would lie for other questions of the same kind "
-        f"({comparison.num_samples:,} bootstrap samples)."
+        f"({next(iter(intervals.values())).num_samples:,} bootstrap samples)."
     )
     said = "; ".join(
-        f"{METRIC_NAMES[metric]}: {name} {found.difference:.3f}, {comparison.confidence:.0%} interval {_range(found)}"
+        f"{METRIC_NAMES[metric]}: {name} {found.difference:.3f}, {found.confidence:.0%} interval {_range(found)}"
         for (name, metric), found in intervals.items()
     )
     data = Data(

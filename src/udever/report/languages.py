@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from udever.evaluation.statistics import Items, statistic
 from udever.report.figure import Data, Figure, Section
 from udever.report.runs import (
     Mean,
@@ -115,23 +116,14 @@ def section(runs: Sequence[Run], shares: Shares) -> Section:
 
 
 def _correlation(rows: Sequence[LanguageRow], measure: str) -> tuple[float, int] | None:
-    """Spearman's correlation of the two, and the number of languages; None for fewer than three."""
+    """Spearman's correlation of the two, and the number of languages; None for fewer than three, or all alike."""
     pairs = [
         (row.share, row.value(measure)) for row in rows if row.share is not None and row.value(measure) is not None
     ]
     if len(pairs) < 3:
         return None
-    ranks = [_ranks(np.array(column, dtype=float)) for column in zip(*pairs, strict=True)]
-    if any(np.ptp(rank) == 0 for rank in ranks):
-        return None
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1]), len(pairs)
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    """Ranks with ties sharing their mean."""
-    below = (values[:, None] > values[None]).sum(axis=1)
-    same = (values[:, None] == values[None]).sum(axis=1)
-    return below + (same - 1) / 2
+    found = statistic(Items("", "", "spearman", *np.array(pairs, dtype=float).T))
+    return None if math.isnan(found) else (found, len(pairs))
 
 
 def draw(rows: Sequence[LanguageRow], shares: Shares) -> list[Figure]:
@@ -242,11 +234,6 @@ def _look(row: LanguageRow) -> Any:
     return series(2 if is_code(row.language) else 0 if row.share else 1)
 
 
-def _code(language: str) -> str:
-    """The language without its script: eng."""
-    return language.partition("-")[0]
-
-
 def _svg(name: str, rows: Sequence[LanguageRow], scale: _Scale) -> tuple[str, int]:
     """The picture, and how many points have no room for their name."""
     runs = list(dict.fromkeys(row.run.name for row in rows))
@@ -259,24 +246,13 @@ def _svg(name: str, rows: Sequence[LanguageRow], scale: _Scale) -> tuple[str, in
         grid: Any = figure.subplots(len(runs), 3, squeeze=False, sharex=True)
         for line, run in enumerate(runs):
             for axes, measure in zip(grid[line], MEASURES, strict=True):
-                _panel(axes, [row for row in rows if row.run.name == run], measure, scale, titles)
+                left_out += _panel(axes, [row for row in rows if row.run.name == run], measure, scale, titles)
             grid[line][0].set_ylabel(run if len(run) < 34 else run[:33] + "…", fontsize=9, fontweight="bold")
         for axes in grid[-1]:
             axes.set_xlabel(scale.shares.label)
         ticks = scale.ticks()
         grid[0][0].set_xticks([at for at, _ in ticks], [text for _, text in ticks])
         grid[0][0].set_xlim(*scale.limits())
-        for line, run in enumerate(runs):
-            for axes, measure in zip(grid[line], MEASURES, strict=True):
-                points = [
-                    (scale.places[row.language], value, _code(row.language))
-                    for row in rows
-                    if row.run.name == run and (value := row.value(measure)) is not None
-                ]
-                if len(points) > _CROWD:
-                    left_out += len(points)
-                else:
-                    write_labels(axes, points)
         return to_svg(figure, name, titles), left_out
 
 
@@ -286,34 +262,39 @@ def _panel(
     measure: str,
     scale: _Scale,
     titles: dict[str, str],
-) -> None:
+) -> int:
+    """Draw the points, and their names where there is room; how many have none."""
     edge = scale.edge
     if edge is not None:
         axes.axvspan(edge - scale.strip, edge, color=LINE, alpha=0.4, lw=0, zorder=0)
         axes.axvline(edge, color=LINE, lw=1, zorder=0.5)
     if measure == "difference":
         axes.axhline(0, color=QUIET, lw=1)
-    measured = False
+    points: list[tuple[float, float, str]] = []
     for row in rows:
         value, look = row.value(measure), _look(row)
         if value is None:
             continue
-        measured = True
         at, mean = scale.places[row.language], getattr(row, measure)
         gid = f"point-{len(titles)}"
         titles[gid] = _hover(row, measure, scale.shares)
         if isinstance(mean, Mean) and mean.interval:
             axes.plot([at, at], mean.interval, color=look.color, lw=1, alpha=0.45)
         axes.plot([at], [value], look.marker, color=look.color, ms=5, gid=gid)
+        points.append((at, value, row.language.partition("-")[0]))
     axes.set_ylim(*scale.bounds[measure])
     found = _correlation(rows, measure)
     note = "" if found is None else f"  ρ = {found[0]:.2f}, n = {found[1]}"
     axes.set_title(MEASURES[measure], fontsize=9, fontweight="bold")
     if note:
         axes.set_title(note, loc="right", fontsize=8, fontweight="normal", color=QUIET)
-    if not measured:
+    if not points:
         axes.set_yticks([])
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", color=QUIET)
+    if len(points) > _CROWD:
+        return len(points)
+    write_labels(axes, points)
+    return 0
 
 
 def _hover(row: LanguageRow, measure: str, shares: Shares) -> str:

@@ -46,7 +46,7 @@ def write_benchmark_report(
     """Write report.html, results.json, figures/ and tables/ into `folder`, whole or not at all; return its sections.
 
     Raises DataError for results or labels that do not fit, OutputError where the folder holds something else,
-    ModelError where matplotlib or plotly is missing.
+    MissingExtra where matplotlib is missing.
     """
     options = options or ReportOptions()
     runs = universal.by_score(make_runs(models, options.labels))

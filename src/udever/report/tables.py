@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from udever.errors import DataError
 from udever.nearest import suggestion
 from udever.progress import progress_bar
-from udever.report.figure import Cell, Data, Section, Table
+from udever.report.figure import Cell, Data, Section, Table, Value
 from udever.report.runs import (
     Key,
     Mean,
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from udever.evaluation.results import PairedScore, Score
 
 _MISSING = "–"
+_Line = tuple[str, str, Sequence[Mean | None]]
+"""Of a table: what it is of, what stands small below that, and the mean of every run."""
 _ALL_PAIRS = 3
 """Up to this many models each is compared with each, above it each with one."""
 
@@ -54,7 +56,7 @@ def overview(runs: Sequence[Run]) -> Section:
     return Section("models", "Models", tables=[table])
 
 
-def _model_row(run: Run, mean: Mean | None) -> tuple[str | int | float | None, ...]:
+def _model_row(run: Run, mean: Mean | None) -> tuple[Value, ...]:
     label, model = run.label, run.model
     tasks = len({score.task for score in model.scores})
     return (run.name, model.revision, label.size, model.dimensions, label.train_language, label.kind, label.tuning,
@@ -84,50 +86,39 @@ def scores_section(runs: Sequence[Run]) -> Section:
 
 def by_task(runs: Sequence[Run]) -> Table:
     """A row for each task: the mean over the subsets that every model with that task has."""
-    lines: list[tuple[tuple[str, str, str], list[Mean | None]]] = []
+    lines: list[_Line] = []
+    values: list[tuple[Value, ...]] = []
     tasks = sorted({(score.task_type, score.task) for run in runs for score in run.model.scores})
     for task_type, task in tasks:
         keys = [key for key in all_keys(runs) if key[0] == task]
         shared, means = _shared(runs, keys, lambda run, common: mean_by_task(run.scores[key] for key in common))
         metric = next(run.scores[key].metric for run in runs for key in keys if key in run.scores)
         subsets = f"{len(shared)} of {len(keys)} subsets" if len(shared) < len(keys) else count(len(keys), "subset")
-        lines.append(((task, f"{task_type}, {metric}, {subsets}", task_type), means))
-    data = Data(
-        ("task", "task_type", "model", "score", "low", "high", "num_subsets", "trained_on"),
-        [
-            (task, task_type, run.name, *_values(mean))
-            for (task, _, task_type), means in lines
-            for run, mean in zip(runs, means, strict=True)
-        ],
-    )
+        lines.append((task, f"{task_type}, {metric}, {subsets}", means))
+        values += [(task, task_type, run.name, *_values(mean)) for run, mean in zip(runs, means, strict=True)]
+    data = Data(("task", "task_type", "model", "score", "low", "high", "num_subsets", "trained_on"), values)
     note = "Mean over the subsets that every model with the task has, with its 95 % interval."
-    rows = [_row(name, small, means) for (name, small, _), means in lines]
-    return _table("tasks", "By task", runs, (rows, data), note, [mean for _, means in lines for mean in means])
+    return _table("tasks", "By task", runs, lines, data, note)
 
 
 def by_language(runs: Sequence[Run]) -> Table:
     """A row for each language with a score within the language, or for code from questions to code."""
     keys = all_keys(runs)
-    lines: list[tuple[str, list[Mean | None]]] = []
+    lines: list[_Line] = []
+    values: list[tuple[Value, ...]] = []
     for language in languages_of(runs, keys):
         own = [key for key in keys if any(_is_of(run.scores.get(key), language) for run in runs)]
-        shared, means = _shared(runs, own, lambda run, common: language_score(run, language, common))  # noqa: B023
-        if shared and any(means):
-            lines.append((language, means))
-    data = Data(
-        ("language", "model", "score", "low", "high", "num_subsets", "trained_on"),
-        [(name, run.name, *_values(mean)) for name, means in lines for run, mean in zip(runs, means, strict=True)],
-    )
+        _, means = _shared(runs, own, lambda run, common: language_score(run, language, common))  # noqa: B023
+        first = next(filter(None, means), None)
+        if first:
+            lines.append((language, count(first.num_scores, "subset"), means))
+            values += [(language, run.name, *_values(mean)) for run, mean in zip(runs, means, strict=True)]
+    data = Data(("language", "model", "score", "low", "high", "num_subsets", "trained_on"), values)
     note = (
         "Mean over tasks within the language (programming languages: from questions to code) that every model with "
         "the language has. Languages are in different tasks: compare along a row, not down a column."
     )
-    rows = [_row(name, count(_first(means).num_scores, "subset"), means) for name, means in lines]
-    return _table("languages", "By language", runs, (rows, data), note, [mean for _, means in lines for mean in means])
-
-
-def _first(means: Sequence[Mean | None]) -> Mean:
-    return next(mean for mean in means if mean is not None)
+    return _table("languages", "By language", runs, lines, data, note)
 
 
 def _is_of(score: "Score | None", language: str) -> bool:
@@ -145,7 +136,7 @@ def _shared(
     return shared, [mean(run, shared) if run in having else None for run in runs]
 
 
-def _values(mean: Mean | None) -> tuple[float | int | None, ...]:
+def _values(mean: Mean | None) -> tuple[Value, ...]:
     return (None,) * 5 if mean is None else (mean.value, mean.low, mean.high, mean.num_scores, mean.trained_on)
 
 
@@ -155,19 +146,13 @@ def _row(name: str, small: str, means: Sequence[Mean | None]) -> list[Cell]:
     return [Cell(name, small, number=False), *(_cell(mean, best) for mean in means)]
 
 
-def _table(
-    name: str,
-    title: str,
-    runs: Sequence[Run],
-    content: tuple[Sequence[Sequence[Cell]], Data],
-    note: str,
-    means: Sequence[Mean | None],
-) -> Table:
-    rows, data = content
+def _table(name: str, title: str, runs: Sequence[Run], lines: Sequence[_Line], data: Data, note: str) -> Table:
+    means = [mean for _, _, own in lines for mean in own]
     if any(mean is None for mean in means):
         note += f" {_MISSING} is a score that is missing."
     note += _legend(mean is not None and mean.trained_on for mean in means)
-    return Table(name, title, (title.removeprefix("By "), *(run.name for run in runs)), rows, data, note)
+    header = (title.removeprefix("By "), *(run.name for run in runs))
+    return Table(name, title, header, [_row(*line) for line in lines], data, note)
 
 
 def every_score(runs: Sequence[Run]) -> Data:
@@ -236,24 +221,19 @@ def _as_scores(run: Run, paired: "Sequence[PairedScore]") -> "list[Score]":
 
 def _summary(found: "Sequence[tuple[str, Run, Sequence[PairedScore]]]") -> Table:
     rows: list[list[Cell]] = []
-    values: list[tuple[str | float | int | None, ...]] = []
+    values: list[tuple[Value, ...]] = []
     for name, run, paired in found:
         mean = mean_by_type(_as_scores(run, paired))
         assert mean is not None
         higher = sum(p.interval.low > 0 for p in paired)
         lower = sum(p.interval.high < 0 for p in paired)
-        rows.append(
-            [Cell(name, number=False), _signed(mean), *map(_plain, (higher, lower, len(paired) - higher - lower))]
-        )
-        values.append((name, mean.value, mean.low, mean.high, higher, lower, len(paired) - higher - lower))
+        counts = (higher, lower, len(paired) - higher - lower)
+        rows.append([Cell(name, number=False), _signed(mean), *(Cell(str(number)) for number in counts)])
+        values.append((name, mean.value, mean.low, mean.high, *counts))
     columns = ("models", "difference", "low", "high", "num_higher", "num_lower", "num_undecided")
     header = ("models", "mean difference", "higher", "lower", "undecided")
     note = "Mean over task types; the other columns count task subsets by whether their interval holds 0."
     return Table("differences", "Over all tasks", header, rows, Data(columns, values), note)
-
-
-def _plain(number: int) -> Cell:
-    return Cell(str(number))
 
 
 def _signed(mean: Mean | None) -> Cell:

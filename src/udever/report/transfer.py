@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from udever.report.figure import Data, Figure, Section
 from udever.report.runs import Run, common_keys, language_score, languages_of
 from udever.report.style import INK, QUIET, canvas, drawing, to_svg
+from udever.report.universal import alike, in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,18 +41,11 @@ class Transfer:
 
 def transfers(runs: Sequence[Run]) -> list[Transfer]:
     """A map for each size, tuning and kind of data with at least two train languages, over what its runs share."""
-    groups: dict[tuple[Any, ...], list[Run]] = {}
-    for run in runs:
-        if run.label.train_language:
-            shared = (run.label.family, run.label.size, run.label.tuning, run.label.kind)
-            groups.setdefault(shared, []).append(run)
-    maps = [_transfer(shared, group) for shared, group in groups.items()]
+    maps = [_transfer(in_words(shared), group) for shared, group in alike(runs, "train_language").items()]
     return [found for found in maps if len(found.train_languages) > 1 and found.test_languages]
 
 
-def _transfer(shared: tuple[Any, ...], runs: Sequence[Run]) -> Transfer:
-    from udever.report.universal import short_count
-
+def _transfer(title: str, runs: Sequence[Run]) -> Transfer:
     keys = common_keys(runs)
     rows: dict[str, list[Run]] = {}
     for run in runs:
@@ -64,8 +58,6 @@ def _transfer(shared: tuple[Any, ...], runs: Sequence[Run]) -> Transfer:
     for language in order:
         means = [[language_score(run, test, keys) for run in rows[language]] for test in tests]
         values.append([_average([mean.value for mean in column if mean is not None]) for column in means])
-    family, size, tuning, kind = shared
-    title = ", ".join(filter(None, (family, size and short_count(size), tuning, kind)))
     return Transfer(title, tuple(order), tuple(tests), values, tuple(len(rows[language]) for language in order))
 
 
@@ -161,7 +153,8 @@ def _map(axes: "Axes", found: Transfer, span: float, titles: dict[str, str]) -> 
     axes.set_xticks(
         range(len(found.test_languages)), found.test_languages, rotation=55, ha="right", rotation_mode="anchor"
     )
-    rows = [f"{name} ({number} runs)" if number > 1 else name for name, number in _rows(found)]
+    trained = zip(found.train_languages, found.num_runs, strict=True)
+    rows = [f"{name} ({number} runs)" if number > 1 else name for name, number in trained]
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylabel("trained on", color=QUIET)
     axes.grid(visible=False)
@@ -173,10 +166,6 @@ def _map(axes: "Axes", found: Transfer, span: float, titles: dict[str, str]) -> 
 def _tested(train: str, found: Transfer) -> list[int]:
     """The columns of the languages of a row."""
     return [found.test_languages.index(one) for one in train.split("+") if one in found.test_languages]
-
-
-def _rows(found: Transfer) -> list[tuple[str, int]]:
-    return list(zip(found.train_languages, found.num_runs, strict=True))
 
 
 def _short(value: float) -> str:

@@ -192,6 +192,21 @@ def _svg_rows(rows: Sequence[tuple[Run, Mean]]) -> str:
         return to_svg(figure, ID, titles)
 
 
+def alike(runs: Sequence[Run], field: str) -> dict[Label, list[Run]]:
+    """Runs with a label `field` that share all others but their names, by what they share."""
+    groups: dict[Label, list[Run]] = {}
+    for run in runs:
+        if getattr(run.label, field):
+            groups.setdefault(replace(run.label, name=None, **{field: None}), []).append(run)
+    return groups
+
+
+def in_words(shared: Label) -> str:
+    """What runs share, as the title of a panel: "F, 100M, lora"."""
+    size = short_count(shared.size) if shared.size else None
+    return ", ".join(filter(None, (shared.family, size, shared.tuning, shared.kind, shared.train_language)))
+
+
 def short_count(value: float) -> str:
     """560000000 as 560M."""
     for size, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):

@@ -1,6 +1,6 @@
 """Runs that differ in one thing alone, by task type: the kind of their pairs, or what training moved."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +8,7 @@ from udever.report.figure import Data, Figure, Section
 from udever.report.labels import KINDS
 from udever.report.runs import Mean, Run, common_keys, mean_by_task, mean_by_type
 from udever.report.style import LINE, QUIET, canvas, drawing, series, to_svg
-from udever.report.universal import describe, short_count
+from udever.report.universal import alike, describe, in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,40 +47,31 @@ class Variants:
 
 def compare(runs: Sequence[Run], what: Aspect) -> list[Variants]:
     """A comparison for each set of runs that are alike but for `what`, over the tasks the set shares."""
-    groups: dict[tuple[Any, ...], list[Run]] = {}
-    for run in runs:
-        if getattr(run.label, what.field) is not None:
-            label = replace(run.label, name=None, **{what.field: None})
-            shared = (label.family, label.size, label.tuning, label.kind, label.train_language)
-            groups.setdefault(shared, []).append(run)
-    found: list[Variants] = []
-    for shared, group in groups.items():
-        keys = common_keys(group)
-        if len({getattr(run.label, what.field) for run in group}) > 1 and keys:
-            found.append(_variants(shared, group, what))
-    return found
+    return [
+        _variants(in_words(shared), group, what)
+        for shared, group in alike(runs, what.field).items()
+        if len({getattr(run.label, what.field) for run in group}) > 1 and common_keys(group)
+    ]
 
 
-def _variants(shared: tuple[Any, ...], runs: Sequence[Run], what: Aspect) -> Variants:
+def _variants(title: str, runs: Sequence[Run], what: Aspect) -> Variants:
     keys = common_keys(runs)
-    names = sorted(
-        {getattr(run.label, what.field) for run in runs},
-        key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name),
-    )
     types = sorted({runs[0].scores[key].task_type for key in keys})
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(getattr(run.label, what.field), []).append(run)
+    names = _ordered(groups)
     means: list[list[Mean]] = []
     for name in names:
-        group = [run for run in runs if getattr(run.label, what.field) == name]
-        by_row = [[mean_by_type(run.scores[key] for key in keys) for run in group]]
-        by_row += [
-            [mean_by_task(run.scores[key] for key in keys if run.scores[key].task_type == kind) for run in group]
-            for kind in types
-        ]
+        scores = [[run.scores[key] for key in keys] for run in groups[name]]
+        by_row = [[mean_by_type(own) for own in scores]]
+        by_row += [[mean_by_task(one for one in own if one.task_type == kind) for own in scores] for kind in types]
         means.append([_over_runs([mean for mean in row if mean is not None]) for row in by_row])
-    numbers = tuple(sum(getattr(run.label, what.field) == name for run in runs) for name in names)
-    family, size, *others = shared
-    title = ", ".join(filter(None, (family, size and short_count(size), *others)))
-    return Variants(title, tuple(names), numbers, (ALL, *types), means)
+    return Variants(title, tuple(names), tuple(len(groups[name]) for name in names), (ALL, *types), means)
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
 
 
 def _over_runs(means: list[Mean]) -> Mean:
@@ -142,13 +133,8 @@ def draw(found: Sequence[Variants], what: Aspect) -> Figure:
     return Figure(what.id, what.title, caption, f"Over all tasks: {said}.", _svg(found, what), data)
 
 
-def _names(found: Sequence[Variants]) -> list[str]:
-    names = {name for variants in found for name in variants.variants}
-    return sorted(names, key=lambda name: (_ORDER.index(name) if name in _ORDER else len(_ORDER), name))
-
-
 def _svg(found: Sequence[Variants], what: Aspect) -> str:
-    names, titles = _names(found), {}
+    names, titles = _ordered({name for variants in found for name in variants.variants}), {}
     heights = [len(variants.rows) * 0.42 + 0.5 for variants in found]
     with drawing():
         figure = canvas(7.2, sum(heights) + 0.55 * len(found) + 0.4)
