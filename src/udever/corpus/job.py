@@ -105,7 +105,7 @@ def run_here(jobs: Iterator[WindowJob], step: Step, reuse: Reuse, tick: Tick) ->
     def prepared() -> Iterator[tuple[WindowJob, object]]:
         with closing(ahead(jobs)) as planned:
             for job in planned:
-                yield job, step.prepare(texts_of(job)) if len(job.texts) else None
+                yield job, step.prepare(texts_of(job)) if job.num_texts else None
 
     with closing(ahead(prepared())) as ready, Behind() as writer:
         for job, tokens in ready:
@@ -113,7 +113,7 @@ def run_here(jobs: Iterator[WindowJob], step: Step, reuse: Reuse, tick: Tick) ->
 
 
 def _run(job: WindowJob, prepared: object, step: Step, tick: Tick) -> Output:
-    if not len(job.texts):
+    if not job.num_texts:
         tick(job.num_rows, 0)
         return nothing(step)
     done = 0.0
@@ -183,7 +183,7 @@ def run_job(
                 window = found.windows[number]
                 assert window.spool is not None
                 job = plan(window.spool, Place(folder / layout.SHARDS, number, window.key), reuse)
-                num_texts += len(job.texts)
+                num_texts += job.num_texts
                 yield job
 
         num_rows = sum(found.windows[number].num_rows for number in missing)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from udever.corpus.scan import HASH, HashLog, Scan, from_arrow, num_parts_of, starts_of
 from udever.corpus.shards import put_shard, read_columns, read_records, read_spool, write_shard
-from udever.corpus.step import Output, Step, Tick
+from udever.corpus.step import Output, Step
 from udever.errors import OutputError
 from udever.storage import refusals
 
@@ -155,16 +155,22 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WindowJob:
-    """A window to do: `texts` are the offsets of the rows whose texts are to be embedded with it.
+    """A window to do: `num_texts` of its rows have texts that are to be embedded with it.
 
-    `alone`: it shares no text with other windows or shards, so that its shard can be written anywhere.
+    `alone`: it shares no text with other windows or shards, so that its shard can be written anywhere. The offsets of
+    those rows lie in a file beside the spool, so that a million of windows wait in little memory.
     """
 
     spool: Path
     place: Place
     num_rows: int
-    texts: NDArray[np.int32]
+    num_texts: int
     alone: bool
+
+    @property
+    def offsets_file(self) -> Path:
+        """Where the offsets lie."""
+        return self.spool.with_suffix(".offsets.npy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,17 +195,14 @@ def plan(spool: Path, place: Place, reuse: Reuse) -> WindowJob:
     distinct = _distinct(read_spool(spool))
     new = reuse.plan(distinct.hashes)
     alone = not (reuse.places(distinct.hashes) >= 0).any()
-    return WindowJob(spool, place, len(distinct.which), distinct.first[new].astype(np.int32), alone)
+    job = WindowJob(spool, place, len(distinct.which), int(new.sum()), alone)
+    np.save(job.offsets_file, distinct.first[new].astype(np.int32))
+    return job
 
 
 def texts_of(job: WindowJob) -> list[str]:
     """The texts to embed."""
-    return read_spool(job.spool).column("text").take(pa.array(job.texts)).to_pylist()
-
-
-def do(job: WindowJob, step: Step, tick: Tick) -> Output:
-    """Embed the texts of a window, without any overlap."""
-    return step.run(step.prepare(texts_of(job)), tick) if len(job.texts) else nothing(step)
+    return read_spool(job.spool).column("text").take(pa.array(np.load(job.offsets_file))).to_pylist()
 
 
 def nothing(step: Step) -> Output:
@@ -208,14 +211,14 @@ def nothing(step: Step) -> Output:
 
 
 def finish(job: WindowJob, output: Output, step: Step, reuse: Reuse | None) -> None:
-    """Write a window's shard from what was embedded with it and what `reuse` has; remove its spool.
+    """Write a window's shard from what was embedded with it and what `reuse` has; remove its files.
 
     In order of the windows, unless the job is `alone`, which needs no `reuse`.
     """
     window = read_spool(job.spool)
     distinct = _distinct(window)
     rows = np.empty(len(distinct.hashes), step.columns)
-    new = distinct.which[job.texts]
+    new = distinct.which[np.load(job.offsets_file)]
     rows[new] = output.rows
     failed = {int(new[i]): reason for i, reason in output.failed.items()}
     if reuse is not None:
@@ -229,3 +232,4 @@ def finish(job: WindowJob, output: Output, step: Step, reuse: Reuse | None) -> N
         write_shard(made, step, window, rows[distinct.which], by_row)
     put_shard(made, *job.place)
     job.spool.unlink()
+    job.offsets_file.unlink()
