@@ -6,17 +6,15 @@ run      spool -> tokens -> model -> shard, each in a thread of its own, windows
 end      failed rows, manifest; shards nobody needs any more go
 """
 
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty, Queue
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from udever.corpus import folder as layout
 from udever.corpus.inputs import BadRow, Columns, InputRow, Source, check_columns, check_split, find_sources, read_rows
@@ -266,38 +264,17 @@ def ahead(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
     What `items` raises is raised here. To be closed where it is not read to the end: the thread then ends
     with the item in hand.
     """
-    waiting: Queue[tuple[bool, Any]] = Queue(depth)
-    stopped = threading.Event()
-
-    def work() -> None:
-        last: tuple[bool, Any] = (False, None)
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1) as pool:
+        made = deque(pool.submit(next, iterator, end) for _ in range(depth + 1))
         try:
-            for item in items:
-                waiting.put((True, item))
-                if stopped.is_set():
-                    return
-        except BaseException as error:  # it belongs to the reader
-            last = (False, error)
-        waiting.put(last)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while True:
-            is_item, value = waiting.get()
-            if not is_item:
-                break
-            yield value
-        if value is not None:
-            raise value
-    finally:
-        stopped.set()
-        with suppress(Empty):  # a thread that waits to put finds room once, and then sees that it is to stop
-            while True:
-                waiting.get_nowait()
-        thread.join()
-        if isinstance(items, Generator):
-            items.close()
+            while (item := made.popleft().result()) is not end:
+                made.append(pool.submit(next, iterator, end))
+                yield cast(T, item)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            if isinstance(items, Generator):
+                items.close()
 
 
 class Behind:
