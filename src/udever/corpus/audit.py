@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from udever.corpus import folder as layout
-from udever.corpus.inputs import InputRow
-from udever.corpus.job import Reading, reading_of
+from udever.corpus.inputs import Columns, InputRow
+from udever.corpus.job import Reading
 from udever.corpus.scan import HASH, HashLog, hash_bytes, hashed, repeated
 from udever.corpus.shards import ShardInfo, read_columns, read_identity, read_info, read_schema, to_numpy
 from udever.corpus.step import Step
@@ -234,9 +234,7 @@ def audit(
     manifest = layout.read_manifest(folder)
     if again is not None and again.step.identity != manifest.identity:
         raise ContractError(f"{folder} was made by another model or with other options; give the one that made it")
-    reading = reading_of(manifest)
-    if inputs:
-        reading = Reading(inputs, reading.columns, reading.split)
+    reading = Reading(inputs or manifest.inputs, Columns(**manifest.columns), manifest.split)
     result = Audit()
     with TemporaryDirectory() as temporary:
         ids = HashLog(Path(temporary) / "ids")

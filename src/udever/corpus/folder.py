@@ -97,7 +97,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a job that came to its end. Raises DataError where there is none."""
-    if (folder / JOB).is_file() and not (folder / MANIFEST).is_file():
+    if _is_job(folder) and not (folder / MANIFEST).is_file():
         raise DataError(f"{folder}: its job has not finished; run the same command again")
     try:
         return Manifest(**_read_json(folder / MANIFEST))
@@ -164,15 +164,6 @@ def check_place(folder: Path, reading: Mapping[str, str | None], inputs: Sequenc
                 )
 
 
-def check_output(
-    folder: Path, identity: dict[str, str], reading: Mapping[str, str | None], inputs: Sequence[str] = ()
-) -> None:
-    """Raise as `check_place`, and ContractError where `folder` has the results of another step."""
-    check_place(folder, reading, inputs)
-    if _is_job(folder):
-        _check_same(folder, _read_json(folder / JOB)["identity"], identity)
-
-
 def _check_same(folder: Path, found: Mapping[str, str | None], wanted: Mapping[str, str | None]) -> None:
     for name in sorted({*found, *wanted}):
         if found.get(name) != wanted.get(name):
@@ -198,15 +189,21 @@ def at_work(
 ) -> Iterator[Path]:
     """Take the output folder for one run and yield its work folder; what dead runs left is removed.
 
-    Raises as `check_output`, and OutputError while another run has it.
+    Raises as `check_place`, ContractError where it has the results of another step, and OutputError while another run
+    has it.
     """
-    check_output(folder, identity, reading, inputs)
+    check_place(folder, reading, inputs)
+    if _is_job(folder):
+        _check_same(folder, _read_json(folder / JOB)["identity"], identity)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         busy = OutputError(f"another run is writing to {folder}; wait for it, or give another folder")
         with held_alone(folder / LOCK, busy):
-            _clean(folder)
-            if not (folder / JOB).is_file():
+            for path in folder.glob(f"{_WORK}*"):
+                shutil.rmtree(path, ignore_errors=True)
+            for place in (folder, folder / SHARDS):
+                clean(place)
+            if not _is_job(folder):
                 _write_json(folder / JOB, {"identity": identity, "reading": dict(reading)})
             (folder / SHARDS).mkdir(exist_ok=True)
             work = folder / f"{_WORK}{uuid.uuid4().hex[:8]}"
@@ -218,13 +215,6 @@ def at_work(
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"cannot write to {folder}: {reason}; check permissions and free space") from error
-
-
-def _clean(folder: Path) -> None:
-    for path in folder.glob(f"{_WORK}*"):
-        shutil.rmtree(path, ignore_errors=True)
-    for place in (folder, folder / SHARDS):
-        clean(place)
 
 
 def usable_shards(folder: Path, step_digest: str) -> dict[str, Path]:

@@ -253,11 +253,6 @@ def _names(found: Scan, shards: list[Path]) -> list[str]:
     return names
 
 
-def reading_of(manifest: layout.Manifest) -> Reading:
-    """What a job read."""
-    return Reading(manifest.inputs, Columns(**manifest.columns), manifest.split)
-
-
 def ahead(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
     """`items` in order, made in a thread of their own; at most `depth` of them lie waiting.
 
