@@ -143,10 +143,8 @@ def _candidates(
 
 def retune(store: Store, *, recall: float, queries: NDArray[np.float32] | None, say: Callable[[Tuning], None]) -> Tuned:
     """`tune` on an index that nobody is writing, which is sealed again. Raises DataError where somebody is."""
-    with only_writer(store.folder), unsealed(store.folder) as told:
-        tuned = tune(store, recall=recall, queries=queries, say=say)
-        told["manifest"] = store.read_manifest()
-    return tuned
+    with only_writer(store.folder), unsealed(store):
+        return tune(store, recall=recall, queries=queries, say=say)
 
 
 def tune(

@@ -357,13 +357,12 @@ def update_index(
         if damaged and not rebuild:
             _check_mending(store, settings, load)
         anew = rebuild or bool(damaged)
-        with unsealed(store.folder, anew=anew or store.read_manifest() is None) as told:
+        with unsealed(store, anew=anew or store.read_manifest() is None):
             resolved = [path.resolve() for path in paths]
             manifest, model = _begin(store, resolved, settings, load, rebuild=anew)
             run = _Run(store, manifest, lambda: model.embedder_for(manifest, store.uri))
             run.files(show_progress=show_progress)
             num_files, num_chunks = _settle(store, manifest)
-            told["manifest"] = store.read_manifest()
     counts = run.counts
     return Update(
         num_files=num_files,
