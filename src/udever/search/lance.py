@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, fields
+from dataclasses import asdict, fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from udever.errors import DataError, OutputError, first_line, needs
-from udever.search.store import EXACT_FILTERED_UP_TO, ChunkRow, FileRecord, FoundChunk, Tuning, Where, file_id
+from udever.search.exact import shorten
+from udever.search.store import CHUNK, EXACT_FILTERED_UP_TO, ChunkRow, FileRecord, FoundChunk, Tuning, Where, file_id
 from udever.source.chunks import Chunk
 
 _FILTERED_EFFORT = 4
@@ -28,7 +29,6 @@ _FRESH_S = 2
 """A reader sees what another process wrote after at most this long."""
 
 _KEEP_VERSIONS = timedelta(hours=1)
-_CHUNK = ["first_line", "last_line", "text", "kind", "name", "parent", "language"]
 _FILE_SCHEMA = pa.schema(
     [
         ("file", pa.int64()),
@@ -82,12 +82,6 @@ def _condition(where: Where) -> str:
     return " AND ".join(_any_of(column, values) for column, values in wanted if values is not None)
 
 
-def shorten(embeddings: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
-    """The first `dimensions` of each row, scaled to length 1."""
-    cut = embeddings[:, :dimensions]
-    return (cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12)).astype(np.float32)
-
-
 def _matrix(column: pa.ChunkedArray | pa.Array) -> NDArray[np.float32]:
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     return np.asarray(array.flatten(), dtype=np.float32).reshape(len(array), array.type.list_size)
@@ -100,7 +94,7 @@ def _vectors(embeddings: NDArray[np.float32]) -> pa.Array:
 
 def _found(table: pa.Table, scores: Iterable[float]) -> list[FoundChunk]:
     rows = zip(table.to_pylist(), scores, strict=True)
-    found = [FoundChunk(row["id"], row["path"], Chunk(**{n: row[n] for n in _CHUNK}), float(s)) for row, s in rows]
+    found = [FoundChunk(row["id"], row["path"], Chunk(**{n: row[n] for n in CHUNK}), float(s)) for row, s in rows]
     return sorted(found, key=lambda hit: (-hit.score, hit.path, hit.chunk.first_line, hit.id))
 
 
@@ -214,11 +208,8 @@ class LanceStore:
         """Add or replace records in one commit."""
         if not records:
             return
-        columns = list(zip(*((file_id(record.path), *astuple(record)) for record in records), strict=True))
-        table = pa.Table.from_arrays(
-            [pa.array(column, field.type) for column, field in zip(columns, _FILE_SCHEMA, strict=True)],
-            schema=_FILE_SCHEMA,
-        )
+        rows = [{"file": file_id(record.path), **asdict(record)} for record in records]
+        table = pa.Table.from_pylist(rows, schema=_FILE_SCHEMA)
         with _writing(self.uri):
             merge = self._table("files").merge_insert("file")
             merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
@@ -273,7 +264,7 @@ class LanceStore:
             if not is_short and tuning.refine > 1:
                 query = query.refine_factor(tuning.refine)
         num_wanted = top_k * tuning.refine if is_short else top_k
-        columns = ["id", "path", *_CHUNK, "_distance", *(["embedding"] if is_short else [])]
+        columns = ["id", "path", *CHUNK, "_distance", *(["embedding"] if is_short else [])]
         query = query.select(columns).limit(num_wanted)
         table = self._arrow(query)
         if not exact and not condition and len(table) < min(num_wanted, chunks.count_rows()):
@@ -292,13 +283,13 @@ class LanceStore:
         query = self._table("chunks").search(match, query_type="fts")
         if condition := _condition(where):
             query = query.where(condition, prefilter=True)
-        table = self._arrow(query.select(["id", "path", *_CHUNK, "_score"]).limit(top_k))
+        table = self._arrow(query.select(["id", "path", *CHUNK, "_score"]).limit(top_k))
         return _found(table, table["_score"].to_pylist())
 
     def take(self, ids: Sequence[str]) -> list[FoundChunk]:
         """Chunks by their ids, in no order."""
         query = self._table("chunks").search().where(_any_of("id", ids))
-        table = self._arrow(query.select(["id", "path", *_CHUNK]).limit(None))
+        table = self._arrow(query.select(["id", "path", *CHUNK]).limit(None))
         return _found(table, [0.0] * len(table))
 
     def count(self, where: Where | None = None) -> int:
@@ -388,7 +379,7 @@ def _rows_table(rows: Sequence[ChunkRow], embeddings: NDArray[np.float32], schem
         "words": [row.words for row in rows],
         "truncated": [row.truncated for row in rows],
         "embedding": _vectors(embeddings),
-        **{name: [getattr(row.chunk, name) for row in rows] for name in _CHUNK},
+        **{name: [getattr(row.chunk, name) for row in rows] for name in CHUNK},
     }
     if "short" in schema.names:
         columns["short"] = _vectors(shorten(embeddings, schema.field("short").type.list_size))
