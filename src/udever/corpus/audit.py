@@ -1,6 +1,7 @@
 """`audit`: proof that an output folder holds one good result for every row of its input, and nothing else."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -9,17 +10,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from udever.corpus import folder as layout
 from udever.corpus.inputs import Columns, InputRow
 from udever.corpus.job import Reading
 from udever.corpus.scan import HASH, HashLog, hash_bytes, hashed, repeated
-from udever.corpus.shards import ShardInfo, read_columns, read_identity, read_info, read_schema, to_numpy
+from udever.corpus.shards import ShardInfo, read_columns, read_identity, read_info, read_schema
 from udever.corpus.step import Step
 from udever.corpus.vectors import mapped
 from udever.errors import ContractError, DataError
 from udever.progress import progress_bar
+from udever.records import open_parquet, to_numpy
 from udever.storage import digest_file
 
 _TOLERANCE = {"float32": 1e-4, "float16": 2e-3}
@@ -266,19 +267,14 @@ def audit(
     return result
 
 
-def _num_rows(path: Path) -> int:
-    with path.open("rb") as file:
-        return pq.read_metadata(file).num_rows
-
-
 def _check_failed(result: Audit, folder: Path, digest: str) -> None:
     path = folder / layout.FAILED
     if path.is_file() and digest_file(path) != digest:
         result.note(f"{path}: its bytes are not those that were written (digest); run the job again")
-    try:
-        listed = _num_rows(path) if path.is_file() else 0
-    except (pa.ArrowException, OSError):
-        listed = 0
+    listed = 0
+    if path.is_file():
+        with suppress(pa.ArrowException, OSError), open_parquet(path) as file:
+            listed = file.metadata.num_rows
     if result.num_failed:
         result.note(f"{result.num_failed} rows have no result; {path} says which and why")
     if listed != result.num_failed:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from udever.corpus.inputs import BadRow, InputRow
 from udever.errors import DataError
+from udever.records import open_parquet
 from udever.storage import atomic_file, refusals
 
 SIZE_BYTES = 16
@@ -249,7 +250,7 @@ class FailedFile:
 
 def read_failed(path: Path) -> Iterator[BadRow]:
     """The rows of a file of failed rows."""
-    with path.open("rb") as opened, pq.ParquetFile(opened) as file:
+    with open_parquet(path) as file:
         for batch in file.iter_batches(1000):
             for record in batch.to_pylist():
                 yield BadRow(*(record[name] for name in FAILED_SCHEMA.names))

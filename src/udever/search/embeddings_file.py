@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from udever.errors import DataError, first_line
+from udever.records import open_parquet
 
 Role = Literal["query", "document", "symmetric"]
 ROLES: tuple[str, ...] = get_args(Role)
@@ -52,16 +53,9 @@ class EmbeddingTable:
 
 
 @contextmanager
-def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """The file, opened here: pyarrow takes a path with a colon for a URI, and none that is not UTF-8."""
-    with path.open("rb") as opened, pq.ParquetFile(opened) as file:
-        yield file
-
-
-@contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        with _parquet(path) as file:
+        with open_parquet(path) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {first_line(error)}; {_AGAIN}") from error
@@ -70,7 +64,7 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
 def is_embeddings_file(path: Path) -> bool:
     """Whether `path` is a readable Parquet file that carries a fingerprint."""
     try:
-        with _parquet(path) as file:
+        with open_parquet(path) as file:
             metadata = file.schema_arrow.metadata
     except (pa.ArrowException, OSError):
         return False
@@ -156,7 +150,7 @@ def _vectors(batch: pa.RecordBatch, path: Path, first: int) -> NDArray[np.float3
 def _batches(path: Path, columns: list[str], rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     first = 0
     try:
-        with _parquet(path) as file:
+        with open_parquet(path) as file:
             for batch in file.iter_batches(rows, columns=columns):
                 yield first, batch
                 first += len(batch)

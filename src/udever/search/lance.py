@@ -18,6 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from udever.errors import DataError, OutputError, first_line, needs
+from udever.records import to_arrow, to_numpy
 from udever.search.exact import shorten
 from udever.search.store import CHUNK, EXACT_FILTERED_UP_TO, ChunkRow, FileRecord, FoundChunk, Tuning, Where, file_id
 from udever.source.chunks import Chunk
@@ -80,16 +81,6 @@ def _any_of(column: str, values: Iterable[str | int]) -> str:
 def _condition(where: Where) -> str:
     wanted = (("language", where.languages), ("kind", where.kinds), ("file", where.files))
     return " AND ".join(_any_of(column, values) for column, values in wanted if values is not None)
-
-
-def _matrix(column: pa.ChunkedArray | pa.Array) -> NDArray[np.float32]:
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return np.asarray(array.flatten(), dtype=np.float32).reshape(len(array), array.type.list_size)
-
-
-def _vectors(embeddings: NDArray[np.float32]) -> pa.Array:
-    flat = pa.array(np.ascontiguousarray(embeddings, dtype=np.float32).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
 
 
 def _found(table: pa.Table, scores: Iterable[float]) -> list[FoundChunk]:
@@ -239,8 +230,8 @@ class LanceStore:
             return {}
         query = self._table("chunks").search().where(_any_of("digest", digests))
         table = self._arrow(query.select(["digest", "embedding", "truncated"]).limit(None))
-        flags = table["truncated"].to_pylist()
-        return dict(zip(table["digest"].to_pylist(), zip(_matrix(table["embedding"]), flags, strict=True), strict=True))
+        found = zip(to_numpy(table["embedding"]), table["truncated"].to_pylist(), strict=True)
+        return dict(zip(table["digest"].to_pylist(), found, strict=True))
 
     def nearest(self, embedding: NDArray[np.float32], top_k: int, where: Where, tuning: Tuning) -> list[FoundChunk]:
         """The nearest chunks; exact where `tuning` says so or few enough pass `where`."""
@@ -270,7 +261,7 @@ class LanceStore:
         if not exact and not condition and len(table) < min(num_wanted, chunks.count_rows()):
             table = self._arrow(query.maximum_nprobes(0))
         if is_short:
-            return _found(table, _matrix(table["embedding"]) @ embedding)[:top_k]
+            return _found(table, to_numpy(table["embedding"]) @ embedding)[:top_k]
         return _found(table, 1 - table["_distance"].to_numpy())
 
     def matching(self, words: Sequence[str], top_k: int, where: Where) -> list[FoundChunk]:
@@ -304,7 +295,7 @@ class LanceStore:
     def embeddings(self) -> tuple[list[str], NDArray[np.float32]]:
         """Ids and embeddings of all chunks."""
         table = self._arrow(self._table("chunks").search().select(["id", "embedding"]).limit(None))
-        return table["id"].to_pylist(), _matrix(table["embedding"])
+        return table["id"].to_pylist(), to_numpy(table["embedding"])
 
     def candidates(self, dimensions: int, num_dimensions: int) -> list[Tuning]:
         """Inverted lists with plain, 8-bit and 1-bit vectors; of shortened vectors plain ones alone."""
@@ -345,7 +336,7 @@ class LanceStore:
             for batch in batches:
                 columns = [batch.column(name) for name in names]
                 if short is not None:
-                    columns.append(_vectors(shorten(_matrix(batch.column("embedding")), short)))
+                    columns.append(to_arrow(shorten(to_numpy(batch.column("embedding")), short)))
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
         self._overwrite("chunks", pa.RecordBatchReader.from_batches(schema, rows()))
@@ -378,11 +369,11 @@ def _rows_table(rows: Sequence[ChunkRow], embeddings: NDArray[np.float32], schem
         "digest": [row.digest for row in rows],
         "words": [row.words for row in rows],
         "truncated": [row.truncated for row in rows],
-        "embedding": _vectors(embeddings),
+        "embedding": to_arrow(embeddings),
         **{name: [getattr(row.chunk, name) for row in rows] for name in CHUNK},
     }
     if "short" in schema.names:
-        columns["short"] = _vectors(shorten(embeddings, schema.field("short").type.list_size))
+        columns["short"] = to_arrow(shorten(embeddings, schema.field("short").type.list_size))
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
