@@ -101,9 +101,9 @@ def check_paths(paths: Iterable[Path]) -> None:
 
 def place_for(paths: list[Path], given: str | None) -> str:
     """Where to keep the index of `paths`: as given, the one that covers them already, or inside the first folder."""
-    if given is not None and not is_uri(given):
-        check_folder(given)
     if given is not None:
+        if not is_uri(given):
+            check_folder(given)
         return given
     first = paths[0] if paths[0].is_dir() else paths[0].parent
     return str(nearest_index(first) or first.resolve() / NAME)
