@@ -10,11 +10,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from udever.corpus import folder as layout
 from udever.corpus.inputs import BadRow, Columns, InputRow, Source, check_columns, check_split, find_sources, read_rows
@@ -105,9 +104,9 @@ def run_here(jobs: Iterator[WindowJob], step: Step, reuse: Reuse, tick: Tick) ->
             for job in planned:
                 yield job, step.prepare(texts_of(job)) if job.num_texts else None
 
-    with closing(ahead(prepared())) as ready, Behind() as writer:
+    with closing(ahead(prepared())) as ready, behind() as do:
         for job, tokens in ready:
-            writer.do(finish, job, _run(job, tokens, step, tick), step, reuse)
+            do(finish, job, _run(job, tokens, step, tick), step, reuse)
 
 
 def _run(job: WindowJob, prepared: object, step: Step, tick: Tick) -> Output:
@@ -272,38 +271,33 @@ def ahead(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
                 items.close()
 
 
-class Behind:
-    """Runs calls one after the other in a thread of its own; at most `depth` lie waiting, then `do` waits.
+@contextmanager
+def behind(depth: int = 1) -> Iterator[Callable[..., None]]:
+    """Yield `do(call, *arguments)`, which runs calls one after the other in a thread of its own.
 
-    An exception of a call is raised by a later `do` or at the end of the block; calls after it are not run. An
-    exception of the block leaves the calls before it to be done.
+    At most `depth` lie waiting, then `do` waits. An exception of a call is raised by a later `do` or at the end of the
+    block; calls after it are not run. An exception of the block leaves the calls before it to be done.
     """
+    waiting: deque[Future[None]] = deque()
+    failed = False
 
-    def __init__(self, depth: int = 1) -> None:
-        self._depth = depth
-        self._pool = ThreadPoolExecutor(1)
-        self._waiting: deque[Future[None]] = deque()
-        self._failed = False
-
-    def do(self, call: Callable[..., None], *arguments: Any) -> None:
-        """Have `call(*arguments)` run after all calls before it."""
-        while len(self._waiting) > self._depth or (self._waiting and self._waiting[0].done()):
-            self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(self._run, call, *arguments))
-
-    def _run(self, call: Callable[..., None], *arguments: Any) -> None:
-        if self._failed:  # what comes after may build on what failed
+    def run(call: Callable[..., None], *arguments: Any) -> None:
+        nonlocal failed
+        if failed:  # what comes after may build on what failed
             return
         try:
             call(*arguments)
         except BaseException:
-            self._failed = True
+            failed = True
             raise
 
-    def __enter__(self) -> Self:
-        return self
+    with ThreadPoolExecutor(1) as pool:
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._pool.shutdown()  # what was handed over is done, also where the block ends with an error
-        while error is None and self._waiting:
-            self._waiting.popleft().result()
+        def do(call: Callable[..., None], *arguments: Any) -> None:
+            while len(waiting) > depth or (waiting and waiting[0].done()):
+                waiting.popleft().result()
+            waiting.append(pool.submit(run, call, *arguments))
+
+        yield do
+    while waiting:
+        waiting.popleft().result()
