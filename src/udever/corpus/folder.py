@@ -31,9 +31,9 @@ from udever.corpus.shards import ShardName, read_info
 from udever.corpus.step import FORMAT
 from udever.errors import ContractError, DataError, OutputError
 from udever.nearest import path_suggestion
-from udever.storage import atomic_file, check_folder, clean, digest_file, held_alone
+from udever.storage import JOB, atomic_file, check_folder, clean, digest_file, held_alone, is_job
 
-JOB, MANIFEST, FAILED, SHARDS, LOCK = "_job.json", "_manifest.json", "_failed.parquet", "shards", ".lock"
+MANIFEST, FAILED, SHARDS, LOCK = "_manifest.json", "_failed.parquet", "shards", ".lock"
 _WORK = ".work-"
 _SUFFIXES = (".parquet", ".json", ".npy")
 
@@ -97,7 +97,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a job that came to its end. Raises DataError where there is none."""
-    if _is_job(folder) and not (folder / MANIFEST).is_file():
+    if is_job(folder) and not (folder / MANIFEST).is_file():
         raise DataError(f"{folder}: its job has not finished; run the same command again")
     try:
         return Manifest(**_read_json(folder / MANIFEST))
@@ -151,7 +151,7 @@ def check_place(folder: Path, reading: Mapping[str, str | None], inputs: Sequenc
     `reading` says which columns and split are read. The folder must not lie in one of `inputs`.
     """
     check_folder(folder, inputs, _SUFFIXES)
-    if _is_job(folder):
+    if is_job(folder):
         _check_same(folder, _read_json(folder / JOB)["reading"], reading)
         for path in sorted((folder / SHARDS).glob("[!.]*")):
             if ShardName.parse(path.name) is None:
@@ -174,10 +174,6 @@ def _check_same(folder: Path, found: Mapping[str, str | None], wanted: Mapping[s
             )
 
 
-def _is_job(folder: Path) -> bool:
-    return (folder / JOB).is_file()
-
-
 def _is_beginning(path: Path) -> bool:
     """Whether a run that was killed at its very start left this."""
     return path.name.startswith(f".{JOB}.") and path.suffix == ".tmp"
@@ -193,7 +189,7 @@ def at_work(
     has it.
     """
     check_place(folder, reading, inputs)
-    if _is_job(folder):
+    if is_job(folder):
         _check_same(folder, _read_json(folder / JOB)["identity"], identity)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -203,7 +199,7 @@ def at_work(
                 shutil.rmtree(path, ignore_errors=True)
             for place in (folder, folder / SHARDS):
                 clean(place)
-            if not _is_job(folder):
+            if not is_job(folder):
                 _write_json(folder / JOB, {"identity": identity, "reading": dict(reading)})
             (folder / SHARDS).mkdir(exist_ok=True)
             work = folder / f"{_WORK}{uuid.uuid4().hex[:8]}"

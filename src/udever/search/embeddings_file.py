@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError, first_line
 from udever.records import open_parquet
+from udever.storage import is_job
 
 Role = Literal["query", "document", "symmetric"]
 ROLES: tuple[str, ...] = get_args(Role)
@@ -76,7 +77,7 @@ def shard_files(folder: Path) -> list[Path] | None:
 
     Raises DataError where the job has not come to its end yet, or a shard is gone.
     """
-    if not (folder / "_job.json").is_file():
+    if not is_job(folder):
         return None
     try:
         names = [shard["file"] for shard in json.loads((folder / "_manifest.json").read_text())["shards"]]
@@ -108,9 +109,8 @@ def embeddings_files(path: Path) -> list[Path]:
     return files if any(is_embeddings_file(file) for file in files) else []
 
 
-def read_header(path: str | Path) -> Header:
+def read_header(path: Path) -> Header:
     """Read and check everything of an embeddings file but its rows; raise DataError with what to do."""
-    path = Path(path)
     if not path.is_file():
         raise DataError(f"{path} is not a file; give an embeddings file (Parquet)")
     with _opened(path) as file:
@@ -158,21 +158,19 @@ def _batches(path: Path, columns: list[str], rows: int) -> Iterator[tuple[int, p
         raise DataError(f"{path} is damaged after row {first}: {first_line(error)}; {_AGAIN}") from error
 
 
-def read_embeddings(path: str | Path, rows: int = 16_384) -> Iterator[NDArray[np.float32]]:
+def read_embeddings(path: Path, rows: int = 16_384) -> Iterator[NDArray[np.float32]]:
     """The embeddings of a file alone, at most `rows` at a time."""
-    path = Path(path)
     for first, batch in _batches(path, ["embedding"], rows):
         yield _vectors(batch, path, first)
 
 
-def read_ids(path: str | Path) -> list[str]:
+def read_ids(path: Path) -> list[str]:
     """The ids of a file alone, in order."""
-    return [name for _, batch in _batches(Path(path), ["id"], 65_536) for name in batch.column("id").to_pylist()]
+    return [name for _, batch in _batches(path, ["id"], 65_536) for name in batch.column("id").to_pylist()]
 
 
-def read_texts(path: str | Path, rows: Iterable[int]) -> dict[int, tuple[str, str, str | None]]:
+def read_texts(path: Path, rows: Iterable[int]) -> dict[int, tuple[str, str, str | None]]:
     """Id, text and source of single rows, read without the embeddings."""
-    path = Path(path)
     wanted = np.unique(np.fromiter(rows, dtype=np.int64))
     with _opened(path) as file:
         columns = [name for name in ("id", "text", "source") if name in file.schema_arrow.names]
@@ -186,13 +184,12 @@ def read_texts(path: str | Path, rows: Iterable[int]) -> dict[int, tuple[str, st
     return found
 
 
-def read(path: str | Path) -> tuple[Header, EmbeddingTable]:
+def read(path: Path) -> tuple[Header, EmbeddingTable]:
     """Read an embeddings file whole and check it.
 
     Raises DataError for a missing column, an unknown model (no fingerprint), a wrong type, nulls, or a
     vector that is not finite; the message says what to do.
     """
-    path = Path(path)
     header = read_header(path)
     with _opened(path) as file:
         names = [name for name in (*_REQUIRED, "source") if name in file.schema_arrow.names]

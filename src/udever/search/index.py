@@ -38,6 +38,7 @@ from udever.search.store import (
 )
 from udever.source.reading import read
 from udever.source.walk import FoundFile
+from udever.storage import is_job
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
@@ -314,6 +315,6 @@ def open_searchable(
     if not Path(place).exists():
         otherwise = "give an index, or a folder of udever embed"
         raise DataError(f"{place} does not exist; {path_suggestion(place, otherwise)}")
-    if (Path(place) / "_job.json").is_file():
+    if is_job(Path(place)):
         raise DataError(f"{place} holds no embeddings; give an index, or a folder of udever embed")
     return Index.open(place, base=base)

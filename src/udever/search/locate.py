@@ -16,7 +16,7 @@ from udever.nearest import path_suggestion
 from udever.packaged import bundled_folder
 from udever.search.embeddings_file import embeddings_files
 from udever.search.store import Manifest, Store, base_of, parse_manifest
-from udever.storage import check_folder, clean, held_alone, is_output, write_marker
+from udever.storage import check_folder, clean, held_alone, is_job, is_output, write_marker
 
 NAME = Path(".udever") / "index"
 """Where the index of a folder lies inside it unless another place is given."""
@@ -57,7 +57,7 @@ def index_at(place: str) -> str | None:
     """The index at `place` or inside that folder, a damaged one too; None where there is none."""
     if is_uri(place):
         return place
-    if (Path(place) / "_job.json").is_file():
+    if is_job(Path(place)):
         return None
     found = (path for path in (Path(place), Path(place) / NAME) if is_index(path) or is_output(path, "index"))
     return next(map(str, found), None)
