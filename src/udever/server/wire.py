@@ -74,10 +74,14 @@ Instruction = Annotated[str | None, Field(max_length=8192, description="What kin
 Names = Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=64)]
 
 
-class Body(BaseModel):
-    """A request. JSON types are taken as they are: "3" is no number and 3.0 no integer."""
+class _Strict(BaseModel):
+    """JSON types are taken as they are: "3" is no number and 3.0 no integer."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Body(_Strict):
+    """A request."""
 
     model: Model = None
 
@@ -94,10 +98,8 @@ class EmbeddingsRequest(Body):
     truncate: Truncate | None = None
 
 
-class DocumentText(BaseModel):
+class DocumentText(_Strict):
     """A document as an object."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     text: str
 
@@ -127,10 +129,8 @@ class SearchRequest(Body):
     include_text: bool = False
 
 
-class TextsRequest(BaseModel):
+class TextsRequest(_Strict):
     """Texts of the index by id."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     ids: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(min_length=1, max_length=256)]
     query: Annotated[str, Field(max_length=MAX_QUERY, description="The question whose words are marked.")] = ""
@@ -161,10 +161,8 @@ class ClassifyRequest(Body):
     truncate: Truncate | None = None
 
 
-class ModerationPart(BaseModel):
+class ModerationPart(_Strict):
     """A part of OpenAI's multi-modal input; text alone is served."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["text"]
     text: str
