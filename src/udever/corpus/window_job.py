@@ -34,10 +34,6 @@ class Reuse:
         self._rows = _reserved(path, columns, len(hashes))
         self._failed: dict[int, str] = {}
 
-    def __len__(self) -> int:
-        """Number of texts that are shared."""
-        return len(self._hashes)
-
     def places(self, hashes: NDArray[np.bytes_]) -> NDArray[np.int64]:
         """Where each text is kept; -1 for one that nobody else asks for."""
         if not len(self._hashes):

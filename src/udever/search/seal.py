@@ -48,7 +48,7 @@ def read_seal(folder: Path) -> Seal | None:
 
 
 def _write(folder: Path, seal: Seal) -> None:
-    told = json.loads(json.dumps(asdict(seal)))
+    told = asdict(seal)
     with atomic_file(folder / NAME) as temporary:
         temporary.write_text(json.dumps({**told, "digest": _digest(told)}) + "\n", encoding="utf-8")
 
