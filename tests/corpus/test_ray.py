@@ -79,13 +79,13 @@ def one_window(fake_step, tmp_path):
     with pa.OSFile(str(spool), "wb") as out, pa.ipc.new_file(out, SPOOL_SCHEMA) as writer:
         writer.write_table(block.table())
     np.save(tmp_path / "0.offsets.npy", np.arange(3, dtype=np.int32))
-    values = {"number": 0, "spool": str(spool), "folder": str(tmp_path), "window": 0, "key": "a" * 32}
+    values = {"job": 0, "spool": str(spool), "folder": str(tmp_path), "number": 0, "key": "a" * 32}
     return values | {"num_rows": 3, "num_texts": 3, "alone": True}
 
 
 def test_a_worker_does_a_window_once(one_window, fake_step, tmp_path):
     worker = Worker(fake_step, digest_of(fake_step()).hex(), 1)
-    assert worker(one_window) == {"number": 0, "num_tokens": 6, "error": ""}
+    assert worker(one_window) == {"job": 0, "num_tokens": 6, "error": ""}
     assert list(tmp_path.glob(f"00000000-{'a' * 32}-*.parquet"))
     assert worker(one_window)["num_tokens"] == 0  # asked again after it died while answering
 

@@ -20,7 +20,7 @@ from udever.corpus.inputs import BadRow, Columns, InputRow, Source, check_column
 from udever.corpus.scan import FailedFile, Scan, hash_bytes, read_failed, scan
 from udever.corpus.shards import ShardName, read_columns, read_info
 from udever.corpus.step import Output, Step, Tick, digest_of
-from udever.corpus.window_job import Place, Reuse, WindowJob, find_reuse, finish, nothing, plan, texts_of
+from udever.corpus.window_job import Reuse, WindowJob, find_reuse, finish, nothing, plan, texts_of
 from udever.errors import RecipeError
 from udever.files import is_hub_name
 from udever.progress import Advance, progress_bar
@@ -179,7 +179,7 @@ def run_job(
             for number in missing:
                 window = found.windows[number]
                 assert window.spool is not None
-                job = plan(window.spool, Place(folder / layout.SHARDS, number, window.key), reuse)
+                job = plan(window.spool, folder / layout.SHARDS, number, window.key, reuse)
                 num_texts += job.num_texts
                 yield job
 

@@ -6,7 +6,6 @@ Each distinct text is embedded once.
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -141,24 +140,19 @@ def _shared(wanted: NDArray[np.void], held: NDArray[np.void]) -> tuple[NDArray[n
     return hashes[chosen], origin[chosen]
 
 
-class Place(NamedTuple):
-    """Where a window's shard goes: the folder of shards, the window's number in the input, and its key."""
-
-    folder: Path
-    number: int
-    key: str
-
-
 @dataclass(frozen=True, slots=True)
 class WindowJob:
     """A window to do: `num_texts` of its rows have texts that are to be embedded with it.
 
+    Its shard goes to `folder`, named by the window's `number` in the input and its `key`.
     `alone`: it shares no text with other windows or shards, so that its shard can be written anywhere. The offsets of
     those rows lie in a file beside the spool, so that a million of windows wait in little memory.
     """
 
     spool: Path
-    place: Place
+    folder: Path
+    number: int
+    key: str
     num_rows: int
     num_texts: int
     alone: bool
@@ -186,12 +180,12 @@ def _distinct(window: pa.Table) -> _Distinct:
     return _Distinct(from_arrow(encoded.dictionary), first, which)
 
 
-def plan(spool: Path, place: Place, reuse: Reuse) -> WindowJob:
+def plan(spool: Path, folder: Path, number: int, key: str, reuse: Reuse) -> WindowJob:
     """What is to be done for a window; to be called for the windows in order."""
     distinct = _distinct(read_spool(spool))
     new = reuse.plan(distinct.hashes)
     alone = not (reuse.places(distinct.hashes) >= 0).any()
-    job = WindowJob(spool, place, len(distinct.which), int(new.sum()), alone)
+    job = WindowJob(spool, folder, number, key, len(distinct.which), int(new.sum()), alone)
     np.save(job.offsets_file, distinct.first[new].astype(np.int32))
     return job
 
@@ -224,8 +218,8 @@ def finish(job: WindowJob, output: Output, step: Step, reuse: Reuse | None) -> N
         failed |= {int(borrowed[i]): reason for i, reason in reasons.items()}
     by_row = {row: failed[text] for row, text in enumerate(distinct.which.tolist()) if text in failed} if failed else {}
     made = job.spool.with_suffix(".parquet")
-    with refusals(job.place.folder):
+    with refusals(job.folder):
         write_shard(made, step, window, rows[distinct.which], by_row)
-    put_shard(made, *job.place)
+    put_shard(made, job.folder, job.number, job.key)
     job.spool.unlink()
     job.offsets_file.unlink()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import numpy as np
 from udever import errors
 from udever.corpus.shards import shard_of
 from udever.corpus.step import Output, Step, Tick, digest_of
-from udever.corpus.window_job import Place, Reuse, WindowJob, finish, nothing, texts_of
+from udever.corpus.window_job import Reuse, WindowJob, finish, nothing, texts_of
 from udever.errors import ContractError, OutputError, RecipeError, UdeverError
 from udever.processors import use_threads
 from udever.storage import atomic_file
@@ -46,7 +46,7 @@ def check_counts(workers: int, threads: int) -> None:
 def drive(jobs: Iterator[WindowJob], step: Step, reuse: Reuse, tick: Tick, run: Run) -> None:
     """Have workers do all jobs, and finish what they may not. Raises what a worker raised."""
     plans = list(jobs)
-    arrived = {number for number, job in enumerate(plans) if not job.num_texts}
+    arrived = {place for place, job in enumerate(plans) if not job.num_texts}
     num_finished = 0
 
     def finish_ready() -> None:
@@ -64,17 +64,8 @@ def drive(jobs: Iterator[WindowJob], step: Step, reuse: Reuse, tick: Tick, run: 
 
     finish_ready()
     items = [
-        {
-            "number": number,
-            "spool": str(job.spool.absolute()),
-            "folder": str(job.place.folder.absolute()),
-            "window": job.place.number,
-            "key": job.place.key,
-            "num_rows": job.num_rows,
-            "num_texts": job.num_texts,
-            "alone": job.alone,
-        }
-        for number, job in enumerate(plans)
+        {**asdict(job), "job": place, "spool": str(job.spool.absolute()), "folder": str(job.folder.absolute())}
+        for place, job in enumerate(plans)
         if job.num_texts
     ]
     if items:
@@ -83,8 +74,8 @@ def drive(jobs: Iterator[WindowJob], step: Step, reuse: Reuse, tick: Tick, run: 
                 if row["error"]:
                     kind, message = json.loads(row["error"])
                     raise getattr(errors, kind)(message)
-                arrived.add(row["number"])
-                tick(plans[row["number"]].num_rows, row["num_tokens"])
+                arrived.add(row["job"])
+                tick(plans[row["job"]].num_rows, row["num_tokens"])
                 finish_ready()
     assert num_finished == len(plans), "a window was lost without a word"
 
@@ -152,18 +143,19 @@ class Worker:
         self._step: Step | None = None
 
     def __call__(self, item: Item) -> Item:
-        """Do a window; its number, the tokens and the error."""
-        place = Place(Path(item["folder"]), item["window"], item["key"])
-        job = WindowJob(Path(item["spool"]), place, item["num_rows"], item["num_texts"], item["alone"])
+        """Do a window; the job's place in the queue, the tokens and the error."""
+        values: Item = {name: value for name, value in item.items() if name != "job"}
+        values |= {"spool": Path(item["spool"]), "folder": Path(item["folder"])}
+        job = WindowJob(**values)
         num_tokens, error = 0, ""
         try:
             num_tokens = self._one(job)
         except UdeverError as raised:
             error = json.dumps([type(raised).__name__, str(raised)])
-        return {"number": item["number"], "num_tokens": num_tokens, "error": error}
+        return {"job": item["job"], "num_tokens": num_tokens, "error": error}
 
     def _one(self, job: WindowJob) -> int:
-        done = shard_of(*job.place) is not None if job.alone else _records_file(job.spool).exists()
+        done = shard_of(job.folder, job.number, job.key) is not None if job.alone else _records_file(job.spool).exists()
         if done:  # a worker that died right after writing it
             return 0
         _count_try(job.spool)
