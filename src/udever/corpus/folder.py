@@ -117,9 +117,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
             path.unlink()
 
 
-def shards_in(folder: Path) -> list[Path]:
-    """Every shard of the folder, whatever run it is from."""
-    return sorted(path for path in (folder / SHARDS).glob("*.parquet") if ShardName.parse(path.name))
+def shards_in(folder: Path) -> dict[Path, ShardName]:
+    """Every shard of the folder, whatever run it is from, with what its name says."""
+    named = ((path, ShardName.parse(path.name)) for path in sorted((folder / SHARDS).glob("*.parquet")))
+    return {path: name for path, name in named if name is not None}
 
 
 def place_shards(folder: Path, keys: Sequence[str]) -> list[Path]:
@@ -127,7 +128,7 @@ def place_shards(folder: Path, keys: Sequence[str]) -> list[Path]:
 
     One that stands under another number gets a second name: who reads by the old manifest finds it still.
     """
-    names = {path: name for path in shards_in(folder) if (name := ShardName.parse(path.name)) is not None}
+    names = shards_in(folder)
     placed = {(name.number, name.key): path for path, name in names.items()}
     by_key = {name.key: path for path, name in names.items()}
     found = []
@@ -158,7 +159,8 @@ def check_place(folder: Path, reading: Mapping[str, str | None], inputs: Sequenc
                 raise OutputError(f"{folder / SHARDS} holds {path.name}, which udever did not write; move it away")
     elif folder.is_dir():
         for path in sorted(folder.iterdir()):
-            if path.name != LOCK and not _is_beginning(path):
+            is_beginning = path.name.startswith(f".{JOB}.") and path.suffix == ".tmp"  # of a run that was killed then
+            if path.name != LOCK and not is_beginning:
                 raise OutputError(
                     f"{folder} holds files that are no corpus job's, such as {path.name}; give a new or empty folder"
                 )
@@ -172,11 +174,6 @@ def _check_same(folder: Path, found: Mapping[str, str | None], wanted: Mapping[s
                 f"{folder} holds results with {short} {found.get(name)}, this job has {wanted.get(name)}; "
                 f"they cannot be mixed: give another folder, or remove that one"
             )
-
-
-def _is_beginning(path: Path) -> bool:
-    """Whether a run that was killed at its very start left this."""
-    return path.name.startswith(f".{JOB}.") and path.suffix == ".tmp"
 
 
 @contextmanager
@@ -216,9 +213,7 @@ def at_work(
 def usable_shards(folder: Path, step_digest: str) -> dict[str, Path]:
     """Shards of this step by key; one whose bytes have changed or that is another step's is removed."""
     usable: dict[str, Path] = {}
-    for path in shards_in(folder):
-        name = ShardName.parse(path.name)
-        assert name is not None
+    for path, name in shards_in(folder).items():
         try:
             fits = digest_file(path) == name.digest and read_info(path).step == step_digest
         except (DataError, OSError):
