@@ -5,14 +5,12 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from udever.search.searchable import MAX_QUERY
+from udever.model.contract import RoleName
+from udever.search.searchable import MAX_QUERY, Mode
 from udever.server.errors import ApiError, unprocessable
-from udever.server.settings import MAX_INPUTS
+from udever.server.settings import MAX_INPUTS, Truncate
 
 Request = TypeVar("Request", bound=BaseModel)
-
-InputType = Literal["query", "document", "symmetric"]
-Truncate = Literal["error", "end"]
 
 
 def _fail(message: str) -> PydanticCustomError:
@@ -93,7 +91,7 @@ class EmbeddingsRequest(Body):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int | None, Field(ge=1)] = None
     user: str | None = None
-    input_type: InputType | None = None
+    input_type: RoleName | None = None
     instruction: Instruction = None
     truncate: Truncate | None = None
 
@@ -120,7 +118,7 @@ class SearchRequest(Body):
 
     query: Annotated[str, Field(max_length=MAX_QUERY)]
     top_k: Annotated[int, Field(ge=1, le=1000)] = 10
-    mode: Literal["meaning", "words", "both"] = "both"
+    mode: Mode = "both"
     languages: Names = []
     kinds: Names = []
     paths: Names = []
@@ -140,7 +138,7 @@ class TokensRequest(Body):
     """The tokens that texts become."""
 
     input: Annotated[Texts | str, Field(description="A text or a few.")]
-    input_type: InputType | None = None
+    input_type: RoleName | None = None
     instruction: Instruction = None
 
 
@@ -149,7 +147,7 @@ class SimilarityRequest(Body):
 
     input: Texts
     documents: Texts | None = None
-    input_type: InputType | None = None
+    input_type: RoleName | None = None
     instruction: Instruction = None
     truncate: Truncate | None = None
 
