@@ -8,10 +8,12 @@ import json
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -342,3 +344,25 @@ def batch_rows(metadata: Any, most: int = _BATCH_ROWS) -> int:
     groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
     largest = max((group.total_byte_size // max(1, group.num_rows) for group in groups), default=1)
     return max(1, min(most, _BATCH_BYTES // max(1, largest)))
+
+
+@contextmanager
+def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """The file, opened here: pyarrow takes a path with a colon for a URI, and none that is not UTF-8."""
+    with path.open("rb") as opened, pq.ParquetFile(opened) as file:
+        yield file
+
+
+def to_numpy(column: pa.ChunkedArray | pa.Array) -> np.ndarray:
+    """A column of numbers, or of fixed-size lists of them, as an array [rows] or [rows, size]."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_fixed_size_list(array.type):
+        return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)
+    return array.to_numpy(zero_copy_only=False)
+
+
+def to_arrow(values: np.ndarray) -> pa.Array:
+    """The way back from `to_numpy`."""
+    if values.ndim == 1:
+        return pa.array(np.ascontiguousarray(values))
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])

@@ -26,6 +26,9 @@ from udever.errors import OutputError, UdeverError
 Kind = Literal["model", "filter", "adapted", "report", "plane", "checkpoint", "index", "exported"]
 
 MARKER = ".udever-output.json"
+JOB = "_job.json"
+"""What lies in the output folder of a corpus job from its start (see `corpus.folder`)."""
+
 _LOCK = ".udever-lock"
 _FORMAT = 1
 OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -157,6 +160,11 @@ def is_output(folder: str | os.PathLike[str], kind: Kind) -> bool:
     """Whether `folder` carries the marker of an output of this kind."""
     found = _read_marker(Path(folder))
     return found is not None and found[0] == kind
+
+
+def is_job(folder: Path) -> bool:
+    """Whether `folder` is the output of a corpus job."""
+    return (folder / JOB).is_file()
 
 
 def _names(folder: Path, prefix: str = "") -> Iterator[str]:

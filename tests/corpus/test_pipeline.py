@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from udever.corpus.job import Behind, ahead
+from udever.corpus.job import ahead, behind
 
 
 def test_items_come_in_order_from_another_thread():
@@ -58,24 +58,24 @@ def test_calls_run_in_order_and_none_after_a_failure():
             raise OSError("disk")
         done.append(number)
 
-    with pytest.raises(OSError, match="disk"), Behind() as behind:
+    with pytest.raises(OSError, match="disk"), behind() as do:
         for number in range(10):
-            behind.do(call, number)
+            do(call, number)
     assert done == [0, 1, 2]
 
 
 def test_all_calls_are_done_at_the_end_of_the_block():
     done = []
-    with Behind() as behind:
+    with behind() as do:
         for number in range(5):
-            behind.do(done.append, number)
+            do(done.append, number)
     assert done == [0, 1, 2, 3, 4]
 
 
 def test_an_error_of_the_block_leaves_earlier_calls_to_be_done():
     done = []
-    with pytest.raises(KeyError, match="model"), Behind() as behind:
-        behind.do(done.append, 1)
-        behind.do(done.append, 2)
+    with pytest.raises(KeyError, match="model"), behind() as do:
+        do(done.append, 1)
+        do(done.append, 2)
         raise KeyError("model")
     assert done == [1, 2]

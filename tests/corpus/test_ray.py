@@ -71,7 +71,7 @@ def test_numbers_of_workers_that_make_no_sense(corpus, fake_step, texts, tmp_pat
 
 @pytest.fixture
 def one_window(fake_step, tmp_path):
-    """A batch for a worker: one spooled window of a job."""
+    """What a worker is told of one spooled window of a job."""
     block = Block()
     for number in range(3):
         block.add(InputRow("a", number, f"i{number}", f"text {number}", "a"), hash_bytes(b"%d" % number), 6)
@@ -79,21 +79,20 @@ def one_window(fake_step, tmp_path):
     with pa.OSFile(str(spool), "wb") as out, pa.ipc.new_file(out, SPOOL_SCHEMA) as writer:
         writer.write_table(block.table())
     np.save(tmp_path / "0.offsets.npy", np.arange(3, dtype=np.int32))
-    values = {"number": 0, "spool": str(spool), "folder": str(tmp_path), "window": 0, "key": "a" * 32}
-    values |= {"num_rows": 3, "alone": True}
-    return {name: np.array([value]) for name, value in values.items()}
+    values = {"job": 0, "spool": str(spool), "folder": str(tmp_path), "number": 0, "key": "a" * 32}
+    return values | {"num_rows": 3, "num_texts": 3, "alone": True}
 
 
 def test_a_worker_does_a_window_once(one_window, fake_step, tmp_path):
     worker = Worker(fake_step, digest_of(fake_step()).hex(), 1)
-    assert worker(one_window) == {"number": [0], "num_tokens": [6], "error": [""]}
+    assert worker(one_window) == {"job": 0, "num_tokens": 6, "error": ""}
     assert list(tmp_path.glob(f"00000000-{'a' * 32}-*.parquet"))
-    assert worker(one_window)["num_tokens"] == [0]  # asked again after it died while answering
+    assert worker(one_window)["num_tokens"] == 0  # asked again after it died while answering
 
 
 def test_a_worker_with_another_model_refuses(one_window, fake_step):
     answer = Worker(lambda: fake_step(fingerprint="other"), digest_of(fake_step()).hex(), 1)(one_window)
-    kind, message = json.loads(answer["error"][0])
+    kind, message = json.loads(answer["error"])
     assert kind == "ContractError" and "a worker has another model, precision or udever than the driver" in message
 
 
@@ -105,7 +104,7 @@ def test_a_window_that_takes_its_workers_along_is_given_up(one_window, fake_step
     for _ in range(4):
         with pytest.raises(KeyboardInterrupt):
             Worker(Dying, digest_of(fake_step()).hex(), 1)(one_window)
-    kind, message = json.loads(Worker(Dying, digest_of(fake_step()).hex(), 1)(one_window)["error"][0])
+    kind, message = json.loads(Worker(Dying, digest_of(fake_step()).hex(), 1)(one_window)["error"])
     assert kind == "OutputError" and "4 workers died over one window" in message
 
 

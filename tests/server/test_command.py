@@ -149,7 +149,8 @@ def test_a_filter(tmp_path, embedders, serve):
     )
     filter_.save(tmp_path / "tone")
     loaded = Filter.load(tmp_path / "tone")
-    classifier = Classifier.of(loaded, "tone", ["fine"])
+    fitted = {"classes": loaded.labels, "role": loaded.role, "dimensions": loaded.dimensions}
+    classifier = Classifier(loaded.predict, loaded.decide, name="tone", harmless=["fine"], **fitted)
     texts = [f"text {number}" for number in range(12)]
     predicted = filter_.predict(embedder.encode(texts))
     with served(serve, classifier=classifier) as (address, _), httpx.Client(base_url=address, timeout=30) as client:
@@ -158,7 +159,7 @@ def test_a_filter(tmp_path, embedders, serve):
         verdicts = client.post("/v1/moderations", json={"input": texts, "model": "tone"}).json()["results"]
         assert [verdict["flagged"] for verdict in verdicts] == filter_.decide(predicted)[:, 0].tolist()
     with pytest.raises(DataError, match="harmful, fine"):
-        Classifier.of(loaded, "tone", ["kind"])
+        Classifier(loaded.predict, loaded.decide, name="tone", harmless=["kind"], **fitted)
     with pytest.raises(ContractError):
         loaded.check(embedders("qwen3").fingerprint)
 

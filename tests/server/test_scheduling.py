@@ -10,7 +10,7 @@ LENGTHS = st.lists(st.integers(1, 600), min_size=1, max_size=30)
 
 
 def job(lengths, arrival_s=0.0, skip=0):
-    return RequestJob([[7] * length for length in lengths], skip, arrival_s, done=lambda: None)
+    return RequestJob([[7] * length for length in lengths], skip, arrival_s, answer=None)
 
 
 def planner(batch_tokens=1024, age_cap_s=2.0, pads=False):

@@ -72,7 +72,15 @@ def serve(
     if classifier is not None:
         filter_ = Filter.load(classifier)
         filter_.check(embedder.fingerprint)
-        labels = Classifier.of(filter_, classifier.resolve().name, harmless or ())
+        labels = Classifier(
+            predict=filter_.predict,
+            decide=filter_.decide,
+            classes=filter_.labels,
+            name=classifier.resolve().name,
+            harmless=harmless or (),
+            role=filter_.role,  # pyright: ignore[reportArgumentType] # one of the three, as it was fitted
+            dimensions=filter_.dimensions,
+        )
     service = Service(
         embedder,
         name=name or Path(model).resolve().name,

@@ -1,6 +1,6 @@
 """`audit`: proof that an output folder holds one good result for every row of its input, and nothing else."""
 
-from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -9,17 +9,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from udever.corpus import folder as layout
-from udever.corpus.inputs import InputRow
-from udever.corpus.job import Reading, reading_of
+from udever.corpus.inputs import Columns
+from udever.corpus.job import Reading
 from udever.corpus.scan import HASH, HashLog, hash_bytes, hashed, repeated
-from udever.corpus.shards import ShardInfo, read_columns, read_identity, read_info, read_schema, to_numpy
+from udever.corpus.shards import ShardInfo, read_columns, read_identity, read_info, read_schema
 from udever.corpus.step import Step
 from udever.corpus.vectors import mapped
 from udever.errors import ContractError, DataError
 from udever.progress import progress_bar
+from udever.records import open_parquet, to_numpy
 from udever.storage import digest_file
 
 _TOLERANCE = {"float32": 1e-4, "float16": 2e-3}
@@ -51,46 +51,6 @@ class Audit:
             self.findings.append(finding)
         else:
             self.more += 1
-
-
-class _Input:
-    """The good rows of the input, taken shard by shard; stops comparing at the first difference."""
-
-    def __init__(self, reading: Reading, audit: Audit) -> None:
-        self._audit = audit
-        self.num_bad = 0
-        self._rows: Iterator[tuple[InputRow, bytes, int]] = hashed(reading.rows(), self._refuse)
-        self._aligned = True
-
-    def _refuse(self, _: object) -> None:
-        self.num_bad += 1
-
-    def compare(self, name: str, info: ShardInfo, table: pa.Table) -> None:
-        """Note where ids or texts of a shard are not those of the input's next rows."""
-        if not self._aligned:
-            return
-        expected = [(row.id, text_hash) for row, text_hash, _ in islice(self._rows, info.num_input_rows)]
-        failed = {note["offset"] for note in info.failed}
-        expected = [entry for offset, entry in enumerate(expected) if offset not in failed]
-        found = list(zip(table.column("id").to_pylist(), table.column("text_hash").to_pylist(), strict=True))
-        if found == expected:
-            return
-        self._aligned = False
-        pairs = zip(found, expected, strict=False)
-        row = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(found), len(expected)))
-        here = f"id {found[row][0]!r}" if row < len(found) else "no row"
-        there = f"id {expected[row][0]!r}" if row < len(expected) else "no row"
-        self._audit.note(
-            f"{name} row {row} is not the input's: {here} there, {there} in the input or its text differs; "
-            f"the input changed: run the job again"
-        )
-
-    def end(self) -> None:
-        """Note rows of the input that no shard has, and count all of them."""
-        left = sum(1 for _ in self._rows)
-        if self._aligned and left:
-            self._audit.note(f"{left} rows at the end of the input have no result; run the job again")
-        self._audit.num_failed += self.num_bad
 
 
 class _Sample:
@@ -158,65 +118,106 @@ def _check_values(audit: Audit, name: str, table: pa.Table, unit: bool) -> None:
 
 
 @dataclass(frozen=True)
-class _Company:
-    """What goes along from shard to shard; `copied` is the name of the file of `copy`."""
-
-    given: _Input
-    ids: HashLog
-    sample: _Sample | None
-    copied: str
-    copy: np.ndarray | None
-
-
-def _check_shard(audit: Audit, manifest: layout.Manifest, path: Path, entry: dict[str, Any], company: _Company) -> None:
-    name, rows = path.name, entry["rows"]
-    if not path.is_file():
-        audit.note(f"{name} is gone with its {rows} rows; run the job again")
-        return
-    changed = digest_file(path) != entry["digest"]
-    if changed:
-        audit.note(f"{name}: its bytes are not those that were written (digest); run the job again")
-    try:
-        _check_content(audit, manifest, path, rows, company)
-    except (pa.ArrowException, LookupError, ValueError):
-        if not changed:  # what changed bytes say may be no text, no number and no column
-            raise
-
-
-def _check_content(audit: Audit, manifest: layout.Manifest, path: Path, rows: int, company: _Company) -> None:
-    name = path.name
-    try:
-        info, identity = read_info(path), read_identity(path)
-        table = read_columns(path, read_schema(path).names)
-    except DataError as error:
-        audit.note(str(error))
-        return
-    for key in sorted({*identity, *manifest.identity}):
-        if identity.get(key) != manifest.identity.get(key):
-            short = key.removeprefix("udever.")
-            audit.note(f"{name} has {short} {identity.get(key)}, the job {manifest.identity.get(key)}")
-    if not len(table) == info.num_rows == rows:
-        audit.note(f"{name} has {len(table)} rows; the manifest says {rows}, the shard {info.num_rows}")
-    _check_values(audit, name, table, manifest.identity.get("udever.unit") == "true")
-    company.given.compare(name, info, table)
-    if company.sample is not None:
-        company.sample.meet(table)
-    if company.copy is not None and "embedding" in table.column_names:
-        copied = company.copy[audit.num_results : audit.num_results + len(table)]
-        if not np.array_equal(copied, to_numpy(table.column("embedding"))):
-            audit.note(f"{company.copied} has other vectors than {name}; remove it, it is made again")
-    audit.num_results += len(table)
-    audit.num_failed += len(info.failed)
-    company.ids.add(np.array([hash_bytes(i.encode()) for i in table.column("id").to_pylist()], HASH), 0)
-
-
-@dataclass(frozen=True)
 class Again:
     """`size` rows, drawn by `seed`, are to be done again by `step` and compared."""
 
     step: Step
     size: int
     seed: int = 0
+
+
+class _Check:
+    """An audit under way, which meets the shards in order: what it found, and what goes along from one to the next."""
+
+    def __init__(
+        self, folder: Path, manifest: layout.Manifest, reading: Reading, again: Again | None, ids: HashLog
+    ) -> None:
+        self.found = Audit()
+        self._folder, self._manifest, self._ids = folder, manifest, ids
+        self._rows = hashed(reading.rows(), self._refuse)
+        self._aligned = True
+        num_rows = sum(shard["rows"] for shard in manifest.shards)
+        self._sample = _Sample(again.step, num_rows, again.size, again.seed) if again is not None else None
+        self._copied = layout.vectors_file(folder, manifest)
+        self._copy = mapped(self._copied)
+        if self._copy is not None and len(self._copy) != num_rows:
+            said = f"{self._copied.name} has {len(self._copy)} rows, the shards {num_rows}"
+            self.found.note(f"{said}; remove it, it is made again")
+            self._copy = None
+
+    def _refuse(self, _: object) -> None:
+        self.found.num_failed += 1
+
+    def shard(self, entry: dict[str, Any]) -> None:
+        """Check a shard by the manifest's entry."""
+        path = self._folder / entry["file"]
+        if not path.is_file():
+            self.found.note(f"{path.name} is gone with its {entry['rows']} rows; run the job again")
+            return
+        changed = digest_file(path) != entry["digest"]
+        if changed:
+            self.found.note(f"{path.name}: its bytes are not those that were written (digest); run the job again")
+        try:
+            self._content(path, entry["rows"])
+        except (pa.ArrowException, LookupError, ValueError):
+            if not changed:  # what changed bytes say may be no text, no number and no column
+                raise
+
+    def _content(self, path: Path, rows: int) -> None:
+        name, found, wanted = path.name, self.found, self._manifest.identity
+        try:
+            info, identity = read_info(path), read_identity(path)
+            table = read_columns(path, read_schema(path).names)
+        except DataError as error:
+            found.note(str(error))
+            return
+        for key in sorted({*identity, *wanted}):
+            if identity.get(key) != wanted.get(key):
+                short = key.removeprefix("udever.")
+                found.note(f"{name} has {short} {identity.get(key)}, the job {wanted.get(key)}")
+        if not len(table) == info.num_rows == rows:
+            found.note(f"{name} has {len(table)} rows; the manifest says {rows}, the shard {info.num_rows}")
+        _check_values(found, name, table, wanted.get("udever.unit") == "true")
+        if self._aligned:
+            self._compare(name, info, table)
+        if self._sample is not None:
+            self._sample.meet(table)
+        if self._copy is not None and "embedding" in table.column_names:
+            copied = self._copy[found.num_results : found.num_results + len(table)]
+            if not np.array_equal(copied, to_numpy(table.column("embedding"))):
+                found.note(f"{self._copied.name} has other vectors than {name}; remove it, it is made again")
+        found.num_results += len(table)
+        found.num_failed += len(info.failed)
+        self._ids.add(np.array([hash_bytes(i.encode()) for i in table.column("id").to_pylist()], HASH), 0)
+
+    def _compare(self, name: str, info: ShardInfo, table: pa.Table) -> None:
+        """Note where ids or texts of a shard are not those of the input's next rows; that ends the comparing."""
+        expected = [(row.id, text_hash) for row, text_hash, _ in islice(self._rows, info.num_input_rows)]
+        failed = {note["offset"] for note in info.failed}
+        expected = [entry for offset, entry in enumerate(expected) if offset not in failed]
+        found = list(zip(table.column("id").to_pylist(), table.column("text_hash").to_pylist(), strict=True))
+        if found == expected:
+            return
+        self._aligned = False
+        pairs = zip(found, expected, strict=False)
+        row = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(found), len(expected)))
+        here = f"id {found[row][0]!r}" if row < len(found) else "no row"
+        there = f"id {expected[row][0]!r}" if row < len(expected) else "no row"
+        self.found.note(
+            f"{name} row {row} is not the input's: {here} there, {there} in the input or its text differs; "
+            f"the input changed: run the job again"
+        )
+
+    def end(self) -> None:
+        """Note rows of the input that no shard has, samples that come out otherwise, and ids that come twice."""
+        left = sum(1 for _ in self._rows)  # which counts the rows that cannot be read, too
+        if self._aligned and left:
+            self.found.note(f"{left} rows at the end of the input have no result; run the job again")
+        if self._sample is not None:
+            self._sample.check(self.found, self._manifest.identity.get("udever.precision", "float32"))
+        num_twice = sum(len(entries) for entries in repeated(self._ids))
+        if num_twice:
+            self.found.note(f"{num_twice} ids have several rows; give every row an id of its own")
 
 
 def audit(
@@ -234,32 +235,16 @@ def audit(
     manifest = layout.read_manifest(folder)
     if again is not None and again.step.identity != manifest.identity:
         raise ContractError(f"{folder} was made by another model or with other options; give the one that made it")
-    reading = reading_of(manifest)
-    if inputs:
-        reading = Reading(inputs, reading.columns, reading.split)
-    result = Audit()
+    reading = Reading(inputs or manifest.inputs, Columns(**manifest.columns), manifest.split)
     with TemporaryDirectory() as temporary:
-        ids = HashLog(Path(temporary) / "ids")
-        num_rows = sum(shard["rows"] for shard in manifest.shards)
-        sample = _Sample(again.step, num_rows, again.size, again.seed) if again is not None else None
-        copied = layout.vectors_file(folder, manifest)
-        copy = mapped(copied)
-        if copy is not None and len(copy) != num_rows:
-            result.note(f"{copied.name} has {len(copy)} rows, the shards {num_rows}; remove it, it is made again")
-            copy = None
-        given = _Input(reading, result)
-        company = _Company(given, ids, sample, copied.name, copy)
+        check = _Check(folder, manifest, reading, again, HashLog(Path(temporary) / "ids"))
         with progress_bar("auditing", len(manifest.shards), enabled=show_progress) as advance:
             for shard in manifest.shards:
-                _check_shard(result, manifest, folder / shard["file"], shard, company)
+                check.shard(shard)
                 advance()
-        given.end()
-        if sample is not None:
-            sample.check(result, manifest.identity.get("udever.precision", "float32"))
-        num_twice = sum(len(entries) for entries in repeated(ids))
+        check.end()
+    result = check.found
     result.num_rows = result.num_results + result.num_failed
-    if num_twice:
-        result.note(f"{num_twice} ids have several rows; give every row an id of its own")
     named = {path.name for path in manifest.files(folder)}
     extra = [path.name for path in layout.shards_in(folder) if path.name not in named]
     if extra:
@@ -268,19 +253,14 @@ def audit(
     return result
 
 
-def _num_rows(path: Path) -> int:
-    with path.open("rb") as file:
-        return pq.read_metadata(file).num_rows
-
-
 def _check_failed(result: Audit, folder: Path, digest: str) -> None:
     path = folder / layout.FAILED
     if path.is_file() and digest_file(path) != digest:
         result.note(f"{path}: its bytes are not those that were written (digest); run the job again")
-    try:
-        listed = _num_rows(path) if path.is_file() else 0
-    except (pa.ArrowException, OSError):
-        listed = 0
+    listed = 0
+    if path.is_file():
+        with suppress(pa.ArrowException, OSError), open_parquet(path) as file:
+            listed = file.metadata.num_rows
     if result.num_failed:
         result.note(f"{result.num_failed} rows have no result; {path} says which and why")
     if listed != result.num_failed:

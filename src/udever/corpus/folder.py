@@ -31,9 +31,9 @@ from udever.corpus.shards import ShardName, read_info
 from udever.corpus.step import FORMAT
 from udever.errors import ContractError, DataError, OutputError
 from udever.nearest import path_suggestion
-from udever.storage import atomic_file, check_folder, clean, digest_file, held_alone
+from udever.storage import JOB, atomic_file, check_folder, clean, digest_file, held_alone, is_job
 
-JOB, MANIFEST, FAILED, SHARDS, LOCK = "_job.json", "_manifest.json", "_failed.parquet", "shards", ".lock"
+MANIFEST, FAILED, SHARDS, LOCK = "_manifest.json", "_failed.parquet", "shards", ".lock"
 _WORK = ".work-"
 _SUFFIXES = (".parquet", ".json", ".npy")
 
@@ -97,7 +97,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a job that came to its end. Raises DataError where there is none."""
-    if (folder / JOB).is_file() and not (folder / MANIFEST).is_file():
+    if is_job(folder) and not (folder / MANIFEST).is_file():
         raise DataError(f"{folder}: its job has not finished; run the same command again")
     try:
         return Manifest(**_read_json(folder / MANIFEST))
@@ -117,9 +117,10 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
             path.unlink()
 
 
-def shards_in(folder: Path) -> list[Path]:
-    """Every shard of the folder, whatever run it is from."""
-    return sorted(path for path in (folder / SHARDS).glob("*.parquet") if ShardName.parse(path.name))
+def shards_in(folder: Path) -> dict[Path, ShardName]:
+    """Every shard of the folder, whatever run it is from, with what its name says."""
+    named = ((path, ShardName.parse(path.name)) for path in sorted((folder / SHARDS).glob("*.parquet")))
+    return {path: name for path, name in named if name is not None}
 
 
 def place_shards(folder: Path, keys: Sequence[str]) -> list[Path]:
@@ -127,7 +128,7 @@ def place_shards(folder: Path, keys: Sequence[str]) -> list[Path]:
 
     One that stands under another number gets a second name: who reads by the old manifest finds it still.
     """
-    names = {path: name for path in shards_in(folder) if (name := ShardName.parse(path.name)) is not None}
+    names = shards_in(folder)
     placed = {(name.number, name.key): path for path, name in names.items()}
     by_key = {name.key: path for path, name in names.items()}
     found = []
@@ -151,26 +152,18 @@ def check_place(folder: Path, reading: Mapping[str, str | None], inputs: Sequenc
     `reading` says which columns and split are read. The folder must not lie in one of `inputs`.
     """
     check_folder(folder, inputs, _SUFFIXES)
-    if _is_job(folder):
+    if is_job(folder):
         _check_same(folder, _read_json(folder / JOB)["reading"], reading)
         for path in sorted((folder / SHARDS).glob("[!.]*")):
             if ShardName.parse(path.name) is None:
                 raise OutputError(f"{folder / SHARDS} holds {path.name}, which udever did not write; move it away")
     elif folder.is_dir():
         for path in sorted(folder.iterdir()):
-            if path.name != LOCK and not _is_beginning(path):
+            is_beginning = path.name.startswith(f".{JOB}.") and path.suffix == ".tmp"  # of a run that was killed then
+            if path.name != LOCK and not is_beginning:
                 raise OutputError(
                     f"{folder} holds files that are no corpus job's, such as {path.name}; give a new or empty folder"
                 )
-
-
-def check_output(
-    folder: Path, identity: dict[str, str], reading: Mapping[str, str | None], inputs: Sequence[str] = ()
-) -> None:
-    """Raise as `check_place`, and ContractError where `folder` has the results of another step."""
-    check_place(folder, reading, inputs)
-    if _is_job(folder):
-        _check_same(folder, _read_json(folder / JOB)["identity"], identity)
 
 
 def _check_same(folder: Path, found: Mapping[str, str | None], wanted: Mapping[str, str | None]) -> None:
@@ -183,30 +176,27 @@ def _check_same(folder: Path, found: Mapping[str, str | None], wanted: Mapping[s
             )
 
 
-def _is_job(folder: Path) -> bool:
-    return (folder / JOB).is_file()
-
-
-def _is_beginning(path: Path) -> bool:
-    """Whether a run that was killed at its very start left this."""
-    return path.name.startswith(f".{JOB}.") and path.suffix == ".tmp"
-
-
 @contextmanager
 def at_work(
     folder: Path, identity: dict[str, str], reading: Mapping[str, str | None], inputs: Sequence[str] = ()
 ) -> Iterator[Path]:
     """Take the output folder for one run and yield its work folder; what dead runs left is removed.
 
-    Raises as `check_output`, and OutputError while another run has it.
+    Raises as `check_place`, ContractError where it has the results of another step, and OutputError while another run
+    has it.
     """
-    check_output(folder, identity, reading, inputs)
+    check_place(folder, reading, inputs)
+    if is_job(folder):
+        _check_same(folder, _read_json(folder / JOB)["identity"], identity)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         busy = OutputError(f"another run is writing to {folder}; wait for it, or give another folder")
         with held_alone(folder / LOCK, busy):
-            _clean(folder)
-            if not (folder / JOB).is_file():
+            for path in folder.glob(f"{_WORK}*"):
+                shutil.rmtree(path, ignore_errors=True)
+            for place in (folder, folder / SHARDS):
+                clean(place)
+            if not is_job(folder):
                 _write_json(folder / JOB, {"identity": identity, "reading": dict(reading)})
             (folder / SHARDS).mkdir(exist_ok=True)
             work = folder / f"{_WORK}{uuid.uuid4().hex[:8]}"
@@ -220,19 +210,10 @@ def at_work(
         raise OutputError(f"cannot write to {folder}: {reason}; check permissions and free space") from error
 
 
-def _clean(folder: Path) -> None:
-    for path in folder.glob(f"{_WORK}*"):
-        shutil.rmtree(path, ignore_errors=True)
-    for place in (folder, folder / SHARDS):
-        clean(place)
-
-
 def usable_shards(folder: Path, step_digest: str) -> dict[str, Path]:
     """Shards of this step by key; one whose bytes have changed or that is another step's is removed."""
     usable: dict[str, Path] = {}
-    for path in shards_in(folder):
-        name = ShardName.parse(path.name)
-        assert name is not None
+    for path, name in shards_in(folder).items():
         try:
             fits = digest_file(path) == name.digest and read_info(path).step == step_digest
         except (DataError, OSError):

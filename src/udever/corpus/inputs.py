@@ -27,10 +27,7 @@ from udever.files import (
 )
 from udever.nearest import nearest, path_suggestion
 from udever.records import Broken, Record, column_names, read_file, table_records
-from udever.storage import cut_glob
-
-_JOB = "_job.json"
-"""What lies in the output folder of a job from its start (see `folder`)."""
+from udever.storage import JOB, cut_glob, is_job
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,7 @@ def _walk(root: Path, skipped: Counter[str]) -> Iterator[Path]:
         skipped["folder: cannot be read"] += 1
 
     for folder, names, files in os.walk(root, onerror=refused):
-        if folder != str(root) and _JOB in files:
+        if folder != str(root) and JOB in files:
             skipped["folder: output of a corpus job"] += 1
             names.clear()
             continue
@@ -98,7 +95,7 @@ def _told(passed: Counter[str]) -> str:
 
 
 def _folder(path: Path, skipped: Counter[str]) -> list[Source]:
-    if (path / _JOB).is_file():
+    if is_job(path):
         raise DataError(f"{printable(path)} is the output of a corpus job; give the texts it was made from")
     found: list[Source] = []
     here: Counter[str] = Counter()
@@ -123,7 +120,7 @@ def _glob(given: str, skipped: Counter[str]) -> list[Source]:
     for file in sorted(file for file in root.glob("/".join(parts)) if not file.is_dir()):
         name = file.relative_to(root)
         folders = [root / folder for folder in name.parents]
-        outputs |= {folder: (folder / _JOB).is_file() for folder in folders if folder not in outputs}
+        outputs |= {folder: is_job(folder) for folder in folders if folder not in outputs}
         if any(part.startswith(".") for part in name.parts):
             here["file: hidden"] += 1
         elif any(outputs[folder] for folder in folders):

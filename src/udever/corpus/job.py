@@ -6,24 +6,21 @@ run      spool -> tokens -> model -> shard, each in a thread of its own, windows
 end      failed rows, manifest; shards nobody needs any more go
 """
 
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import Empty, Queue
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar, cast
 
 from udever.corpus import folder as layout
 from udever.corpus.inputs import BadRow, Columns, InputRow, Source, check_columns, check_split, find_sources, read_rows
 from udever.corpus.scan import FailedFile, Scan, hash_bytes, read_failed, scan
 from udever.corpus.shards import ShardName, read_columns, read_info
 from udever.corpus.step import Output, Step, Tick, digest_of
-from udever.corpus.window_job import Place, Reuse, WindowJob, find_reuse, finish, nothing, plan, texts_of
+from udever.corpus.window_job import Reuse, WindowJob, find_reuse, finish, nothing, plan, texts_of
 from udever.errors import RecipeError
 from udever.files import is_hub_name
 from udever.progress import Advance, progress_bar
@@ -105,15 +102,15 @@ def run_here(jobs: Iterator[WindowJob], step: Step, reuse: Reuse, tick: Tick) ->
     def prepared() -> Iterator[tuple[WindowJob, object]]:
         with closing(ahead(jobs)) as planned:
             for job in planned:
-                yield job, step.prepare(texts_of(job)) if len(job.texts) else None
+                yield job, step.prepare(texts_of(job)) if job.num_texts else None
 
-    with closing(ahead(prepared())) as ready, Behind() as writer:
+    with closing(ahead(prepared())) as ready, behind() as do:
         for job, tokens in ready:
-            writer.do(finish, job, _run(job, tokens, step, tick), step, reuse)
+            do(finish, job, _run(job, tokens, step, tick), step, reuse)
 
 
 def _run(job: WindowJob, prepared: object, step: Step, tick: Tick) -> Output:
-    if not len(job.texts):
+    if not job.num_texts:
         tick(job.num_rows, 0)
         return nothing(step)
     done = 0.0
@@ -182,8 +179,8 @@ def run_job(
             for number in missing:
                 window = found.windows[number]
                 assert window.spool is not None
-                job = plan(window.spool, Place(folder / layout.SHARDS, number, window.key), reuse)
-                num_texts += len(job.texts)
+                job = plan(window.spool, folder / layout.SHARDS, number, window.key, reuse)
+                num_texts += job.num_texts
                 yield job
 
         num_rows = sum(found.windows[number].num_rows for number in missing)
@@ -255,83 +252,52 @@ def _names(found: Scan, shards: list[Path]) -> list[str]:
     return names
 
 
-def reading_of(manifest: layout.Manifest) -> Reading:
-    """What a job read."""
-    return Reading(manifest.inputs, Columns(**manifest.columns), manifest.split)
-
-
 def ahead(items: Iterable[T], depth: int = 1) -> Generator[T, None, None]:
     """`items` in order, made in a thread of their own; at most `depth` of them lie waiting.
 
     What `items` raises is raised here. To be closed where it is not read to the end: the thread then ends
     with the item in hand.
     """
-    waiting: Queue[tuple[bool, Any]] = Queue(depth)
-    stopped = threading.Event()
-
-    def work() -> None:
-        last: tuple[bool, Any] = (False, None)
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1) as pool:
+        made = deque(pool.submit(next, iterator, end) for _ in range(depth + 1))
         try:
-            for item in items:
-                waiting.put((True, item))
-                if stopped.is_set():
-                    return
-        except BaseException as error:  # it belongs to the reader
-            last = (False, error)
-        waiting.put(last)
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        while True:
-            is_item, value = waiting.get()
-            if not is_item:
-                break
-            yield value
-        if value is not None:
-            raise value
-    finally:
-        stopped.set()
-        with suppress(Empty):  # a thread that waits to put finds room once, and then sees that it is to stop
-            while True:
-                waiting.get_nowait()
-        thread.join()
-        if isinstance(items, Generator):
-            items.close()
+            while (item := made.popleft().result()) is not end:
+                made.append(pool.submit(next, iterator, end))
+                yield cast(T, item)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            if isinstance(items, Generator):
+                items.close()
 
 
-class Behind:
-    """Runs calls one after the other in a thread of its own; at most `depth` lie waiting, then `do` waits.
+@contextmanager
+def behind(depth: int = 1) -> Iterator[Callable[..., None]]:
+    """Yield `do(call, *arguments)`, which runs calls one after the other in a thread of its own.
 
-    An exception of a call is raised by a later `do` or at the end of the block; calls after it are not run. An
-    exception of the block leaves the calls before it to be done.
+    At most `depth` lie waiting, then `do` waits. An exception of a call is raised by a later `do` or at the end of the
+    block; calls after it are not run. An exception of the block leaves the calls before it to be done.
     """
+    waiting: deque[Future[None]] = deque()
+    failed = False
 
-    def __init__(self, depth: int = 1) -> None:
-        self._depth = depth
-        self._pool = ThreadPoolExecutor(1)
-        self._waiting: deque[Future[None]] = deque()
-        self._failed = False
-
-    def do(self, call: Callable[..., None], *arguments: Any) -> None:
-        """Have `call(*arguments)` run after all calls before it."""
-        while len(self._waiting) > self._depth or (self._waiting and self._waiting[0].done()):
-            self._waiting.popleft().result()
-        self._waiting.append(self._pool.submit(self._run, call, *arguments))
-
-    def _run(self, call: Callable[..., None], *arguments: Any) -> None:
-        if self._failed:  # what comes after may build on what failed
+    def run(call: Callable[..., None], *arguments: Any) -> None:
+        nonlocal failed
+        if failed:  # what comes after may build on what failed
             return
         try:
             call(*arguments)
         except BaseException:
-            self._failed = True
+            failed = True
             raise
 
-    def __enter__(self) -> Self:
-        return self
+    with ThreadPoolExecutor(1) as pool:
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._pool.shutdown()  # what was handed over is done, also where the block ends with an error
-        while error is None and self._waiting:
-            self._waiting.popleft().result()
+        def do(call: Callable[..., None], *arguments: Any) -> None:
+            while len(waiting) > depth or (waiting and waiting[0].done()):
+                waiting.popleft().result()
+            waiting.append(pool.submit(run, call, *arguments))
+
+        yield do
+    while waiting:
+        waiting.popleft().result()

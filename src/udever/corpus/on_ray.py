@@ -39,14 +39,13 @@ class RayRunner:
         check_counts(self.workers, self.threads)
         drive(jobs, step, reuse, tick, self._run)
 
-    def _run(self, items: Sequence[Item], digest: str) -> Generator[dict[str, Any], None, None]:
+    def _run(self, items: Sequence[Item], digest: str) -> Generator[Item, None, None]:
         with _ray(self) as ray:
             try:
                 yield from (
                     ray.data.from_items(items, override_num_blocks=len(items))
-                    .map_batches(
+                    .map(
                         Worker,
-                        batch_size=1,
                         compute=ray.data.ActorPoolStrategy(size=min(self.workers, len(items))),
                         fn_constructor_kwargs={"load": self.load, "digest": digest, "threads": self.threads},
                         num_cpus=self.threads,

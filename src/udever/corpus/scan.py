@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from udever.corpus.inputs import BadRow, InputRow
 from udever.errors import DataError
+from udever.records import open_parquet
 from udever.storage import atomic_file, refusals
 
 SIZE_BYTES = 16
@@ -147,36 +148,29 @@ class Scan:
 
 @dataclass
 class Block:
-    """Rows as columns, growing until they are a window."""
+    """Rows, growing until they are a window."""
 
-    ids: list[str] = field(default_factory=list)
-    texts: list[str] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
+    rows: list[InputRow] = field(default_factory=list)
     hashes: list[bytes] = field(default_factory=list)
-    places: list[str] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
     size_bytes: int = 0
 
     def add(self, row: InputRow, text_hash: bytes, size_bytes: int) -> None:
         """One more row."""
-        self.ids.append(row.id)
-        self.texts.append(row.text)
-        self.sources.append(row.source)
+        self.rows.append(row)
         self.hashes.append(text_hash)
-        self.places.append(row.place)
-        self.numbers.append(row.number)
         self.size_bytes += size_bytes
 
     def key(self, step_digest: bytes) -> str:
         """The window's key: 32 hexadecimal digits."""
         digest = hashlib.blake2b(step_digest, digest_size=SIZE_BYTES)
         digest.update(b"".join(self.hashes))
-        digest.update(json.dumps([self.ids, self.sources]).encode())
+        digest.update(json.dumps([[row.id for row in self.rows], [row.source for row in self.rows]]).encode())
         return digest.hexdigest()
 
     def table(self) -> pa.Table:
         """The rows as they are spooled."""
-        columns = [self.ids, self.texts, self.sources, self.hashes, self.places, self.numbers]
+        places, numbers, ids, texts, sources = zip(*self.rows, strict=True)
+        columns = [ids, texts, sources, self.hashes, places, numbers]
         arrays = [pa.array(column, kind) for column, kind in zip(columns, SPOOL_SCHEMA.types, strict=True)]
         return pa.Table.from_arrays(arrays, schema=SPOOL_SCHEMA)
 
@@ -205,10 +199,10 @@ def _windows_of(rows: Iterable[tuple[InputRow, bytes, int]], num_rows: int) -> I
     block = Block()
     for row, text_hash, size_bytes in rows:
         block.add(row, text_hash, size_bytes)
-        if len(block.ids) >= num_rows or block.size_bytes >= WINDOW_BYTES:
+        if len(block.rows) >= num_rows or block.size_bytes >= WINDOW_BYTES:
             yield block
             block = Block()
-    if block.ids:
+    if block.rows:
         yield block
 
 
@@ -231,7 +225,7 @@ class FailedFile:
             self._flush()
 
     def _flush(self) -> None:
-        columns = list(zip(*self._waiting, strict=True)) or [()] * len(FAILED_SCHEMA)
+        columns = zip(*self._waiting, strict=True)
         self._writer.write_table(
             pa.table([pa.array(c, f.type) for c, f in zip(columns, FAILED_SCHEMA, strict=True)], schema=FAILED_SCHEMA)
         )
@@ -249,7 +243,7 @@ class FailedFile:
 
 def read_failed(path: Path) -> Iterator[BadRow]:
     """The rows of a file of failed rows."""
-    with path.open("rb") as opened, pq.ParquetFile(opened) as file:
+    with open_parquet(path) as file:
         for batch in file.iter_batches(1000):
             for record in batch.to_pylist():
                 yield BadRow(*(record[name] for name in FAILED_SCHEMA.names))
@@ -275,7 +269,7 @@ def scan(
                     with pa.ipc.new_file(out, SPOOL_SCHEMA, options=options) as writer:
                         writer.write_table(block.table())
                 wanted.add(np.array(block.hashes, HASH), number)
-            names = [hash_bytes(name.encode()) for name in block.ids]
+            names = [hash_bytes(row.id.encode()) for row in block.rows]
             ids.add(np.array(names, HASH), np.arange(num_good, num_good + len(names)))
             num_good += len(names)
             windows.append(Window(key, len(names), spool))

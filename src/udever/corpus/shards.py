@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from udever.corpus.inputs import BadRow
 from udever.corpus.step import Step, digest_of
 from udever.errors import DataError, first_line
+from udever.records import open_parquet, to_arrow, to_numpy
 from udever.storage import digest_file, move
 
 _KEY = b"udever.shard"
@@ -74,12 +75,6 @@ class ShardInfo:
         return [BadRow(f["place"], f["row"], f["id"], f["text"], f["reason"]) for f in self.failed]
 
 
-def _array(values: np.ndarray) -> pa.Array:
-    if values.ndim == 1:
-        return pa.array(np.ascontiguousarray(values))
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).reshape(-1)), values.shape[1])
-
-
 def write_shard(path: Path, step: Step, window: pa.Table, rows: np.ndarray, failed: dict[int, str]) -> None:
     """Write the shard of a spooled window to `path`; `failed` rows are noted and left out.
 
@@ -102,8 +97,8 @@ def write_shard(path: Path, step: Step, window: pa.Table, rows: np.ndarray, fail
     }
     columns = {name: window.column(name) for name in ("id", "text", "source")}
     names = [name for name in step.columns.names or () if name not in ("num_tokens", "truncated")]
-    columns |= {name: _array(rows[name]) for name in names} | step.derived(rows)
-    columns |= {name: _array(rows[name]) for name in ("num_tokens", "truncated")}
+    columns |= {name: to_arrow(rows[name]) for name in names} | step.derived(rows)
+    columns |= {name: to_arrow(rows[name]) for name in ("num_tokens", "truncated")}
     columns["text_hash"] = window.column("text_hash")
     fields = [pa.field(name, column.type, nullable=False) for name, column in columns.items()]
     metadata = {**step.identity, _KEY: json.dumps(info)}
@@ -162,16 +157,8 @@ def _damaged(path: Path) -> Iterator[None]:
 
 def read_columns(path: Path, names: Sequence[str]) -> pa.Table:
     """Columns of a shard. Raises DataError where it is damaged."""
-    with _damaged(path), path.open("rb") as opened, pq.ParquetFile(opened) as file:
+    with _damaged(path), open_parquet(path) as file:
         return file.read(columns=list(names), use_threads=False)
-
-
-def to_numpy(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of numbers, or of fixed-size lists of them, as an array [rows] or [rows, size]."""
-    array = column.combine_chunks()
-    if pa.types.is_fixed_size_list(array.type):
-        return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), array.type.list_size)
-    return array.to_numpy(zero_copy_only=False)
 
 
 def read_records(path: Path, columns: np.dtype, offsets: NDArray[np.integer]) -> np.ndarray:

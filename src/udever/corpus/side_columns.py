@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from udever.corpus.folder import MANIFEST, read_manifest
-from udever.corpus.inputs import BadRow, Columns, Source, find_sources, read_records, read_rows
+from udever.corpus.inputs import BadRow, Columns, find_sources, read_records, read_rows
 from udever.errors import DataError
 from udever.records import Broken
 
@@ -31,25 +31,18 @@ def columns_beside(
     left = set(ids)
     found: dict[str, dict[str, Any]] = {}
     for source in sources:
-        _read(source, columns, wanted, (left, found))
+        # Two readers side by side: one knows the rows' ids, the other the columns.
+        records = read_records(source, [columns.text, *wanted])
+        for row, (_, record) in zip(read_rows(source, columns), records, strict=False):
+            if not left:
+                break
+            if not isinstance(row, BadRow) and not isinstance(record, Broken) and row.id in left:
+                left.remove(row.id)
+                found[row.id] = {name: record[name] for name in wanted if name in record}
     if ids and not found:
         raise DataError(f"{inputs[0]} has none of the rows of {folder}; name the file it was made from (--rows)")
     present = [name for name in wanted if any(name in record for record in found.values())]
     return {name: [_show(found.get(row, {}).get(name)) for row in ids] for name in present}
-
-
-def _read(
-    source: Source, columns: Columns, wanted: Sequence[str], into: tuple[set[str], dict[str, dict[str, Any]]]
-) -> None:
-    left, found = into
-    # Two readers side by side: one knows the rows' ids, the other the columns.
-    records = read_records(source, [columns.text, *wanted])
-    for row, (_, record) in zip(read_rows(source, columns), records, strict=False):
-        if not left:
-            return
-        if not isinstance(row, BadRow) and not isinstance(record, Broken) and row.id in left:
-            left.remove(row.id)
-            found[row.id] = {name: record[name] for name in wanted if name in record}
 
 
 def _show(value: Any) -> str:

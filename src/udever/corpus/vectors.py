@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udever.corpus import folder as layout
-from udever.corpus.shards import read_columns, to_numpy
+from udever.corpus.shards import read_columns
 from udever.errors import DataError
+from udever.records import to_numpy
 from udever.storage import atomic_file
 
 T = TypeVar("T")

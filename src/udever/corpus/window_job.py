@@ -6,7 +6,6 @@ Each distinct text is embedded once.
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from udever.corpus.scan import HASH, HashLog, Scan, from_arrow, num_parts_of, starts_of
 from udever.corpus.shards import put_shard, read_columns, read_records, read_spool, write_shard
-from udever.corpus.step import Output, Step, Tick
+from udever.corpus.step import Output, Step
 from udever.errors import OutputError
 from udever.storage import refusals
 
@@ -33,10 +32,6 @@ class Reuse:
         self._promised = np.zeros(len(hashes), dtype=bool)
         self._rows = _reserved(path, columns, len(hashes))
         self._failed: dict[int, str] = {}
-
-    def __len__(self) -> int:
-        """Number of texts that are shared."""
-        return len(self._hashes)
 
     def places(self, hashes: NDArray[np.bytes_]) -> NDArray[np.int64]:
         """Where each text is kept; -1 for one that nobody else asks for."""
@@ -145,26 +140,27 @@ def _shared(wanted: NDArray[np.void], held: NDArray[np.void]) -> tuple[NDArray[n
     return hashes[chosen], origin[chosen]
 
 
-class Place(NamedTuple):
-    """Where a window's shard goes: the folder of shards, the window's number in the input, and its key."""
-
-    folder: Path
-    number: int
-    key: str
-
-
 @dataclass(frozen=True, slots=True)
 class WindowJob:
-    """A window to do: `texts` are the offsets of the rows whose texts are to be embedded with it.
+    """A window to do: `num_texts` of its rows have texts that are to be embedded with it.
 
-    `alone`: it shares no text with other windows or shards, so that its shard can be written anywhere.
+    Its shard goes to `folder`, named by the window's `number` in the input and its `key`.
+    `alone`: it shares no text with other windows or shards, so that its shard can be written anywhere. The offsets of
+    those rows lie in a file beside the spool, so that a million of windows wait in little memory.
     """
 
     spool: Path
-    place: Place
+    folder: Path
+    number: int
+    key: str
     num_rows: int
-    texts: NDArray[np.int32]
+    num_texts: int
     alone: bool
+
+    @property
+    def offsets_file(self) -> Path:
+        """Where the offsets lie."""
+        return self.spool.with_suffix(".offsets.npy")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,22 +180,19 @@ def _distinct(window: pa.Table) -> _Distinct:
     return _Distinct(from_arrow(encoded.dictionary), first, which)
 
 
-def plan(spool: Path, place: Place, reuse: Reuse) -> WindowJob:
+def plan(spool: Path, folder: Path, number: int, key: str, reuse: Reuse) -> WindowJob:
     """What is to be done for a window; to be called for the windows in order."""
     distinct = _distinct(read_spool(spool))
     new = reuse.plan(distinct.hashes)
     alone = not (reuse.places(distinct.hashes) >= 0).any()
-    return WindowJob(spool, place, len(distinct.which), distinct.first[new].astype(np.int32), alone)
+    job = WindowJob(spool, folder, number, key, len(distinct.which), int(new.sum()), alone)
+    np.save(job.offsets_file, distinct.first[new].astype(np.int32))
+    return job
 
 
 def texts_of(job: WindowJob) -> list[str]:
     """The texts to embed."""
-    return read_spool(job.spool).column("text").take(pa.array(job.texts)).to_pylist()
-
-
-def do(job: WindowJob, step: Step, tick: Tick) -> Output:
-    """Embed the texts of a window, without any overlap."""
-    return step.run(step.prepare(texts_of(job)), tick) if len(job.texts) else nothing(step)
+    return read_spool(job.spool).column("text").take(pa.array(np.load(job.offsets_file))).to_pylist()
 
 
 def nothing(step: Step) -> Output:
@@ -208,14 +201,14 @@ def nothing(step: Step) -> Output:
 
 
 def finish(job: WindowJob, output: Output, step: Step, reuse: Reuse | None) -> None:
-    """Write a window's shard from what was embedded with it and what `reuse` has; remove its spool.
+    """Write a window's shard from what was embedded with it and what `reuse` has; remove its files.
 
     In order of the windows, unless the job is `alone`, which needs no `reuse`.
     """
     window = read_spool(job.spool)
     distinct = _distinct(window)
     rows = np.empty(len(distinct.hashes), step.columns)
-    new = distinct.which[job.texts]
+    new = distinct.which[np.load(job.offsets_file)]
     rows[new] = output.rows
     failed = {int(new[i]): reason for i, reason in output.failed.items()}
     if reuse is not None:
@@ -225,7 +218,8 @@ def finish(job: WindowJob, output: Output, step: Step, reuse: Reuse | None) -> N
         failed |= {int(borrowed[i]): reason for i, reason in reasons.items()}
     by_row = {row: failed[text] for row, text in enumerate(distinct.which.tolist()) if text in failed} if failed else {}
     made = job.spool.with_suffix(".parquet")
-    with refusals(job.place.folder):
+    with refusals(job.folder):
         write_shard(made, step, window, rows[distinct.which], by_row)
-    put_shard(made, *job.place)
+    put_shard(made, job.folder, job.number, job.key)
     job.spool.unlink()
+    job.offsets_file.unlink()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import numpy as np
 from udever import errors
 from udever.corpus.shards import shard_of
 from udever.corpus.step import Output, Step, Tick, digest_of
-from udever.corpus.window_job import Place, Reuse, WindowJob, do, finish, nothing
+from udever.corpus.window_job import Reuse, WindowJob, finish, nothing, texts_of
 from udever.errors import ContractError, OutputError, RecipeError, UdeverError
 from udever.processors import use_threads
 from udever.storage import atomic_file
@@ -32,8 +32,8 @@ from udever.storage import atomic_file
 _TRIES = 4  # Ray would try a window that kills its worker for ever
 
 Item = dict[str, Any]
-"""What a worker is told of a window."""
-Run = Callable[[Sequence[Item], str], Generator[dict[str, Any], None, None]]
+"""What a worker is told of a window, and what it says of it: numbers and strings by their names."""
+Run = Callable[[Sequence[Item], str], Generator[Item, None, None]]
 """Has workers do the windows, whose step must have that digest; gives what each says, in any order."""
 
 
@@ -45,21 +45,28 @@ def check_counts(workers: int, threads: int) -> None:
 
 def drive(jobs: Iterator[WindowJob], step: Step, reuse: Reuse, tick: Tick, run: Run) -> None:
     """Have workers do all jobs, and finish what they may not. Raises what a worker raised."""
-    plans = [SavedJob.save(job) for job in jobs]
-    queue = Queue(plans, step, reuse)
-    queue.finish_ready(tick)
+    plans = list(jobs)
+    arrived = {place for place, job in enumerate(plans) if not job.num_texts}
+    num_finished = 0
+
+    def finish_ready() -> None:
+        """Finish, in order, what has arrived, as far as nothing before it is missing."""
+        nonlocal num_finished
+        while num_finished in arrived:
+            job = plans[num_finished]
+            if not job.num_texts:
+                finish(job, nothing(step), step, reuse)
+                tick(job.num_rows, 0)
+            elif not job.alone:
+                finish(job, _load_output(job.spool), step, reuse)
+                _records_file(job.spool).unlink()
+            num_finished += 1
+
+    finish_ready()
     items = [
-        {
-            "number": n,
-            "spool": str(plan.spool.absolute()),
-            "folder": str(plan.place.folder.absolute()),
-            "window": plan.place.number,
-            "key": plan.place.key,
-            "num_rows": plan.num_rows,
-            "alone": plan.alone,
-        }
-        for n, plan in enumerate(plans)
-        if plan.num_texts
+        {**asdict(job), "job": place, "spool": str(job.spool.absolute()), "folder": str(job.folder.absolute())}
+        for place, job in enumerate(plans)
+        if job.num_texts
     ]
     if items:
         with closing(run(items, digest_of(step).hex())) as rows:
@@ -67,10 +74,10 @@ def drive(jobs: Iterator[WindowJob], step: Step, reuse: Reuse, tick: Tick, run: 
                 if row["error"]:
                     kind, message = json.loads(row["error"])
                     raise getattr(errors, kind)(message)
-                queue.arrived(int(row["number"]))
-                tick(plans[int(row["number"])].num_rows, int(row["num_tokens"]))
-                queue.finish_ready(tick)
-    assert queue.is_empty, "a window was lost without a word"
+                arrived.add(row["job"])
+                tick(plans[row["job"]].num_rows, row["num_tokens"])
+                finish_ready()
+    assert num_finished == len(plans), "a window was lost without a word"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +93,7 @@ class ProcessRunner:
         check_counts(self.workers, self.threads)
         drive(jobs, step, reuse, tick, self._run)
 
-    def _run(self, items: Sequence[Item], digest: str) -> Generator[dict[str, Any], None, None]:
+    def _run(self, items: Sequence[Item], digest: str) -> Generator[Item, None, None]:
         pool = ProcessPoolExecutor(
             min(self.workers, len(items)),
             multiprocessing.get_context("spawn"),  # a fork of a process with threads hangs
@@ -124,62 +131,8 @@ def _end_with_driver() -> None:
     os._exit(1)
 
 
-def _do(item: Item) -> dict[str, Any]:
-    answer = _worker[0]({name: np.array([value]) for name, value in item.items()})
-    return {name: values[0] for name, values in answer.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class SavedJob:
-    """A job whose offsets lie in a file, so that a million of rows wait in little memory."""
-
-    spool: Path
-    place: Place
-    num_rows: int
-    num_texts: int
-    alone: bool
-
-    @classmethod
-    def save(cls, job: WindowJob) -> "SavedJob":
-        """Of a job, whose offsets are written down."""
-        np.save(_offsets_file(job.spool), job.texts)
-        return cls(job.spool, job.place, job.num_rows, len(job.texts), job.alone)
-
-    def job(self) -> WindowJob:
-        """The job again."""
-        return WindowJob(self.spool, self.place, self.num_rows, np.load(_offsets_file(self.spool)), self.alone)
-
-
-class Queue:
-    """Finishes, in order, the windows whose shards the actors cannot write."""
-
-    def __init__(self, plans: list[SavedJob], step: Step, reuse: Reuse) -> None:
-        self._plans, self._step, self._reuse = plans, step, reuse
-        self._arrived = {number for number, plan in enumerate(plans) if not plan.num_texts}
-        self._next = 0
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether all windows are finished."""
-        return self._next == len(self._plans)
-
-    def arrived(self, number: int) -> None:
-        """Note that a worker has done a window."""
-        self._arrived.add(number)
-
-    def finish_ready(self, tick: Tick) -> None:
-        """Finish what has arrived, as far as nothing before it is missing."""
-        while self._next in self._arrived:
-            self._arrived.remove(self._next)
-            plan = self._plans[self._next]
-            if not plan.num_texts:
-                finish(plan.job(), nothing(self._step), self._step, self._reuse)
-                tick(plan.num_rows, 0)
-            elif not plan.alone:
-                finish(plan.job(), _load_output(plan.spool, self._step), self._step, self._reuse)
-                _records_file(plan.spool).unlink()
-            _offsets_file(plan.spool).unlink(missing_ok=True)
-            self._next += 1
+def _do(item: Item) -> Item:
+    return _worker[0](item)
 
 
 class Worker:
@@ -189,35 +142,35 @@ class Worker:
         self._load, self._digest, self._threads = load, digest, threads
         self._step: Step | None = None
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        """Do the window of a batch of one; number, tokens and error, likewise of one."""
-        spool = Path(str(batch["spool"][0]))
-        place = Place(Path(str(batch["folder"][0])), int(batch["window"][0]), str(batch["key"][0]))
+    def __call__(self, item: Item) -> Item:
+        """Do a window; the job's place in the queue, the tokens and the error."""
+        values: Item = {name: value for name, value in item.items() if name != "job"}
+        values |= {"spool": Path(item["spool"]), "folder": Path(item["folder"])}
+        job = WindowJob(**values)
         num_tokens, error = 0, ""
         try:
-            num_tokens = self._one(spool, place, int(batch["num_rows"][0]), alone=bool(batch["alone"][0]))
+            num_tokens = self._one(job)
         except UdeverError as raised:
             error = json.dumps([type(raised).__name__, str(raised)])
-        return {"number": [int(batch["number"][0])], "num_tokens": [num_tokens], "error": [error]}
+        return {"job": item["job"], "num_tokens": num_tokens, "error": error}
 
-    def _one(self, spool: Path, place: Place, num_rows: int, *, alone: bool) -> int:
-        done = shard_of(*place) is not None if alone else _records_file(spool).exists()
+    def _one(self, job: WindowJob) -> int:
+        done = shard_of(job.folder, job.number, job.key) is not None if job.alone else _records_file(job.spool).exists()
         if done:  # a worker that died right after writing it
             return 0
-        _count_try(spool)
+        _count_try(job.spool)
         step = self._loaded()
-        job = WindowJob(spool, place, num_rows, np.load(_offsets_file(spool)), alone)
         num_tokens = 0
 
         def tick(_: float, num: int) -> None:
             nonlocal num_tokens
             num_tokens += num
 
-        output = do(job, step, tick)
-        if alone:
+        output = step.run(step.prepare(texts_of(job)), tick)
+        if job.alone:
             finish(job, output, step, None)
         else:
-            _save_output(spool, output)
+            _save_output(job.spool, output)
         return num_tokens
 
     def _loaded(self) -> Step:
@@ -238,25 +191,16 @@ def _count_try(spool: Path) -> None:
         tries.write(b".")
 
 
-def _offsets_file(spool: Path) -> Path:
-    return spool.with_suffix(".offsets.npy")
-
-
 def _records_file(spool: Path) -> Path:
     return spool.with_suffix(".records.npz")
 
 
 def _save_output(spool: Path, output: Output) -> None:
-    told = np.frombuffer(json.dumps(list(output.failed.items())).encode(), np.uint8)
-    columns: dict[str, Any] = {name: output.rows[name] for name in output.rows.dtype.names or ()}
+    failed = np.frombuffer(json.dumps(list(output.failed.items())).encode(), np.uint8)
     with atomic_file(_records_file(spool)) as path, path.open("wb") as file:
-        np.savez(file, failed=told, **columns)
+        np.savez(file, rows=output.rows, failed=failed)
 
 
-def _load_output(spool: Path, step: Step) -> Output:
+def _load_output(spool: Path) -> Output:
     with np.load(_records_file(spool)) as saved:
-        failed = dict(json.loads(saved["failed"].tobytes()))
-        rows = np.empty(len(saved["num_tokens"]), step.columns)
-        for name in step.columns.names or ():
-            rows[name] = saved[name]
-    return Output(rows, failed)
+        return Output(saved["rows"], dict(json.loads(saved["failed"].tobytes())))

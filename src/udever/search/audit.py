@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,7 @@ from udever.errors import DataError
 from udever.search.index import Index
 from udever.search.locate import only_writer, open_store
 from udever.search.seal import damage, read_seal
-from udever.search.store import UNFINISHED, Manifest, Store, parse_manifest
+from udever.search.store import UNFINISHED, Store, parse_manifest
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
@@ -49,12 +50,17 @@ def audit(place: str, load: Callable[[str, str], "Embedder"], *, sample: int = 0
     result = IndexAudit()
     with only_writer(store.folder):
         if store.folder is not None:
-            _check_seal(store, result)
+            _check_seal(store.folder, result)
         try:
             text = store.read_manifest()
             if text is None:
                 raise DataError(f"{place} has no manifest; make it again with udever index --rebuild")
-            _check_content(store, parse_manifest(text, store.uri), result, (load, sample, seed))
+            manifest = parse_manifest(text, store.uri)
+            ids, embeddings = _check_content(store, result)
+            if sample and ids:
+                rows = np.random.default_rng(seed).choice(len(ids), min(sample, len(ids)), replace=False)
+                stored = {ids[row]: embeddings[row] for row in rows}
+                _check_sample(Index(store), load(manifest.model, manifest.precision), stored, result)
         except DataError as error:
             if not result.findings:
                 raise
@@ -62,22 +68,17 @@ def audit(place: str, load: Callable[[str, str], "Embedder"], *, sample: int = 0
     return result
 
 
-def _check_seal(store: Store, result: IndexAudit) -> None:
-    assert store.folder is not None
-    result.note(*(f"{found}; run udever index again" for found in damage(store.folder)))
+def _check_seal(folder: Path, result: IndexAudit) -> None:
+    result.note(*(f"{found}; run udever index again" for found in damage(folder)))
     if result.findings:
         return
-    seal = read_seal(store.folder)
+    seal = read_seal(folder)
     if seal is None or not seal.finished:
         result.note("its last update did not come to its end; run udever index again")
 
 
-def _check_content(
-    store: Store,
-    manifest: Manifest,
-    result: IndexAudit,
-    again: tuple[Callable[[str, str], "Embedder"], int, int],
-) -> None:
+def _check_content(store: Store, result: IndexAudit) -> tuple[list[str], NDArray[np.float32]]:
+    """Note what is wrong with files and chunks; return ids and embeddings."""
     files = store.files()
     ids, embeddings = store.embeddings()
     result.num_files, result.num_chunks = len(files), len(ids)
@@ -91,20 +92,14 @@ def _check_content(
         )
     if len(set(ids)) != len(ids):
         result.note(f"{len(ids) - len(set(ids))} chunks are there more than once")
-    load, size, seed = again
-    if size and ids:
-        _check_sample(store, load(manifest.model, manifest.precision), result, (ids, embeddings, size, seed))
+    return ids, embeddings
 
 
 def _check_sample(
-    store: Store, embedder: "Embedder", result: IndexAudit, drawn: tuple[list[str], NDArray[np.float32], int, int]
+    index: Index, embedder: "Embedder", stored: dict[str, NDArray[np.float32]], result: IndexAudit
 ) -> None:
-    index = Index(store)
     index.check(embedder)
-    ids, embeddings, size, seed = drawn
-    rows = np.random.default_rng(seed).choice(len(ids), min(size, len(ids)), replace=False)
-    stored = {ids[row]: embeddings[row] for row in rows}
-    found = store.take(list(stored))
+    found = index.store.take(list(stored))
     result.num_sampled = len(found)
     made = embedder.encode_document([chunk.chunk.passage for chunk in found], truncate_dim=index.manifest.dimensions)
     farthest = _FARTHEST.get(index.manifest.precision, _FARTHEST["other"])

@@ -23,6 +23,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from udever.errors import DataError, first_line
+from udever.records import open_parquet
+from udever.storage import is_job
 
 Role = Literal["query", "document", "symmetric"]
 ROLES: tuple[str, ...] = get_args(Role)
@@ -52,16 +54,9 @@ class EmbeddingTable:
 
 
 @contextmanager
-def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """The file, opened here: pyarrow takes a path with a colon for a URI, and none that is not UTF-8."""
-    with path.open("rb") as opened, pq.ParquetFile(opened) as file:
-        yield file
-
-
-@contextmanager
 def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     try:
-        with _parquet(path) as file:
+        with open_parquet(path) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet: {first_line(error)}; {_AGAIN}") from error
@@ -70,7 +65,7 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
 def is_embeddings_file(path: Path) -> bool:
     """Whether `path` is a readable Parquet file that carries a fingerprint."""
     try:
-        with _parquet(path) as file:
+        with open_parquet(path) as file:
             metadata = file.schema_arrow.metadata
     except (pa.ArrowException, OSError):
         return False
@@ -82,7 +77,7 @@ def shard_files(folder: Path) -> list[Path] | None:
 
     Raises DataError where the job has not come to its end yet, or a shard is gone.
     """
-    if not (folder / "_job.json").is_file():
+    if not is_job(folder):
         return None
     try:
         names = [shard["file"] for shard in json.loads((folder / "_manifest.json").read_text())["shards"]]
@@ -114,9 +109,8 @@ def embeddings_files(path: Path) -> list[Path]:
     return files if any(is_embeddings_file(file) for file in files) else []
 
 
-def read_header(path: str | Path) -> Header:
+def read_header(path: Path) -> Header:
     """Read and check everything of an embeddings file but its rows; raise DataError with what to do."""
-    path = Path(path)
     if not path.is_file():
         raise DataError(f"{path} is not a file; give an embeddings file (Parquet)")
     with _opened(path) as file:
@@ -156,7 +150,7 @@ def _vectors(batch: pa.RecordBatch, path: Path, first: int) -> NDArray[np.float3
 def _batches(path: Path, columns: list[str], rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     first = 0
     try:
-        with _parquet(path) as file:
+        with open_parquet(path) as file:
             for batch in file.iter_batches(rows, columns=columns):
                 yield first, batch
                 first += len(batch)
@@ -164,21 +158,19 @@ def _batches(path: Path, columns: list[str], rows: int) -> Iterator[tuple[int, p
         raise DataError(f"{path} is damaged after row {first}: {first_line(error)}; {_AGAIN}") from error
 
 
-def read_embeddings(path: str | Path, rows: int = 16_384) -> Iterator[NDArray[np.float32]]:
+def read_embeddings(path: Path, rows: int = 16_384) -> Iterator[NDArray[np.float32]]:
     """The embeddings of a file alone, at most `rows` at a time."""
-    path = Path(path)
     for first, batch in _batches(path, ["embedding"], rows):
         yield _vectors(batch, path, first)
 
 
-def read_ids(path: str | Path) -> list[str]:
+def read_ids(path: Path) -> list[str]:
     """The ids of a file alone, in order."""
-    return [name for _, batch in _batches(Path(path), ["id"], 65_536) for name in batch.column("id").to_pylist()]
+    return [name for _, batch in _batches(path, ["id"], 65_536) for name in batch.column("id").to_pylist()]
 
 
-def read_texts(path: str | Path, rows: Iterable[int]) -> dict[int, tuple[str, str, str | None]]:
+def read_texts(path: Path, rows: Iterable[int]) -> dict[int, tuple[str, str, str | None]]:
     """Id, text and source of single rows, read without the embeddings."""
-    path = Path(path)
     wanted = np.unique(np.fromiter(rows, dtype=np.int64))
     with _opened(path) as file:
         columns = [name for name in ("id", "text", "source") if name in file.schema_arrow.names]
@@ -192,13 +184,12 @@ def read_texts(path: str | Path, rows: Iterable[int]) -> dict[int, tuple[str, st
     return found
 
 
-def read(path: str | Path) -> tuple[Header, EmbeddingTable]:
+def read(path: Path) -> tuple[Header, EmbeddingTable]:
     """Read an embeddings file whole and check it.
 
     Raises DataError for a missing column, an unknown model (no fingerprint), a wrong type, nulls, or a
     vector that is not finite; the message says what to do.
     """
-    path = Path(path)
     header = read_header(path)
     with _opened(path) as file:
         names = [name for name in (*_REQUIRED, "source") if name in file.schema_arrow.names]

@@ -82,3 +82,9 @@ def top_k(
             yield corpus[start : start + block]
 
     return top_k_blocks(queries, blocks(), k)
+
+
+def shorten(embeddings: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
+    """The first `dimensions` of each row, scaled to length 1."""
+    cut = embeddings[:, :dimensions]
+    return (cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12)).astype(np.float32)

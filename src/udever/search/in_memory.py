@@ -59,7 +59,11 @@ class _OfOneModel(Searchable):
 
     def check(self, embedder: "Embedder") -> None:
         """Raise ContractError for another model; take its word on what words weigh."""
-        check_header(self._name, self.header, embedder)
+        if self.header.fingerprint != embedder.fingerprint:
+            raise ContractError(
+                f"{self._name} was embedded by the model with fingerprint {self.header.fingerprint}, the model given "
+                f"has {embedder.fingerprint}; take the first, or embed the texts again with this one (udever embed)"
+            )
         self._words_weight = read_words_weight(embedder.name)
 
     @property
@@ -289,15 +293,6 @@ class EmbeddingsFiles(_OfOneModel):
             Hit(float(score), *texts[int(place)][int(offset)])
             for score, place, offset in zip(scores[0], places, offsets, strict=True)
         ]
-
-
-def check_header(name: str, header: Header, embedder: "Embedder") -> None:
-    """Raise ContractError unless `header` is of this model's vectors."""
-    if header.fingerprint != embedder.fingerprint:
-        raise ContractError(
-            f"{name} was embedded by the model with fingerprint {header.fingerprint}, the model given has "
-            f"{embedder.fingerprint}; take the first, or embed the texts again with this one (udever embed)"
-        )
 
 
 def _agreed_header(files: list[Path]) -> Header:

@@ -4,7 +4,7 @@ import math
 import re
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -38,6 +38,7 @@ from udever.search.store import (
 )
 from udever.source.reading import read
 from udever.source.walk import FoundFile
+from udever.storage import is_job
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder
@@ -140,7 +141,7 @@ class Index(Searchable):
     def texts(self, ids: Sequence[str]) -> Mapping[str, Hit]:
         """Chunks by their ids."""
         found = self.store.take([name for name in ids if _CHUNK_ID.fullmatch(name)])
-        return {chunk.id: Hit(score=0.0, id=chunk.id, source=chunk.path, **asdict(chunk.chunk)) for chunk in found}
+        return {chunk.id: replace(_hit(chunk), id=chunk.id) for chunk in found}
 
     def vectors(self, limit: int, ids: Collection[str] | None = None) -> Vectors:
         """Rows of which `source` and `lines` together are the id of a hit."""
@@ -292,14 +293,8 @@ def describe(tuning: Tuning) -> str:
 
 
 def _hit(found: FoundChunk) -> Hit:
-    chunk = asdict(found.chunk)
-    return Hit(
-        score=found.score,
-        id=f"{found.path}:{found.chunk.first_line}-{found.chunk.last_line}",
-        text=chunk.pop("text"),
-        source=found.path,
-        **chunk,
-    )
+    name = f"{found.path}:{found.chunk.first_line}-{found.chunk.last_line}"
+    return Hit(score=found.score, id=name, source=found.path, **asdict(found.chunk))
 
 
 def open_searchable(
@@ -320,6 +315,6 @@ def open_searchable(
     if not Path(place).exists():
         otherwise = "give an index, or a folder of udever embed"
         raise DataError(f"{place} does not exist; {path_suggestion(place, otherwise)}")
-    if (Path(place) / "_job.json").is_file():
+    if is_job(Path(place)):
         raise DataError(f"{place} holds no embeddings; give an index, or a folder of udever embed")
     return Index.open(place, base=base)

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, fields
+from dataclasses import asdict, fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from udever.errors import DataError, OutputError, first_line, needs
-from udever.search.store import EXACT_FILTERED_UP_TO, ChunkRow, FileRecord, FoundChunk, Tuning, Where, file_id
+from udever.records import to_arrow, to_numpy
+from udever.search.exact import shorten
+from udever.search.store import CHUNK, EXACT_FILTERED_UP_TO, ChunkRow, FileRecord, FoundChunk, Tuning, Where, file_id
 from udever.source.chunks import Chunk
 
 _FILTERED_EFFORT = 4
@@ -28,7 +30,6 @@ _FRESH_S = 2
 """A reader sees what another process wrote after at most this long."""
 
 _KEEP_VERSIONS = timedelta(hours=1)
-_CHUNK = ["first_line", "last_line", "text", "kind", "name", "parent", "language"]
 _FILE_SCHEMA = pa.schema(
     [
         ("file", pa.int64()),
@@ -82,25 +83,9 @@ def _condition(where: Where) -> str:
     return " AND ".join(_any_of(column, values) for column, values in wanted if values is not None)
 
 
-def shorten(embeddings: NDArray[np.float32], dimensions: int) -> NDArray[np.float32]:
-    """The first `dimensions` of each row, scaled to length 1."""
-    cut = embeddings[:, :dimensions]
-    return (cut / np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), 1e-12)).astype(np.float32)
-
-
-def _matrix(column: pa.ChunkedArray | pa.Array) -> NDArray[np.float32]:
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return np.asarray(array.flatten(), dtype=np.float32).reshape(len(array), array.type.list_size)
-
-
-def _vectors(embeddings: NDArray[np.float32]) -> pa.Array:
-    flat = pa.array(np.ascontiguousarray(embeddings, dtype=np.float32).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, embeddings.shape[1])
-
-
 def _found(table: pa.Table, scores: Iterable[float]) -> list[FoundChunk]:
     rows = zip(table.to_pylist(), scores, strict=True)
-    found = [FoundChunk(row["id"], row["path"], Chunk(**{n: row[n] for n in _CHUNK}), float(s)) for row, s in rows]
+    found = [FoundChunk(row["id"], row["path"], Chunk(**{n: row[n] for n in CHUNK}), float(s)) for row, s in rows]
     return sorted(found, key=lambda hit: (-hit.score, hit.path, hit.chunk.first_line, hit.id))
 
 
@@ -214,11 +199,8 @@ class LanceStore:
         """Add or replace records in one commit."""
         if not records:
             return
-        columns = list(zip(*((file_id(record.path), *astuple(record)) for record in records), strict=True))
-        table = pa.Table.from_arrays(
-            [pa.array(column, field.type) for column, field in zip(columns, _FILE_SCHEMA, strict=True)],
-            schema=_FILE_SCHEMA,
-        )
+        rows = [{"file": file_id(record.path), **asdict(record)} for record in records]
+        table = pa.Table.from_pylist(rows, schema=_FILE_SCHEMA)
         with _writing(self.uri):
             merge = self._table("files").merge_insert("file")
             merge.when_matched_update_all().when_not_matched_insert_all().execute(table)
@@ -248,8 +230,8 @@ class LanceStore:
             return {}
         query = self._table("chunks").search().where(_any_of("digest", digests))
         table = self._arrow(query.select(["digest", "embedding", "truncated"]).limit(None))
-        flags = table["truncated"].to_pylist()
-        return dict(zip(table["digest"].to_pylist(), zip(_matrix(table["embedding"]), flags, strict=True), strict=True))
+        found = zip(to_numpy(table["embedding"]), table["truncated"].to_pylist(), strict=True)
+        return dict(zip(table["digest"].to_pylist(), found, strict=True))
 
     def nearest(self, embedding: NDArray[np.float32], top_k: int, where: Where, tuning: Tuning) -> list[FoundChunk]:
         """The nearest chunks; exact where `tuning` says so or few enough pass `where`."""
@@ -273,13 +255,13 @@ class LanceStore:
             if not is_short and tuning.refine > 1:
                 query = query.refine_factor(tuning.refine)
         num_wanted = top_k * tuning.refine if is_short else top_k
-        columns = ["id", "path", *_CHUNK, "_distance", *(["embedding"] if is_short else [])]
+        columns = ["id", "path", *CHUNK, "_distance", *(["embedding"] if is_short else [])]
         query = query.select(columns).limit(num_wanted)
         table = self._arrow(query)
         if not exact and not condition and len(table) < min(num_wanted, chunks.count_rows()):
             table = self._arrow(query.maximum_nprobes(0))
         if is_short:
-            return _found(table, _matrix(table["embedding"]) @ embedding)[:top_k]
+            return _found(table, to_numpy(table["embedding"]) @ embedding)[:top_k]
         return _found(table, 1 - table["_distance"].to_numpy())
 
     def matching(self, words: Sequence[str], top_k: int, where: Where) -> list[FoundChunk]:
@@ -292,13 +274,13 @@ class LanceStore:
         query = self._table("chunks").search(match, query_type="fts")
         if condition := _condition(where):
             query = query.where(condition, prefilter=True)
-        table = self._arrow(query.select(["id", "path", *_CHUNK, "_score"]).limit(top_k))
+        table = self._arrow(query.select(["id", "path", *CHUNK, "_score"]).limit(top_k))
         return _found(table, table["_score"].to_pylist())
 
     def take(self, ids: Sequence[str]) -> list[FoundChunk]:
         """Chunks by their ids, in no order."""
         query = self._table("chunks").search().where(_any_of("id", ids))
-        table = self._arrow(query.select(["id", "path", *_CHUNK]).limit(None))
+        table = self._arrow(query.select(["id", "path", *CHUNK]).limit(None))
         return _found(table, [0.0] * len(table))
 
     def count(self, where: Where | None = None) -> int:
@@ -313,7 +295,7 @@ class LanceStore:
     def embeddings(self) -> tuple[list[str], NDArray[np.float32]]:
         """Ids and embeddings of all chunks."""
         table = self._arrow(self._table("chunks").search().select(["id", "embedding"]).limit(None))
-        return table["id"].to_pylist(), _matrix(table["embedding"])
+        return table["id"].to_pylist(), to_numpy(table["embedding"])
 
     def candidates(self, dimensions: int, num_dimensions: int) -> list[Tuning]:
         """Inverted lists with plain, 8-bit and 1-bit vectors; of shortened vectors plain ones alone."""
@@ -354,7 +336,7 @@ class LanceStore:
             for batch in batches:
                 columns = [batch.column(name) for name in names]
                 if short is not None:
-                    columns.append(_vectors(shorten(_matrix(batch.column("embedding")), short)))
+                    columns.append(to_arrow(shorten(to_numpy(batch.column("embedding")), short)))
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
         self._overwrite("chunks", pa.RecordBatchReader.from_batches(schema, rows()))
@@ -387,11 +369,11 @@ def _rows_table(rows: Sequence[ChunkRow], embeddings: NDArray[np.float32], schem
         "digest": [row.digest for row in rows],
         "words": [row.words for row in rows],
         "truncated": [row.truncated for row in rows],
-        "embedding": _vectors(embeddings),
-        **{name: [getattr(row.chunk, name) for row in rows] for name in _CHUNK},
+        "embedding": to_arrow(embeddings),
+        **{name: [getattr(row.chunk, name) for row in rows] for name in CHUNK},
     }
     if "short" in schema.names:
-        columns["short"] = _vectors(shorten(embeddings, schema.field("short").type.list_size))
+        columns["short"] = to_arrow(shorten(embeddings, schema.field("short").type.list_size))
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 

@@ -16,7 +16,7 @@ from udever.nearest import path_suggestion
 from udever.packaged import bundled_folder
 from udever.search.embeddings_file import embeddings_files
 from udever.search.store import Manifest, Store, base_of, parse_manifest
-from udever.storage import check_folder, clean, held_alone, is_output, write_marker
+from udever.storage import check_folder, clean, held_alone, is_job, is_output, write_marker
 
 NAME = Path(".udever") / "index"
 """Where the index of a folder lies inside it unless another place is given."""
@@ -57,7 +57,7 @@ def index_at(place: str) -> str | None:
     """The index at `place` or inside that folder, a damaged one too; None where there is none."""
     if is_uri(place):
         return place
-    if (Path(place) / "_job.json").is_file():
+    if is_job(Path(place)):
         return None
     found = (path for path in (Path(place), Path(place) / NAME) if is_index(path) or is_output(path, "index"))
     return next(map(str, found), None)
@@ -101,9 +101,9 @@ def check_paths(paths: Iterable[Path]) -> None:
 
 def place_for(paths: list[Path], given: str | None) -> str:
     """Where to keep the index of `paths`: as given, the one that covers them already, or inside the first folder."""
-    if given is not None and not is_uri(given):
-        check_folder(given)
     if given is not None:
+        if not is_uri(given):
+            check_folder(given)
         return given
     first = paths[0] if paths[0].is_dir() else paths[0].parent
     return str(nearest_index(first) or first.resolve() / NAME)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from udever.errors import DataError, OutputError, UdeverError, first_line, needs
 from udever.search.bm25 import K1, B
 from udever.search.postgres_uri import parse_uri
-from udever.search.store import EXACT_FILTERED_UP_TO, ChunkRow, FileRecord, FoundChunk, Tuning, Where, file_id
+from udever.search.store import CHUNK, EXACT_FILTERED_UP_TO, ChunkRow, FileRecord, FoundChunk, Tuning, Where, file_id
 from udever.source.chunks import Chunk
 
 _WHOLE_UP_TO = 2_000
@@ -30,8 +30,10 @@ _HALVES_UP_TO = 4_000
 _LONGEST_LIST = 1_000
 """The most that pgvector takes as `hnsw.ef_search`."""
 
-_CHUNK = ("first_line", "last_line", "text", "kind", "name", "parent", "language")
-_CHUNKS = ("id", "file", "path", "number", *_CHUNK, "digest", "truncated", "words", "counts", "num_words", "embedding")
+_FOUND = ", ".join(("id", "path", *CHUNK))
+"""What is selected of a chunk that a search found; its score comes behind."""
+
+_CHUNKS = ("id", "file", "path", "number", *CHUNK, "digest", "truncated", "words", "counts", "num_words", "embedding")
 _FILES = tuple(field.name for field in fields(FileRecord))
 _TABLES = """
 CREATE TABLE {schema}.chunks (
@@ -159,14 +161,16 @@ class PostgresStore:
 
         return sql.SQL(text).format(schema=sql.Identifier(self._schema), **parts)  # pyright: ignore[reportArgumentType]
 
+    def _rows(self, query: str, values: Any = None) -> list[Any]:
+        """All that a query gives."""
+        with self._asking() as cursor:
+            return cursor.execute(self._sql(query), values).fetchall()
+
     def _chunks(self, where: Where, extra: str = "", order: str = "", **values: Any) -> list[FoundChunk]:
         """The chunks that pass, with a score where `extra` selects one."""
         condition, passed = _condition(where)
-        columns = ", ".join(("id", "path", *_CHUNK))
-        query = f"SELECT {columns}, {extra or '0::float8'} FROM {{schema}}.chunks WHERE {condition} {order}"
-        with self._asking() as cursor:
-            rows = cursor.execute(self._sql(query), passed | values).fetchall()
-        return list(map(_found, rows))
+        query = f"SELECT {_FOUND}, {extra or '0::float8'} FROM {{schema}}.chunks WHERE {condition} {order}"
+        return list(map(_found, self._rows(query, passed | values)))
 
     def read_manifest(self) -> str | None:
         """The manifest; None where there is none."""
@@ -206,8 +210,7 @@ class PostgresStore:
 
     def files(self) -> dict[str, FileRecord]:
         """Every file by its path."""
-        with self._asking() as cursor:
-            rows = cursor.execute(self._sql(f"SELECT {', '.join(_FILES)} FROM {{schema}}.files")).fetchall()
+        rows = self._rows(f"SELECT {', '.join(_FILES)} FROM {{schema}}.files")
         records = (FileRecord(*map(_given, row)) for row in rows)
         return {record.path: record for record in records}
 
@@ -236,7 +239,7 @@ class PostgresStore:
         written = []
         for row, embedding in zip(rows, embeddings, strict=True):
             counts = Counter(_array(row.words.split()))
-            chunk = (getattr(row.chunk, name) for name in _CHUNK)
+            chunk = (getattr(row.chunk, name) for name in CHUNK)
             said = (list(counts), list(counts.values()), counts.total())
             start = (row.id, file_id(row.path), row.path, row.number)
             written.append((*start, *chunk, row.digest, row.truncated, *said, _literal(embedding)))
@@ -245,8 +248,7 @@ class PostgresStore:
     def known(self, digests: Sequence[str]) -> Mapping[str, tuple[NDArray[np.float32], bool]]:
         """Embeddings of stored passages by digest."""
         query = "SELECT digest, embedding, truncated FROM {schema}.chunks WHERE digest = ANY(%s)"
-        with self._asking() as cursor:
-            rows = cursor.execute(self._sql(query), [_array(digests)]).fetchall()
+        rows = self._rows(query, [_array(digests)])
         return {digest: (_vector(data), truncated) for digest, data, truncated in rows}
 
     def nearest(self, embedding: NDArray[np.float32], top_k: int, where: Where, tuning: Tuning) -> list[FoundChunk]:
@@ -261,12 +263,11 @@ class PostgresStore:
         column, kind = _graphed(tuning.dimensions, len(embedding))
         cut = embedding[: tuning.dimensions]
         values |= {"cut": _literal(cut / max(float(np.linalg.norm(cut)), 1e-12)), "wanted": top_k * tuning.refine}
-        columns = ", ".join(("id", "path", *_CHUNK))
         query = f"""
             WITH near AS MATERIALIZED (
-              SELECT {columns}, embedding FROM {{schema}}.chunks WHERE {condition}
+              SELECT {_FOUND}, embedding FROM {{schema}}.chunks WHERE {condition}
               ORDER BY {column} <#> %(cut)s::{kind} LIMIT %(wanted)s)
-            SELECT {columns}, {score} AS score FROM near ORDER BY score DESC, path, first_line, id LIMIT %(top_k)s"""
+            SELECT {_FOUND}, {score} AS score FROM near ORDER BY score DESC, path, first_line, id LIMIT %(top_k)s"""
         with self._asking() as cursor:
             effort = min(_LONGEST_LIST, max(1, tuning.effort))
             # With a filter, or where the list is short, the graph is followed on until there is enough.
@@ -281,10 +282,9 @@ class PostgresStore:
         if not words:
             return []
         condition, passed = _condition(where)
-        query = _BM25.format(schema="{schema}", columns=", ".join(("id", "path", *_CHUNK)), condition=condition)
+        query = _BM25.format(schema="{schema}", columns=_FOUND, condition=condition)
         values = {"words": _array(words), "k1": K1, "b": B, "top_k": top_k}
-        with self._asking() as cursor:
-            return list(map(_found, cursor.execute(self._sql(query), passed | values).fetchall()))
+        return list(map(_found, self._rows(query, passed | values)))
 
     def take(self, ids: Sequence[str]) -> list[FoundChunk]:
         """Chunks by their ids, in no order."""
@@ -293,20 +293,16 @@ class PostgresStore:
     def count(self, where: Where | None = None) -> int:
         """How many chunks pass."""
         condition, passed = _condition(where or Where())
-        with self._asking() as cursor:
-            query = self._sql(f"SELECT count(*) FROM {{schema}}.chunks WHERE {condition}")
-            return cursor.execute(query, passed).fetchone()[0]
+        return self._rows(f"SELECT count(*) FROM {{schema}}.chunks WHERE {condition}", passed)[0][0]
 
     def languages(self) -> dict[str, int]:
         """How many chunks there are of each language."""
         query = "SELECT language, count(*) FROM {schema}.chunks WHERE language <> '' GROUP BY language"
-        with self._asking() as cursor:
-            return {_given(name): count for name, count in cursor.execute(self._sql(query)).fetchall()}
+        return {_given(name): count for name, count in self._rows(query)}
 
     def embeddings(self) -> tuple[list[str], NDArray[np.float32]]:
         """Ids and embeddings of all chunks."""
-        with self._asking() as cursor:
-            rows = cursor.execute(self._sql("SELECT id, embedding FROM {schema}.chunks")).fetchall()
+        rows = self._rows("SELECT id, embedding FROM {schema}.chunks")
         vectors = [_vector(data) for _, data in rows]
         return [name for name, _ in rows], np.stack(vectors) if vectors else np.empty((0, 0), np.float32)
 
@@ -333,8 +329,7 @@ class PostgresStore:
         """Size of the graph; without one, of the vectors."""
         if tuning.kind == "exact":
             return 4 * tuning.dimensions * self.count()
-        with self._asking() as cursor:
-            return cursor.execute("SELECT pg_relation_size(%s::regclass)", [f"{self._schema}.graph"]).fetchone()[0]
+        return self._rows("SELECT pg_relation_size(%s::regclass)", [f"{self._schema}.graph"])[0][0]
 
     def is_unsettled(self) -> bool:
         """False: every index has every chunk."""
@@ -359,7 +354,7 @@ def _condition(where: Where) -> tuple[str, dict[str, Any]]:
 
 def _found(row: Sequence[Any]) -> FoundChunk:
     name, path, *chunk, score = map(_given, row)
-    return FoundChunk(name, path, Chunk(**dict(zip(_CHUNK, chunk, strict=True))), score)
+    return FoundChunk(name, path, Chunk(**dict(zip(CHUNK, chunk, strict=True))), score)
 
 
 def _close(idle: LifoQueue[Any]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from udever.errors import first_line
-from udever.search.store import digest_of
+from udever.search.store import Store, digest_of
 from udever.storage import atomic_file, digest_file, sync
 
 NAME = ".seal.json"
@@ -48,7 +48,7 @@ def read_seal(folder: Path) -> Seal | None:
 
 
 def _write(folder: Path, seal: Seal) -> None:
-    told = json.loads(json.dumps(asdict(seal)))
+    told = asdict(seal)
     with atomic_file(folder / NAME) as temporary:
         temporary.write_text(json.dumps({**told, "digest": _digest(told)}) + "\n", encoding="utf-8")
 
@@ -59,15 +59,15 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 @contextmanager
-def unsealed(folder: Path | None, *, anew: bool = False) -> Iterator[dict[str, str | None]]:
+def unsealed(store: Store, *, anew: bool = False) -> Iterator[None]:
     """Take the seal off for the time of the block and put it on again where that ends without an exception.
 
-    `anew`: the block drops everything first, so that names come again. The block puts the index's manifest, as text,
-    into the dictionary it gets. For one who holds the index for writing.
+    `anew`: the block drops everything first, so that names come again. For one who holds the index for writing. An
+    index that lies in no folder has no seal.
     """
-    told: dict[str, str | None] = {"manifest": None}
+    folder = store.folder
     if folder is None:
-        yield told
+        yield
         return
     try:
         old = read_seal(folder) or Seal()
@@ -75,7 +75,7 @@ def unsealed(folder: Path | None, *, anew: bool = False) -> Iterator[dict[str, s
         old = Seal()
     old = Seal(False, {} if anew else old.files, old.manifest)
     _write(folder, old)
-    yield told
+    yield
     files = {}
     for name, path in _files(folder).items():
         size = path.stat().st_size
@@ -84,7 +84,7 @@ def unsealed(folder: Path | None, *, anew: bool = False) -> Iterator[dict[str, s
             sync(path)
         is_same = known is not None and known[0] == size and path.name != _REWRITTEN
         files[name] = known if known is not None and is_same else (size, digest_file(path))
-    _write(folder, Seal(True, files, told["manifest"]))
+    _write(folder, Seal(True, files, store.read_manifest()))
 
 
 def damage(folder: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from hashlib import blake2b
 from pathlib import Path
 from typing import Literal, Protocol
@@ -114,6 +114,10 @@ def digest_of(data: bytes) -> str:
 def file_id(path: str) -> int:
     """A number from 0 to 2^63 for a path: what filters on files compare."""
     return int.from_bytes(blake2b(path.encode(), digest_size=8).digest(), "big") >> 1
+
+
+CHUNK = tuple(field.name for field in fields(Chunk))
+"""The columns that a store keeps of each chunk itself."""
 
 
 @dataclass(frozen=True, slots=True)

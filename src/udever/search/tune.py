@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udever.errors import DataError
+from udever.search.exact import shorten
 from udever.search.exact import top_k as exact_top_k
 from udever.search.locate import only_writer
 from udever.search.seal import unsealed
@@ -91,14 +92,13 @@ def has_outgrown(tuning: Tuning | None, num_chunks: int) -> bool:
 
 def _exam(ids: list[str], embeddings: NDArray[np.float32], queries: NDArray[np.float32] | None) -> _Exam:
     """The person's own queries, or chunks in their stead, with what is truly nearest to them."""
+    is_own = queries is None
     own: list[str | None]
-    rows: NDArray[np.int64] | None = None
     if queries is None:
         rows = np.random.default_rng(0).choice(len(ids), min(_SAMPLED_QUERIES, len(ids)), replace=False)
         queries, own = embeddings[rows], [ids[row] for row in rows]
     else:
         own = [None] * len(queries)
-    is_own = rows is not None
     scores, nearest = exact_top_k(queries, embeddings, TOP_K + is_own)
     num_true = max(1, min(TOP_K, len(ids) - is_own))
     least = [
@@ -110,8 +110,7 @@ def _exam(ids: list[str], embeddings: NDArray[np.float32], queries: NDArray[np.f
 
 def _cut_recall(ids: list[str], embeddings: NDArray[np.float32], exam: _Exam, cut: Tuning) -> float:
     """The most recall that shortened vectors can reach: how much of the truth is among the candidates refined."""
-    short = np.ascontiguousarray(embeddings[:, : cut.dimensions])
-    short /= np.maximum(np.linalg.norm(short, axis=1, keepdims=True), 1e-12)
+    short = shorten(embeddings, cut.dimensions)
     queries = np.ascontiguousarray(exam.queries[:, : cut.dimensions])
     _, nearest = exact_top_k(queries, short, cut.refine * TOP_K)
     shares = []
@@ -143,10 +142,8 @@ def _candidates(
 
 def retune(store: Store, *, recall: float, queries: NDArray[np.float32] | None, say: Callable[[Tuning], None]) -> Tuned:
     """`tune` on an index that nobody is writing, which is sealed again. Raises DataError where somebody is."""
-    with only_writer(store.folder), unsealed(store.folder) as told:
-        tuned = tune(store, recall=recall, queries=queries, say=say)
-        told["manifest"] = store.read_manifest()
-    return tuned
+    with only_writer(store.folder), unsealed(store):
+        return tune(store, recall=recall, queries=queries, say=say)
 
 
 def tune(

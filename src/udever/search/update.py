@@ -49,7 +49,7 @@ _TRUSTED_AFTER_NS = 2_000_000_000
 """A file written this shortly before it was read may change again without its time changing."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Update:
     """What one run did.
 
@@ -60,17 +60,17 @@ class Update:
     not as they had been written: all of it was made anew then.
     """
 
-    num_files: int
-    num_chunks: int
-    num_changed: int
-    num_removed: int
-    num_embedded: int
-    num_reused: int
-    num_truncated: int
-    skipped: dict[str, int]
-    gone: list[str]
-    damaged: list[str]
-    seconds: float
+    num_files: int = 0
+    num_chunks: int = 0
+    num_changed: int = 0
+    num_removed: int = 0
+    num_embedded: int = 0
+    num_reused: int = 0
+    num_truncated: int = 0
+    skipped: dict[str, int] = field(default_factory=dict)
+    gone: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 @dataclass
@@ -81,15 +81,6 @@ class _Window:
     chunks: list[tuple[str, int, Chunk]] = field(default_factory=list)
 
 
-@dataclass
-class _Counts:
-    changed: int = 0
-    removed: int = 0
-    embedded: int = 0
-    reused: int = 0
-    truncated: int = 0
-
-
 class _Run:
     """One update of one store."""
 
@@ -98,8 +89,7 @@ class _Run:
         self.manifest = manifest
         self.load = load
         self.skipped: Counter[str] = Counter()
-        self.gone: list[str] = []
-        self.counts = _Counts()
+        self.done = Update()
         self.window = _Window()
         self.touched: list[FileRecord] = []
         self.started_ns = time.time_ns()
@@ -108,7 +98,7 @@ class _Run:
         """Write what is new or changed, then take away what is gone: a file renamed keeps its vectors so."""
         base = base_of(self.manifest, self.store.folder)
         records = self.store.files()
-        self.gone = missing_roots(self.manifest, base)
+        self.done.gone = missing_roots(self.manifest, base)
         seen = scan(self.manifest, base, self.store, self.skipped)
         doubtful = [file for file in seen.values() if not self._is_unchanged(file, records.get(file.path))]
         with progress_bar("indexing", len(doubtful), enabled=show_progress and bool(doubtful)) as advance:
@@ -122,7 +112,7 @@ class _Run:
             self.store.put_files([replace(records[path], digest=UNFINISHED) for path in gone])
             self.store.replace(gone, [], np.empty((0, self.manifest.dimensions), np.float32))
             self.store.forget_files(gone)
-        self.counts.removed = len(gone)
+        self.done.num_removed = len(gone)
         self.store.put_files(self.touched)
 
     def _is_unchanged(self, file: WalkedFile, record: FileRecord | None) -> bool:
@@ -158,7 +148,7 @@ class _Run:
         chunks = [] if found.text is None else cut_file(found.text, file.path, self.manifest.language, self.skipped)
         self.window.records.append(replace(new, num_chunks=len(chunks), reason=found.reason))
         self.window.chunks += [(file.path, number, chunk) for number, chunk in enumerate(chunks)]
-        self.counts.changed += 1
+        self.done.num_changed += 1
         if len(self.window.chunks) >= WINDOW_CHUNKS or len(self.window.records) >= WINDOW_FILES:
             self._write()
         return True
@@ -170,7 +160,7 @@ class _Run:
             return
         passages = {digest_of(chunk.passage.encode()): chunk.passage for _, _, chunk in window.chunks}
         vectors = dict(self.store.known(list(passages)))
-        self.counts.reused += len(vectors)
+        self.done.num_reused += len(vectors)
         missing = [digest for digest in passages if digest not in vectors]
         bad: set[str] = set()
         for digest, vector in zip(missing, self._embed([passages[digest] for digest in missing]), strict=True):
@@ -178,7 +168,7 @@ class _Run:
                 bad.add(digest)
             else:
                 vectors[digest] = vector
-        self.counts.embedded += len(missing) - len(bad)
+        self.done.num_embedded += len(missing) - len(bad)
         rows = []
         for path, number, chunk in window.chunks:
             digest = digest_of(chunk.passage.encode())
@@ -187,7 +177,7 @@ class _Run:
                 continue
             said = " ".join(words(f"{path} {chunk.parent} {chunk.text}"))
             rows.append(ChunkRow(path, number, chunk, digest, said, vectors[digest][1]))
-        self.counts.truncated += sum(row.truncated for row in rows)
+        self.done.num_truncated += sum(row.truncated for row in rows)
         embeddings = np.empty((len(rows), self.manifest.dimensions), np.float32)
         for place, row in enumerate(rows):
             embeddings[place] = vectors[row.digest][0]
@@ -357,27 +347,17 @@ def update_index(
         if damaged and not rebuild:
             _check_mending(store, settings, load)
         anew = rebuild or bool(damaged)
-        with unsealed(store.folder, anew=anew or store.read_manifest() is None) as told:
+        with unsealed(store, anew=anew or store.read_manifest() is None):
             resolved = [path.resolve() for path in paths]
             manifest, model = _begin(store, resolved, settings, load, rebuild=anew)
             run = _Run(store, manifest, lambda: model.embedder_for(manifest, store.uri))
             run.files(show_progress=show_progress)
-            num_files, num_chunks = _settle(store, manifest)
-            told["manifest"] = store.read_manifest()
-    counts = run.counts
-    return Update(
-        num_files=num_files,
-        num_chunks=num_chunks,
-        num_changed=counts.changed,
-        num_removed=counts.removed,
-        num_embedded=counts.embedded,
-        num_reused=counts.reused,
-        num_truncated=counts.truncated,
-        skipped=dict(sorted(run.skipped.items())),
-        gone=run.gone,
-        damaged=damaged,
-        seconds=time.perf_counter() - started,
-    )
+            done = run.done
+            done.num_files, done.num_chunks = _settle(store, manifest)
+    done.skipped = dict(sorted(run.skipped.items()))
+    done.damaged = damaged
+    done.seconds = time.perf_counter() - started
+    return done
 
 
 def _settle(store: Store, manifest: Manifest) -> tuple[int, int]:

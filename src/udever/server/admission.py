@@ -14,7 +14,7 @@ from udever.server import wire
 from udever.server.auth import Keys
 from udever.server.bounds import check_values
 from udever.server.endpoints import Endpoint
-from udever.server.errors import JSON, ApiError, overloaded
+from udever.server.errors import JSON, ApiError, overloaded, refuse
 from udever.server.service import Service
 from udever.server.settings import Limits
 
@@ -48,17 +48,14 @@ class Admission:
 
         return handle
 
-    def reader(self, path: str, run: Callable[..., Awaitable[bytes]]) -> Callable[..., Awaitable[Response]]:
-        """Wrap the work of a GET endpoint: `answer(request, *arguments)`."""
+    async def read(self, request: Request, path: str, run: Callable[[], Awaitable[bytes]]) -> Response:
+        """The response of a GET endpoint."""
 
-        async def answer(request: Request, *arguments: Any) -> Response:
-            async def work() -> bytes:
-                self._admit(request)
-                return await _attended(request, run(*arguments), self._service.limits.timeout_s)
+        async def work() -> bytes:
+            self._admit(request)
+            return await _attended(request, run(), self._service.limits.timeout_s)
 
-            return await self._guarded(request, path, work())
-
-        return answer
+        return await self._guarded(request, path, work())
 
     async def _guarded(self, request: Request, path: str, work: Coroutine[Any, Any, bytes]) -> Response:
         start_s = time.perf_counter()
@@ -146,11 +143,6 @@ class Admission:
             ) from None
         if refused is not None:
             raise refused
-
-
-def refuse(error: ApiError) -> Response:
-    """An error as a response."""
-    return Response(error.body, status_code=error.status, media_type=JSON, headers=error.headers)
 
 
 def _check_headers(request: Request) -> None:

@@ -1,14 +1,16 @@
 """The application: routes, the OpenAPI document, the page, start and stop."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -17,10 +19,10 @@ from starlette.staticfiles import StaticFiles
 
 from udever import __version__
 from udever.server import endpoints, metrics, replies
-from udever.server.admission import Admission, refuse
+from udever.server.admission import Admission
 from udever.server.auth import Keys
 from udever.server.encoding import dumps
-from udever.server.errors import ApiError, unprocessable
+from udever.server.errors import JSON, ApiError, refuse, unprocessable
 from udever.server.guard import LOCAL, Guard
 from udever.server.service import Service
 
@@ -106,53 +108,40 @@ def _add_post(app: FastAPI, endpoint: endpoints.Endpoint, admission: Admission) 
 
 
 def _add_gets(app: FastAPI, service: Service, admission: Admission) -> None:
-    async def list_models() -> bytes:
-        return dumps({"object": "list", "data": [await endpoints.model_row(service)]})
-
-    async def show_model(model: str) -> bytes:
-        service.check_model(model)
-        return dumps(await endpoints.model_row(service))
-
-    async def show_map(limit: int) -> bytes:
-        return await endpoints.points(service, min(limit, service.limits.map_points))
-
-    models, model_, map_ = (
-        admission.reader(path, run)
-        for path, run in (("/v1/models", list_models), ("/v1/models/{model}", show_model), ("/v1/map", show_map))
-    )
-
     async def get_models(request: Request) -> Response:
         """The served model and its fingerprint."""
-        return await models(request)
+
+        async def rows() -> bytes:
+            return dumps({"object": "list", "data": [await endpoints.model_row(service)]})
+
+        return await admission.read(request, "/v1/models", rows)
 
     async def get_model(request: Request, model: str) -> Response:
         """The same by name."""
-        return await model_(request, model)
+
+        async def named() -> bytes:
+            service.check_model(model)
+            return dumps(await endpoints.model_row(service))
+
+        return await admission.read(request, "/v1/models/{model}", named)
 
     async def get_map(request: Request, limit: Annotated[int, Query(ge=1, le=1_000_000)] = 50_000) -> Response:
         """The index on a plane."""
-        return await map_(request, limit)
+        run = partial(endpoints.points, service, min(limit, service.limits.map_points))
+        return await admission.read(request, "/v1/map", run)
 
-    gone = _refusals(401, 403, 404, 408, 421, 431, 503)
-    add = app.add_api_route
-    add("/v1/models", get_models, response_class=Response, responses={200: {"model": replies.ModelsReply}, **gone})
-    add(
-        "/v1/models/{model:path}",
-        get_model,
-        response_class=Response,
-        responses={200: {"model": replies.ModelRow}, **gone},
-    )
-    add(
-        "/v1/map",
-        get_map,
-        response_class=Response,
-        responses={200: {"model": replies.MapReply}, **gone, **_refusals(422, 429, 504)},
-    )
+    def add(path: str, run: Callable[..., Awaitable[Response]], reply: type[BaseModel], *more: int) -> None:
+        refusals = _refusals(401, 403, 404, 408, 421, 431, 503, *more)
+        app.add_api_route(path, run, response_class=Response, responses={200: {"model": reply}, **refusals})
+
+    add("/v1/models", get_models, replies.ModelsReply)
+    add("/v1/models/{model:path}", get_model, replies.ModelRow)
+    add("/v1/map", get_map, replies.MapReply, 422, 429, 504)
 
 
 def _add_states(app: FastAPI, service: Service) -> None:
     def state(fine: bool, word: str) -> Response:
-        return Response(dumps({"status": word}), status_code=200 if fine else 503, media_type="application/json")
+        return Response(dumps({"status": word}), status_code=200 if fine else 503, media_type=JSON)
 
     async def health() -> Response:
         """Whether the process works: 503 where the encoding thread has died."""

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,17 +139,14 @@ class Batcher:
         encoded, BrokenError where the thread has died. Cancelling the call drops what still waits.
         """
         assert sequences and all(sequences), "at least one text, and each text at least one token"
-        loop = asyncio.get_running_loop()
-        answered: asyncio.Future[None] = loop.create_future()
-        job = RequestJob(sequences, skip, time.monotonic(), _announcer(loop, answered))
+        answer: Future[NDArray[np.float32]] = Future()
+        answer.set_running_or_notify_cancel()  # whoever awaits it may leave; it is set all the same
+        job = RequestJob(sequences, skip, time.monotonic(), answer)
         self._admit(job)
         try:
-            await answered
+            return await asyncio.wrap_future(answer)
         finally:
             self._drop(job)
-        if job.error is not None:
-            raise job.error
-        return job.vectors
 
     def _admit(self, job: RequestJob) -> None:
         with self._changed:
@@ -230,10 +228,10 @@ class Batcher:
         with self._changed:
             self._broken = True
             self._changed.notify_all()
-            jobs = [job for job in self._alive.values() if job.num_waiting and job.error is None]
-        for job in jobs:
-            job.error = BrokenError(f"the encoding thread has ended: {type(error).__name__}")
-            job.done()
+            for job in self._alive.values():
+                if not job.answer.done():
+                    job.dead = True
+                    job.answer.set_exception(BrokenError(f"the encoding thread has ended: {type(error).__name__}"))
 
 
 def _usable(vectors: NDArray[np.float32]) -> bool:
@@ -248,29 +246,13 @@ def _settle(item: Item, outcome: Any) -> None:
         return
     if isinstance(outcome, Exception):
         job.dead = True
-        job.error = BadInputError(item.row, str(outcome))
-        job.error.__cause__ = outcome
-        job.done()
+        error = BadInputError(item.row, str(outcome))
+        error.__cause__ = outcome
+        job.answer.set_exception(error)
         return
     if job.vectors is None:
         job.vectors = np.empty((len(job.sequences), len(outcome)), dtype=np.float32)
     job.vectors[item.row] = outcome
     job.num_waiting -= 1
     if job.num_waiting == 0:
-        job.done()
-
-
-def _announcer(loop: asyncio.AbstractEventLoop, answered: "asyncio.Future[None]") -> Callable[[], None]:
-    """A function for worker threads that wakes whoever awaits `answered`."""
-
-    def resolve() -> None:
-        if not answered.done():
-            answered.set_result(None)
-
-    def announce() -> None:
-        try:
-            loop.call_soon_threadsafe(resolve)
-        except RuntimeError:  # the loop was closed: nobody waits
-            _log.debug("an answer came after its event loop had closed")
-
-    return announce
+        job.answer.set_result(job.vectors)

@@ -134,7 +134,7 @@ async def tokens(service: Service, request: wire.TokensRequest) -> bytes:
     def write() -> bytes:
         rows = [
             {
-                "tokens": [{"id": piece.id, "text": piece.text, "part": piece.part} for piece in one.pieces],
+                "tokens": one.pieces,
                 "num_tokens": one.num_tokens,
                 "truncated": one.num_tokens > limit,
                 "cut": one.cut,

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 import orjson
+from starlette.responses import Response
 
 JSON = "application/json"
 
@@ -37,6 +38,11 @@ class ApiError(Exception):
                 }
             }
         )
+
+
+def refuse(error: ApiError) -> Response:
+    """An error as a response."""
+    return Response(error.body, status_code=error.status, media_type=JSON, headers=error.headers)
 
 
 def error_type(status: int) -> str:

@@ -2,15 +2,14 @@
 
 import ipaddress
 import re
-from collections.abc import Iterable, MutableMapping
-from typing import Any
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from udever.errors import RecipeError
-from udever.server.errors import JSON, ApiError
+from udever.server.errors import ApiError, refuse
 
 LOCAL = frozenset({"localhost", "127.0.0.1", "[::1]"})
 """Names of this machine that no page of another site can take for itself."""
@@ -63,7 +62,7 @@ class Guard:
             return
         error = self._objection(Headers(scope=scope)) if self._hosts is not None else None
         if error is not None:
-            await _answer(error, send)
+            await refuse(error)(scope, receive, send)
             return
         if scope["method"] == "HEAD":  # the server below sends no body to it
             scope = {**scope, "method": "GET"}
@@ -98,10 +97,3 @@ def _authority(origin: str) -> str:
         return urlsplit(origin.strip()).netloc.lower()
     except ValueError:
         return ""
-
-
-async def _answer(error: ApiError, send: Send) -> None:
-    headers = [(b"content-type", JSON.encode()), (b"content-length", str(len(error.body)).encode())]
-    start: MutableMapping[str, Any] = {"type": "http.response.start", "status": error.status, "headers": headers}
-    await send(start)
-    await send({"type": "http.response.body", "body": error.body})

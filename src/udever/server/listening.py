@@ -75,7 +75,8 @@ class Connection(HttpToolsProtocol):
         except httptools.HttpParserUpgrade:  # to nothing: the request is answered as it is, and the last of it
             self.cycle.keep_alive = False
         except httptools.HttpParserError as error:
-            self._refuse(_head_too_large(self._limits) if _is_size(error) else _no_http())
+            invalid = ApiError(400, "this is no HTTP/1.1 request", code="invalid_http")
+            self._refuse(_head_too_large(self._limits) if _is_size(error) else invalid)
             return
         if not self._began:
             self._raw_bytes += len(data)
@@ -153,7 +154,8 @@ class Connection(HttpToolsProtocol):
                 self._refused("silent")
                 self.transport.close()
             else:
-                self._refuse(_head_too_slow(self._limits))
+                said = f"the headers did not arrive within {self._limits.head_timeout_s:g} s"
+                self._refuse(ApiError(408, said, code="timeout"))
         elif self._in_message and self.cycle.response_complete and self._waited(now_s, self.waiting_since_s):
             self._refused("refused body")
             self.transport.abort()
@@ -295,13 +297,5 @@ def _is_size(error: BaseException) -> bool:
     return isinstance(error.__context__, _TooLargeError) or isinstance(error.__cause__, _TooLargeError)
 
 
-def _no_http() -> ApiError:
-    return ApiError(400, "this is no HTTP/1.1 request", code="invalid_http")
-
-
 def _head_too_large(limits: Limits) -> ApiError:
     return ApiError(431, f"the headers are larger than {limits.head_bytes} bytes; send fewer", code="headers_too_large")
-
-
-def _head_too_slow(limits: Limits) -> ApiError:
-    return ApiError(408, f"the headers did not arrive within {limits.head_timeout_s:g} s", code="timeout")

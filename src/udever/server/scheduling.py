@@ -30,18 +30,17 @@ SHORT_TOKENS = 32
 class RequestJob:
     """The texts of one request on their way through the batcher.
 
-    `done` is called in a worker thread once every text has its vector or one has failed; `dead` jobs
+    `answer` is a future that a worker thread sets once every text has its vector or one has failed; `dead` jobs
     (finished, failed or given up) have their waiting texts dropped.
     """
 
     sequences: Sequence[Sequence[int]]
     skip: int
     arrival_s: float
-    done: Any
+    answer: Any
     num_waiting: int = 0
     waiting_tokens: int = 0
     vectors: Any = None
-    error: Exception | None = None
     dead: bool = False
 
 

@@ -8,6 +8,9 @@ from udever.errors import DataError
 MAX_INPUTS = 2048
 """Texts in one request, as OpenAI's interface has it."""
 
+Truncate = Literal["error", "end"]
+"""What happens to a text that is too long."""
+
 _MEBIBYTE = 1 << 20
 
 
@@ -42,7 +45,7 @@ class Limits:
     connections: int | None = None
     shown_characters: int = 65_536
     age_cap_s: float = 2.0
-    truncate: Literal["error", "end"] = "error"
+    truncate: Truncate = "error"
     similarity_texts: int = 64
     map_points: int = 50_000
 

@@ -5,14 +5,12 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from udever.search.searchable import MAX_QUERY
+from udever.model.contract import RoleName
+from udever.search.searchable import MAX_QUERY, Mode
 from udever.server.errors import ApiError, unprocessable
-from udever.server.settings import MAX_INPUTS
+from udever.server.settings import MAX_INPUTS, Truncate
 
 Request = TypeVar("Request", bound=BaseModel)
-
-InputType = Literal["query", "document", "symmetric"]
-Truncate = Literal["error", "end"]
 
 
 def _fail(message: str) -> PydanticCustomError:
@@ -74,10 +72,14 @@ Instruction = Annotated[str | None, Field(max_length=8192, description="What kin
 Names = Annotated[list[Annotated[str, Field(max_length=512)]], Field(max_length=64)]
 
 
-class Body(BaseModel):
-    """A request. JSON types are taken as they are: "3" is no number and 3.0 no integer."""
+class _Strict(BaseModel):
+    """JSON types are taken as they are: "3" is no number and 3.0 no integer."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Body(_Strict):
+    """A request."""
 
     model: Model = None
 
@@ -89,15 +91,13 @@ class EmbeddingsRequest(Body):
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int | None, Field(ge=1)] = None
     user: str | None = None
-    input_type: InputType | None = None
+    input_type: RoleName | None = None
     instruction: Instruction = None
     truncate: Truncate | None = None
 
 
-class DocumentText(BaseModel):
+class DocumentText(_Strict):
     """A document as an object."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     text: str
 
@@ -118,7 +118,7 @@ class SearchRequest(Body):
 
     query: Annotated[str, Field(max_length=MAX_QUERY)]
     top_k: Annotated[int, Field(ge=1, le=1000)] = 10
-    mode: Literal["meaning", "words", "both"] = "both"
+    mode: Mode = "both"
     languages: Names = []
     kinds: Names = []
     paths: Names = []
@@ -127,10 +127,8 @@ class SearchRequest(Body):
     include_text: bool = False
 
 
-class TextsRequest(BaseModel):
+class TextsRequest(_Strict):
     """Texts of the index by id."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     ids: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(min_length=1, max_length=256)]
     query: Annotated[str, Field(max_length=MAX_QUERY, description="The question whose words are marked.")] = ""
@@ -140,7 +138,7 @@ class TokensRequest(Body):
     """The tokens that texts become."""
 
     input: Annotated[Texts | str, Field(description="A text or a few.")]
-    input_type: InputType | None = None
+    input_type: RoleName | None = None
     instruction: Instruction = None
 
 
@@ -149,7 +147,7 @@ class SimilarityRequest(Body):
 
     input: Texts
     documents: Texts | None = None
-    input_type: InputType | None = None
+    input_type: RoleName | None = None
     instruction: Instruction = None
     truncate: Truncate | None = None
 
@@ -161,10 +159,8 @@ class ClassifyRequest(Body):
     truncate: Truncate | None = None
 
 
-class ModerationPart(BaseModel):
+class ModerationPart(_Strict):
     """A part of OpenAI's multi-modal input; text alone is served."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["text"]
     text: str
