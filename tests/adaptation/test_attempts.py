@@ -321,7 +321,9 @@ def test_texts_are_cut_for_training_where_the_model_reads_as_far(model_reads, cu
 def test_a_large_base_is_trained_by_lora_for_some_steps_and_reads_less(monkeypatch, tmp_path):
     assert default_training("gemma3-270m").tuning == default_training("a/b.GGUF").tuning == "lora"
     make_base(["a text"], tmp_path / "base", vocab_size=300, hidden_size=16)
-    assert default_training(str(tmp_path / "base")) == TrainingSettings(epochs=3.0)
+    for other in (str(tmp_path / "base"), "org/of-any-size"):
+        suited = default_training(other)
+        assert (suited.tuning, suited.max_steps, suited.max_length) == ("auto", 60, 128)
     monkeypatch.setattr(settings, "LARGE", 1000)
     assert default_training(str(tmp_path / "base")).tuning == "lora"
     (tmp_path / "adapter").mkdir()

@@ -29,11 +29,15 @@ _LARGE = TrainingSettings(
     warmup=0.1,
 )
 """For a decoder that is trained by LoRA: some 1,500 pairs, minutes on a processor."""
+_OTHER = TrainingSettings(
+    batch_size=64, epochs=4.0, max_steps=60, max_length=128, learning_rate=2e-4, schedule="cosine", warmup=0.1
+)
+"""For embedders of the size of all-MiniLM-L6-v2, all of whose weights are trained: minutes on a processor."""
 
 
 def default_training(base: str) -> TrainingSettings:
-    """The settings that suit a base: what a small or a large model needs, else the paper's and its three epochs."""
-    return _SUITED.get(base) or (_LARGE if is_large(base) else TrainingSettings(epochs=3.0))
+    """The settings that suit a base, by measurement (dev/LOG.md): the small ones, a large one, any other."""
+    return _SUITED.get(base) or (_LARGE if is_large(base) else _OTHER)
 
 
 def is_large(base: str) -> bool:

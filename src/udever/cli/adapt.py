@@ -59,7 +59,9 @@ def adapt(
         int | None,
         typer.Option(min=1, help="Trainings from different seeds to average; if left out 2 for the seedling, else 1."),
     ] = None,
-    max_length: Annotated[int, typer.Option(help="Longest text in tokens; a large base trains on 128 of them.")] = 300,
+    max_length: Annotated[
+        int, typer.Option(help="Longest text in tokens; in training 128 but for 'seedling' and 'fresh'.")
+    ] = 300,
     ask: Annotated[list[str] | None, typer.Option(help="A question to answer at the end.")] = None,
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
