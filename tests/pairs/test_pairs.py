@@ -333,3 +333,11 @@ def test_a_text_is_empty_in_pairs_where_it_is_for_encode():
     assert [hex(ord(char)) for char in differing] == []
     long = [" \t\n" * 40, " " * 40 + "a" + " " * 40]
     assert are_blank(pa.array(long), pa.array(["x", "x"])).to_pylist() == [True, False]
+
+
+def test_a_file_that_is_gone_before_its_digest_is_taken_is_named(tmp_path, monkeypatch):
+    """As one that may not be read; the search for negatives had let the system's error through."""
+    monkeypatch.setattr("udever.pairs.negatives.files_under", lambda *_, **__: [tmp_path / "gone.jsonl"])
+    write_pairs([Pair("a", "b")], tmp_path / "pairs.parquet")
+    with pytest.raises(DataError, match=r"gone\.jsonl cannot be read: No such file"):
+        mine_negatives(None, tmp_path / "pairs.parquet", tmp_path / "out.parquet", Options(mode="words"))

@@ -320,11 +320,14 @@ def _blocks(path: Path, form: Format) -> Iterator[list[dict[str, Any]]]:
 
 
 def digest_files(paths: Iterable[Path]) -> str:
-    """SHA-256 over the content of files, in the order given."""
+    """SHA-256 over the content of files, in the order given. Raises DataError for one that cannot be read."""
     digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as handle:
-            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    try:
+        for path in paths:
+            with path.open("rb") as handle:
+                digest.update(hashlib.file_digest(handle, "sha256").digest())
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}; check its permissions") from error
     return digest.hexdigest()
 
 
