@@ -32,11 +32,11 @@ _LARGE = TrainingSettings(
 _OTHER = TrainingSettings(
     batch_size=64, epochs=4.0, max_steps=60, max_length=128, learning_rate=2e-4, schedule="cosine", warmup=0.1
 )
-"""For embedders of the size of all-MiniLM-L6-v2, all of whose weights are trained: minutes on a processor."""
+"""Measured on all-MiniLM-L6-v2 alone (dev/LOG.md), all of whose weights are trained: minutes on a processor."""
 
 
 def default_training(base: str) -> TrainingSettings:
-    """The settings that suit a base, by measurement (dev/LOG.md): the small ones, a large one, any other."""
+    """The settings that suit a base: one of the small ones by its name, a large one, any other."""
     return _SUITED.get(base) or (_LARGE if is_large(base) else _OTHER)
 
 
