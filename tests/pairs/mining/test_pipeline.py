@@ -85,6 +85,12 @@ def test_nothing_found_says_what_was_looked_for_and_skipped(tmp_path):
     assert "translated" not in str(caught.value)
 
 
+def test_nothing_found_names_each_type_of_file_once(tmp_path):
+    with pytest.raises(DataError, match=r"heading, sentences that name a function in \.md .* in \.po") as caught:
+        mine([tmp_path], show_progress=False)
+    assert str(caught.value).count(" .java ") == str(caught.value).count(" .rst ") == 1
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [

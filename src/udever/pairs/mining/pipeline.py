@@ -36,10 +36,11 @@ USUAL_KINDS = tuple(kind for kind in KINDS if kind not in ("tests", "commits"))
 
 _PYTHON = (".py", ".pyw")
 _CODE, _PAGES = (*_PYTHON, *GRAMMARS), tuple(SPLITTERS)
+_CATALOGUES = (".po", ".mo")
 _SUFFIXES = {
     "code": _CODE,
     "docs": _PAGES,
-    "translations": (".po", ".mo"),
+    "translations": _CATALOGUES,
     **dict.fromkeys(MINERS, _CODE),
     "mentions": (*_CODE, *_PAGES),
 }
@@ -108,7 +109,11 @@ def _read(
 
 
 def _nothing(paths: Sequence[Path], kinds: Sequence[str], skipped: Counter[str]) -> DataError:
-    looked_for = "; ".join(f"{_WHAT[kind]} in {' '.join(_SUFFIXES[kind])}" for kind in kinds)
+    looked_for = "; ".join(
+        f"{', '.join(whats)} in {' '.join(suffixes)}"
+        for suffixes in (_CODE, _PAGES, _CATALOGUES)
+        if (whats := [_WHAT[kind] for kind in kinds if set(suffixes) <= set(_SUFFIXES[kind])])
+    )
     counts = ", ".join(f"{reason}: {count}" for reason, count in skipped.most_common()) or "nothing"
     return DataError(
         f"no pairs found in {', '.join(map(str, paths))}; looked for {looked_for}; skipped {counts}; "
