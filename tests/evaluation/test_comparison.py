@@ -61,6 +61,14 @@ def test_the_verdict_follows_the_interval(after, verdict):
     assert verdict in sentence
 
 
+@pytest.mark.parametrize("count", [3, 60])
+def test_two_that_answer_alike_are_said_to(count):
+    """As where `adapt` keeps its base: it is no matter of how many questions there are."""
+    same = scores(np.linspace(0, 1, count))
+    (sentence,) = Comparison({"base": same, "adapted": same}).sentences()
+    assert sentence.endswith("every question has the same score in both.")
+
+
 @pytest.mark.parametrize("count", [1, 40])
 def test_few_questions_tell_nothing_whatever_their_interval(count):
     rows = {"base": scores([0.5] * count), "adapted": scores([0.9] * count)}

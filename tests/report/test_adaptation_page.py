@@ -20,6 +20,7 @@ def scores(seed):
 QUESTIONS = [Question(f"asked {EVIL}", f"{n % 2} {EVIL}", f"a.py {EVIL}", f"answer {EVIL}") for n in range(60)]
 COMPARISON = Comparison({"words": scores(0), EVIL: scores(1), "base": scores(2), "adapted": scores(3)}, QUESTIONS)
 EXTRAS = Extras(
+    chosen=f"the base as it was {EVIL}",
     losses=[(step, 5 / (step + 1)) for step in range(100)],
     counts={"functions mined": 12_345, EVIL: 1},
     examples=[(f"question {EVIL}", [(0.9, f"a.py {EVIL}", f"snippet {EVIL}")]), ("unanswered", [])],
@@ -65,6 +66,12 @@ def test_pictures_have_names_and_ids_are_unique(tmp_path):
     ids = [value for _, name, value in structure.attributes if name == "id"]
     assert len(ids) == len(set(ids))
     assert {value for _, name, value in structure.attributes if name == "aria-labelledby"} <= set(ids)
+
+
+def test_which_weights_were_kept_stands_above_the_scores(tmp_path):
+    write_adaptation_report(tmp_path / "a.html", COMPARISON, Extras(chosen="the base as it was"))
+    text = (tmp_path / "a.html").read_text("utf-8")
+    assert text.index("The base as it was.") < text.index("adapted minus base")
 
 
 def test_sections_without_content_are_left_out(tmp_path):

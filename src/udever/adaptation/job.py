@@ -68,16 +68,14 @@ def adapt(
         attempt, results = scored.attempt, scored.results
         results.show(console)
         extras = Extras(
+            chosen=scored.sentence,
             losses=[(step.number, step.loss) for step in attempt.histories[0].steps],
             counts=_counts(attempt.mined, mined),
             examples=answer(scored.model, settings.questions, mined, console),
             settings={
-                "chosen": scored.sentence,
-                **{
-                    f"{section}.{key}": value
-                    for section, values in attempt.recipes[0].model_dump(include={"model", "training"}).items()
-                    for key, value in values.items()
-                },
+                f"{section}.{key}": value
+                for section, values in attempt.recipes[0].model_dump(include={"model", "training"}).items()
+                for key, value in values.items()
             },
         )
         write_output(output, attempt.recipes[0], attempt.mined, results, extras, scored.words_weight)

@@ -133,7 +133,9 @@ class Comparison:
         return f"{ADAPTED} ({means[ADAPTED]:.3f} MRR@10) is below {' and below '.join(above)}" if above else None
 
     def _sentence(self, a: str, b: str, interval: Interval) -> str:
-        if self.num_queries < MIN_TO_TELL:
+        if all(np.array_equal(self.rows[a].per_query[m], self.rows[b].per_query[m]) for m in METRICS):
+            verdict = "every question has the same score in both."
+        elif self.num_queries < MIN_TO_TELL:
             several = "s" * (self.num_queries > 1)
             verdict = (
                 f"{self.num_queries} question{several} cannot tell the two apart: at least {MIN_TO_TELL} are needed."

@@ -32,10 +32,11 @@ _MAX_CHARS = 200
 class Extras:
     """What the report shows besides the scores; what is empty is left out.
 
-    `losses` are (step, loss) in order; `counts` what was mined, kept and skipped; `examples` questions
-    with their hits; `settings` how the run was made.
+    `chosen` says in a sentence which weights were kept and why; `losses` are (step, loss) in order; `counts` what was
+    mined, kept and skipped; `examples` questions with their hits; `settings` how the run was made.
     """
 
+    chosen: str = ""
     losses: Sequence[tuple[int, float]] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     examples: Sequence[tuple[str, Hits]] = ()
@@ -47,7 +48,7 @@ def write_adaptation_report(
 ) -> None:
     """Write the page to `path`, whole or not at all; everything given is escaped."""
     extras = extras or Extras()
-    sections = [_scores(comparison)]
+    sections = [_scores(comparison, extras.chosen)]
     changes = _changes(comparison)
     sections += [changes] if changes is not None else []
     loss = loss_figure(extras.losses)
@@ -75,7 +76,7 @@ def intervals_of(comparison: Comparison) -> dict[tuple[str, str], Interval]:
     }
 
 
-def _scores(comparison: Comparison) -> Section:
+def _scores(comparison: Comparison, chosen: str) -> Section:
     intervals = intervals_of(comparison)
     rows = [
         [Cell(name, number=False)]
@@ -88,7 +89,8 @@ def _scores(comparison: Comparison) -> Section:
     figure = score_figure(comparison, intervals)
     table = Table("scores", "Scores", ["System", *METRIC_NAMES.values()], rows, figure.data, _NOTE)
     tables = [table, *([_differences(comparison)] if comparison.differences else []), *_parts(comparison)]
-    return Section("scores", "Scores", comparison.sentences(), [figure], tables)
+    told = [f"{chosen[0].upper()}{chosen[1:]}."] if chosen else []
+    return Section("scores", "Scores", [*told, *comparison.sentences()], [figure], tables)
 
 
 def _differences(comparison: Comparison) -> Table:
