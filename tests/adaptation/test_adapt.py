@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import ModelCard
 from typer.testing import CliRunner
 
 from udever.cli import app
@@ -71,6 +72,9 @@ def test_the_model_loads_with_its_recipe_and_says_no_temporary_path(adapted):
     assert recipe.output.folder == str(output / "model")
     card = (output / "model" / "README.md").read_text()
     assert "## Held-out questions" in card and "| base | " in card and "| adapted | " in card
+    scored = read_held_out(output / "results", find_tasks(output / "held_out"), {"adapted": "adapted"})["adapted"]
+    hubs = {found.metric_type: found.metric_value for found in ModelCard(card).data.eval_results}
+    assert hubs["mrr_at_10"] == round(scored.means["mrr@10"], 4) and hubs.keys() >= {"recall_at_1", "recall_at_20"}
     training = json.loads((output / "model" / "training.json").read_text())
     assert [dataset["name"] for dataset in training["datasets"]] == ["pairs", "studied"]
     assert training["tuning"] == "full" and training["datasets"][0]["kinds"].keys() == {"asymmetric"}

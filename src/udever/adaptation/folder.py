@@ -13,6 +13,7 @@ from udever.pairs.mining import ASKED, Mined
 from udever.pairs.mining.pieces import read_pieces, write_pieces
 from udever.pairs.settings import DataSettings
 from udever.report.adaptation import Extras, write_adaptation_report
+from udever.saving import add_to_card
 from udever.search.fusion import write_words_weight
 from udever.storage import atomic_file, atomic_folder, remove_output, write_marker
 from udever.training import OutputSettings, Recipe, WatchSettings
@@ -120,8 +121,7 @@ def write_output(
             shutil.move(kept / name, folder / name)
         own = folder / MODEL / RECIPE_FILE  # as training resolved it
         own.write_text(Recipe.read(own).model_copy(update=update).to_toml(), encoding="utf-8")
-        with (folder / MODEL / CARD).open("a", encoding="utf-8") as card:
-            card.write(results.to_markdown())
+        add_to_card(folder / MODEL / CARD, results.to_results(), results.to_markdown())
         write_words_weight(folder / MODEL, words_weight)
         write_marker(folder / MODEL, "model")  # it lists what has come to the model here
         write_adaptation_report(folder / "report.html", results, extras)

@@ -12,6 +12,7 @@ from udever.errors import DataError
 from udever.evaluation.held_out import METRICS, Question, Scores
 from udever.evaluation.statistics import Interval, paired_bootstrap
 from udever.markdown import table
+from udever.saving import Result
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -168,6 +169,12 @@ class Comparison:
             f"{self.num_documents:,} texts:\n\n{table(header, rows)}\n"
             + "".join(f"* {sentence}\n" for sentence in self.sentences())
         )
+
+    def to_results(self) -> list[Result]:
+        """The adapted model's scores, as model hubs read them."""
+        dataset = f"{self.num_queries} held-out questions among {self.num_documents} texts"
+        means = self.rows[ADAPTED].means
+        return [Result(dataset, known_as, means[metric]) for metric, known_as in METRICS.items()]
 
     def _table(self, title: str) -> object:
         from rich.table import Table

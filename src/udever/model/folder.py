@@ -153,20 +153,22 @@ def _template(role: Role, hf_tokenizer: Any) -> dict[str, Any]:
     return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": special}
 
 
-def is_plain(contract: Contract, shared: Shared | None) -> bool:
+def is_plain(contract: Contract, shared: Shared | None, natural: str) -> bool:
     """Whether sentence-transformers' own modules can say it all; it has no default for a cut of dimensions.
 
-    Markers written as a prompt would be left out of a mean that leaves out prompts.
+    They run a model with its `natural` attention. Markers written as a prompt would be left out of a mean that leaves
+    out prompts.
     """
-    if shared is None or contract.attention != "causal" or contract.dimensions is not None:
+    if shared is None or contract.attention != natural or contract.dimensions is not None:
         return False
     pools_all = contract.pooling == "last" or contract.pool_prompt
     return pools_all or not any(prompt and not contract.role(name).prompt for name, prompt in shared[1].items())
 
 
-def save_sentence_transformers(contract: Contract, shared: Shared | None, hidden_size: int, folder: Path) -> None:
-    """Write the files sentence-transformers reads: plain modules where they can say it all, else our own."""
-    plain = is_plain(contract, shared)
+def save_sentence_transformers(
+    contract: Contract, shared: Shared | None, hidden_size: int, folder: Path, *, plain: bool
+) -> None:
+    """Write the files sentence-transformers reads: its own modules where they can say it all (`plain`), else ours."""
     prompts: dict[str, str] = {**shared[1]} if shared is not None else {}
     default = "symmetric" if prompts.get("symmetric") else None
     if default is None:
