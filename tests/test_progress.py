@@ -2,51 +2,44 @@
 
 import io
 import sys
-
-import pytest
+import threading
+import time
 
 from udever import progress
 from udever.progress import duration, progress_bar
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock that the test turns."""
-
-    class Clock:
-        now = 0.0
-
-        def monotonic(self):
-            return self.now
-
-    turned = Clock()
-    monkeypatch.setattr(progress, "time", turned)
-    return turned
+def test_a_line_has_what_is_done_the_time_left_and_the_note():
+    lines = progress._Lines("training", 500, 100)
+    assert lines.line(60) == "training: 100 of 500"
+    lines.advance(6, "loss 6")
+    assert lines.line(60) == "training: 106 of 500, 66 min left, loss 6"
+    lines.advance(12)
+    assert lines.line(180) == "training: 118 of 500, 64 min left, loss 6"
+    lines = progress._Lines("reading", None, 0)
+    lines.advance(1007)
+    assert lines.line(61) == "reading: 1,007"
 
 
-def test_a_pipe_gets_a_plain_line_a_minute_with_the_time_left(capsys, clock):
-    with progress_bar("training", 500, completed=100) as advance:
-        for step in range(1, 21):
-            clock.now = 10.0 * step
-            advance(note=f"loss {step}")
-    assert capsys.readouterr().err.splitlines() == [
-        "training: 106 of 500, 66 min left, loss 6",
-        "training: 112 of 500, 65 min left, loss 12",
-        "training: 118 of 500, 64 min left, loss 18",
-    ]
+def test_a_pipe_gets_a_line_a_minute_though_a_step_takes_many(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "_LINE_SECONDS", 0.02)
+    written = []
+    with progress_bar("training", 4) as advance:
+        advance(0, note="scoring the base")
+        while len(written) < 3:
+            written += capsys.readouterr().err.splitlines()
+    assert set(written) == {"training: 0 of 4, scoring the base"}
+    assert not [thread for thread in threading.enumerate() if thread.name == "progress"]
 
 
-def test_a_count_without_an_end_and_short_work(capsys, clock):
-    with progress_bar("reading", None) as advance:
-        advance(7)
-        clock.now = 61.0
-        advance(1000)
+def test_short_and_hidden_work_write_nothing(capsys, monkeypatch):
     with progress_bar("short", 2) as advance:
         advance(2)
+    monkeypatch.setattr(progress, "_LINE_SECONDS", 0.001)
     with progress_bar("hidden", 2, enabled=False) as advance:
-        clock.now = 1000.0
+        time.sleep(0.02)
         advance(2, note="x")
-    assert capsys.readouterr().err == "reading: 1,007\n"
+    assert capsys.readouterr().err == ""
 
 
 def test_a_terminal_gets_a_bar(monkeypatch):

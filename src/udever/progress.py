@@ -1,9 +1,11 @@
 """Progress, one look for every command: a bar in a terminal, a plain line a minute in a file or pipe."""
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Self
 
 Advance = Callable[..., None]
 """`advance(steps=1, note="")`: move on; `note` replaces the text behind it."""
@@ -25,7 +27,8 @@ def progress_bar(description: str, total: int | None, *, completed: int = 0, ena
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines(description, total, completed).advance
+        with _Lines(description, total, completed) as lines:
+            yield lines.advance
         return
     columns = (
         TextColumn("{task.description}"),
@@ -47,27 +50,43 @@ def progress_bar(description: str, total: int | None, *, completed: int = 0, ena
 
 
 class _Lines:
-    """`training: 120 of 500, 3 min left, loss 1.234` once a minute; work of less than one writes nothing."""
+    """`training: 120 of 500, 3 min left, loss 1.234` once a minute; work of less than one writes nothing.
+
+    A thread writes them, since one step can take many minutes: what it says then is that the work goes on.
+    """
 
     def __init__(self, description: str, total: int | None, completed: int) -> None:
         self._description, self._total, self._first = description, total, completed
         self._done, self._note = completed, ""
-        self._began = self._written = time.monotonic()
+        self._began = time.monotonic()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._write_on, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Move on, and write where the last line is a minute old."""
+        """Move on."""
         self._done += steps
         self._note = note or self._note
-        now = time.monotonic()
-        if now - self._written < _LINE_SECONDS:
-            return
-        self._written = now
+
+    def _write_on(self) -> None:
+        while not self._ended.wait(_LINE_SECONDS):
+            sys.stderr.write(f"{self.line(time.monotonic() - self._began)}\n")
+            sys.stderr.flush()
+
+    def line(self, seconds: float) -> str:
+        """What there is to say after so many seconds."""
         parts = [f"{self._done:,}" if self._total is None else f"{self._done:,} of {self._total:,}"]
         if self._total and self._done > self._first:
-            left = (now - self._began) * (self._total - self._done) / (self._done - self._first)
+            left = seconds * (self._total - self._done) / (self._done - self._first)
             parts.append(f"{duration(left)} left")
-        sys.stderr.write(f"{self._description}: {', '.join([*parts, *filter(None, [self._note])])}\n")
-        sys.stderr.flush()
+        return f"{self._description}: {', '.join([*parts, *filter(None, [self._note])])}"
 
 
 def duration(seconds: float) -> str:

@@ -155,7 +155,7 @@ def small(monkeypatch):
 
     monkeypatch.setattr(attempts, "arrangements", two)
 
-    def chosen(start, trained, task, _):
+    def chosen(start, trained, task, *_):
         assert task is not None and len(list(trained)) == 3  # the two, and their average
         return Choice(1.0, 0.05, 0.1, {(0, 0.0): 0.5, (1, 1.0): 0.6}, 8, 1)
 
@@ -212,7 +212,7 @@ def test_the_average_of_all_that_were_trained_may_be_chosen(share, small, projec
     start = Embedder.load(base, dtype="float32").backbone.state_dict()
     trained = []
 
-    def chosen(_, models, task, __):
+    def chosen(_, models, task, *__):
         assert task is not None
         for model in models:
             trained.append({name: tensor.clone() for name, tensor in model.backbone.state_dict().items()})
@@ -237,7 +237,7 @@ def test_the_mean_of_trainings_from_several_seeds_is_one_candidate(small, projec
     settings = replace(SETTINGS, minutes=0, trainings=2)
     offered = []
 
-    def chosen(_, models, task, __):
+    def chosen(_, models, task, *__):
         assert task is not None
         offered.extend(model.backbone.state_dict() for model in models)
         return Choice(1.0, 0.05, 0.1, {(0, 0.0): 0.5, (0, 1.0): 0.6}, 8, 0)

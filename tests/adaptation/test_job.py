@@ -23,7 +23,7 @@ def test_the_base_is_given_back_or_what_lies_between(share, large, project, base
     trained = {}
     monkeypatch.setattr(settings, "LARGE", large)
 
-    def chosen(start, end, task, _):
+    def chosen(start, end, task, *_):
         assert task is None  # too few questions for any to choose by
         (end,) = end
         assert (end.dtype is torch.float32) == (large > 1000 or pick_dtype("auto", end.device) is torch.float32)
@@ -51,7 +51,7 @@ def test_the_base_is_given_back_or_what_lies_between(share, large, project, base
 def test_a_large_base_is_compared_in_the_precision_it_is_used_in(large, asked, project, base, tmp_path, monkeypatch):
     seen, texts = [], []
 
-    def choose(start, end, task, scored):
+    def choose(start, end, task, scored, *_):
         (end,) = end
         assert scored.mteb_model_meta.name.endswith("/base")
         seen.extend([start.dtype, end.dtype])

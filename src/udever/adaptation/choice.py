@@ -15,6 +15,7 @@ from udever.evaluation.mteb_model import MtebModel, as_mteb
 from udever.evaluation.statistics import paired_bootstrap
 from udever.evaluation.tasks import FolderTask
 from udever.model.merging import blend
+from udever.progress import Advance
 from udever.search.bm25 import Bm25
 from udever.search.exact import rank, top_k
 from udever.search.fusion import DEPTH, WORDS_DEPTH, WORDS_WEIGHT, fuse
@@ -122,25 +123,31 @@ class Choice:
 
 
 def choose(
-    base: Embedder, trained: Iterable[Embedder], task: FolderTask | None, scored: MtebModel | None = None
+    base: Embedder,
+    trained: Iterable[Embedder],
+    task: FolderTask | None,
+    scored: MtebModel | None = None,
+    advance: Advance = lambda: None,
 ) -> Choice:
     """The best by the questions of a task; the base where nothing beats it beyond chance.
 
     Of several that were `trained` the best has to be the surer of it. Without a task, the first as it is, or most of
     the way to it from the seedling. `base` is left as it was; of the trained models one is held at a time.
-    `scored` is the base as it is asked later, which remembers the vectors.
+    `scored` is the base as it is asked later, which remembers the vectors. `advance` is called after each model.
     """
     if task is None:
         share = UNTESTED_SHARE if base.name == SEEDLING else 1.0
         return Choice(share, WORDS_WEIGHT, WORDS_WEIGHT_ADAPTED, {})
     trial = Trial(task)
     start = trial.rankings(scored or as_mteb(base, revision="1"))
+    advance()
     rankings = {(0, 0.0): start}
     num_trained = 0
     for number, model in enumerate(trained):
         num_trained += 1
         for share, candidate in candidates(base, model):
             rankings[number, share] = trial.rankings(as_mteb(candidate, revision="1"))
+            advance()
     found = {place: trial.by_meaning(ranking) for place, ranking in rankings.items()}
     best = max(found, key=lambda place: found[place].mean())
     gain = paired_bootstrap(found[best], found[0, 0.0], confidence=1 - (1 - CONFIDENCE) / num_trained)

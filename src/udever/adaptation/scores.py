@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from udever.adaptation.attempts import Attempt
-from udever.adaptation.choice import choose, move
+from udever.adaptation.choice import SHARES, choose, move
 from udever.adaptation.folder import DEVELOPMENT, HELD_OUT, RESULTS
 from udever.adaptation.settings import AdaptSettings, scored_in, texts_to_choose
 from udever.embedder import Embedder
@@ -23,6 +23,7 @@ from udever.evaluation.tasks import FolderTask
 from udever.model.configuration import stored_dtype
 from udever.pairs.mining import ASKED, Mined
 from udever.pairs.schema import Pair, Split
+from udever.progress import progress_bar
 from udever.search.exact import top_k
 from udever.training import FRESH, Recipe
 from udever.training.card import FIGURE
@@ -60,7 +61,9 @@ def score(attempts: Sequence[Attempt], mined: Mined, settings: AdaptSettings, ke
     candidates = _candidates(attempts)
     trained = (_averaged(folders, dtype) for folders in candidates.values())
     base_model = as_mteb(base, name=BASE)
-    choice = choose(base, trained, chosen_by[0] if chosen_by else None, base_model)
+    num_models = 1 + len(candidates) * (1 + len(SHARES))
+    with progress_bar("choosing", num_models, enabled=bool(chosen_by)) as advance:
+        choice = choose(base, trained, chosen_by[0] if chosen_by else None, base_model, advance)
     sentence = choice.sentence(list(candidates))
     console.print(sentence, markup=False, highlight=False)
     attempt = attempts[choice.number] if choice.number < len(attempts) else attempts[0]

@@ -182,6 +182,7 @@ class Trainer:
                 if keeping and (stopped or done % keeping.watch.checkpoint_every == 0 or done == total):
                     self.save(keeping, done)
                 if evaluate and every and done % every == 0 and done < total and not stopped:
+                    advance(0, note="scoring")
                     log.add_scores(done, self._scores(evaluate))
         self.model.eval()
         if self.heap:
@@ -192,7 +193,8 @@ class Trainer:
             self.averages.swap()
         self.embedder.weights_changed()
         if evaluate and done == total and not any(step == total for step, _ in log.scores):
-            log.add_scores(total, evaluate.scores(self.embedder))
+            with progress_bar("scoring", None, enabled=shown):
+                log.add_scores(total, evaluate.scores(self.embedder))
         frozen = freezes_table(self.model, self.settings)
         stopped = done < total
         return History(log.steps, self.num_trainable, self.num_truncated, log.scores, log.measure, stopped, frozen)
