@@ -6,7 +6,7 @@ import sys
 import pandas
 
 from udever import Embedder
-from udever.classify import Filter
+from udever import Filter
 
 COOKING = """Simmer the sauce for ten minutes. | Whisk the eggs with sugar. | Let the dough rise overnight.
 Season the soup with salt and pepper. | Slice the onions thinly. | Bake until golden brown.

@@ -48,7 +48,16 @@ def test_no_walk_gets_longer(tmp_path):
         assert len(files) <= MOST[name], f"{name} passes {', '.join(files)}"
 
 
-def test_recipes_use_the_front_door_and_documented_extension_points_alone():
+def python_shown():
+    """(file, code) of each block of Python in README and the docs, and of each script there."""
+    for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+            yield page, block
+    for path in (*(ROOT / "docs").rglob("*.py"), *(ROOT / "recipes").rglob("*.py")):
+        yield path, path.read_text()
+
+
+def test_recipes_and_docs_use_the_front_door_and_documented_extension_points_alone():
     import udever
 
     rows = re.findall(r"^\| `(udever[\w.]*)` \| (.+?) \|", (ROOT / "docs/python.md").read_text(), re.MULTILINE)
@@ -58,8 +67,8 @@ def test_recipes_use_the_front_door_and_documented_extension_points_alone():
     allowed = named | {("udever", name) for name in udever.__all__}
     used = {
         (path.name, node.module, alias.name)
-        for path in (ROOT / "recipes").rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        for path, code in python_shown()
+        for node in ast.walk(ast.parse(code))
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "udever"
         for alias in node.names
     }

@@ -1,4 +1,4 @@
-"""The only place that knows the hardware: attention over a packed batch.
+"""Attention over a packed batch, by the kernel that suits the hardware.
 
 Two kernels with one meaning. `GroupedAttention` (CPU and any device) runs scaled_dot_product_attention
 over runs of texts of near-equal length; `FlexAttention` (CUDA) runs one fused kernel over the whole batch

@@ -7,7 +7,7 @@
     num_tokens int32                tokens that went through the model
     truncated  bool                 whether the text was longer than the model takes
 
-Metadata: `udever.fingerprint` (of model, tokenizer and contract), `udever.dimensions`, `udever.role`.
+Metadata: `udever.fingerprint` (of configuration, weights, tokenizer and contract), `udever.dimensions`, `udever.role`.
 """
 
 import json

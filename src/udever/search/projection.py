@@ -18,7 +18,7 @@ def project(embeddings: NDArray[np.float32], *, method: Method = "pca", seed: in
 
     "pca" keeps the two directions of greatest variance, the greater first, each pointing to where its largest
     coordinate is positive; it is linear and uses no randomness. "umap" keeps neighbourhoods by cosine and no
-    distances. Raises DataError for what is no table of finite numbers or has too few rows, ModelError where
+    distances. Raises DataError for what is no table of finite numbers or has too few rows, MissingExtra where
     umap-learn is not installed.
     """
     embeddings = np.asarray(embeddings)
