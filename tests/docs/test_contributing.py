@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from udever import Embedder, Index, Recipe
 from udever.cli import app
 from udever.cli.app import Kind
+from udever.errors import DataError
 from udever.model import backbone
 from udever.model.llama import FAMILIES, LlamaShaped
 from udever.pairs.mining import KINDS, mine, pipeline
@@ -66,6 +67,9 @@ def test_a_miner_is_a_function_and_a_row(tmp_path, monkeypatch):
     found = mine([tmp_path], kinds=["lists"], show_progress=False)
     assert [(pair.anchor, pair.split) for pair in found.pairs] == [("list files", "train")]
     assert found.counts == {"lists": 1} and found.pairs[0].group
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"looked for functions that make a list in \.py; skipped nothing"):
+        mine([tmp_path / "empty"], kinds=["lists"], show_progress=False)
 
 
 class WithSpread(objectives.LossSettings):

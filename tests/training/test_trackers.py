@@ -1,6 +1,7 @@
 """Trackers by name: what they are given, and what is said where one is missing."""
 
 import sys
+from importlib.machinery import ModuleSpec
 from types import SimpleNamespace
 
 import pytest
@@ -35,6 +36,7 @@ def test_a_run_hands_steps_and_scores_to_a_tracker(name, recipe, tmp_path, monke
         init=lambda **given: calls.append(("init", given)),
         log=lambda values, step: calls.append(("log", step, values)),
         finish=lambda: calls.append(("finish",)),
+        __spec__=ModuleSpec(name, None),  # peft looks whether it is there
     )
     monkeypatch.setitem(sys.modules, name, stand_in)
     asked = recipe.model_copy(update={"watch": recipe.watch.model_copy(update={"trackers": [name]})})

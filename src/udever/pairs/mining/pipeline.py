@@ -36,11 +36,10 @@ USUAL_KINDS = tuple(kind for kind in KINDS if kind not in ("tests", "commits"))
 
 _PYTHON = (".py", ".pyw")
 _CODE, _PAGES = (*_PYTHON, *GRAMMARS), tuple(SPLITTERS)
-_CATALOGUES = (".po", ".mo")
 _SUFFIXES = {
     "code": _CODE,
     "docs": _PAGES,
-    "translations": _CATALOGUES,
+    "translations": (".po", ".mo"),
     **dict.fromkeys(MINERS, _CODE),
     "mentions": (*_CODE, *_PAGES),
 }
@@ -109,11 +108,10 @@ def _read(
 
 
 def _nothing(paths: Sequence[Path], kinds: Sequence[str], skipped: Counter[str]) -> DataError:
-    looked_for = "; ".join(
-        f"{', '.join(whats)} in {' '.join(suffixes)}"
-        for suffixes in (_CODE, _PAGES, _CATALOGUES)
-        if (whats := [_WHAT[kind] for kind in kinds if set(suffixes) <= set(_SUFFIXES[kind])])
-    )
+    sought: dict[tuple[str, ...], list[str]] = {}
+    for suffix in dict.fromkeys(suffix for kind in kinds for suffix in _SUFFIXES[kind]):
+        sought.setdefault(tuple(_WHAT[kind] for kind in kinds if suffix in _SUFFIXES[kind]), []).append(suffix)
+    looked_for = "; ".join(f"{', '.join(whats)} in {' '.join(suffixes)}" for whats, suffixes in sought.items())
     counts = ", ".join(f"{reason}: {count}" for reason, count in skipped.most_common()) or "nothing"
     return DataError(
         f"no pairs found in {', '.join(map(str, paths))}; looked for {looked_for}; skipped {counts}; "
