@@ -30,47 +30,14 @@ def map_(
     title: Annotated[str | None, typer.Option(help="Heading of the page.")] = None,
 ) -> None:
     """Draw vectors as a map in one HTML file that needs no server and loads nothing."""
-    from udever.corpus.side_columns import columns_beside
-    from udever.errors import DataError, OutputError
-    from udever.nearest import suggestion
-    from udever.search.index import open_searchable
-    from udever.search.points import map_points, shared
-    from udever.search.searchable import COLOURS
-    from udever.server.map import MapPage, write_map
+    from udever.report.vectors_map import MapSettings, draw_map
 
-    if output.is_dir():  # before long work
-        raise OutputError(f"cannot write {output}: it is a folder; give a file name, such as {output / 'map.html'}")
+    settings = MapSettings(colour or (), group_column, rows or (), limit, text_length, method, title)
+    drawn = draw_map(vectors, output, settings, before)
     out = console()
-    after = open_searchable(vectors).vectors(limit)
-    wanted = colour or COLOURS
-    notes: list[str] = []
-    if rows or "lines" not in after.columns:  # an index knows its own columns
-        try:
-            beside = columns_beside(Path(vectors), [*wanted, group_column], after.ids, rows)
-            after = after.beside(beside, wanted, group_column)
-        except DataError as error:
-            if rows or colour:
-                raise
-            notes.append(f"without {', '.join(wanted)} and {group_column}: {error}")
-    missing = [name for name in colour or () if name not in after.columns]
-    if missing:
-        hint = suggestion(missing[0], after.columns, "give --rows, or another --colour:")
-        raise DataError(f"the texts have no column {missing[0]!r} with values; {hint}")
-    earlier = None
-    if before is not None:
-        num_points = len(after.ids)
-        after, earlier = shared(after, open_searchable(before).vectors(limit, after.ids))
-        if len(after.ids) < num_points:
-            notes.append(f"left out {num_points - len(after.ids):,} texts that {before} does not have")
-    points = map_points(after, earlier, method)
-    sides = [after] if earlier is None else [earlier, after]
-    facts = [f"{side.name}: fingerprint {side.fingerprint}" for side in sides]
-    name = title or Path(vectors).resolve().name
-    page = MapPage(name, after.texts, after.num_rows, [*facts, f"laid out by {method}"], text_length)
-    num_cut = write_map(output, points, page)
     out.print(
-        f"{output}: {len(after.ids):,} of {after.num_rows:,} texts, {num_cut:,} of them cut to {text_length} "
+        f"{output}: {drawn.num_texts:,} of {drawn.num_rows:,} texts, {drawn.num_cut:,} of them cut to {text_length} "
         f"characters; {output.stat().st_size / 1e6:,.1f} MB"
     )
-    for note in notes:
+    for note in drawn.notes:
         out.print(f"  {note}")

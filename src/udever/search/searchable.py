@@ -1,4 +1,4 @@
-"""Whatever can be searched: an index, embeddings files, a corpus in memory. All callers know this class alone.
+"""Whatever can be searched: an index, embeddings files, a corpus in memory. What searches knows this class alone.
 
 And what hits may be, with what to say where nothing can pass.
 """
