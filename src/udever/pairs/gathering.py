@@ -10,7 +10,7 @@ from udever.errors import DataError, RecipeError
 from udever.files import may_hold_pairs
 from udever.nearest import suggestion
 from udever.pairs.files import Rows, meant_columns, read_batches, size_in_memory, without_empty
-from udever.pairs.mining import ASKED, USUAL_KINDS, Mined, mine
+from udever.pairs.mining import USUAL_KINDS, Beside, Mined, Mining, mine_beside
 from udever.pairs.mining.dedupe import family
 from udever.pairs.schema import Pair
 from udever.pairs.settings import BY_FILE, BY_TEXT, UNIT
@@ -48,6 +48,11 @@ class Gathering:
         return Shares(self.held_out, self.development, self.choose_from)
 
     @property
+    def mining(self) -> Mining:
+        """What of it is mined."""
+        return Mining(self.kinds, self.exclude, self.shares, self.seed, self.language)
+
+    @property
     def unit(self) -> str:
         """The column of pairs by which rows of tables are held out, or "text"."""
         return UNIT if self.held_out_by == BY_FILE else self.held_out_by
@@ -63,17 +68,8 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
     shares = settings.shares
     tables = [path for path in map(Path, paths) if may_hold_pairs(path)]
     others = [path for path in map(Path, paths) if path not in tables]
-    mining = partial(
-        mine,
-        kinds=settings.kinds,
-        exclude=settings.exclude,
-        held_out=shares,
-        seed=settings.seed,
-        language=settings.language,
-        show_progress=show_progress,
-    )
     if not tables:
-        return mining(others)
+        return mine_beside(others, settings.mining, Beside(), show_progress=show_progress)
     if settings.held_out_by not in _UNITS:
         hint = suggestion(settings.held_out_by, _UNITS, "expected one of")
         raise RecipeError(f"held_out_by is {settings.held_out_by!r}; {hint}")
@@ -83,22 +79,13 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
     if len(distinct) < len(rows):
         skipped["row: duplicate"] += len(rows) - len(distinct)
     pairs = split_table(distinct, shares.held_out, settings.seed, skipped, settings.unit)
-    if others and shares.choose_from == "held_out":
-        raise RecipeError(
-            "choose_from is 'held_out' for tables and files together; give only one of these, or choose_from 'train'"
-        )
     if not others:
         again = partial(split_table, seed=settings.seed + 1, skipped=skipped, by=settings.unit)
         pairs = keep_to_choose(pairs, shares, again)
         return Mined(pairs, dict(sorted(skipped.items())), len(tables), kinds=list(map(family, pairs)))
-    mined = mining(others)
+    mined = mine_beside(others, settings.mining, Beside(pairs, settings.unit), show_progress=show_progress)
     skipped.update(mined.skipped)
-    marked = list(zip(mined.pairs, mined.kinds, strict=True))
-    asked = [pair for pair, kind in marked if kind in ASKED]
-    pairs = split_table([*pairs, *asked], settings.held_out, settings.seed, skipped, settings.unit)
-    kinds = [*map(family, pairs), *(kind for _, kind in marked if kind not in ASKED)]
-    pairs += [pair for pair, kind in marked if kind not in ASKED]
-    return Mined(pairs, dict(sorted(skipped.items())), len(tables) + mined.num_files, mined.corpus, kinds)
+    return replace(mined, skipped=dict(sorted(skipped.items())), num_files=len(tables) + mined.num_files)
 
 
 def _distinct(rows: Sequence[Pair]) -> list[Pair]:

@@ -129,15 +129,18 @@ def keep_to_choose(
 ) -> list[Pair]:
     """Pairs, of which those that `again`, a split by another seed, holds out are development pairs.
 
-    About 30 at least, of however few; none where there are fewer than MIN_TO_CHOOSE to take them from, or where
-    some pairs say themselves that they are to choose by.
+    About 30 at least, of however few; none where there are fewer than MIN_TO_CHOOSE to take them from, where these are
+    a single unit, or where some pairs say themselves that they are to choose by.
     """
     side = shares.choose_from
     found = [replace(pair, split="train") for pair in pairs if pair.split == side]
     said = any(pair.split == "development" for pair in pairs)
     if said or not shares.development or len(found) < MIN_TO_CHOOSE:
         return list(pairs)
-    divided = again(found, max(shares.development, _LEAST_KEPT / len(found)))
+    try:
+        divided = again(found, max(shares.development, _LEAST_KEPT / len(found)))
+    except DataError:
+        return list(pairs)
     marked = [replace(pair, split="development" if pair.split == "held_out" else side) for pair in divided]
     return [*marked, *(pair for pair in pairs if pair.split != side)]
 

@@ -14,9 +14,23 @@ from udever.pairs.mining.pipeline import (
     KINDS,
     STANDARD_LIBRARY_EXCLUDE,
     USUAL_KINDS,
+    Beside,
     Mined,
+    Mining,
     mine,
+    mine_beside,
     standard_library,
 )
 
-__all__ = ["ASKED", "KINDS", "STANDARD_LIBRARY_EXCLUDE", "USUAL_KINDS", "Mined", "mine", "standard_library"]
+__all__ = [
+    "ASKED",
+    "KINDS",
+    "STANDARD_LIBRARY_EXCLUDE",
+    "USUAL_KINDS",
+    "Beside",
+    "Mined",
+    "Mining",
+    "mine",
+    "mine_beside",
+    "standard_library",
+]

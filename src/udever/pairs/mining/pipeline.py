@@ -3,6 +3,7 @@
 import sysconfig
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -16,7 +17,8 @@ from udever.pairs.mining.pieces import Piece, code_pieces, documented, searched
 from udever.pairs.mining.study import study
 from udever.pairs.mining.within import MINERS, Repository
 from udever.pairs.schema import Pair
-from udever.pairs.split import Shares, keep_to_choose, split_pairs
+from udever.pairs.settings import BY_TEXT
+from udever.pairs.split import Shares, keep_to_choose, split_pairs, split_table
 from udever.progress import progress_bar
 from udever.source.history import changes
 from udever.source.languages import named_language
@@ -129,6 +131,25 @@ def _check(paths: Sequence[Path], kinds: Collection[str]) -> list[str]:
     return [kind for kind in KINDS if kind in kinds]
 
 
+@dataclass(frozen=True)
+class Beside:
+    """A person's own rows, split already by `unit`, that are asked for and learned from beside what is mined."""
+
+    pairs: Sequence[Pair] = ()
+    unit: str = BY_TEXT
+
+
+@dataclass(frozen=True)
+class Mining:
+    """What is mined and how it is divided, as `mine` has it."""
+
+    kinds: Collection[str]
+    exclude: Sequence[str]
+    shares: Shares
+    seed: int
+    language: str | None
+
+
 def mine(
     paths: Sequence[Path],
     *,
@@ -146,13 +167,19 @@ def mine(
     written in (`eng-Latn`); null where not given. Raises DataError for a missing path and where nothing is found,
     RecipeError for an unknown kind or a share out of range.
     """
-    paths = [Path(path) for path in paths]
     shares = held_out if isinstance(held_out, Shares) else Shares(held_out)
-    wanted = _check(paths, kinds)
-    language = None if language is None else named_language(language)
+    return mine_beside(paths, Mining(kinds, exclude, shares, seed, language), Beside(), show_progress=show_progress)
+
+
+def mine_beside(paths: Sequence[Path], mining: Mining, beside: Beside, *, show_progress: bool = True) -> Mined:
+    """As `mine`, together with rows of a person's own: what either holds out is in no pair, and in no other text."""
+    paths = [Path(path) for path in paths]
+    shares, seed = mining.shares, mining.seed
+    wanted = _check(paths, mining.kinds)
+    language = None if mining.language is None else named_language(mining.language)
     skipped: Counter[str] = Counter()
     suffixes = {suffix for kind in wanted for suffix in _SUFFIXES[kind]}
-    files = list(walk(paths, suffixes, exclude, skipped))
+    files = list(walk(paths, suffixes, mining.exclude, skipped))
     licences = {root: folder_licence(root) for root in {file.root for file in files}}
     pairs: list[Pair] = []
     pieces: list[Piece] = []
@@ -163,14 +190,30 @@ def mine(
             pairs += [replace(pair, licence=licence or licences[file.root]) for pair in rows]
             advance(note=file.source)
     asked = split_pairs(dedupe(pairs, skipped), shares.held_out, seed, skipped)
-    asked = keep_to_choose(asked, shares, partial(split_pairs, seed=seed + 1, skipped=skipped))
+    asked = _with(beside, asked, shares.held_out, seed, skipped)
+    asked = keep_to_choose(asked, shares, partial(_again, beside=beside, seed=seed + 1, skipped=skipped))
     history = changes(files, _CODE, skipped) if "commits" in wanted else []
     asked, studied = study([k for k in wanted if k in MINERS], Repository(pieces, history), asked, skipped)
-    if not asked and not studied:
+    if not pairs and not studied:
         raise _nothing(paths, wanted, skipped)
     kinds_of = [*map(family, asked), *(kind for kind, _ in studied)]
     corpus = _corpus(pieces, asked)
     return Mined([*asked, *(p for _, p in studied)], dict(sorted(skipped.items())), len(files), corpus, kinds_of)
+
+
+def _with(beside: Beside, mined: list[Pair], share: float, seed: int, skipped: Counter[str]) -> list[Pair]:
+    """Both together, less the rows of either that would then be on both sides."""
+    return split_table([*beside.pairs, *mined], share, seed, skipped, beside.unit) if beside.pairs else mined
+
+
+def _again(pairs: list[Pair], share: float, *, beside: Beside, seed: int, skipped: Counter[str]) -> list[Pair]:
+    """Divide both once more, mined rows by file and those beside by their unit; these stay whole where it is one."""
+    keys = {(pair.anchor, pair.positive) for pair in beside.pairs}
+    mined = split_pairs([p for p in pairs if (p.anchor, p.positive) not in keys], share, seed, skipped)
+    own = [pair for pair in pairs if (pair.anchor, pair.positive) in keys]
+    with suppress(DataError):
+        own = split_table(own, share, seed, skipped, beside.unit)
+    return _with(replace(beside, pairs=own), mined, share, seed, skipped)
 
 
 def _corpus(pieces: Sequence[Piece], pairs: Sequence[Pair]) -> list[Piece]:
