@@ -47,6 +47,17 @@ def test_the_base_is_given_back_or_what_lies_between(share, large, project, base
     assert json.loads((tmp_path / "out" / "model" / "training.json").read_text())["num_steps"] == 3
 
 
+def test_a_base_in_few_bits_is_given_back_exactly(project, tmp_path, monkeypatch):
+    """The table of the seedling is in four bits on the disk, whose numbers bfloat16 does not hold."""
+    monkeypatch.setattr(scores, "choose", lambda *_: Choice(0.0, 0.05, 0.1, {(0, 0.0): 0.5, (0, 1.0): 0.5}, 300))
+    given = AdaptSettings(training=TRAINING, held_out=0.25, max_length=48)
+    table = adapt([project], tmp_path / "out", given, base="seedling", console=Console(file=io.StringIO()))
+    assert table is not None and table.sentences()[0].endswith("every question has the same score in both.")
+    start = Embedder.load("seedling", dtype="float32").backbone.state_dict()
+    end = Embedder.load(tmp_path / "out" / "model", dtype="float32").backbone.state_dict()
+    assert all(torch.equal(end[name], start[name]) for name in start)
+
+
 @pytest.mark.parametrize(("large", "asked"), [(1000, "auto"), (10**9, "float32")])
 def test_a_large_base_is_compared_in_the_precision_it_is_used_in(large, asked, project, base, tmp_path, monkeypatch):
     seen, texts = [], []

@@ -31,11 +31,14 @@ def tell(mined: Mined, paths: Sequence[Path], settings: AdaptSettings, console: 
         console.print(told_columns(path, settings.columns), markup=False, highlight=False)
     train_pairs, held_out = split(mined)
     files = f"{mined.num_files:,} file{'s' * (mined.num_files != 1)}"
+    to_choose = sum(pair.split == "development" for pair in mined.pairs)
     console.print(
-        f"{files} gave {len(train_pairs):,} training pairs and {len(held_out):,} held-out pairs "
-        f"(no question of theirs in training; {sum(mined.skipped.values()):,} files and rows left out)"
+        f"{files} gave {len(train_pairs):,} training pairs, {to_choose:,} to choose by and {len(held_out):,} held-out "
+        f"pairs (no question of theirs in training; {sum(mined.skipped.values()):,} files and rows left out)"
     )
-
+    for number, use in ((to_choose, "pairs to choose by"), (len(held_out), "held-out pairs")):
+        if number > settings.max_queries:
+            console.print(f"of the {number:,} {use} {settings.max_queries:,} are asked, a random sample")
     for reason in mined.skipped:
         if reason.startswith(_BOUND):
             console.print(f"left out: {reason.removeprefix('folder: ')}", markup=False, highlight=False)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from udever.adaptation.attempts import Attempt
@@ -109,13 +110,16 @@ def _averaged(folders: Sequence[str], dtype: str) -> Embedder:
 def _save_chosen(recipe: Recipe, trained: Sequence[str], share: float, sentence: str) -> None:
     """Write what lies between base and trained weights in place of the trained model, beside the same files.
 
-    In float32, whatever they were compared in: the base that is given back is the base.
+    In the precision of what was trained, and in float32 where that would round a base that is given back, whose weights
+    a file in fewer bits may hold: the base that is given back is the base.
     """
     folder, base = Path(recipe.output.folder), open_recipe(recipe)[0]
     files = {name: (folder / name).read_text(encoding="utf-8") for name in (RECIPE_FILE, TRAINING_FILE, FIGURE)}
     stored = stored_dtype(folder)
     if share:
         move(base, _averaged(trained, "float32"), share)
+    elif stored and not _is_exact(base, stored):
+        stored = None
     base.save(
         folder,
         base=recipe.model.base,
@@ -125,10 +129,16 @@ def _save_chosen(recipe: Recipe, trained: Sequence[str], share: float, sentence:
     )
 
 
+def _is_exact(model: Embedder, dtype: torch.dtype) -> bool:
+    """Whether the weights are numbers of that precision."""
+    return all(torch.equal(t.to(dtype).to(t.dtype), t) for t in model.backbone.state_dict().values())  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def tasks_of(mined: Mined, split: Split, settings: AdaptSettings, folder: Path, max_texts: int) -> list[FolderTask]:
     """The questions of a split over everything that was mined; [] where it has none that can be scored to choose by.
 
-    Of those to choose by, over their answers and a sample of `max_texts` of the rest.
+    Of those to choose by, over their answers and a sample of `max_texts` of the rest: what was mined, and what tables
+    answer.
     """
     shutil.rmtree(folder, ignore_errors=True)
     wanted = [pair for pair in mined.pairs if pair.split == split]
@@ -136,7 +146,9 @@ def tasks_of(mined: Mined, split: Split, settings: AdaptSettings, folder: Path, 
     others = [pair for pair in asked if pair.split != split]
     corpus = [Pair(piece.source, piece.text) for piece in mined.corpus]
     if split == "development":
-        others, corpus = [], random.Random(settings.seed).sample(corpus, min(len(corpus), max_texts))
+        files = {piece.source for piece in mined.corpus}
+        rest = [*corpus, *(pair for pair in others if pair.source not in files)]
+        others, corpus = [], random.Random(settings.seed).sample(rest, min(len(rest), max_texts))
     try:
         return write_held_out(
             wanted, folder, others=[*others, *corpus], max_queries=settings.max_queries, seed=settings.seed
