@@ -105,6 +105,25 @@ def check_folder(
             raise OutputError(f"cannot write {folder}: the input {given} lies in it; give another folder")
 
 
+def check_file(
+    target: str | os.PathLike[str], inputs: Iterable[str | os.PathLike[str]], own: Collection[str] = ()
+) -> None:
+    """Raise OutputError where writing `target` would replace an input, or a file in a folder or glob that is one.
+
+    To be called before long work. A file is the same by another path, a symbolic or a hard link. `own` are suffixes
+    that outputs of this kind have and nothing that is read in a folder. Inputs that are no paths that exist are passed
+    over.
+    """
+    path = Path(target)
+    for given in inputs if path.exists() else ():
+        root, pattern = (Path(given), ()) if Path(given).exists() else cut_glob(given)
+        named = root.glob("/".join(pattern)) if pattern else [root]
+        if any(one.exists() and path.samefile(one) for one in named):
+            raise OutputError(f"cannot write {target}: it is the input {given}; give another name")
+        if path.suffix.lower() not in own and not pattern and resolved(path).is_relative_to(root.resolve()):
+            raise OutputError(f"cannot write {target}: it is a file of the input {given}; give another name")
+
+
 _ANY = ("**",)
 
 

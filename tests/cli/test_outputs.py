@@ -6,6 +6,8 @@ import pytest
 
 from udever.embedder import Embedder
 from udever.errors import OutputError
+from udever.pairs.files import write_pairs
+from udever.pairs.schema import Pair
 
 OLD = ("udever.json", "results.json", "checkpoint.json", "filter.json", "job.json", "manifest.json")
 """Names that folders of this project have, and others too."""
@@ -78,6 +80,55 @@ def test_an_output_inside_an_input_is_refused(udever, place, command):
     code, _, error = udever(*COMMANDS[command](place, place / "in" / "new"))
     assert code == 2 and error.count("\n") == 1 and "lies in the input" in error, error
     assert not (place / "in" / "new").exists()
+
+
+FILES = {
+    "pairs": lambda f, out: ("pairs", f / "in" / "pairs.jsonl", f / "in" / "made.parquet", "-o", out),
+    "negatives": lambda f, out: ("negatives", f / "in" / "made.parquet", "--mode", "words", "-o", out),
+    "negatives, corpus": lambda f, out: (
+        *("negatives", f / "in" / "pairs.jsonl", "--corpus", f / "in" / "made.parquet", "--mode", "words", "-o", out),
+    ),
+    "bits": lambda f, out: ("bits", f / "in" / "made.parquet", "-m", "seedling", "-o", out),
+    "map": lambda f, out: ("map", f / "in" / "made.parquet", "-o", out),
+    "map, before": lambda f, out: ("map", f / "in" / "pairs.jsonl", "--before", f / "in" / "made.parquet", "-o", out),
+    "map, rows": lambda f, out: ("map", f / "in" / "pairs.jsonl", "--rows", f / "in" / "*.parquet", "-o", out),
+    "export": lambda f, out: ("export", "-m", f / "in" / "made.parquet", "-o", out, "--format", "gguf"),
+}
+
+
+@pytest.mark.parametrize("name", ["in/made.parquet", "in/../in/made.parquet", "link.parquet", "hard.parquet"])
+@pytest.mark.parametrize("command", sorted(FILES))
+def test_a_file_does_not_replace_an_input(udever, place, command, name):
+    made = place / "in" / "made.parquet"
+    write_pairs([Pair("a", "b"), Pair("c", "d")], made)
+    (place / "link.parquet").symlink_to(made)
+    (place / "hard.parquet").hardlink_to(made)
+    before = content(place)
+    code, _, error = udever(*FILES[command](place, place / name))
+    assert code == 2 and error.count("\n") == 1 and "it is the input" in error, error
+    assert content(place) == before
+
+
+IN_FOLDERS = {
+    "bits": lambda f, out: ("bits", f / "in" / "ex.csv", "-m", f / "p", "-o", out),
+    "map": lambda f, out: ("map", f / "p", "-o", out),
+    "export": lambda f, out: ("export", "-m", f / "p", "-o", out, "--format", "gguf"),
+}
+
+
+@pytest.mark.parametrize("command", sorted(IN_FOLDERS))
+def test_a_file_does_not_replace_one_of_an_input_folder(udever, place, command):
+    before = content(place)
+    code, _, error = udever(*IN_FOLDERS[command](place, place / "p" / "thesis.txt"))
+    assert code == 2 and error.count("\n") == 1 and f"it is a file of the input {place / 'p'}" in error, error
+    assert content(place) == before
+
+
+def test_pairs_of_a_folder_may_lie_in_it(udever, place):
+    (place / "in" / "a.py").write_text('def halve(x):\n    """Divide a number by two."""\n    half = x / 2\n    return half\n')
+    for _ in range(2):
+        code, _, error = udever("pairs", place / "in", "-o", place / "in" / "mined.parquet")
+        assert code == 0, error
 
 
 def test_a_recipe_does_not_replace_its_own_base_or_data(udever, place):

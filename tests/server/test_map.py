@@ -117,6 +117,9 @@ def test_what_cannot_be_drawn(vectors, tmp_path, corpus, monkeypatch):
         made = run(*arguments)
         assert isinstance(made.exception, DataError | OutputError) and told in str(made.exception), made.output
         assert not (tmp_path / "m.html").exists()
+    written = corpus.read_text()
+    made = run(vectors[0], "-o", corpus)
+    assert f"it is the input {corpus}" in str(made.exception) and corpus.read_text() == written
     moved = corpus.rename(corpus.with_name("moved.jsonl"))
     try:
         made = run(vectors[0], "-o", tmp_path / "m.html")

@@ -146,7 +146,7 @@ def pairs(
     seed: Seed = 0,
 ) -> None:
     """Mine training pairs (docstring -> function, heading -> section, source -> translation); split tables of them."""
-    from udever.pairs.files import check_pairs_name, write_pairs
+    from udever.pairs.files import check_pairs_output, write_pairs
     from udever.pairs.gathering import Gathering, gather
     from udever.pairs.mining import USUAL_KINDS
 
@@ -160,7 +160,7 @@ def pairs(
         columns=named_columns(anchor, positive),
         skip_empty=skip_empty,
     )
-    check_pairs_name(output)
+    check_pairs_output(output, paths)
     mined = gather(paths, settings)
     write_pairs(mined.pairs, output)
     out = console()

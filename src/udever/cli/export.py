@@ -26,9 +26,11 @@ def export(
         given = "--precision" if precision else "--role"
         raise RecipeError(f"{given} is for --format gguf; leave it out for {format_}")
     from udever import exporting
-    from udever.storage import check_replaceable
+    from udever.storage import check_file, check_replaceable
 
-    if format_ != "gguf":
+    if format_ == "gguf":
+        check_file(output, [model], own=(".gguf",))
+    else:
         check_replaceable(output, "exported", [model])
     embedder = load_quietly(model, "float32", "cpu")
     if format_ == "gguf":

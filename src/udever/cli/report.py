@@ -97,7 +97,9 @@ def bits(
     """Measure how well a decoder knows languages before finetuning: bits for a byte of parallel texts."""
     from udever.evaluation.bits import bits_per_byte, write_bits
     from udever.report.parallel import read_parallel
+    from udever.storage import check_file
 
+    check_file(output, [texts, model], own=(".csv",))
     quiet_transformers()
     parallel = read_parallel(texts, language or (), limit=limit, seed=seed)
     found = bits_per_byte(model, parallel.texts, show_progress=True)

@@ -41,7 +41,7 @@ from udever.pairs.columns import (
 )
 from udever.pairs.schema import SCHEMA, Pair, Split, to_table
 from udever.records import Broken, batch_rows, read_file
-from udever.storage import atomic_file, cache_folder
+from udever.storage import atomic_file, cache_folder, check_file
 
 pc: Any = pyarrow.compute  # its functions are made at run time: type checkers see none
 
@@ -129,11 +129,12 @@ def write_pairs(pairs: Sequence[Any], path: str | Path, schema: pa.Schema = SCHE
         pq.write_table(to_table(pairs, schema), file, compression="zstd")
 
 
-def check_pairs_name(path: Path) -> None:
-    """Raise OutputError where pairs that are written to `path` could not be read again, by its name."""
+def check_pairs_output(path: Path, inputs: Iterable[Path]) -> None:
+    """Raise OutputError where pairs written to `path` could not be read again, by its name, or replace an input."""
     form = format_of(path)
     if form is None or form.kind != "parquet":
         raise OutputError(f"{path} is no name for pairs; give one that ends in .parquet")
+    check_file(path, inputs, own=(".parquet", ".pq"))
 
 
 def read_pairs(path: str | Path, split: Split | None = None) -> list[Pair]:

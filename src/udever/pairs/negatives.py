@@ -37,7 +37,7 @@ from udever.pairs.candidates import (
 )
 from udever.pairs.files import (
     Rows,
-    check_pairs_name,
+    check_pairs_output,
     digest_files,
     files_under,
     hold,
@@ -155,7 +155,7 @@ def mine_negatives(
         raise RecipeError(f"searching by {options.mode} takes a model; give one (-m MODEL), or search by words")
     if embedder is None and options.siblings:
         raise RecipeError("finding siblings takes a model; give one (-m MODEL), or leave them out")
-    check_pairs_name(output)
+    check_pairs_output(output, [pairs, *([options.corpus] if options.corpus else [])])
     rows = _open_pairs(pairs, options)
     corpus = None
     if options.corpus is not None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from udever.corpus.folder import MANIFEST, read_manifest
 from udever.corpus.side_columns import columns_beside
 from udever.errors import DataError, OutputError
 from udever.nearest import suggestion
@@ -12,6 +13,7 @@ from udever.search.points import map_points, shared
 from udever.search.projection import Method
 from udever.search.searchable import COLOURS, Vectors
 from udever.server.map import MapPage, write_map
+from udever.storage import check_file
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,11 @@ class Drawn:
 def draw_map(vectors: str, output: Path, settings: MapSettings = MapSettings(), before: str | None = None) -> Drawn:
     """Write the map of `vectors` to `output`; with `before` that of the same texts by another model beside it.
 
-    Raises DataError for a column that the texts do not have, OutputError where the file cannot be written.
+    Raises DataError for a column that the texts do not have, OutputError where the file cannot be written or is read.
     """
     if output.is_dir():  # before long work
         raise OutputError(f"cannot write {output}: it is a folder; give a file name, such as {output / 'map.html'}")
+    check_file(output, _read_for(vectors, settings, before), own=(".html",))
     after, notes = _with_columns(vectors, settings)
     earlier = None
     if before is not None:
@@ -62,6 +65,12 @@ def draw_map(vectors: str, output: Path, settings: MapSettings = MapSettings(), 
     title = settings.title or Path(vectors).resolve().name
     num_cut = write_map(output, points, MapPage(title, after.texts, after.num_rows, facts, settings.text_length))
     return Drawn(len(after.ids), after.num_rows, num_cut, notes)
+
+
+def _read_for(vectors: str, settings: MapSettings, before: str | None) -> list[str]:
+    """The files and folders that a map is made from."""
+    embedded = read_manifest(Path(vectors)).inputs if (Path(vectors) / MANIFEST).is_file() else []
+    return [vectors, *([before] if before else []), *(settings.rows or embedded)]
 
 
 def _with_columns(place: str, settings: MapSettings) -> tuple[Vectors, list[str]]:
