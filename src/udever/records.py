@@ -7,7 +7,7 @@ import csv
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
@@ -162,10 +162,15 @@ def _json_records(lines: _Lines) -> Iterator[tuple[int, Record]]:
 def _header(lines: _Lines, names: list[str] | None) -> list[str]:
     if not names or not any(names):
         raise DataError(f"{printable(lines.path)} has no header line; expected the names of its columns")
-    twice = next((name for name in names if name and names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{printable(lines.path)} has the column {twice!r} twice; give each column a name of its own")
+    check_distinct(lines.path, names, filter(None, names))
     return names
+
+
+def check_distinct(path: Path, available: Sequence[str], wanted: Iterable[str]) -> None:
+    """Raise DataError where a column of `wanted` is in the table more than once: which one is meant?"""
+    twice = next((name for name in wanted if available.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{printable(path)} has the column {twice!r} twice; give each column a name of its own")
 
 
 def _record(names: list[str], fields: list[str], raw: str) -> Record:
@@ -326,6 +331,7 @@ def _parquet_records(path: Path, wanted: list[str] | None, root: Path | None) ->
         with open_regular(path, root=root) as opened, pq.ParquetFile(opened) as file:
             available = file.schema_arrow.names
             names = [name for name in (available if wanted is None else wanted) if name in available]
+            check_distinct(path, available, names)
             some = names or available[:1]  # batches without columns would have no rows either
             batches = file.iter_batches(batch_rows(file.metadata), columns=some, use_threads=False)
             yield from table_records(batches, names)

@@ -109,6 +109,15 @@ def test_parquet_columns_of_another_type(tmp_path):
     assert [row.reason for row in rows] == ["'text' is int; expected a text", "'text' is null; expected a text"]
 
 
+def test_a_parquet_column_that_is_there_twice_is_named(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(["x"])] * 4, ["text", "text", "extra", "extra"]), path)
+    with pytest.raises(DataError, match=r"a\.parquet has the column 'text' twice; give each column a name of its own"):
+        rows_of(path)
+    pq.write_table(pa.Table.from_arrays([pa.array(["x"])] * 3, ["text", "extra", "extra"]), path)
+    assert [row.text for row in rows_of(path)] == ["x"]
+
+
 def test_ids_do_not_come_and_go(tmp_path):
     rows = rows_of(jsonl(tmp_path / "a.jsonl", [{"text": "x", "id": "a"}, {"text": "y"}, {"text": "z", "id": True}]))
     assert [row.id for row in rows] == ["a", None, None]

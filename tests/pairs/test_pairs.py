@@ -177,6 +177,23 @@ def test_missing_files_and_columns_are_named(tmp_path):
         read_pairs(tmp_path / "p.parquet")
 
 
+@pytest.mark.parametrize("name", ["p.parquet", "p.csv", "p.tsv"])
+def test_a_column_that_is_there_twice_is_named(tmp_path, name):
+    names, path = ["question", "answer", "answer"], tmp_path / name
+    if name == "p.parquet":
+        pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 3, names), path)
+    else:
+        path.write_text("".join((",", "\t")[name == "p.tsv"].join(row) + "\n" for row in (names, "abc")))
+    with pytest.raises(DataError, match=r"has the column 'answer' twice; give each column a name of its own"):
+        list(read_batches(path, {"anchor": "question", "positive": "answer"}))
+
+
+def test_a_column_that_is_there_twice_and_not_read_does_no_harm(tmp_path):
+    path = tmp_path / "p.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 4, ["anchor", "positive", "x", "x"]), path)
+    assert read_pairs(path) == [Pair("a", "a")]
+
+
 def test_a_file_without_rows_is_refused(tmp_path):
     write_pairs([], tmp_path / "p.parquet")
     with pytest.raises(DataError, match="no pairs"):

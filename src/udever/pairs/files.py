@@ -40,7 +40,7 @@ from udever.pairs.columns import (
     normalise,
 )
 from udever.pairs.schema import SCHEMA, Pair, Split, to_table
-from udever.records import Broken, batch_rows, read_file
+from udever.records import Broken, batch_rows, check_distinct, read_file
 from udever.storage import atomic_file, cache_folder, check_file
 
 pc: Any = pyarrow.compute  # its functions are made at run time: type checkers see none
@@ -263,6 +263,7 @@ def _parquet_batches(path: Path, form: Format, choose: Choose) -> Iterator[pa.Re
     try:
         with open_regular(path) as opened, pq.ParquetFile(opened) as file:
             chosen = choose(file.schema_arrow.names)
+            check_distinct(path, file.schema_arrow.names, chosen.values())
             for batch in file.iter_batches(batch_rows(file.metadata, BATCH_ROWS), columns=sorted(set(chosen.values()))):
                 yield _rename(batch, chosen)
                 row += batch.num_rows
