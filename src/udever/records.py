@@ -28,6 +28,8 @@ _BATCH_ROWS, _BATCH_BYTES = 1024, 64 << 20
 _SNIFFED = 8192
 _MAX_NULS = 20
 _CSV_FIELD = 2**31 - 1
+CONVERT = "convert the file (iconv -f WINDOWS-1252 -t UTF-8, or from what it was saved in)"
+"""What to do about a file that is not UTF-8: as Excel saves CSV in the West, most likely."""
 _AFTER_RETURN = re.compile(r"(?<=\r)(?!\n)")
 
 
@@ -124,18 +126,26 @@ def _escaped(text: str) -> str:
 
 def _utf8(line: str | Broken) -> str | Broken:
     """The line, or why it is no UTF-8."""
-    if isinstance(line, Broken) or line.isascii():
+    if isinstance(line, Broken) or is_utf8(line):
         return line
+    data = line.encode(errors="surrogateescape").rstrip(b"\r\n")
     try:
-        line.encode()
-    except UnicodeEncodeError:
-        data = line.encode(errors="surrogateescape").rstrip(b"\r\n")
-        try:
-            data.decode()
-        except UnicodeDecodeError as error:
-            shown = data.decode(errors="backslashreplace")
-            return Broken(shown, f"not UTF-8: {error.reason} at byte {error.start}")
+        data.decode()
+    except UnicodeDecodeError as error:
+        shown = data.decode(errors="backslashreplace")
+        return Broken(shown, f"not UTF-8: {error.reason} at byte {error.start}; {CONVERT}")
     return line
+
+
+def is_utf8(text: str) -> bool:
+    """Whether a text has no lone surrogate, which in a field of CSV or TSV stands for a byte that is no UTF-8."""
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _json_records(lines: _Lines) -> Iterator[tuple[int, Record]]:

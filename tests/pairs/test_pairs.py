@@ -240,6 +240,25 @@ def test_bytes_that_are_no_text_are_named(tmp_path):
         read_pairs(tmp_path / "p.parquet")
 
 
+@pytest.mark.parametrize("name", ["p.csv", "p.tsv", "p.jsonl", "header.csv"])
+def test_a_file_in_another_encoding_is_named_with_what_to_do(tmp_path, name):
+    path = tmp_path / name
+    rows = [["anchor", "positive"], ["a", "b"], ["caf\xe9", "d"]]
+    if name == "header.csv":
+        rows = [["anchor", "positive", "Gr\xf6\xdfe"], ["a", "b", "c"]]
+    separator = "\t" if name == "p.tsv" else ","
+    lines = [separator.join(row) for row in rows]
+    if name == "p.jsonl":
+        lines = [json.dumps(dict(zip(rows[0], row, strict=True)), ensure_ascii=False) for row in rows[1:]]
+    path.write_bytes("\n".join(lines).encode("latin-1"))
+    with pytest.raises(DataError) as caught:
+        read_pairs(path)
+    place = {"p.jsonl": "line 2: ", "header.csv": "header"}.get(name, "row 1: 'anchor' is ")
+    assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+    assert place in str(caught.value) and "not UTF-8" in str(caught.value)
+    assert "(iconv -f WINDOWS-1252 -t UTF-8, or from what it was saved in)" in str(caught.value)
+
+
 def test_a_text_of_a_million_characters_and_many_batches(tmp_path):
     long = "word " * 200_000
     rows = [{"anchor": f"a{i}", "positive": long if i == 9000 else f"p{i}"} for i in range(9001)]

@@ -40,7 +40,7 @@ from udever.pairs.columns import (
     normalise,
 )
 from udever.pairs.schema import SCHEMA, Pair, Split, to_table
-from udever.records import Broken, batch_rows, check_distinct, read_file
+from udever.records import CONVERT, Broken, batch_rows, check_distinct, is_utf8, read_file
 from udever.storage import atomic_file, cache_folder, check_file
 
 pc: Any = pyarrow.compute  # its functions are made at run time: type checkers see none
@@ -310,7 +310,9 @@ def _blocks(path: Path, form: Format) -> Iterator[list[dict[str, Any]]]:
         if isinstance(record, Broken):
             place = f"row {number}" if separated else f"line {number + 1}"
             raise _broken(path, form, f"{place}: {record.reason}")
-        if separated:  # an empty field is all they have for a missing value
+        if separated:
+            _check_utf8(path, number, record)
+            # An empty field is all they have for a missing value.
             record = {name: value or None for name, value in record.items()}
         records.append(record)
         size += sum(len(value) for value in record.values() if isinstance(value, str | list))
@@ -319,6 +321,13 @@ def _blocks(path: Path, form: Format) -> Iterator[list[dict[str, Any]]]:
             records, size = [], 0
     if records:
         yield records
+
+
+def _check_utf8(path: Path, number: int, record: Mapping[str, str]) -> None:
+    name = next((name for name, value in record.items() if not is_utf8(name + value)), None)
+    if name is not None:
+        where = f"{path} row {number}: {name!r}" if is_utf8(name) else f"{path}: its header"
+        raise DataError(f"{where} is not UTF-8; {CONVERT}")
 
 
 def digest_files(paths: Iterable[Path]) -> str:
