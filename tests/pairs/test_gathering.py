@@ -192,6 +192,20 @@ def test_what_cannot_be_gathered_is_said(table, tmp_path):
         gather([other], show_progress=False)
 
 
+def test_of_json_lines_columns_are_guessed_from_more_than_the_first_row(tmp_path):
+    path = tmp_path / "qa.jsonl"
+    rows = [dict(zip(("question", "answer"), texts(n), strict=True)) for n in range(20)]
+    del rows[0]["answer"]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert told_columns(path, {}) == f"{path}: question -> answer"
+    assert len(gather([path], Gathering(skip_empty=True), show_progress=False).pairs) == 19
+    with pytest.raises(DataError, match=r"'positive' is empty in 1 of 20 rows \(row 0\)"):
+        gather([path], show_progress=False)
+    path.write_text("\n".join(json.dumps({"question": r["question"], "anser": r.get("answer")}) for r in rows))
+    with pytest.raises(DataError, match=r"no column 'answer'"):
+        gather([path], Gathering(columns={"anchor": "question", "positive": "answer"}), show_progress=False)
+
+
 @pytest.mark.parametrize(
     ("columns", "meant"),
     [

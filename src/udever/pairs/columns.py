@@ -7,7 +7,7 @@ dictionaries, to make columns of them.
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import partial
 from typing import Any
@@ -127,7 +127,7 @@ def guess_columns(available: list[str]) -> dict[str, str] | None:
     return None
 
 
-def names_in(records: Sequence[Mapping[str, Any]]) -> dict[str, None]:
+def names_in(records: Iterable[Mapping[str, Any]]) -> dict[str, None]:
     """The names that rows given as dictionaries have, in the order they come in."""
     return dict.fromkeys(name for record in records for name in record)
 

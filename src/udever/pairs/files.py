@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ _FORMAT = "1"
 
 BATCH_ROWS = 8192
 _BATCH_CHARACTERS = 64_000_000
+_NAMED_ROWS = 500
+"""As many rows of JSON lines tell which columns there are."""
 _UNPACKED = 6  # about how much larger packed text becomes
 _NAMES = {
     "parquet": "Parquet",
@@ -212,7 +215,7 @@ def files_under(path: Path, *, texts: bool = False) -> list[Path]:
 
 
 def column_names(path: Path) -> list[str]:
-    """The columns of a table of pairs, of JSON lines those of its first row; none where it cannot be read."""
+    """The columns of a table of pairs, of JSON lines those of its first rows; none where it cannot be read."""
     form = table_format(path)
     if form.kind == "dataset":
         return list(open_pairs(path).column_names)
@@ -222,8 +225,9 @@ def column_names(path: Path) -> list[str]:
                 return pq.read_schema(file).names
         except (pa.ArrowException, OSError):
             return []  # read_batches says what is wrong
-    record = next((record for _, record in read_file(path, form, None)), None)
-    return list(record) if isinstance(record, dict) else []
+    # Rows of JSON lines may leave out what is null.
+    records = islice(read_file(path, form, None), _NAMED_ROWS)
+    return list(names_in(record for _, record in records if not isinstance(record, Broken)))
 
 
 def meant_columns(path: Path, columns: Mapping[str, str]) -> dict[str, str]:
