@@ -146,8 +146,9 @@ def pairs(
     seed: Seed = 0,
 ) -> None:
     """Mine training pairs (docstring -> function, heading -> section, source -> translation); split tables of them."""
+    from udever.files import may_hold_pairs
     from udever.pairs.files import check_pairs_output, write_pairs
-    from udever.pairs.gathering import Gathering, gather
+    from udever.pairs.gathering import Gathering, gather, told_columns
     from udever.pairs.mining import USUAL_KINDS
 
     settings = Gathering(
@@ -164,6 +165,8 @@ def pairs(
     mined = gather(paths, settings)
     write_pairs(mined.pairs, output)
     out = console()
+    for path in filter(may_hold_pairs, paths):
+        out.print(told_columns(path, settings.columns))
     num_held_out = sum(pair.split == "held_out" for pair in mined.pairs)
     files = f"{mined.num_files:,} file{'s' * (mined.num_files != 1)}"
     out.print(f"{output}: {len(mined.pairs):,} pairs from {files}, {num_held_out:,} held out")

@@ -49,6 +49,7 @@ def negatives(
     _threads: Threads = None,
 ) -> None:
     """Find hard negatives for training pairs: texts that look like the positive and are none."""
+    from udever.pairs.gathering import told_columns
     from udever.pairs.negatives import Options, mine_negatives
 
     options = Options(
@@ -69,7 +70,9 @@ def negatives(
     )
     embedder = None if model is None or mode == "words" else load_quietly(model, dtype, device)
     found = mine_negatives(embedder, pairs, output, options, show_progress=True)
-    console().print(
+    out = console()
+    out.print(told_columns(pairs, options.columns))
+    out.print(
         f"{output}: {found.num_rows:,} pairs, {found.num_train:,} of split train; {found.num_full:,} with "
         f"{num_negatives} negatives, {found.num_without:,} with none; {found.num_documents:,} texts searched; "
         f"{found.num_replaced:,} rows had negatives, which were replaced"
