@@ -1,6 +1,8 @@
 """Data sets as the `datasets` package has them: folders it saved, and names on a hub."""
 
+import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,10 @@ def open_dataset(
         if saved:
             opened: Any = datasets.load_from_disk(location)
         else:
-            opened = datasets.load_dataset(location, config, split=split, revision=revision, streaming=streaming)
+            if not Path(location).exists():
+                _check_reachable(location)
+            with _quiet_hub():
+                opened = datasets.load_dataset(location, config, split=split, revision=revision, streaming=streaming)
     except Exception as error:  # whatever the hub's client and the readers raise: there is no common base
         near = near_path(location)
         hint = "check name, config, split and the network" if near is None else f"did you mean {near}?"
@@ -44,6 +49,39 @@ def open_dataset(
     if saved and not isinstance(opened, dict):
         opened = {str(opened.split or _UNNAMED): opened}
     return _of_split(opened, split, location, choose_by) if isinstance(opened, dict) else opened
+
+
+def _check_reachable(name: str) -> None:
+    """Ask the hub once, since `datasets` asks for half a minute. Raises ConnectionError where nothing is answered.
+
+    What is answered is for `datasets` to tell, as is what there is on this machine where nobody may be asked.
+    """
+    import datasets
+    from huggingface_hub import HfApi, constants, errors
+
+    if datasets.config.HF_HUB_OFFLINE:
+        return
+    # The client's own error of a broken connection, of whichever HTTP library this version uses.
+    transport: type[Exception] = next(kind for kind in errors.HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
+    try:
+        HfApi().dataset_info(name, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except (errors.HfHubHTTPError, errors.HFValidationError):
+        return
+    except (transport, OSError) as error:
+        away = "the hub cannot be reached (HF_HUB_OFFLINE=1 takes a copy that is on this machine)"
+        raise ConnectionError(away) from error
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """The hub's client does not say on standard error what it tries again: what comes of it is told."""
+    logger = logging.getLogger("huggingface_hub")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _of_split(opened: dict[Any, Any], split: str | None, location: str, choose_by: str) -> Any:

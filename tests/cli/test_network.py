@@ -155,3 +155,23 @@ for name in ("org/model", "org/other", "./org/model", "recipes/a/b"):
 """)
     assert "ASKED" not in told
     assert told.count("REFUSED") == 4
+
+
+@pytest.mark.parametrize(
+    "command", [("pairs", "srcs/lib", "-o", "out.parquet"), ("embed", "srcs/lib", "-m", "seedling", "-o", "out")]
+)
+def test_a_mistyped_folder_is_looked_for_on_a_hub_once(watched, tmp_path, command):
+    (tmp_path / "src" / "lib").mkdir(parents=True)
+    told = watched(f"""
+sys.stderr = sys.stdout
+from udever.cli import main
+sys.argv = ["udever", *{command}]
+try:
+    main()
+except SystemExit as done:
+    assert done.code == 2
+""")
+    *asked, error = told.splitlines()
+    assert 1 <= len(asked) <= 2 and all(line.startswith("ASKED") for line in asked), told  # one request may try twice
+    assert error.startswith("udever: error: srcs/lib cannot be loaded from the hub (there is no such path here):")
+    assert "the hub cannot be reached" in error and "did you mean src/lib?" in error
