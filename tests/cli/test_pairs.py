@@ -1,5 +1,7 @@
 """`udever pairs` and `negatives`: what a person is told of a table."""
 
+import json
+
 import pytest
 
 
@@ -17,3 +19,35 @@ def test_the_columns_that_are_taken_are_told(udever, rows, tmp_path, command):
     code, out, error = udever(*command, rows, "-o", tmp_path / "out.parquet")
     assert code == 0, error
     assert f"{rows}: how q0 r0 s0 -> so a0 b0 c0\n" in out
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--held-out-by", "group"), ("--held-out-by", "txt"), ("--anchor", "a"), ("--positive", "b"), ("--skip-empty",)],
+)
+def test_options_of_tables_are_refused_where_there_is_none(udever, rows, tmp_path, options):
+    (tmp_path / "docs").mkdir()
+    text = "Press the button for three seconds, then wait until the lamp is dark, and pull the plug."
+    (tmp_path / "docs" / "a.md").write_text(f"# How to turn it off\n\n{text}\n")
+    out = tmp_path / "out.parquet"
+    code, _, error = udever("pairs", tmp_path / "docs", *options, "-o", out)
+    told = f"{' '.join(options) if options[0] == '--held-out-by' else options[0]} is for tables of pairs"
+    assert code == 2 and error.count("\n") == 1 and told in error and not out.exists(), error
+    code, _, error = udever("pairs", tmp_path / "docks", *options, "-o", out)
+    assert code == 2 and "does not exist; did you mean" in error
+    code, _, error = udever("pairs", tmp_path / "docs", "--held-out-by", "file", "-o", out)
+    assert code == 0, error
+
+
+@pytest.mark.parametrize("column", ["group", "label"])
+def test_a_table_without_the_column_to_hold_out_by_is_refused(udever, tmp_path, column):
+    path, out = tmp_path / "qa.jsonl", tmp_path / "out.parquet"
+    plain = [{"anchor": f"how q{n} r{n} s{n}", "positive": f"so a{n} b{n} c{n}"} for n in range(30)]
+    for found in (plain, [{**row, column: None} for row in plain]):
+        path.write_text("\n".join(map(json.dumps, found)))
+        code, _, error = udever("pairs", path, "--held-out-by", column, "-o", out)
+        assert code == 2 and error.count("\n") == 1, error
+        assert f"{path} has no value in a column {column!r}" in error and not out.exists()
+    path.write_text("\n".join(json.dumps(row | ({column: n} if n > 20 else {})) for n, row in enumerate(plain)))
+    code, _, error = udever("pairs", path, "--held-out-by", column, "-o", out)
+    assert code == 0, error

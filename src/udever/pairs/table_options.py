@@ -1,0 +1,43 @@
+"""Options that are for tables of pairs are refused where there is no table that they fit, and not passed over."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from udever.errors import RecipeError
+from udever.files import may_hold_pairs
+from udever.pairs.files import meant_columns, read_batches
+from udever.pairs.settings import BY_FILE, BY_TEXT
+
+_MAY_LACK = ("group", "label")
+"""Columns of pairs that rows can be held out by and that a table need not have."""
+
+
+def check_table_options(
+    paths: Sequence[Path], *, held_out_by: str, columns: Mapping[str, str], skip_empty: bool
+) -> None:
+    """Raise RecipeError where such an option would change nothing.
+
+    That is where none of `paths` is a table of pairs (but files that are mined are held out by file anyway), and where
+    rows are to be held out by a column in which a table has no value.
+    """
+    tables = [path for path in paths if may_hold_pairs(path)]
+    given = [f"--{name}" for name in columns]
+    given += ["--skip-empty"] if skip_empty else []
+    given += [f"--held-out-by {held_out_by}"] if held_out_by not in (BY_TEXT, BY_FILE) else []
+    if given and not tables and all(path.exists() for path in paths):  # else the path is what is wrong
+        raise RecipeError(
+            f"{given[0]} is for tables of pairs, and {', '.join(map(str, paths))} holds none; leave it out, or name a "
+            f"table itself"
+        )
+    for table in tables if held_out_by in _MAY_LACK else ():
+        if not _has_values(table, columns, held_out_by):
+            raise RecipeError(
+                f"{table} has no value in a column {held_out_by!r}, by which rows are to be held out; add it, or leave "
+                f"--held-out-by out"
+            )
+
+
+def _has_values(table: Path, columns: Mapping[str, str], name: str) -> bool:
+    """Whether some row has a value there; the table is read up to the first such row."""
+    batches = read_batches(table, meant_columns(table, columns), keep_empty=True)
+    return any(batch[name].null_count < batch.num_rows for batch in batches)
