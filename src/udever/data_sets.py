@@ -56,10 +56,10 @@ def _check_reachable(name: str) -> None:
 
     What is answered is for `datasets` to tell, as is what there is on this machine where nobody may be asked.
     """
-    import datasets
+    from datasets import config
     from huggingface_hub import HfApi, constants, errors
 
-    if datasets.config.HF_HUB_OFFLINE:
+    if config.HF_HUB_OFFLINE:
         return
     # The client's own error of a broken connection, of whichever HTTP library this version uses.
     transport: type[Exception] = next(kind for kind in errors.HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
