@@ -125,7 +125,9 @@ def test_a_file_does_not_replace_one_of_an_input_folder(udever, place, command):
 
 
 def test_pairs_of_a_folder_may_lie_in_it(udever, place):
-    (place / "in" / "a.py").write_text('def halve(x):\n    """Divide a number by two."""\n    half = x / 2\n    return half\n')
+    (place / "in" / "a.py").write_text(
+        'def halve(x):\n    """Divide a number by two."""\n    half = x / 2\n    return half\n'
+    )
     for _ in range(2):
         code, _, error = udever("pairs", place / "in", "-o", place / "in" / "mined.parquet")
         assert code == 0, error

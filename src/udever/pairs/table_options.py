@@ -26,8 +26,8 @@ def check_table_options(
     given += [f"--held-out-by {held_out_by}"] if held_out_by not in (BY_TEXT, BY_FILE) else []
     if given and not tables and all(path.exists() for path in paths):  # else the path is what is wrong
         raise RecipeError(
-            f"{given[0]} is for tables of pairs, and {', '.join(map(str, paths))} holds none; leave it out, or name a "
-            f"table itself"
+            f"{given[0]} is for tables of pairs, and none is named ({', '.join(map(str, paths))}); leave it out, or "
+            f"name a table itself"
         )
     for table in tables if held_out_by in _MAY_LACK else ():
         if not _has_values(table, columns, held_out_by):
