@@ -23,7 +23,7 @@ from typing import Any, Literal, get_args
 
 from udever.errors import OutputError, UdeverError
 
-Kind = Literal["model", "filter", "adapted", "report", "plane", "checkpoint", "index", "exported"]
+Kind = Literal["model", "filter", "adapted", "report", "plane", "run", "checkpoint", "index", "exported"]
 
 MARKER = ".udever-output.json"
 JOB = "_job.json"
@@ -166,19 +166,27 @@ def _read_marker(folder: Path) -> tuple[str, set[str]] | None:
         return None
 
 
-def write_marker(folder: Path, kind: Kind) -> None:
-    """Make `folder` an output: its marker lists every file that is in it now. Replaced whole or not at all."""
-    names = sorted(_names(folder))
-    content = {"udever_output": kind, "format": _FORMAT, "files": [name for name in names if name != MARKER]}
+def write_marker(folder: Path, kind: Kind, names: Iterable[str] | None = None) -> None:
+    """Make `folder` an output: its marker lists these names, or every file that is in it now.
+
+    Replaced whole or not at all.
+    """
+    listed = sorted({*(_names(folder) if names is None else names)} - {MARKER})
+    content = {"udever_output": kind, "format": _FORMAT, "files": listed}
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     with atomic_file(folder / MARKER) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
+def listed(folder: Path, kind: Kind) -> set[str]:
+    """What the marker of an output of this kind lists, and its own name; nothing where there is no such marker."""
+    found = _read_marker(folder)
+    return {MARKER, *found[1]} if found is not None and found[0] == kind else set()
+
+
 def is_output(folder: str | os.PathLike[str], kind: Kind) -> bool:
     """Whether `folder` carries the marker of an output of this kind."""
-    found = _read_marker(Path(folder))
-    return found is not None and found[0] == kind
+    return bool(listed(Path(folder), kind))
 
 
 def is_job(folder: Path) -> bool:

@@ -139,8 +139,23 @@ def test_what_a_run_would_write_over_in_its_folder_is_refused(project, tmp_path,
     theirs.write_text("mine")
     for more in ([], ["--resume"], ["--restart"]):
         code, _, err = udever("adapt", project, "-o", tmp_path / "out", *more)
-        assert (code, "was not written by a run of adapt" in err) == (2, True)
+        assert (code, "was not written by a run of udever" in err) == (2, True)
     assert theirs.read_text() == "mine"
+
+
+def test_what_others_wrote_where_a_run_would_live_is_refused_before_any_work(project, tmp_path, udever):
+    kept = tmp_path / "out-checkpoints"
+    kept.mkdir()
+    theirs = {"adapt.json": '{"my":1}', "corpus.parquet": "{}", "log.jsonl": "keep", "notes.txt": "mine"}
+    for name, text in theirs.items():
+        (kept / name).write_text(text)
+    rows = "\n".join(["question,answer", *(f"how to {v} a {n},call {v}_{n}" for v in VERBS for n in NOUNS)])
+    (kept / "pairs.csv").write_text(rows)
+    for paths, told in (([project], "adapt.json was not written by a run"), ([kept / "pairs.csv"], "lies in it")):
+        for more in ([], ["--resume"], ["--restart"]):
+            code, out, err = udever("adapt", *paths, "-o", tmp_path / "out", *more)
+            assert (code, out, err.count("\n")) == (2, "", 1) and told in err, err
+    assert {path.name: path.read_text() for path in kept.iterdir()} == {**theirs, "pairs.csv": rows}
 
 
 def one_line_error(code, err):

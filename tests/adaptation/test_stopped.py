@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from udever.adaptation import AdaptSettings, adapt, run_folder
-from udever.adaptation.folder import begin, begun_in, write_gathered
+from udever.adaptation.folder import begin, begun_in, clear, write_gathered
 from udever.errors import ModelError, OutputError
 from udever.evaluation.results import read_scores
 from udever.pairs.mining import Mined
@@ -112,6 +112,17 @@ def test_what_a_restarted_run_mined_is_not_mixed_with_what_was_there(tmp_path):
     write_gathered(mined("code", "code", "code", "names"), tmp_path)
     with pytest.raises(OutputError, match="it has 4 pairs and the kinds of 2; start over with --restart"):
         begun_in({"kinds": "code"}, tmp_path)
+
+
+def test_only_what_a_run_wrote_is_removed(tmp_path):
+    begin({"kinds": "all"}, mined("code", "names"), 1.0, tmp_path / "kept")
+    (tmp_path / "kept" / "notes.txt").write_text("mine")
+    clear(tmp_path / "kept")
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["notes.txt"]
+    (tmp_path / "kept" / "pairs.parquet").write_text("mine")
+    with pytest.raises(OutputError, match=r"pairs\.parquet was not written by a run of udever"):
+        begin({"kinds": "all"}, mined("code"), 1.0, tmp_path / "kept")
+    assert (tmp_path / "kept" / "pairs.parquet").read_text() == "mine"
 
 
 def test_a_restart_killed_anywhere_leaves_one_run_or_none(tmp_path, killed):

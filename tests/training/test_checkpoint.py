@@ -17,6 +17,7 @@ from udever import training
 from udever.errors import DataError, ModelError, OutputError
 from udever.pairs.files import write_pairs
 from udever.pairs.schema import Pair
+from udever.storage import MARKER, write_marker
 from udever.training import checkpoint, loop
 from udever.training.checkpoint import claimed
 from udever.training.fresh import make_base
@@ -257,7 +258,7 @@ def test_a_full_disk_leaves_the_checkpoints_before_it(base, data, tmp_path, kill
     killed(work, 10**9)
     kept = tmp_path / "model-checkpoints"
     assert checkpoint.checkpoints(kept) == []
-    assert sorted(path.name for path in kept.iterdir()) == [LOG_FILE]
+    assert sorted(path.name for path in kept.iterdir()) == [MARKER, LOG_FILE]
     train(run, resume=True)
 
 
@@ -380,12 +381,32 @@ def test_what_killed_runs_left_is_removed(base, data, tmp_path):
     run = recipe(base, data, tmp_path, max_steps=1)
     train(run)
     kept = tmp_path / "model-checkpoints"
-    halves = [kept / ".step-00000007.parts", kept / "step-00000009"]
+    halves = [kept / ".step-00000007.parts", kept / "step-00000008", kept / "step-00000009"]
     for half in halves:
         half.mkdir()
+    for half in halves[:2]:
         (half / "shard-00000.safetensors").write_text("half")
+    write_marker(halves[1], "checkpoint")
+    theirs = kept / "step-00000010" / "thesis.txt"
+    theirs.parent.mkdir()
+    theirs.write_text("mine")
     others = tmp_path / ".model.mine.tmp"
     others.mkdir()
     train(run, resume=True)
-    assert sorted(path.name for path in kept.iterdir()) == [LOG_FILE, "step-00000001"]
+    assert theirs.read_text() == "mine"
+    assert sorted(path.name for path in kept.iterdir()) == [MARKER, LOG_FILE, "step-00000001", "step-00000010"]
     assert not any(half.exists() for half in halves) and others.exists()
+
+
+def test_a_log_of_others_is_neither_written_over_nor_removed(base, data, tmp_path):
+    log = tmp_path / "model-checkpoints" / LOG_FILE
+    log.parent.mkdir()
+    log.write_text("mine")
+    run = recipe(base, data, tmp_path, max_steps=1)
+    for how in ({}, {"resume": True}, {"restart": True}):
+        with pytest.raises(OutputError, match=r"log\.jsonl was not written by a run of udever"):
+            train(run, **how)
+    assert log.read_text() == "mine"
+    log.unlink()
+    train(run)
+    train(run, restart=True)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,30 @@ from udever.pairs.settings import DataSettings
 from udever.report.adaptation import Extras, write_adaptation_report
 from udever.saving import add_to_card
 from udever.search.fusion import write_words_weight
-from udever.storage import atomic_file, atomic_folder, remove_output, write_marker
+from udever.storage import (
+    MARKER,
+    atomic_file,
+    atomic_folder,
+    check_folder,
+    check_replaceable,
+    listed,
+    remove_output,
+    write_marker,
+)
 from udever.training import OutputSettings, Recipe, WatchSettings
 from udever.training.checkpoint import differences
+from udever.training.log import LOG_FILE
 from udever.training.recipe import RECIPE_FILE
-from udever.training.run import forget
+from udever.training.run import check_begun, forget
+from udever.training.run_folder import check_own, take
 
 ASKED_FOR, CORPUS, MODEL, CARD = "adapt.json", "corpus.parquet", "model", "README.md"
 PAIRS, STUDIED = "pairs.parquet", "studied.parquet"
 HELD_OUT, DEVELOPMENT, RESULTS = "held_out", "development", "results"
 ATTEMPTS, TRIED = "attempts", "tried.json"
-_FOLDERS = (HELD_OUT, DEVELOPMENT, RESULTS, ATTEMPTS)
+_FOLDERS, _FILES = (HELD_OUT, DEVELOPMENT, RESULTS, ATTEMPTS), (ASKED_FOR, PAIRS, STUDIED, CORPUS, TRIED)
+_NAMES = {*_FOLDERS, *_FILES, MODEL, LOG_FILE}
+"""What lies in the folder of a run, beside checkpoints, which have markers of their own."""
 
 
 def run_folder(output: Path) -> Path:
@@ -33,11 +47,14 @@ def run_folder(output: Path) -> Path:
     return output.with_name(f"{output.name}-checkpoints")
 
 
-def check_own(kept: Path) -> None:
-    """Raise OutputError where a folder that a run would replace lies there and no run of ours was begun in it."""
-    theirs = [name for name in _FOLDERS if (kept / name).exists()]
-    if theirs and not (kept / ASKED_FOR).is_file():
-        raise OutputError(f"{kept / theirs[0]} was not written by a run of adapt; move it, or choose another output")
+def check_places(output: Path, inputs: Iterable[str | Path], *, resume: bool, restart: bool) -> None:
+    """Raise OutputError where a run may not write its output, or live beside it until then."""
+    inputs = list(inputs)
+    check_replaceable(output, "adapted", inputs)
+    kept = run_folder(output)
+    check_folder(kept, inputs)
+    check_begun(kept, resume=resume, restart=restart)
+    check_own(kept, sorted(_NAMES))
 
 
 def write_gathered(mined: Mined, folder: Path) -> None:
@@ -60,6 +77,7 @@ def begin(asked: dict[str, Any], mined: Mined, mining_s: float, kept: Path) -> N
     What it was for comes last: a folder without it holds no run that could be resumed.
     """
     clear(kept)
+    take(kept, sorted(_NAMES))
     write_gathered(mined, kept)
     write_pieces(mined.corpus, kept / CORPUS)
     content = {"asked": asked, "skipped": mined.skipped, "num_files": mined.num_files, "kinds": mined.kinds}
@@ -95,10 +113,12 @@ def clear(kept: Path) -> None:
     Pairs go after what they were mined for, so that what is left is never taken for a whole run.
     """
     forget(kept)
+    if not listed(kept, "run") >= _NAMES:  # no run of adapt
+        return
     remove_output(kept / MODEL, "model")
     for name in _FOLDERS:
         shutil.rmtree(kept / name, ignore_errors=True)
-    for name in (ASKED_FOR, PAIRS, STUDIED, CORPUS, TRIED):
+    for name in (*_FILES, MARKER):
         (kept / name).unlink(missing_ok=True)
     with suppress(OSError):
         kept.rmdir()

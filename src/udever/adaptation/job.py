@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from udever.adaptation.attempts import arrangements, train_all
-from udever.adaptation.folder import ASKED_FOR, begin, begun_in, check_own, clear, run_folder, write_output
+from udever.adaptation.folder import ASKED_FOR, begin, begun_in, check_places, clear, run_folder, write_output
 from udever.adaptation.gathered import gathered, split, tell
 from udever.adaptation.scores import answer, score
 from udever.adaptation.settings import DEFAULTS, AdaptSettings, check_trainings
@@ -15,10 +15,8 @@ from udever.errors import UdeverError
 from udever.evaluation.comparison import Comparison
 from udever.pairs.mining import Mined
 from udever.report.adaptation import Extras
-from udever.storage import check_replaceable
 from udever.training import SEEDLING
 from udever.training.checkpoint import checkpoints, claimed
-from udever.training.run import check_begun
 
 
 def adapt(
@@ -37,16 +35,14 @@ def adapt(
     `restart` deletes that and starts over.
 
     Raises OutputError where a stopped run is there and neither was given, where it was started with other settings,
-    and, before any work, where the output folder holds something else. Raises DataError where the files give no pairs
-    to train on or none to score on, RecipeError as `check_trainings`.
+    and, before any work, where the output or the folder beside it holds something else, or an input. Raises DataError
+    where the files give no pairs to train on or none to score on, RecipeError as `check_trainings`.
     """
     paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     output, console = Path(output), console or Console(quiet=True)
     check_trainings(base, settings)
-    check_replaceable(output, "adapted", [*paths, base])
+    check_places(output, [*paths, base], resume=resume, restart=restart)
     kept = run_folder(output)
-    check_begun(kept, resume=resume, restart=restart)
-    check_own(kept)
     training = arrangements(settings, base, Mined([], {}, 0))[0].training
     asked = {**vars(settings), "paths": paths, "base": base, "kinds": sorted(settings.kinds)}
     asked = json.loads(json.dumps({**asked, "training": training.model_dump(mode="json")}, default=str))

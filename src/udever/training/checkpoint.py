@@ -325,7 +325,9 @@ def clean_up(folder: Path) -> None:
     """Remove what killed runs left half-written in a folder of checkpoints."""
     for path in folder.glob("step-*"):
         if _NAME.fullmatch(path.name) and path.is_dir() and not (path / STATE_FILE).is_file():
-            shutil.rmtree(path, ignore_errors=True)
+            remove_output(path, "checkpoint")
+            with suppress(OSError):  # empty: killed before it was gone
+                path.rmdir()
     for path in folder.glob(".step-*.parts"):
         shutil.rmtree(path, ignore_errors=True)
     clean(folder)

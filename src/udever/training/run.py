@@ -16,7 +16,7 @@ from udever.loading import is_embedder, stored_precision
 from udever.model.adapters import apply_tuning
 from udever.model.markers import with_markers
 from udever.pairs.mixture import Mixture
-from udever.storage import check_replaceable, resolved
+from udever.storage import check_replaceable, listed, resolved
 from udever.training import checkpoint
 from udever.training.card import FIGURE, figure, notes, results
 from udever.training.distributed import gather, take_device
@@ -24,6 +24,7 @@ from udever.training.fresh import FRESH, make_base
 from udever.training.log import LOG_FILE, History, Log
 from udever.training.loop import Keeping, Trainer
 from udever.training.recipe import RECIPE_FILE, ModelSettings, Recipe
+from udever.training.run_folder import check_own, take
 from udever.training.teacher import check_sizes, teachers_of
 from udever.training.tuning import is_large, pick_tuning
 from udever.training.validation import held_out
@@ -49,7 +50,7 @@ def train(
 
     Raises OutputError where there are checkpoints and neither `resume` nor `restart` was given, where recipe or data
     changed without `allow_changes`, while another process trains there, and, before any work, where the output folder
-    holds something that is not a model, or would hold the checkpoints.
+    holds something that is not a model, or would hold the checkpoints, or where a log that is not ours lies there.
     """
     folder = Path(recipe.output.folder)
     datasets = recipe.data.all_datasets
@@ -61,6 +62,7 @@ def train(
             f"watch.checkpoints is {kept}, in the output {folder}, which is replaced whole; give a folder outside of it"
         )
     check_begun(kept, resume=resume, restart=restart)
+    check_own(kept, [LOG_FILE])
     take_device()
     embedder, mixture = open_recipe(recipe)
     recipe = recipe.resolved(embedder.contract)
@@ -72,6 +74,8 @@ def train(
         world = trainer.stepper.world
         if restart and world.leads:
             forget(kept)
+        if world.leads:
+            take(kept, [LOG_FILE])
         world.wait()
         # Watching changes no weight: other settings of it are no other run.
         same = recipe.model_dump(
@@ -100,7 +104,8 @@ def check_begun(folder: Path, *, resume: bool, restart: bool) -> None:
 def forget(kept: Path) -> None:
     """Delete the checkpoints and the log of a run, and nothing else that may lie in its folder."""
     checkpoint.prune(kept, keep=0)
-    (kept / LOG_FILE).unlink(missing_ok=True)
+    if LOG_FILE in listed(kept, "run"):
+        (kept / LOG_FILE).unlink(missing_ok=True)
 
 
 def load_base(settings: ModelSettings, texts: Iterable[str] = (), seed: int = 0, dtype: str = "float32") -> Embedder:
