@@ -82,6 +82,12 @@ def test_a_number_below_what_it_can_be_is_refused(name, value, least):
         AdaptSettings(**{name: value})
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**20])
+def test_a_seed_that_training_would_not_take_is_refused(seed):
+    with pytest.raises(RecipeError, match=f"^seed is {seed}; input should be"):
+        AdaptSettings(seed=seed)
+
+
 def test_several_trainings_of_random_weights_have_no_mean_and_are_refused_before_any_work(tmp_path):
     settings = AdaptSettings(trainings=2)
     for run in (

@@ -169,3 +169,15 @@ def test_a_full_disk_is_told_in_one_line_also_where_the_system_names_no_file(ref
     code, error = refused("audit", "vectors")
     assert code == 2 and error.count("\n") == 1
     assert "No space left on device; free some space where the output goes and in " in error and "(TMPDIR)" in error
+
+
+@pytest.mark.parametrize(("seed", "expected"), [("-1", "than or equal to 0"), ("9" * 20, "equal to 4294967295")])
+@pytest.mark.parametrize(
+    "command",
+    [("adapt", "p", "-o", "x"), ("adapt", "p", "-o", "x", "--plan"), ("pairs", "p", "-o", "x"),
+     ("negatives", "p", "-o", "x", "--mode", "words")],
+)  # fmt: skip
+def test_a_seed_that_is_none_is_refused_at_once(udever, command, seed, expected):
+    code, out, err = udever(*command, "--seed", seed)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--seed: input should be " in err and expected in err

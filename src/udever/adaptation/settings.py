@@ -12,6 +12,7 @@ from udever.pairs.gathering import Gathering
 from udever.pairs.mining import STANDARD_LIBRARY_EXCLUDE, USUAL_KINDS, standard_library
 from udever.pairs.split import ChooseFrom
 from udever.training import FRESH, LARGE, SEEDLING, TrainingSettings
+from udever.training.recipe import training_settings
 
 _SMALL = {"tuning": "full", "batch_size": 128, "schedule": "cosine"}
 _SUITED = {
@@ -114,7 +115,7 @@ class AdaptSettings:
     * `negatives`: hard negatives for each pair; they cost as much time again and brought nothing (dev/LOG.md).
     * `questions`: answered at the end from all that was mined.
 
-    Raises RecipeError for a number below its least value.
+    Raises RecipeError for a number below its least value, and for a seed that training would not take.
     """
 
     kinds: Collection[str] = USUAL_KINDS
@@ -143,6 +144,7 @@ class AdaptSettings:
             value = getattr(self, name)
             if value is not None and not value >= least:  # NaN too
                 raise RecipeError(f"{name} is {value}; expected at least {least}")
+        training_settings(seed=self.seed)
 
     @property
     def gathering(self) -> Gathering:

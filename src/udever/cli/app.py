@@ -77,7 +77,7 @@ HeldOutBy = Annotated[str, typer.Option(help="Keep rows together by text, file, 
 Anchor = Annotated[str | None, typer.Option(help="Column of a table that holds the anchors, such as question.")]
 Positive = Annotated[str | None, typer.Option(help="Column of a table that holds the positives, such as answer.")]
 SkipEmpty = Annotated[bool, typer.Option("--skip-empty", help="Leave out rows that lack an anchor or a positive.")]
-Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of every random choice.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or int8.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 

@@ -88,7 +88,7 @@ class TrainingSettings(Settings):
     precision: Precision = "auto"
     gradient_checkpointing: bool = False
     sharding: Literal["none", "full"] = "none"
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
     lora_rank: int = Field(default=16, ge=1)
     lora_alpha: float = Field(default=32.0, gt=0)
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
