@@ -68,7 +68,7 @@ def test_the_model_loads_with_its_recipe_and_says_no_temporary_path(adapted):
     embedder = Embedder.load(output / "model")
     assert embedder.encode_query(["merge the table"]).shape == (1, embedder.dimensions)
     recipe = Recipe.read(output / "model" / "recipe.toml")
-    assert recipe.model.base == "fresh"
+    assert recipe.model.base == "fresh" and recipe.training.epochs == 2  # as was asked for, few pairs or many
     assert recipe.output.folder == str(output / "model")
     card = (output / "model" / "README.md").read_text()
     assert "## Held-out questions" in card and "| base | " in card and "| adapted | " in card

@@ -37,6 +37,7 @@ from udever.training.recipe import Recipe
 VERBS = ["copy", "parse", "split", "read", "sort", "hash", "open", "join"]
 TRAINING = TrainingSettings(tuning="full", batch_size=8, max_steps=3, learning_rate=3e-3, precision="float32")
 PAIRS = [Pair(f"a{n}", f"b{n}", split="development" if n == 4 else "train") for n in range(10)]
+EVERY_ROW = AdaptSettings(max_seen=None)
 MINED = Mined(PAIRS, {}, 1, kinds=["code"] * 5 + ["names"] * 2 + ["comments"] * 3)
 
 
@@ -109,11 +110,11 @@ def test_attempts_from_random_weights_are_not_averaged_with_one_another(base, ha
 
 def test_what_there_is_time_for():
     tried = arrangements(AdaptSettings(), "seedling", MINED)
-    assert seconds_of(tried, 9.0, MINED, None) == pytest.approx([9, 6, 18, 9])
+    assert seconds_of(tried, 9.0, MINED, EVERY_ROW) == pytest.approx([9, 6, 18, 9])
     with_negatives = [tried[0], replace(tried[0], negatives=2)]
-    assert seconds_of(with_negatives, 9.0, MINED, None) == pytest.approx([9, 18])
+    assert seconds_of(with_negatives, 9.0, MINED, EVERY_ROW) == pytest.approx([9, 18])
     once_and_twice = [replace(tried[0], times=times) for times in (1, 2)]
-    assert seconds_of(once_and_twice, 9.0, MINED, None) == pytest.approx([9, 18])
+    assert seconds_of(once_and_twice, 9.0, MINED, EVERY_ROW) == pytest.approx([9, 18])
     seconds = [6.0, 18.0, 9.0]
     assert fitting(tried[1:], seconds, 9.0, 25.0) == [tried[1], tried[3]]
     assert fitting(tried[1:], seconds, 9.0, 35.9) == tried[1:3]
@@ -134,7 +135,7 @@ def test_what_there_is_time_for():
 )
 def test_few_pairs_are_passed_more_often(train_pairs, max_seen, passes):
     training = TRAINING.model_copy(update={"epochs": 4.0, "max_steps": None})
-    assert attempts._passes(training, train_pairs, max_seen) == passes
+    assert attempts._passes(training, train_pairs, AdaptSettings(max_seen=max_seen)) == passes
 
 
 @pytest.fixture(scope="module")
@@ -343,6 +344,6 @@ def test_so_many_steps_cost_no_more_however_many_pairs_there_are():
     few = TRAINING.model_copy(update={"max_steps": 1, "batch_size": 4, "epochs": 9.0})
     arranged = arrangements(AdaptSettings(), "gemma3-270m", MINED)
     assert arranged[1].training.max_steps == arranged[0].training.max_steps
-    assert replace(arranged[0], training=few).cost(MINED, None) == 4 * 2
+    assert replace(arranged[0], training=few).cost(MINED, EVERY_ROW) == 4 * 2
     longer = next(one for one in arranged if one.name == "in twice the passes")
     assert longer.training.max_steps == 2 * arranged[0].training.max_steps

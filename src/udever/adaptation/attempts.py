@@ -22,8 +22,6 @@ from udever.training.run import load_base
 _CHECKPOINT_EVERY = 100
 _BUDGET = 5.0
 """How many times as long as the mining the training may take where nobody says."""
-_MIN_SEEN = 12_800
-"""Rows in a hundred steps of 128: of a small repository more passes than of a large one (dev/LOG.md)."""
 _NEGATIVES = "negatives.parquet"
 
 
@@ -40,10 +38,10 @@ class Arrangement:
     training: TrainingSettings
     times: int = 1
 
-    def cost(self, mined: Mined, max_seen: int | None) -> float:
+    def cost(self, mined: Mined, settings: AdaptSettings) -> float:
         """About how much it computes, in texts."""
         train_pairs = sum(pair.split == "train" for pair in _only(mined, self.kinds).pairs)
-        seen = train_pairs * _passes(self.training, train_pairs, max_seen)
+        seen = train_pairs * _passes(self.training, train_pairs, settings)
         if self.training.max_steps is not None:
             seen = min(seen, self.training.max_steps * self.training.batch_size)
         return seen * (2 + self.negatives) * self.times
@@ -120,9 +118,9 @@ def fitting(
     return found
 
 
-def seconds_of(tried: Sequence[Arrangement], first_s: float, mined: Mined, max_seen: int | None) -> list[float]:
+def seconds_of(tried: Sequence[Arrangement], first_s: float, mined: Mined, settings: AdaptSettings) -> list[float]:
     """About how long each of the arrangements takes, if the first of them takes `first_s`."""
-    costs = [arrangement.cost(mined, max_seen) for arrangement in tried]
+    costs = [arrangement.cost(mined, settings) for arrangement in tried]
     return [first_s * cost / costs[0] for cost in costs]
 
 
@@ -139,7 +137,7 @@ def train_all(
         return None
     attempts, planned = [attempt], kept / TRIED
     if not planned.is_file():
-        needed = seconds_of([first, *others], attempt.seconds, mined, settings.max_seen)[1:]
+        needed = seconds_of([first, *others], attempt.seconds, mined, settings)[1:]
         names = [one.name for one in fitting(others, needed, attempt.seconds, budget_s(settings, mining_s))]
         with atomic_file(planned) as temporary:
             temporary.write_text(json.dumps(names), encoding="utf-8")
@@ -203,7 +201,7 @@ def prepare(
         mined = _with_negatives(mined, arrangement.negatives, model, own)
     write_gathered(mined, own)
     train_pairs = sum(pair.split == "train" for pair in mined.pairs)
-    changed: dict[str, object] = {"epochs": _passes(arrangement.training, train_pairs, settings.max_seen)}
+    changed: dict[str, object] = {"epochs": _passes(arrangement.training, train_pairs, settings)}
     if arrangement.training.max_length is not None:
         changed["max_length"] = min(arrangement.training.max_length, settings.max_length)
     recipe = Recipe(
@@ -216,10 +214,10 @@ def prepare(
     return recipe, mined
 
 
-def _passes(training: TrainingSettings, train_pairs: int, max_seen: int | None) -> float:
-    """The passes of `training`, as `max_seen` allows; up to twice as many where few pairs make few steps."""
-    passes = max(training.epochs, min(2 * training.epochs, _MIN_SEEN / train_pairs))
-    return passes if max_seen is None else min(passes, max(1.0, max_seen / train_pairs))
+def _passes(training: TrainingSettings, train_pairs: int, settings: AdaptSettings) -> float:
+    """The passes of `training`, between what `min_seen` and `max_seen` ask for."""
+    passes = max(training.epochs, min(2 * training.epochs, settings.min_seen / train_pairs))
+    return passes if settings.max_seen is None else min(passes, max(1.0, settings.max_seen / train_pairs))
 
 
 def _only(mined: Mined, kinds: Collection[str]) -> Mined:

@@ -31,7 +31,7 @@ def plan_adaptation(
         found = plan(recipe)
     lines = [line.replace(f"{scratch}/", "") for line in found.lines()]
     budget = budget_s(settings, mining_s)
-    seconds = seconds_of(tried, found.seconds * tried[0].times, mined, settings.max_seen)
+    seconds = seconds_of(tried, found.seconds * tried[0].times, mined, settings)
     chosen = [tried[0], *fitting(tried[1:], seconds[1:], seconds[0], budget)]
     if tried[0].times > 1:
         lines.append(f"trained {tried[0].times} times, from other seeds, for the mean of the weights")

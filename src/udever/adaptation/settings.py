@@ -85,6 +85,7 @@ _TEXTS, _TEXTS_LARGE = 4000, 600
 _LEAST = {
     "max_queries": 1,
     "max_studied": 0,
+    "min_seen": 0,
     "max_seen": 1,
     "max_to_choose": 0,
     "minutes": 0,
@@ -105,6 +106,8 @@ class AdaptSettings:
 
     * `max_queries`: most held-out queries that are scored.
     * `max_studied`: most pairs of the kinds that are only trained on and never asked; a random sample is taken.
+    * `min_seen`: rows in a hundred steps of 128. With fewer the number of passes is raised, at most to twice as many: a
+      small repository takes more of them than a large one (dev/LOG.md).
     * `max_seen`: most rows that training sees; the number of passes is lowered to fit, but not below one.
     * `max_to_choose`: how many texts development questions search besides their answers, embedded by several models
       (None: `texts_to_choose`).
@@ -129,6 +132,7 @@ class AdaptSettings:
     skip_empty: bool = False
     max_queries: int = 2000
     max_studied: int = 20_000
+    min_seen: int = 12_800
     max_seen: int | None = 60_000
     max_to_choose: int | None = None
     training: TrainingSettings | None = None

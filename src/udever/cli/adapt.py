@@ -93,6 +93,7 @@ def adapt(
         minutes=minutes,
         trainings=trainings,
         negatives=negatives,
+        min_seen=AdaptSettings.min_seen if epochs is None else 0,
         max_seen=AdaptSettings.max_seen if epochs is None else None,
         max_length=max_length,
         questions=ask or (),
