@@ -79,7 +79,7 @@ def check_folder(
     inputs: Iterable[str | os.PathLike[str]] = (),
     suffixes: Collection[str] | None = None,
 ) -> None:
-    """Raise OutputError for an output folder that is a file or the working folder, or lies in, at or above an input.
+    """Raise OutputError for an output folder that is a file or in one, the working folder, or in, at or above an input.
 
     Of a glob that is its folder before the first wildcard, and whatever it may match below; but not where it wants
     files of a suffix that is none of `suffixes`, those that the output has (None: any). Inputs that are no paths that
@@ -90,6 +90,9 @@ def check_folder(
         raise OutputError(f"cannot write {folder}: it is a file; the output is a folder, give another name")
     if _working_folder().is_relative_to(target):
         raise OutputError(f"cannot write {folder}: it is the folder you are in, or above it; give a folder of its own")
+    above = _nearest_above(target)
+    if not above.is_dir():
+        raise OutputError(f"cannot write {folder}: {above} is a file; give another folder")
     for given in inputs:
         path, pattern = Path(given), _ANY
         if not path.exists():
@@ -139,6 +142,11 @@ def _matches_in(folder: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     if not pattern or not folder or pattern[0] == "**":
         return bool(pattern)
     return fnmatch(folder[0], pattern[0]) and _matches_in(folder[1:], pattern[1:])
+
+
+def _nearest_above(target: Path) -> Path:
+    """The nearest thing above `target` that exists."""
+    return next(path for path in target.parents if path.exists())
 
 
 def _working_folder() -> Path:
@@ -246,14 +254,20 @@ def check_replaceable(
 ) -> None:
     """Raise OutputError unless `folder` is missing, empty, or holds an earlier output of this kind and nothing else.
 
+    Also where nothing can be made beside it, or above it where that is missing too.
+
     To be called before long work whose result goes there. `inputs` are the files and folders that are read.
     """
     check_folder(folder, inputs)
     target = resolved(folder)
-    if not target.is_dir():
-        return
     if target.is_mount():
         raise OutputError(f"cannot write {folder}: it is a mount point, which cannot be replaced; give a folder in it")
+    with refusals(Path(folder)):  # tried, since permissions alone do not tell
+        probe = _nearest_above(target) / _temporary_name(target)
+        probe.mkdir()
+        probe.rmdir()
+    if not target.is_dir():
+        return
     found = _read_marker(target)
     if found is None:
         first = next(iter(sorted(target.iterdir())), None)
@@ -360,10 +374,14 @@ def _beside(target: Path) -> Iterator[Path]:
             lock.close()
 
 
+def _temporary_name(target: Path) -> str:
+    return f".{target.name}.{uuid.uuid4().hex[:8]}.tmp"
+
+
 def _room(target: Path) -> tuple[Path, Any]:
     """A new temporary folder and its lock."""
     while True:
-        room = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+        room = target.with_name(_temporary_name(target))
         room.mkdir()
         # Another writer may take it for a dead one's before it is locked.
         with suppress(FileNotFoundError, BlockingIOError):

@@ -158,6 +158,16 @@ def test_what_others_wrote_where_a_run_would_live_is_refused_before_any_work(pro
     assert {path.name: path.read_text() for path in kept.iterdir()} == {**theirs, "pairs.csv": rows}
 
 
+@pytest.mark.parametrize("base", ["./nosuch", "empty"])
+def test_a_base_that_is_none_is_refused_before_any_work(project, tmp_path, udever, monkeypatch, base):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    for command in (["adapt", project], ["adapt", project, "--plan"], ["demo"]):
+        code, out, err = udever(*command, "-o", "out", "--base", base)
+        assert (code, out, err.count("\n")) == (2, "", 1) and base.strip("./") in err, err
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
 def one_line_error(code, err):
     assert code == 2
     *before, last = err.splitlines()  # progress bars may stand above it

@@ -75,6 +75,18 @@ def test_the_folder_one_is_in_and_a_file_are_refused(udever, place, monkeypatch,
     assert content(place) == before
 
 
+@pytest.mark.parametrize("command", ["adapt", "demo", "train", "quantize"])
+def test_a_place_where_nothing_can_be_written_is_refused_before_any_work(udever, place, command):
+    before = content(place)
+    thesis = place / "p" / "thesis.txt"
+    for out, told in ((thesis / "x", f"{thesis} is a file"), ("/proc/x", "cannot write /proc/x: No such file")):
+        code, printed, error = udever(*COMMANDS[command](place, out))
+        assert (code, printed, error.count("\n")) == (2, "", 1), error
+        assert told in error
+    (place / "recipe.toml").unlink(missing_ok=True)
+    assert content(place) == before
+
+
 @pytest.mark.parametrize("command", sorted(COMMANDS.keys() - {"index", "demo", "train"}))
 def test_an_output_inside_an_input_is_refused(udever, place, command):
     code, _, error = udever(*COMMANDS[command](place, place / "in" / "new"))

@@ -10,7 +10,7 @@ from udever.adaptation.attempts import arrangements, train_all
 from udever.adaptation.folder import ASKED_FOR, begin, begun_in, check_places, clear, run_folder, write_output
 from udever.adaptation.gathered import gathered, split, tell
 from udever.adaptation.scores import answer, score
-from udever.adaptation.settings import DEFAULTS, AdaptSettings, check_trainings
+from udever.adaptation.settings import DEFAULTS, AdaptSettings, check_base
 from udever.errors import UdeverError
 from udever.evaluation.comparison import Comparison
 from udever.pairs.mining import Mined
@@ -36,12 +36,12 @@ def adapt(
 
     Raises OutputError where a stopped run is there and neither was given, where it was started with other settings,
     and, before any work, where the output or the folder beside it holds something else, or an input. Raises DataError
-    where the files give no pairs to train on or none to score on, RecipeError as `check_trainings`.
+    where the files give no pairs to train on or none to score on, RecipeError and ModelError as `check_base`.
     """
     paths = [Path(path) for path in ([paths] if isinstance(paths, str | Path) else paths)]
     output, console = Path(output), console or Console(quiet=True)
-    check_trainings(base, settings)
     check_places(output, [*paths, base], resume=resume, restart=restart)
+    check_base(base, settings)
     kept = run_folder(output)
     training = arrangements(settings, base, Mined([], {}, 0))[0].training
     asked = {**vars(settings), "paths": paths, "base": base, "kinds": sorted(settings.kinds)}

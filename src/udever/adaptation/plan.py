@@ -8,7 +8,7 @@ from rich.console import Console
 
 from udever.adaptation.attempts import arrangements, budget_s, fitting, prepare, seconds_of
 from udever.adaptation.gathered import gathered, tell
-from udever.adaptation.settings import DEFAULTS, AdaptSettings, check_trainings
+from udever.adaptation.settings import DEFAULTS, AdaptSettings, check_base
 from udever.progress import duration
 from udever.training import SEEDLING
 from udever.training.plan import plan
@@ -21,7 +21,7 @@ def plan_adaptation(
 
     Writes nothing but to the console. Raises what `adapt` raises for such paths and settings.
     """
-    check_trainings(base, settings)
+    check_base(base, settings)
     paths = [Path(path) for path in paths]
     mined, mining_s = gathered(paths, settings)
     tell(mined, paths, settings, console)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from udever.errors import RecipeError
 from udever.habits import told
+from udever.loading import stored_precision
 from udever.model.weights import parameters_beside_tables
 from udever.packaged import PACKAGED
 from udever.pairs.gathering import Gathering
@@ -60,9 +61,14 @@ def times_suited(base: str, settings: "AdaptSettings") -> int:
     return 2 if base == SEEDLING and settings.training is None else 1
 
 
-def check_trainings(base: str, settings: "AdaptSettings") -> None:
-    """Raise RecipeError for several trainings of a base that each of them draws anew: their weights have no mean."""
-    if base == FRESH and settings.trainings is not None and settings.trainings > 1:
+def check_base(base: str, settings: "AdaptSettings") -> None:
+    """Raise RecipeError for several trainings of a base that each of them draws anew: their weights have no mean.
+
+    Raises ModelError where the base is no model; of one on a hub that is known when it is downloaded.
+    """
+    if base != FRESH:
+        stored_precision(base)
+    elif settings.trainings is not None and settings.trainings > 1:
         raise RecipeError(
             f"trainings is {settings.trainings} and the base {FRESH}, whose weights each training draws anew, so that "
             f"their mean is none; expected 1"
