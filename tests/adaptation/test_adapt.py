@@ -152,7 +152,7 @@ def test_what_others_wrote_where_a_run_would_live_is_refused_before_any_work(pro
     rows = "\n".join(["question,answer", *(f"how to {v} a {n},call {v}_{n}" for v in VERBS for n in NOUNS)])
     (kept / "pairs.csv").write_text(rows)
     for paths, told in (([project], "adapt.json was not written by a run"), ([kept / "pairs.csv"], "lies in it")):
-        for more in ([], ["--resume"], ["--restart"]):
+        for more in ([], ["--resume"], ["--restart"], ["--plan"]):
             code, out, err = udever("adapt", *paths, "-o", tmp_path / "out", *more)
             assert (code, out, err.count("\n")) == (2, "", 1) and told in err, err
     assert {path.name: path.read_text() for path in kept.iterdir()} == {**theirs, "pairs.csv": rows}

@@ -93,7 +93,7 @@ def test_several_trainings_of_random_weights_have_no_mean_and_are_refused_before
     settings = AdaptSettings(trainings=2)
     for run in (
         lambda: adapt([tmp_path / "nowhere"], tmp_path / "out", settings, base="fresh"),
-        lambda: plan_adaptation([tmp_path / "nowhere"], settings, base="fresh", console=Console()),
+        lambda: plan_adaptation([tmp_path / "nowhere"], tmp_path / "out", settings, base="fresh", console=Console()),
     ):
         with pytest.raises(RecipeError, match=r"trainings is 2 and the base fresh, .*; expected 1"):
             run()
@@ -309,11 +309,12 @@ def test_what_was_begun_is_tried_again_however_long_it_takes_now(tmp_path, monke
 def test_a_plan_writes_nothing(small, project, base, tmp_path):
     said = io.StringIO()
     settings = replace(SETTINGS, minutes=0)
-    plan_adaptation([project], settings, base=str(base), console=Console(file=said, width=300))
+    plan_adaptation([project], tmp_path / "out", settings, base=str(base), console=Console(file=said, width=300))
     printed = said.getvalue()
     assert list(tmp_path.iterdir()) == [] and "/tmp" not in printed
     assert "3 steps of 8 pairs" in printed and "training within 0 s" in printed
     assert printed.count("for which there is no time") == 3
+    assert "embedding texts to choose and to compare comes on top" in printed
 
 
 @pytest.mark.parametrize(("model_reads", "cut_at"), [(300, 128), (48, 48)])

@@ -42,6 +42,7 @@ COMMANDS = {
     "export": lambda f, out: ("export", "-m", f / "in", "-o", out, "--format", "onnx"),
     "train": lambda f, out: ("train", recipe(f, out)),
     "adapt": lambda f, out: ("adapt", f / "in", "-o", out),
+    "adapt --plan": lambda f, out: ("adapt", f / "in", "-o", out, "--plan"),
     "demo": lambda f, out: ("demo", "-o", out),
     "embed": lambda f, out: ("embed", f / "in", "-m", "seedling", "-o", out),
     "eval": lambda f, out: ("eval", "-m", "random", "--data", f / "in", "-o", out),
@@ -75,7 +76,7 @@ def test_the_folder_one_is_in_and_a_file_are_refused(udever, place, monkeypatch,
     assert content(place) == before
 
 
-@pytest.mark.parametrize("command", ["adapt", "demo", "train", "quantize"])
+@pytest.mark.parametrize("command", ["adapt", "adapt --plan", "demo", "train", "quantize"])
 def test_a_place_where_nothing_can_be_written_is_refused_before_any_work(udever, place, command):
     before = content(place)
     thesis = place / "p" / "thesis.txt"

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from udever.adaptation.attempts import arrangements, budget_s, fitting, prepare, seconds_of
+from udever.adaptation.folder import check_places
 from udever.adaptation.gathered import gathered, tell
 from udever.adaptation.settings import DEFAULTS, AdaptSettings, check_base
 from udever.progress import duration
@@ -15,14 +16,22 @@ from udever.training.plan import plan
 
 
 def plan_adaptation(
-    paths: Sequence[str | Path], settings: AdaptSettings = DEFAULTS, *, base: str = SEEDLING, console: Console
+    paths: Sequence[str | Path],
+    output: str | Path,
+    settings: AdaptSettings = DEFAULTS,
+    *,
+    base: str = SEEDLING,
+    resume: bool = False,
+    restart: bool = False,
+    console: Console,
 ) -> None:
     """Mine `paths`, time some steps of the first arrangement, and say what would be tried within the time.
 
-    Writes nothing but to the console. Raises what `adapt` raises for such paths and settings.
+    Writes nothing but to the console. Raises what `adapt` raises, given the same, before it trains.
     """
-    check_base(base, settings)
     paths = [Path(path) for path in paths]
+    check_places(Path(output), [*paths, base], resume=resume, restart=restart)
+    check_base(base, settings)
     mined, mining_s = gathered(paths, settings)
     tell(mined, paths, settings, console)
     tried = arrangements(settings, base, mined)
@@ -42,5 +51,6 @@ def plan_adaptation(
         f"  {arrangement.name}: {duration(needed)}{'' if arrangement in chosen else ', for which there is no time'}"
         for arrangement, needed in zip(tried, seconds, strict=True)
     ]
+    lines.append("embedding texts to choose and to compare comes on top")
     for line in lines:
         console.print(line, markup=False, highlight=False)

@@ -66,7 +66,7 @@ def adapt(
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
     restart: Annotated[bool, typer.Option("--restart", help="Throw a stopped run away and begin anew.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what would be tried and how long it takes.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what would be tried and how long training takes.")] = False,
     _threads: Threads = None,
 ) -> None:
     """Take pairs from your own files or a table of them, finetune an embedder, and show what it is worth."""
@@ -100,7 +100,7 @@ def adapt(
         seed=seed,
     )
     if plan:
-        plan_adaptation(paths, settings, base=base, console=console())
+        plan_adaptation(paths, output, settings, base=base, resume=resume, restart=restart, console=console())
         return
     results = run(paths, output, settings, base=base, resume=resume, restart=restart, console=console())
     _ended(results, restart)
