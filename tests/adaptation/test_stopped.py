@@ -88,7 +88,7 @@ def test_the_command_exits_with_130_and_resumes(project, base, tmp_path):
     child.send_signal(signal.SIGTERM)
     printed, _ = child.communicate(timeout=60)
     assert child.returncode == 130
-    assert "stopped, with a checkpoint" in printed
+    assert "stopped; go on with the same command and --resume" in printed
     assert not output.exists()
     assert any(Path(path).name.startswith("step-") for path in run_folder(output).iterdir())
 
@@ -147,4 +147,29 @@ def test_a_stopped_run_says_how_to_go_on(command, restart, udever, monkeypatch):
     monkeypatch.setattr("udever.adaptation.adapt", lambda *_, **__: None)
     code, told, _ = udever(*command, "-o", "elsewhere", "--base", "fresh", *(["--restart"] * restart))
     instead = " instead of --restart" if restart else ""
-    assert (code, told) == (130, f"stopped, with a checkpoint; go on with the same command and --resume{instead}\n")
+    assert (code, told) == (130, f"stopped; go on with the same command and --resume{instead}\n")
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "place", ["attempts.load_base", "attempts.train", "scores.choose", "scores.score_held_out", "job.write_output"]
+)
+def test_ctrl_c_anywhere_behind_the_mining_says_how_to_go_on(place, project, base, tmp_path, udever, monkeypatch):
+    command = ["adapt", project, "-o", tmp_path / "out", "--base", base, "--held-out", "0.25", "--epochs", "1"]
+    command += ["--negatives", "1"] * (place == "attempts.load_base")
+    with monkeypatch.context() as patched:
+        patched.setattr(f"udever.adaptation.{place}", interrupted)
+        code, out, _ = udever(*command)
+    assert code == 130 and out.endswith("stopped; go on with the same command and --resume\n")
+    assert udever(*command, "--resume")[0] == 0 and (tmp_path / "out" / "report.html").is_file()
+
+
+def test_ctrl_c_before_training_says_to_begin_again(project, tmp_path, udever, monkeypatch):
+    monkeypatch.setattr("udever.adaptation.gathered.gather", interrupted)
+    for command in (["adapt", project], ["demo"]):
+        code, out, _ = udever(*command, "-o", tmp_path / "out")
+        assert (code, out) == (130, "stopped before training; give the same command again\n")
+    assert list(tmp_path.iterdir()) == []

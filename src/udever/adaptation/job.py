@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from udever.adaptation.attempts import arrangements, train_all
+from udever.adaptation.attempts import Attempt, arrangements, train_all
 from udever.adaptation.folder import ASKED_FOR, begin, begun_in, check_places, clear, run_folder, write_output
 from udever.adaptation.gathered import gathered, split, tell
 from udever.adaptation.scores import answer, score
@@ -31,8 +31,8 @@ def adapt(
 ) -> Comparison | None:
     """Gather pairs from `paths`, train `base` on them, score it, write it all to `output`, and return the table.
 
-    Returns None where a signal stopped the training. `resume` continues a stopped run with what it mined and trained;
-    `restart` deletes that and starts over.
+    Returns None where a signal stopped the training, or Ctrl-C anything behind the mining. `resume` continues a stopped
+    run with what it mined and trained; `restart` deletes that and starts over.
 
     Raises OutputError where a stopped run is there and neither was given, where it was started with other settings,
     and, before any work, where the output or the folder beside it holds something else, or an input. Raises DataError
@@ -54,28 +54,36 @@ def adapt(
             begin(asked, mined, mining_s, kept)
         try:
             attempts = train_all(mined, settings, base, kept, mining_s, resume=is_begun, console=console)
+            return None if attempts is None else _finished(attempts, mined, settings, output, console)
         except UdeverError:
             if not checkpoints(kept):  # nothing to go on with
                 clear(kept)
             raise
-        if attempts is None:
+        except KeyboardInterrupt:
             return None
-        scored = score(attempts, mined, settings, kept, console)
-        attempt, results = scored.attempt, scored.results
-        results.show(console)
-        extras = Extras(
-            chosen=scored.sentence,
-            losses=[(step.number, step.loss) for step in attempt.histories[0].steps],
-            counts=_counts(attempt.mined, mined),
-            examples=answer(scored.model, settings.questions, mined, console),
-            settings={
-                f"{section}.{key}": value
-                for section, values in attempt.recipes[0].model_dump(include={"model", "training"}).items()
-                for key, value in values.items()
-            },
-        )
-        write_output(output, attempt.recipes[0], attempt.mined, results, extras, scored.words_weight)
-        clear(kept)
+
+
+def _finished(
+    attempts: Sequence[Attempt], mined: Mined, settings: AdaptSettings, output: Path, console: Console
+) -> Comparison:
+    """Choose of what was trained, score it, and write all that belongs to it."""
+    kept = run_folder(output)
+    scored = score(attempts, mined, settings, kept, console)
+    attempt, results = scored.attempt, scored.results
+    results.show(console)
+    extras = Extras(
+        chosen=scored.sentence,
+        losses=[(step.number, step.loss) for step in attempt.histories[0].steps],
+        counts=_counts(attempt.mined, mined),
+        examples=answer(scored.model, settings.questions, mined, console),
+        settings={
+            f"{section}.{key}": value
+            for section, values in attempt.recipes[0].model_dump(include={"model", "training"}).items()
+            for key, value in values.items()
+        },
+    )
+    write_output(output, attempt.recipes[0], attempt.mined, results, extras, scored.words_weight)
+    clear(kept)
     console.print(f"written: {output}/model, report.html, results, pairs.parquet, held_out")
     if results.shortfall:
         console.print(results.shortfall, markup=False, highlight=False)

@@ -1,5 +1,7 @@
 """`udever adapt`, `demo` and `pairs`: from a person's own files to a model of their own."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -102,15 +104,26 @@ def adapt(
     if plan:
         plan_adaptation(paths, output, settings, base=base, resume=resume, restart=restart, console=console())
         return
-    results = run(paths, output, settings, base=base, resume=resume, restart=restart, console=console())
+    with _told_when_stopped():
+        results = run(paths, output, settings, base=base, resume=resume, restart=restart, console=console())
     _ended(results, restart)
 
 
+@contextmanager
+def _told_when_stopped() -> Iterator[None]:
+    """Exit with 130 where Ctrl-C came before there was anything to go on with."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console().print("stopped before training; give the same command again")
+        raise typer.Exit(130) from None
+
+
 def _ended(results: object, restart: bool) -> None:
-    """Exit with 130 where a signal stopped the training."""
+    """Exit with 130 where a run was stopped that can be gone on with."""
     if results is None:
         instead = " instead of --restart" if restart else ""
-        console().print(f"stopped, with a checkpoint; go on with the same command and --resume{instead}")
+        console().print(f"stopped; go on with the same command and --resume{instead}")
         raise typer.Exit(130)
 
 
@@ -128,7 +141,8 @@ def demo(
 
     quiet_transformers()
     paths, settings = demo_of(base)
-    results = run(paths, output, settings, base=base, resume=resume, restart=restart, console=console())
+    with _told_when_stopped():
+        results = run(paths, output, settings, base=base, resume=resume, restart=restart, console=console())
     _ended(results, restart)
 
 
