@@ -56,6 +56,7 @@ def test_adapt_writes_model_table_report_and_answers(adapted):
     report = (output / "report.html").read_text()
     assert "merge two tables?\n" in printed and "merge two tables?" in report
     assert "Questions that got better" in report
+    assert f"written: {output}/model, report.html, results, held_out, pairs.parquet, studied.parquet\n" in printed
     assert (output / "pairs.parquet").is_file()
     assert not [path for path in output.parent.iterdir() if path.name.endswith(".tmp")]
 
@@ -95,6 +96,7 @@ def test_a_csv_of_questions_and_answers_is_enough(adapted, tmp_path, udever, mon
     assert "qa.csv: question -> answer" in out
     (task,) = find_tasks(tmp_path / "runs/qa/held_out")
     assert len(task.read("pairs", "corpus")["id"]) == len(VERBS) * len(NOUNS)
+    assert "written: runs/qa/model, report.html, results, held_out, pairs.parquet\n" in out
     assert "row: no anchor or positive" in (tmp_path / "runs/qa/report.html").read_text()
     assert (tmp_path / "runs/qa/model/model.safetensors").is_file()
     code, out, _ = udever("pairs", "qa.csv", "-o", "pairs.parquet", "--skip-empty")

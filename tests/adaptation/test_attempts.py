@@ -83,6 +83,11 @@ def test_a_number_below_what_it_can_be_is_refused(name, value, least):
         AdaptSettings(**{name: value})
 
 
+def test_time_without_end_is_refused():
+    with pytest.raises(RecipeError, match=r"^minutes is inf; expected a finite number$"):
+        AdaptSettings(minutes=math.inf)
+
+
 @pytest.mark.parametrize("seed", [-1, 2**32, 10**20])
 def test_a_seed_that_training_would_not_take_is_refused(seed):
     with pytest.raises(RecipeError, match=f"^seed is {seed}; input should be"):

@@ -7,7 +7,17 @@ from pathlib import Path
 from rich.console import Console
 
 from udever.adaptation.attempts import Attempt, arrangements, train_all
-from udever.adaptation.folder import ASKED_FOR, begin, begun_in, check_places, clear, run_folder, write_output
+from udever.adaptation.folder import (
+    ASKED_FOR,
+    PAIRS,
+    STUDIED,
+    begin,
+    begun_in,
+    check_places,
+    clear,
+    run_folder,
+    write_output,
+)
 from udever.adaptation.gathered import gathered, split, tell
 from udever.adaptation.scores import answer, score
 from udever.adaptation.settings import DEFAULTS, AdaptSettings, check_base
@@ -84,7 +94,8 @@ def _finished(
     )
     write_output(output, attempt.recipes[0], attempt.mined, results, extras, scored.words_weight)
     clear(kept)
-    console.print(f"written: {output}/model, report.html, results, pairs.parquet, held_out")
+    studied = f", {STUDIED}" if (output / STUDIED).is_file() else ""
+    console.print(f"written: {output}/model, report.html, results, held_out, {PAIRS}{studied}")
     if results.shortfall:
         console.print(results.shortfall, markup=False, highlight=False)
     return results

@@ -1,5 +1,6 @@
 """What `adapt` is asked for."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -124,7 +125,7 @@ class AdaptSettings:
     * `negatives`: hard negatives for each pair; they cost as much time again and brought nothing (dev/LOG.md).
     * `questions`: answered at the end from all that was mined.
 
-    Raises RecipeError for a number below its least value, and for a seed that training would not take.
+    Raises RecipeError for a number below its least value or without end, and for a seed that training would not take.
     """
 
     kinds: Collection[str] = USUAL_KINDS
@@ -154,6 +155,8 @@ class AdaptSettings:
             value = getattr(self, name)
             if value is not None and not value >= least:  # NaN too
                 raise RecipeError(f"{name} is {value}; expected at least {least}")
+            if value == math.inf:
+                raise RecipeError(f"{name} is inf; expected a finite number")
         training_settings(seed=self.seed)
 
     @property
