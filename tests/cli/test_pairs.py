@@ -33,6 +33,9 @@ def test_options_of_tables_are_refused_where_there_is_none(udever, rows, tmp_pat
     code, _, error = udever("pairs", tmp_path / "docs", *options, "-o", out)
     told = f"{' '.join(options) if options[0] == '--held-out-by' else options[0]} is for tables of pairs"
     assert code == 2 and error.count("\n") == 1 and told in error and not out.exists(), error
+    for more in ([], ["--plan"]):
+        code, _, error = udever("adapt", tmp_path / "docs", *options, *more, "-o", tmp_path / "run")
+        assert code == 2 and error.count("\n") == 1 and told in error and not (tmp_path / "run").exists(), error
     code, _, error = udever("pairs", tmp_path / "docks", *options, "-o", out)
     assert code == 2 and "does not exist; did you mean" in error
     code, _, error = udever("pairs", tmp_path / "docs", "--held-out-by", "file", "-o", out)
