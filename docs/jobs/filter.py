@@ -5,8 +5,7 @@ import sys
 
 import pandas
 
-from udever import Embedder
-from udever import Filter
+from udever import Embedder, Filter
 
 COOKING = """Simmer the sauce for ten minutes. | Whisk the eggs with sugar. | Let the dough rise overnight.
 Season the soup with salt and pepper. | Slice the onions thinly. | Bake until golden brown.
