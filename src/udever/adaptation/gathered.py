@@ -81,6 +81,6 @@ def _what_to_do(mined: Mined) -> str:
     if mined.corpus and len({pair.source for pair in asked}) == 1:
         return (
             "all questions come from one file, and files are held out whole: give more files, or hold out rows: run "
-            "udever pairs PATH -o pairs.parquet, then udever adapt pairs.parquet"
+            "udever pairs PATH --kind code --kind docs -o pairs.parquet, then udever adapt pairs.parquet"
         )
     return "expected at least 2 and 1, with no file and no text in common: give more files, or change --held-out"
