@@ -110,8 +110,9 @@ class Choice:
         if not self.scores:
             way = f"{self.share:g} of the way from base to the weights trained {names[0]}"
             return f"there were too few questions to choose by: {way}"
+        several = len({number for number, share in self.scores if share}) > 1
         tried = ", ".join(
-            f"{f'{share:g} {names[number]}' if share else 'base'} {score:.3f}"
+            f"{self._way(share, names[number] if several else '')} {score:.3f}"
             for (number, share), score in self.scores.items()
         )
         what = (
@@ -120,6 +121,10 @@ class Choice:
             else "the base as it was, since nothing is better by more than chance explains"
         )
         return f"chosen by {self.num_questions:,} development questions: {what} (MRR@10: {tried})"
+
+    @staticmethod
+    def _way(share: float, name: str) -> str:
+        return " ".join(filter(None, [f"{share:g} of the way", name])) if share else "base"
 
 
 def choose(
