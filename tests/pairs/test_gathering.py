@@ -221,3 +221,25 @@ def test_of_json_lines_columns_are_guessed_from_more_than_the_first_row(tmp_path
 )
 def test_what_columns_mean_is_guessed_where_it_is_plain(columns, meant):
     assert guess_columns(columns) == meant
+
+
+def test_a_tables_own_groups_stay_beside_files(tmp_path):
+    pairs = [Pair(texts(n)[0], texts(n // 2)[1], group=f"own {n}") for n in range(40)]
+    write_pairs(pairs, tmp_path / "pairs.parquet")
+    folder = tmp_path / "code"
+    folder.mkdir()
+    (folder / "a.py").write_text(
+        "def work_tall_red(root):\n    found = walk(root)\n    left = found\n    return left\n"
+    )
+    found = gather([tmp_path / "pairs.parquet", folder], Gathering(held_out_by="group"), show_progress=False)
+    own = {pair.anchor: pair.group for pair in found.pairs if pair.source == "pairs.parquet"}
+    assert len(own) > 10 and own.items() <= {pair.anchor: pair.group for pair in pairs}.items()
+
+
+def test_bytes_of_a_column_that_is_not_read_are_nobodys_matter(tmp_path):
+    rows = "".join(f"how q{n} r{n} s{n},so a{n} b{n} c{n},caf\xe9\n" for n in range(20))
+    (tmp_path / "qa.csv").write_bytes(f"anchor,positive,note\n{rows}".encode("latin-1"))
+    assert len(gather([tmp_path / "qa.csv"], show_progress=False).pairs) == 20
+    (tmp_path / "bad.csv").write_bytes(f"anchor,note,positive\n{rows}".encode("latin-1"))
+    with pytest.raises(DataError, match=r"bad\.csv row 0: 'positive' is not UTF-8; convert"):
+        gather([tmp_path / "bad.csv"], show_progress=False)

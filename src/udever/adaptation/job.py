@@ -64,13 +64,21 @@ def adapt(
             begin(asked, mined, mining_s, kept)
         try:
             attempts = train_all(mined, settings, base, kept, mining_s, resume=is_begun, console=console)
-            return None if attempts is None else _finished(attempts, mined, settings, output, console)
+            results = None if attempts is None else _finished(attempts, mined, settings, output, console)
         except UdeverError:
             if not checkpoints(kept):  # nothing to go on with
                 clear(kept)
             raise
         except KeyboardInterrupt:
+            results = None
+        if results is None:
             return None
+        clear(kept)  # the output is whole: an interrupt from here on stops no run
+    studied = f", {STUDIED}" if (output / STUDIED).is_file() else ""
+    console.print(f"written: {output}/model, report.html, results, held_out, {PAIRS}{studied}")
+    if results.shortfall:
+        console.print(results.shortfall, markup=False, highlight=False)
+    return results
 
 
 def _finished(
@@ -93,11 +101,6 @@ def _finished(
         },
     )
     write_output(output, attempt.recipes[0], attempt.mined, results, extras, scored.words_weight)
-    clear(kept)
-    studied = f", {STUDIED}" if (output / STUDIED).is_file() else ""
-    console.print(f"written: {output}/model, report.html, results, held_out, {PAIRS}{studied}")
-    if results.shortfall:
-        console.print(results.shortfall, markup=False, highlight=False)
     return results
 
 

@@ -4,7 +4,7 @@ Arrow record batches are held in memory or, where they are large, memory-mapped 
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -53,6 +53,7 @@ _FORMAT = "1"
 
 BATCH_ROWS = 8192
 _BATCH_CHARACTERS = 64_000_000
+_SEPARATED = ("csv", "tsv")
 _NAMED_ROWS = 500
 """As many rows of JSON lines tell which columns there are."""
 _UNPACKED = 6  # about how much larger packed text becomes
@@ -297,8 +298,12 @@ def _record_batches(path: Path, form: Format, choose: Choose) -> Iterator[pa.Rec
     first = 0
     for records in _blocks(path, form):
         seen |= names_in(records)
+        if form.kind in _SEPARATED and not all(map(is_utf8, seen)):
+            raise DataError(f"{path}: its header is not UTF-8; {CONVERT}")
         # Rows of JSON lines may leave out what is null; the header of a table names all there is.
         chosen = choose(list(seen), more=form.kind == "jsonl")
+        if form.kind in _SEPARATED:
+            _check_utf8(path, records, chosen.values(), first)
         yield from_records(records, chosen, str(path), first)
         first += len(records)
     if first:
@@ -309,14 +314,12 @@ def _blocks(path: Path, form: Format) -> Iterator[list[dict[str, Any]]]:
     """The rows of a file as dictionaries, as many at a time as make a batch."""
     records: list[dict[str, Any]] = []
     size = 0
-    separated = form.kind in ("csv", "tsv")
+    separated = form.kind in _SEPARATED
     for number, record in read_file(path, form, None):
         if isinstance(record, Broken):
             place = f"row {number}" if separated else f"line {number + 1}"
             raise _broken(path, form, f"{place}: {record.reason}")
-        if separated:
-            _check_utf8(path, number, record)
-            # An empty field is all they have for a missing value.
+        if separated:  # an empty field is all they have for a missing value
             record = {name: value or None for name, value in record.items()}
         records.append(record)
         size += sum(len(value) for value in record.values() if isinstance(value, str | list))
@@ -327,11 +330,12 @@ def _blocks(path: Path, form: Format) -> Iterator[list[dict[str, Any]]]:
         yield records
 
 
-def _check_utf8(path: Path, number: int, record: Mapping[str, str]) -> None:
-    name = next((name for name, value in record.items() if not is_utf8(name + value)), None)
-    if name is not None:
-        where = f"{path} row {number}: {name!r}" if is_utf8(name) else f"{path}: its header"
-        raise DataError(f"{where} is not UTF-8; {CONVERT}")
+def _check_utf8(path: Path, records: Sequence[Mapping[str, Any]], read: Collection[str], first: int) -> None:
+    """Raise DataError where a field of a column that is read holds bytes that are no UTF-8."""
+    for number, record in enumerate(records, first):
+        name = next((name for name in read if not is_utf8(record.get(name) or "")), None)
+        if name is not None:
+            raise DataError(f"{path} row {number}: {name!r} is not UTF-8; {CONVERT}")
 
 
 def digest_files(paths: Iterable[Path]) -> str:

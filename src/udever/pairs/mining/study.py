@@ -36,7 +36,7 @@ def study(
         groups = {
             one_line(pair.positive): pair.group or _group(pair.positive) for pair in kept if pair.split == "train"
         }
-        kept = [replace(p, group=groups[one_line(p.positive)]) if p.split == "train" else p for p in kept]
+        kept = [replace(p, group=p.group or groups[one_line(p.positive)]) if p.split == "train" else p for p in kept]
         found = _mined(kinds, repository, groups)
     silent = [item for item in found if not _quotes(quoted, item[1])]
     repeats = Held(questions).repeated([pair.anchor for _, pair in silent]) if questions and silent else []
