@@ -24,6 +24,8 @@ from common import DATA, WORK, position
 from scipy.stats import spearmanr
 
 from udever import Embedder
+from udever.evaluation.item_scores import reciprocal_ranks
+from udever.search.exact import top_k
 
 Encode = Callable[[list[str]], np.ndarray]
 Couples = list[tuple[str, str]]
@@ -72,10 +74,11 @@ def make_sets(limit: int) -> dict:
 
 def mrr(queries: np.ndarray, documents: np.ndarray, right: np.ndarray) -> float:
     """Mean reciprocal rank, cut at 10, of each query's one right document."""
-    scores = queries @ documents.T
-    own = scores[np.arange(len(queries)), right]
-    rank = 1 + (scores > own[:, None]).sum(1)
-    return float(np.where(rank <= 10, 1 / rank, 0).mean())
+    scores, rows = top_k(queries, documents, 10)
+    found = {str(query): dict(zip(map(str, row), map(float, score), strict=True))
+             for query, (row, score) in enumerate(zip(rows, scores, strict=True))}  # fmt: skip
+    wanted = {str(query): {str(row): 1} for query, row in enumerate(right)}
+    return float(reciprocal_ranks(wanted, found, [10])[10].mean())
 
 
 def mean(scores: dict[str, float]) -> float:
