@@ -223,6 +223,24 @@ def test_what_columns_mean_is_guessed_where_it_is_plain(columns, meant):
     assert guess_columns(columns) == meant
 
 
+def test_what_is_chosen_by_may_be_held_out_of_tables_and_files_together(table, tmp_path, monkeypatch):
+    monkeypatch.setattr("udever.pairs.split.MIN_TO_CHOOSE", 4)
+    (tmp_path / "docs").mkdir()
+    for number in range(100, 160):
+        question, answer = texts(number)
+        (tmp_path / "docs" / f"{number}.md").write_text(
+            f"# {question}\n\n{answer}, and some more words to make a section.\n"
+        )
+    both = [table, tmp_path / "docs"]
+    before = gather(both, Gathering(held_out=0.4), show_progress=False)
+    found = gather(both, Gathering(held_out=0.4, development=0.5, choose_from="held_out"), show_progress=False)
+    held, chosen_by, still = (
+        {pair.anchor for pair in given.pairs if pair.split == split}
+        for given, split in ((before, "held_out"), (found, "development"), (found, "held_out"))
+    )
+    assert chosen_by and still and chosen_by | still == held and not chosen_by & still
+
+
 def test_a_tables_own_groups_stay_beside_files(tmp_path):
     pairs = [Pair(texts(n)[0], texts(n // 2)[1], group=f"own {n}") for n in range(40)]
     write_pairs(pairs, tmp_path / "pairs.parquet")

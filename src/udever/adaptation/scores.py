@@ -131,7 +131,8 @@ def _save_chosen(recipe: Recipe, trained: Sequence[str], share: float, sentence:
 
 def _is_exact(model: Embedder, dtype: torch.dtype) -> bool:
     """Whether the weights are numbers of that precision."""
-    return all(torch.equal(t.to(dtype).to(t.dtype), t) for t in model.backbone.state_dict().values())  # pyright: ignore[reportAttributeAccessIssue]
+    weights = model.backbone.state_dict().values()  # pyright: ignore[reportAttributeAccessIssue]
+    return all(torch.equal(t.to(dtype).to(t.dtype), t) for t in weights if t.is_floating_point())
 
 
 def tasks_of(mined: Mined, split: Split, settings: AdaptSettings, folder: Path, max_texts: int) -> list[FolderTask]:

@@ -165,7 +165,6 @@ def pairs(
     from udever.pairs.files import check_pairs_output, write_pairs
     from udever.pairs.gathering import Gathering, gather, told_columns
     from udever.pairs.mining import USUAL_KINDS
-    from udever.pairs.table_options import check_table_options
 
     settings = Gathering(
         kinds=[str(k) for k in kind] if kind else USUAL_KINDS,
@@ -178,7 +177,6 @@ def pairs(
         skip_empty=skip_empty,
     )
     check_pairs_output(output, paths)
-    check_table_options(paths, held_out_by=held_out_by, columns=settings.columns, skip_empty=skip_empty)
     mined = gather(paths, settings)
     write_pairs(mined.pairs, output)
     out = console()

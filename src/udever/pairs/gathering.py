@@ -15,6 +15,7 @@ from udever.pairs.mining.dedupe import family
 from udever.pairs.schema import Pair
 from udever.pairs.settings import BY_FILE, BY_TEXT, UNIT
 from udever.pairs.split import ChooseFrom, Shares, keep_to_choose, split_table
+from udever.pairs.table_options import check_table_options
 
 MAX_TABLE_BYTES = 4_000_000_000
 """Of a table that is held in memory whole; `udever train` reads larger ones from the disk."""
@@ -63,11 +64,14 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
 
     A table is a file, named itself, of a format that can hold pairs, a saved data set, or a name on a hub. Its rows
     that say which of them are held out keep that; those that repeat another row or a held-out text are left out and
-    counted. Raises as `mine` and `read_batches` do.
+    counted. Raises as `mine`, `read_batches` and `check_table_options` do.
     """
-    shares = settings.shares
-    tables = [path for path in map(Path, paths) if may_hold_pairs(path)]
-    others = [path for path in map(Path, paths) if path not in tables]
+    shares, paths = settings.shares, list(map(Path, paths))
+    check_table_options(
+        paths, held_out_by=settings.held_out_by, columns=settings.columns, skip_empty=settings.skip_empty
+    )
+    tables = [path for path in paths if may_hold_pairs(path)]
+    others = [path for path in paths if path not in tables]
     if not tables:
         return mine_beside(others, settings.mining, Beside(), show_progress=show_progress)
     if settings.held_out_by not in _UNITS:
