@@ -53,7 +53,7 @@ from torch import nn
 from udever import Embedder
 from udever.errors import UdeverError
 from udever.model import products
-from udever.model.side_by_side import side_by_side
+from udever.model.packing import side_by_side
 from udever.model.smoothing import SAMPLE
 
 BATCH_SIZE = 32

@@ -27,8 +27,17 @@ from udever.model.configuration import is_quantised
 from udever.model.contract import Contract, RoleName
 from udever.model.decoders import PaddedModel
 from udever.model.lengths import looks_at_longest, separate
-from udever.model.packing import Pooling, even_budget, pack, plan_batches, pool, shared_front, unit, unusable
-from udever.model.side_by_side import side_by_side
+from udever.model.packing import (
+    Pooling,
+    even_budget,
+    pack,
+    plan_batches,
+    pool,
+    shared_front,
+    side_by_side,
+    unit,
+    unusable,
+)
 from udever.model.similarity import cosines
 from udever.model.tokens import (
     TextTokenizer,

@@ -418,6 +418,7 @@ def held_alone(lock: Path, busy: UdeverError | None = None) -> Iterator[None]:
     try:
         own.acquire()
     except Timeout:
+        assert busy is not None, "without one it is waited for"
         raise busy from None
     except OSError as error:
         raise _explain(error, lock) from error

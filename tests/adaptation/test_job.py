@@ -11,7 +11,7 @@ from udever import Embedder
 from udever.adaptation import AdaptSettings, adapt, scores, settings
 from udever.adaptation.choice import Choice
 from udever.model.backbone import pick_dtype
-from udever.search.fusion import read_words_weight
+from udever.search.words_weight import read_words_weight
 from udever.training import TrainingSettings
 
 TRAINING = TrainingSettings(tuning="full", batch_size=8, max_steps=3, learning_rate=3e-3, precision="float32")

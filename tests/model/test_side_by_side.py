@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from udever import Embedder
-from udever.model.packing import even_budget, plan_batches
-from udever.model.side_by_side import side_by_side
+from udever.model.packing import even_budget, plan_batches, side_by_side
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udever.errors import DataError
-from udever.search.fusion import DEPTH, WORDS_WEIGHT, fuse, read_words_weight, write_words_weight
+from udever.search.searchable import DEPTH, fuse
+from udever.search.words_weight import WORDS_WEIGHT, read_words_weight, write_words_weight
 
 MEANING = [("a", 0.9), ("b", 0.8), ("c", 0.5)]
 

@@ -1,9 +1,9 @@
 import pytest
 
 from udever.errors import ContractError, DataError, RecipeError
-from udever.search.fusion import WORDS_WEIGHT, fuse
 from udever.search.index import MAX_READ_LINES, Index
-from udever.search.searchable import Filters, full_language, matching_paths
+from udever.search.searchable import Filters, full_language, fuse, matching_paths
+from udever.search.words_weight import WORDS_WEIGHT
 
 TREE = {
     "src/net/http.py": "def send(url):\n    return open_socket(url)\n",

@@ -18,7 +18,8 @@ from udever.model.merging import blend
 from udever.progress import Advance
 from udever.search.bm25 import Bm25
 from udever.search.exact import rank, top_k
-from udever.search.fusion import DEPTH, WORDS_DEPTH, WORDS_WEIGHT, fuse
+from udever.search.searchable import DEPTH, WORDS_DEPTH, fuse
+from udever.search.words_weight import WORDS_WEIGHT
 from udever.training import SEEDLING
 
 SHARES = (0.5, 0.75)

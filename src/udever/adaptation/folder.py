@@ -15,7 +15,7 @@ from udever.pairs.mining.pieces import read_pieces, write_pieces
 from udever.pairs.settings import DataSettings
 from udever.report.adaptation import Extras, write_adaptation_report
 from udever.saving import add_to_card
-from udever.search.fusion import write_words_weight
+from udever.search.words_weight import write_words_weight
 from udever.storage import (
     MARKER,
     atomic_file,

@@ -18,9 +18,19 @@ from typing import Any, TypeVar, cast
 from udever.corpus import folder as layout
 from udever.corpus.inputs import BadRow, Columns, InputRow, Source, check_columns, check_split, find_sources, read_rows
 from udever.corpus.scan import FailedFile, Scan, hash_bytes, read_failed, scan
-from udever.corpus.shards import ShardName, read_columns, read_info
+from udever.corpus.shards import (
+    Reuse,
+    ShardName,
+    WindowJob,
+    find_reuse,
+    finish,
+    nothing,
+    plan,
+    read_columns,
+    read_info,
+    texts_of,
+)
 from udever.corpus.step import Output, Step, Tick, digest_of
-from udever.corpus.window_job import Reuse, WindowJob, find_reuse, finish, nothing, plan, texts_of
 from udever.errors import RecipeError
 from udever.files import is_hub_name
 from udever.progress import Advance, progress_bar

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from udever.corpus.job import Runner, run_here
+from udever.corpus.shards import Reuse, WindowJob
 from udever.corpus.step import Step, Tick
-from udever.corpus.window_job import Reuse, WindowJob
 from udever.corpus.workers import Item, ProcessRunner, Worker, check_counts, drive
 from udever.errors import OutputError, first_line, needs
 

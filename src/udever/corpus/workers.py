@@ -22,9 +22,8 @@ from typing import Any
 import numpy as np
 
 from udever import errors
-from udever.corpus.shards import shard_of
+from udever.corpus.shards import Reuse, WindowJob, finish, nothing, shard_of, texts_of
 from udever.corpus.step import Output, Step, Tick, digest_of
-from udever.corpus.window_job import Reuse, WindowJob, finish, nothing, texts_of
 from udever.errors import ContractError, OutputError, RecipeError, UdeverError
 from udever.processors import use_threads
 from udever.storage import atomic_file

@@ -9,7 +9,8 @@ import numpy as np
 from udever.errors import needs
 from udever.evaluation.mteb_meta import model_meta
 from udever.evaluation.mteb_model import Floats, MtebModel, Role, document_blocks, query_texts
-from udever.search.fusion import DEPTH, WORDS_DEPTH, WORDS_WEIGHT, fuse
+from udever.search.searchable import DEPTH, WORDS_DEPTH, fuse
+from udever.search.words_weight import WORDS_WEIGHT
 
 _BUCKETS = 4096
 _SEED_BYTES = 8

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from udever.errors import DataError, FileRefused
-from udever.search.fusion import read_words_weight
 from udever.search.store import Manifest, Store
+from udever.search.words_weight import read_words_weight
 from udever.source.reading import read
 from udever.source.walk import FoundFile, comes_to, walk
 

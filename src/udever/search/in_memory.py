@@ -24,8 +24,8 @@ from udever.search.embeddings_file import (
 )
 from udever.search.exact import rank, top_k_blocks
 from udever.search.exact import top_k as exact_top_k
-from udever.search.fusion import WORDS_WEIGHT, read_words_weight
 from udever.search.searchable import Filters, Hit, Searchable, Vectors, full_language, matching_paths
+from udever.search.words_weight import WORDS_WEIGHT, read_words_weight
 
 if TYPE_CHECKING:
     from udever.embedder import Embedder

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from udever.errors import DataError
-from udever.search.fusion import WORDS_WEIGHT
+from udever.search.words_weight import WORDS_WEIGHT
 from udever.source.chunks import Chunk
 
 FORMAT = 2
@@ -51,7 +51,7 @@ class Manifest(BaseModel):
     `precision` is the type that the model computed in; it is searched with the same.
     `base` is the folder that paths in the index start from, seen from the index's own folder where that lies
     inside it, else absolute; `roots` are the files and folders below it that are covered. `words_weight` is what words
-    weigh in a search by both (`fusion.fuse`).
+    weigh in a search by both (`searchable.fuse`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from udever.model.side_by_side import Beginning
+from udever.model.packing import Beginning
 from udever.server.scheduling import Item, Planner, RequestJob
 
 Encode = Callable[[Sequence[Sequence[int]], int], NDArray[np.float32]]

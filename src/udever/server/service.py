@@ -17,8 +17,7 @@ from udever.embedder import Embedder
 from udever.errors import TextError
 from udever.model.contract import RoleName
 from udever.model.decoders import PaddedModel
-from udever.model.packing import fillers
-from udever.model.side_by_side import one_thread_each
+from udever.model.packing import fillers, one_thread_each
 from udever.model.tokens import Explained, Tokenized
 from udever.search.points import MapPoints, kept_map
 from udever.search.searchable import Searchable
