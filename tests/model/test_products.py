@@ -69,7 +69,7 @@ def test_rows_of_a_table_and_their_gradient_are_those_of_an_embedding(padding_id
     assert ("IndexSelect" in type(rows.grad_fn).__name__) == (padding_idx is None)
 
 
-@pytest.mark.skipif(not kept.onednn_works(), reason="this torch has no fused products")
+@pytest.mark.skipif(not kept.onednn_works(torch.float32), reason="this torch has no fused products")
 def test_the_fused_operation_is_what_runs(monkeypatch):
     """Without this, every comparison above could pass by comparing plain with plain."""
     layer, x, other = layer_and_inputs(torch.float32)
@@ -81,6 +81,38 @@ def test_the_fused_operation_is_what_runs(monkeypatch):
         assert not products._fusable(nn.Sequential(layer), x)
         monkeypatch.setattr(F, "linear", None)  # plain products would fail
         linear_add(layer, x, other)
+
+
+def test_a_processor_without_products_in_bfloat16_takes_torchs_own(monkeypatch):
+    """oneDNN without AVX-512: it refuses the precision, and only when it is asked for a product."""
+    real = torch.ops.mkldnn._linear_pointwise
+
+    def refusing(operation):
+        def call(x, *rest):
+            if x.dtype is torch.bfloat16:
+                raise RuntimeError("could not create a primitive descriptor")
+            return operation(x, *rest)
+
+        return call
+
+    fused = refusing(real)
+    fused.binary = refusing(real.binary)
+    monkeypatch.setattr(torch.ops.mkldnn, "_linear_pointwise", fused)
+    kept.onednn_works.cache_clear()
+    try:
+        layer, x, other = layer_and_inputs(torch.bfloat16)
+        with torch.inference_mode():
+            found = [linear_add(layer, x, other), linear_mul(layer, x, other), linear(layer, x, "silu")]
+        x.requires_grad_(True)
+        linear(layer, x).sum().backward()
+        assert not kept.onednn_works(torch.bfloat16)
+    finally:
+        kept.onednn_works.cache_clear()
+    product = F.linear(x.detach().float(), layer.weight.detach().float(), layer.bias.detach().float())
+    expected = [product + other, product * other, F.silu(product)]
+    for one, wanted in zip(found, expected, strict=True):
+        assert torch.allclose(one.float(), wanted.float(), **TOLERANCE[torch.bfloat16])
+    assert x.grad is not None and x.grad.isfinite().all()
 
 
 def test_inputs_the_fused_operation_does_not_take():

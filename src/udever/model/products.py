@@ -177,5 +177,5 @@ def _through_onednn(layer: nn.Module, x: Tensor) -> bool:
         and x.is_contiguous()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_exporting()  # a graph is of operations that other programs know
-        and kept.onednn_works()
+        and kept.onednn_works(x.dtype)
     )

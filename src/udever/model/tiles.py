@@ -158,4 +158,4 @@ def _precise_product(a: Tensor, b: Tensor) -> Tensor:
 def bfloat16_works() -> bool:
     """Whether the processor multiplies bfloat16, and oneDNN does it."""
     has = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return has and onednn_works()
+    return has and onednn_works(torch.bfloat16)
