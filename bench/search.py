@@ -34,7 +34,7 @@ from udever.search.exact import top_k
 from udever.search.index import Index, describe
 from udever.search.lance import LanceStore
 from udever.search.searchable import Filters
-from udever.search.store import ChunkRow, FileRecord, Manifest, Tuning, Where, digest_of
+from udever.search.store import ChunkRow, FileRecord, IndexManifest, Tuning, Where, digest_of
 from udever.search.tune import tune
 from udever.search.update import IndexSettings, update_index
 from udever.source.chunks import Chunk
@@ -93,7 +93,7 @@ def fill(store: LanceStore, embeddings: NDArray[np.float32], *, block: int = 20_
             rows.append(ChunkRow(path, place, chunk, digest_of(str(number).encode()), " ".join(words(text)), False))
         store.replace(list(paths), rows, embeddings[start:stop])
         store.put_files([FileRecord(path, 1, 1, "x", _CHUNKS_PER_FILE) for path in paths])
-    manifest = Manifest(
+    manifest = IndexManifest(
         model="bench",
         fingerprint="bench",
         precision="float32",

@@ -31,7 +31,7 @@ from udever.pairs.schema import Pair
 from udever.training import ModelSettings, TrainingSettings
 from udever.training.fresh import make_base
 from udever.training.grad_cache import Stepper
-from udever.training.log import History, Step
+from udever.training.log import History, StepRecord
 from udever.training.recipe import Recipe
 
 VERBS = ["copy", "parse", "split", "read", "sort", "hash", "open", "join"]
@@ -290,7 +290,7 @@ def test_what_was_begun_is_tried_again_however_long_it_takes_now(tmp_path, monke
     taken = [9.0]
 
     def train(recipe, **_):
-        return History([Step(1, 0.0, 0.0, 0.0, 0, 0, taken[0], "")], 0, 0, stopped=taken[0] == 0)
+        return History([StepRecord(1, 0.0, 0.0, 0.0, 0, 0, taken[0], "")], 0, 0, stopped=taken[0] == 0)
 
     def tried(kept, seconds, minutes):
         taken[0] = seconds

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from udever.errors import ModelError, TextError
-from udever.evaluation.endpoint import Endpoint, EndpointOptions
+from udever.evaluation.endpoint import EndpointModel, EndpointOptions
 
 KEY = "sk-very-secret"
 
@@ -35,7 +35,7 @@ def serve(monkeypatch):
                 raise reply
             return reply(request) if callable(reply) else reply
 
-        endpoint = Endpoint(
+        endpoint = EndpointModel(
             EndpointOptions("https://host.example/v1/", "m", **options),
             transport=httpx.MockTransport(handle),
             sleep=waits.append,
@@ -159,7 +159,7 @@ def test_a_missing_key_is_said(serve, monkeypatch):
 
 def test_a_url_that_is_none():
     with pytest.raises(ModelError, match="expected one such as"):
-        Endpoint(EndpointOptions("https://host:port", "m"))
+        EndpointModel(EndpointOptions("https://host:port", "m"))
 
 
 def test_a_lone_surrogate_names_its_batch(serve):
@@ -182,11 +182,11 @@ def test_a_lone_surrogate_names_its_batch(serve):
 def test_a_key_goes_nowhere_in_clear(url, sent, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     if sent:
-        Endpoint(EndpointOptions(url, "m"))
+        EndpointModel(EndpointOptions(url, "m"))
     else:
         with pytest.raises(ModelError, match="--insecure") as refused:
-            Endpoint(EndpointOptions(url, "m"))
+            EndpointModel(EndpointOptions(url, "m"))
         assert KEY not in str(refused.value)
-    Endpoint(EndpointOptions(url, "m", insecure=True))
+    EndpointModel(EndpointOptions(url, "m", insecure=True))
     monkeypatch.delenv("OPENAI_API_KEY")
-    Endpoint(EndpointOptions(url, "m"))
+    EndpointModel(EndpointOptions(url, "m"))

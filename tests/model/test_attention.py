@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from udever.model.attention import FlexAttention, GroupedAttention, Scores
+from udever.model.attention import FlexAttention, GroupedAttention, ScoreRule
 from udever.model.bloom import alibi_slopes
 from udever.model.packing import pack
 
@@ -46,7 +46,7 @@ def inputs(lengths, kv_heads, *, last=False, dtype=torch.float64):
 
 def compare(kind, lengths, kv_heads, window, *, causal, alibi, last):
     """Output and the gradients of query, key and value: `kind` against `naive`, in float64."""
-    scores = Scores(DIM**-0.5, alibi_slopes(HEADS) if alibi else None, window)
+    scores = ScoreRule(DIM**-0.5, alibi_slopes(HEADS) if alibi else None, window)
     attention = kind(pack([[1] * length for length in lengths]), causal=causal)
     ours, theirs = inputs(lengths, kv_heads, last=last), inputs(lengths, kv_heads, last=last)
     out = (attention.last if last else attention.full)(*ours, scores)
@@ -76,7 +76,7 @@ def test_grouped_attention_is_the_naive_one(lengths, kv_heads, window, causal, a
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(("kv_heads", "window", "alibi"), [(4, None, True), (2, 3, False), (1, 5, True)])
 def test_flex_attention_is_the_naive_one(kv_heads, window, alibi, causal, last):
-    scores = Scores(DIM**-0.5, alibi_slopes(HEADS) if alibi else None, window)
+    scores = ScoreRule(DIM**-0.5, alibi_slopes(HEADS) if alibi else None, window)
     lengths = [5, 9, 1, 9]
     attention = FlexAttention(pack([[1] * length for length in lengths]), causal=causal)
     rows = [x.detach() for x in inputs(lengths, kv_heads, last=last)]
@@ -112,14 +112,14 @@ def with_front(kind, front, lengths, kv_heads, scores, *, last):
     last=st.booleans(),
 )
 def test_what_stands_in_front_of_all_is_seen_by_all(front, lengths, kv_heads, window, alibi, last):
-    scores = Scores(DIM**-0.5, alibi_slopes(HEADS) if alibi else None, window)
+    scores = ScoreRule(DIM**-0.5, alibi_slopes(HEADS) if alibi else None, window)
     torch.testing.assert_close(*with_front(GroupedAttention, front, lengths, kv_heads, scores, last=last))
 
 
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize(("kv_heads", "window", "alibi"), [(4, None, True), (1, 5, True)])
 def test_flex_attention_sees_what_stands_in_front(kv_heads, window, alibi, last):
-    scores = Scores(DIM**-0.5, alibi_slopes(HEADS) if alibi else None, window)
+    scores = ScoreRule(DIM**-0.5, alibi_slopes(HEADS) if alibi else None, window)
     torch.testing.assert_close(*with_front(FlexAttention, 6, [5, 9, 1, 9], kv_heads, scores, last=last))
 
 
@@ -128,14 +128,14 @@ def test_layers_that_differ_in_window_do_not_share_a_mask():
     attention = GroupedAttention(pack([[1] * length for length in lengths]), causal=True)
     rows = [x.detach() for x in inputs(lengths, HEADS)]
     for window in (3, None, 6, 3):
-        scores = Scores(1.0, None, window)
+        scores = ScoreRule(1.0, None, window)
         torch.testing.assert_close(attention.full(*rows, scores), naive(*rows, lengths, scores, causal=True))
 
 
 def test_bfloat16_keeps_far_distances_apart():
     """ALiBi in bfloat16 rounds distances above 256; ours stays near the exact one."""
     lengths = [700]
-    scores = Scores(DIM**-0.5, alibi_slopes(HEADS))
+    scores = ScoreRule(DIM**-0.5, alibi_slopes(HEADS))
     exact = [x.detach() for x in inputs(lengths, HEADS, dtype=torch.bfloat16)]
     attention = GroupedAttention(pack([[1] * 700]), causal=True)
     expected = naive(*(x.double() for x in exact), lengths, scores, causal=True)
@@ -147,7 +147,7 @@ def test_bfloat16_keeps_far_distances_apart():
 def test_closing_tokens_in_bfloat16_hear_what_the_naive_ones_do(kv_heads, alibi):
     lengths = [5, 9, 1, 9, 40]
     query, key, value = (x.detach().bfloat16() for x in inputs(lengths, kv_heads, last=True))
-    scores = Scores(DIM**-0.5, alibi_slopes(HEADS) if alibi else None)
+    scores = ScoreRule(DIM**-0.5, alibi_slopes(HEADS) if alibi else None)
     with torch.no_grad():
         found = GroupedAttention(pack([[1] * length for length in lengths]), causal=True).last(
             query, key, value, scores

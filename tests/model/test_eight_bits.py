@@ -335,7 +335,7 @@ def test_large_channels_are_shrunk_and_so_lose_little(decoders, tmp_path, monkey
     first = ours.backbone.model.layers[0]
     x = torch.randn(3, 32)
     group = (first.self_attn.q_proj, first.self_attn.k_proj, first.self_attn.v_proj)
-    assert isinstance(products.shared(x, *group), eight_bits.Rows)
+    assert isinstance(products.shared(x, *group), eight_bits.EightBitRows)
     assert products.shared(x, first.self_attn.q_proj, first.mlp.down_proj) is x
     ours.save(tmp_path / "out")
     np.testing.assert_array_equal(Embedder.load(tmp_path / "out").encode(TEXTS), ours.encode(TEXTS))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from udever.model import tiles
-from udever.model.attention import GroupedAttention, Scores
+from udever.model.attention import GroupedAttention, ScoreRule
 from udever.model.bloom import alibi_slopes
 from udever.model.packing import pack
 
@@ -41,7 +41,7 @@ def attend(lengths, rows, scores, *, causal):
     kind=st.sampled_from(["causal", "alibi", "bidirectional"]),
 )
 def test_attention_over_tiles_is_that_of_the_fused_kernel(lengths, kv_heads, window, kind):
-    scores = Scores(DIM**-0.5, alibi_slopes(HEADS) if kind == "alibi" else None, window)
+    scores = ScoreRule(DIM**-0.5, alibi_slopes(HEADS) if kind == "alibi" else None, window)
     rows, causal = drawn(lengths, kv_heads), kind != "bidirectional"
     found = attend(lengths, rows, scores, causal=causal)
     grouped = GroupedAttention(pack([[1] * length for length in lengths]), causal=causal)
@@ -53,7 +53,7 @@ def test_attention_over_tiles_is_that_of_the_fused_kernel(lengths, kv_heads, win
 def test_large_scores_keep_their_digits():
     """A score of 60 in bfloat16 is 0.1 off, which would move weights by as much."""
     query, key, value = drawn([64, 64], HEADS)
-    rows, scores = ((query * 20).bfloat16(), key, value), Scores(DIM**-0.5)
+    rows, scores = ((query * 20).bfloat16(), key, value), ScoreRule(DIM**-0.5)
     grouped = GroupedAttention(pack([[1] * 64] * 2), causal=True)
     expected = grouped.full(*(x.double() for x in rows), scores)
     found = attend([64, 64], rows, scores, causal=True)
@@ -62,7 +62,7 @@ def test_large_scores_keep_their_digits():
 
 def test_tiles_that_do_not_fit_a_cache_at_once_are_multiplied_in_parts(monkeypatch):
     lengths = [300, 90, *[40] * 30]
-    rows, scores = drawn(lengths, 2), Scores(DIM**-0.5, alibi_slopes(HEADS), 70)
+    rows, scores = drawn(lengths, 2), ScoreRule(DIM**-0.5, alibi_slopes(HEADS), 70)
     whole = attend(lengths, rows, scores, causal=True)
     monkeypatch.setattr(tiles, "_SCORES", 3 * HEADS * 64 * 64 // torch.get_num_threads())
     torch.testing.assert_close(attend(lengths, rows, scores, causal=True), whole)

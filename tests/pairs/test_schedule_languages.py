@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from udever.pairs.columns import normalise
 from udever.pairs.files import Rows
-from udever.pairs.schedule import Balanced, Draws, Table
+from udever.pairs.schedule import Balanced, Draws, RowTable
 from udever.pairs.schema import Pair, to_table
 from udever.pairs.settings import DatasetSettings
 
@@ -21,7 +21,7 @@ def balanced(counts, batch_size, power):
         for i in range(count)
     ]
     rows = Rows(normalise(batch, "pairs", 0) for batch in to_table(pairs).combine_chunks().to_batches())
-    return Balanced(Table(rows), None, batch_size, power, "seed")
+    return Balanced(RowTable(rows), None, batch_size, power, "seed")
 
 
 @given(st.lists(st.floats(0.01, 9), min_size=1, max_size=9), st.integers(0, 400))
@@ -49,7 +49,7 @@ def test_every_row_of_a_language_comes_once_in_a_pass_of_its_own():
 def test_a_language_is_that_of_both_sides_and_may_be_unknown():
     pairs = [Pair("a", "b", anchor_language="de", positive_language="en"), Pair("c", "d"), Pair("e", "f")]
     rows = Rows(normalise(batch, "pairs", 0) for batch in to_table(pairs).combine_chunks().to_batches())
-    part = Balanced(Table(rows), np.array([0, 2]), 2, 0.0, "seed")
+    part = Balanced(RowTable(rows), np.array([0, 2]), 2, 0.0, "seed")
     assert sorted(pair.anchor for pair in part.batch(0)) == ["a", "e"]
 
 

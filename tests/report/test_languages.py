@@ -4,7 +4,7 @@ import pytest
 
 from udever.report import languages
 from udever.report.runs import make_runs
-from udever.report.shares import Shares, bloom_shares
+from udever.report.shares import LanguageShares, bloom_shares
 
 NATURAL = {"eng-Latn": 0.9, "fra-Latn": 0.8, "vie-Latn": 0.6, "swh-Latn": 0.5, "deu-Latn": 0.3, "jpn-Jpan": 0.2}
 
@@ -74,7 +74,7 @@ def test_many_models_are_drawn_in_several_figures_of_one_scale(make_results):
 
 
 def test_without_a_share_or_a_second_language_the_reason_is_given(make_results):
-    section = languages.section(make_runs([model(make_results)]), Shares({}, "mine.csv"))
+    section = languages.section(make_runs([model(make_results)]), LanguageShares({}, "mine.csv"))
     assert "mine.csv" in section.missing and not section.figures
     one = make_runs([make_results.model("m", make_results.score("A", "en", 0.4, "eng-Latn"))])
     assert "two or more languages" in languages.section(one, bloom_shares()).missing
@@ -99,7 +99,7 @@ def test_a_hundred_languages_are_all_drawn_and_names_without_room_are_told(make_
 
 def test_bits_a_text_stand_on_an_axis_of_their_own(make_results):
     known = {"eng-Latn": 70.0, "fra-Latn": 83.0, "vie-Latn": 120.0, "deu-Latn": 91.0}
-    section = languages.section(make_runs([model(make_results)]), Shares(known, "bits.csv", bits=True))
+    section = languages.section(make_runs([model(make_results)]), LanguageShares(known, "bits.csv", bits=True))
     (figure,) = section.figures
     rows = [row for row in make_results.rows(figure) if row["bits_per_text"]]
     assert {row["language"]: float(row["bits_per_text"]) for row in rows} == known

@@ -4,7 +4,7 @@ import pytest
 from udever.errors import DataError
 from udever.search import tune as tuning_module
 from udever.search.index import Index, describe
-from udever.search.store import ChunkRow, Manifest, Tuning, Where, digest_of
+from udever.search.store import ChunkRow, IndexManifest, Tuning, Where, digest_of
 from udever.search.tune import has_outgrown, read_queries, tune
 from udever.source.chunks import Chunk
 
@@ -25,7 +25,7 @@ def fill(store, embeddings):
         for n in range(len(embeddings))
     ]
     store.replace(["a.py"], rows, embeddings)
-    manifest = Manifest(
+    manifest = IndexManifest(
         model="m", fingerprint="f", precision="float32", dimensions=embeddings.shape[1], base="/", roots=(".",)
     )
     store.write_manifest(manifest.model_dump_json())

@@ -19,7 +19,7 @@ from udever.pairs.schema import Pair
 from udever.training import train, validation
 from udever.training.card import figure
 from udever.training.grad_cache import Stepper, held_out_loss
-from udever.training.log import LOG_FILE, History, Measure, Step
+from udever.training.log import LOG_FILE, History, Measure, StepRecord
 from udever.training.plan import plan
 from udever.training.recipe import Recipe
 from udever.training.run import load_base
@@ -221,7 +221,7 @@ def test_queries_are_shared_out_among_datasets_that_hold_rows_out(recipe, tools,
 )
 def test_a_run_says_where_it_ended(start, end, bm25, says):
     measure = Measure(9, 70, "all positives", {"mrr@10": bm25})
-    last = Step(8, 0.5, 1e-3, 1.0, 8, 64, 0.1, "pairs")
+    last = StepRecord(8, 0.5, 1e-3, 1.0, 8, 64, 0.1, "pairs")
     history = History([last], 1, 0, [(0, {"mrr@10": start}), (8, {"mrr@10": end})], measure)
     assert history.outcome.startswith("MRR@10 of 9 held-out queries among 70 candidates (all positives): ")
     assert history.outcome.endswith(says)
@@ -241,7 +241,7 @@ def test_tensorboard_reads_the_events(recipe, tmp_path):
 
 
 def test_a_figure_of_one_step_is_drawn():
-    step = Step(1, 2.5, 1e-3, 1.0, 8, 100, 0.1, "a <b>")
+    step = StepRecord(1, 2.5, 1e-3, 1.0, 8, 100, 0.1, "a <b>")
     assert "2.5" in figure(History([step], 1, 0, [(1, {"a<b": 0.5})]))
     assert "a&lt;b" in figure(History([step], 1, 0, [(1, {"a<b": 0.5})]))
 

@@ -51,7 +51,7 @@ class LabelScore:
 
 
 @dataclass(frozen=True, slots=True)
-class Score:
+class HeadScore:
     """Numbers of one set of texts. `accuracy`: all labels of a text right; `macro_f1`: mean over its labels.
 
     `calibration_error` is the mean distance of probability and frequency in ten bins. `kept` is the share of
@@ -67,12 +67,12 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
-class Transfer:
+class HeadTransfer:
     """A head fitted on `trained_on` alone, scored on `language`; where they are one, by cross-validation."""
 
     trained_on: str
     language: str
-    score: Score
+    score: HeadScore
 
 
 @dataclass(frozen=True)
@@ -85,10 +85,10 @@ class Report:
     strength: float
     converged: bool
     precision: float | None
-    overall: Score
+    overall: HeadScore
     labels: list[LabelScore]
-    languages: dict[str, Score] = field(default_factory=dict)
-    transfer: list[Transfer] = field(default_factory=list)
+    languages: dict[str, HeadScore] = field(default_factory=dict)
+    transfer: list[HeadTransfer] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def json(self) -> str:
@@ -123,11 +123,11 @@ class _Seen:
     plain: NDArray[np.bool_]
     kept: NDArray[np.bool_]
 
-    def score(self, truth: NDArray[np.bool_], kind: Kind, rows: np.ndarray) -> Score:
+    def score(self, truth: NDArray[np.bool_], kind: Kind, rows: np.ndarray) -> HeadScore:
         truth, plain, kept = truth[rows], self.plain[rows], self.kept[rows]
         there = truth.sum(axis=0)
         f1 = _f1((plain & truth).sum(axis=0), plain.sum(axis=0), there)
-        return Score(
+        return HeadScore(
             num_examples=len(truth),
             accuracy=float((plain == truth).all(axis=1).mean()),
             macro_f1=float(f1[there > 0].mean()) if there.any() else 0.0,
@@ -229,13 +229,13 @@ def _by_language(examples: Examples) -> dict[str, np.ndarray]:
     return {str(name): np.flatnonzero(languages == name) for name in np.unique(languages)}
 
 
-def _transfer(known: Labelled, examples: Examples, settings: FitSettings) -> list[Transfer]:
+def _transfer(known: Labelled, examples: Examples, settings: FitSettings) -> list[HeadTransfer]:
     """Every language with enough examples as the only one to learn from, all of them to be tested on."""
     rows_of = {name: rows for name, rows in _by_language(examples).items() if len(rows) >= _LEAST}
     largest = sorted(rows_of, key=lambda name: -len(rows_of[name]))[:_MOST_LANGUAGES]
     if len(largest) < 2:
         return []
-    table: list[Transfer] = []
+    table: list[HeadTransfer] = []
     for source in sorted(largest):
         own = known.part(rows_of[source])
         if len(np.unique(own.truth, axis=0)) < 2 or len(np.unique(own.fold)) < 2:
@@ -245,7 +245,7 @@ def _transfer(known: Labelled, examples: Examples, settings: FitSettings) -> lis
             others = known.part(rows_of[target])
             scores = left if target == source else own.scores_of(others, strength)
             seen = _see(left, own, others, scores, settings.precision)
-            table.append(Transfer(source, target, seen.score(others.truth, known.kind, np.arange(len(scores)))))
+            table.append(HeadTransfer(source, target, seen.score(others.truth, known.kind, np.arange(len(scores)))))
     return table
 
 

@@ -10,7 +10,7 @@ from udever.cli.app import Device, Dtype, Model, Role, Seed, Threads, app, compl
 from udever.model_process import load_quietly
 
 if TYPE_CHECKING:
-    from udever.corpus import EmbedStep, Summary, VectorStep
+    from udever.corpus import EmbedStep, JobSummary, VectorStep
     from udever.embedder import Embedder
 
 
@@ -62,7 +62,7 @@ def load_label_step(folder: Path, model: str | None, dtype: str, device: str, ba
     return VectorStep(inner, made.made, made.identity, made.records, made.show)
 
 
-def report(output: Path, summary: "Summary", what: str) -> None:
+def report(output: Path, summary: "JobSummary", what: str) -> None:
     """Print what a job did; exit with 1 where rows failed or share an id."""
     out = console()
     rate = summary.num_tokens / max(summary.seconds, 1e-9)

@@ -3,7 +3,7 @@
 from udever.corpus.audit import Again, audit
 from udever.corpus.folder import check_place
 from udever.corpus.inputs import Columns, check_named, check_split, find_sources, read_records
-from udever.corpus.job import Reading, Summary, run_job
+from udever.corpus.job import JobSummary, Reading, run_job
 from udever.corpus.on_ray import RayRunner, runner_for
 from udever.corpus.step import EmbedStep, Output, VectorStep
 from udever.corpus.workers import ProcessRunner
@@ -12,11 +12,11 @@ __all__ = [
     "Again",
     "Columns",
     "EmbedStep",
+    "JobSummary",
     "Output",
     "ProcessRunner",
     "RayRunner",
     "Reading",
-    "Summary",
     "VectorStep",
     "audit",
     "check_named",

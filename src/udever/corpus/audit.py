@@ -130,7 +130,7 @@ class _Check:
     """An audit under way, which meets the shards in order: what it found, and what goes along from one to the next."""
 
     def __init__(
-        self, folder: Path, manifest: layout.Manifest, reading: Reading, again: Again | None, ids: HashLog
+        self, folder: Path, manifest: layout.JobManifest, reading: Reading, again: Again | None, ids: HashLog
     ) -> None:
         self.found = Audit()
         self._folder, self._manifest, self._ids = folder, manifest, ids

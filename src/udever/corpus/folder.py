@@ -39,7 +39,7 @@ _SUFFIXES = (".parquet", ".json", ".npy")
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
+class JobManifest:
     """What a job that came to its end says. `shards` are file, digest and number of rows, in input order.
 
     `failed_digest` is that of the file of failed rows, "" where there is none. `num_rows` counts the input's rows:
@@ -63,7 +63,7 @@ class Manifest:
         return [folder / shard["file"] for shard in self.shards]
 
 
-def vectors_file(folder: Path, manifest: Manifest) -> Path:
+def vectors_file(folder: Path, manifest: JobManifest) -> Path:
     """Where the vectors of this version of the output are copied to."""
     return folder / f".vectors-{_digest(asdict(manifest))}.npy"
 
@@ -95,17 +95,17 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read ({error}); {hint}") from error
 
 
-def read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> JobManifest:
     """The manifest of a job that came to its end. Raises DataError where there is none."""
     if is_job(folder) and not (folder / MANIFEST).is_file():
         raise DataError(f"{folder}: its job has not finished; run the same command again")
     try:
-        return Manifest(**_read_json(folder / MANIFEST))
+        return JobManifest(**_read_json(folder / MANIFEST))
     except TypeError as error:
         raise DataError(f"{folder / MANIFEST} is damaged ({error}); run the job again") from error
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
+def write_manifest(folder: Path, manifest: JobManifest) -> None:
     """Replace the manifest, then remove the shards it does not name and copies of other vectors."""
     _write_json(folder / MANIFEST, asdict(manifest))
     for path in folder.glob(".vectors-*.npy"):

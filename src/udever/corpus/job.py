@@ -76,7 +76,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class JobSummary:
     """What a run did and what is there now.
 
     `num_rows` rows were read, `num_failed` of them have no result (see _failed.parquet), `num_texts` distinct
@@ -162,7 +162,7 @@ def _counted(rows: Iterator[InputRow | BadRow], advance: Advance) -> Iterator[In
 
 def run_job(
     step: Step, reading: Reading, output: str | Path, *, runner: Runner = run_here, show_progress: bool = True
-) -> Summary:
+) -> JobSummary:
     """Do `step` for every row of `reading`; write the folder `output`. What is there already is not done again.
 
     A row that cannot be embedded goes to `_failed.parquet` and the others go on. Raises DataError (an input),
@@ -199,7 +199,7 @@ def run_job(
             runner(jobs(), step, reuse, counter.tick)
         manifest = _end(step, reading, folder, found, work)
         examples = _names(found, manifest.files(folder))
-    return Summary(
+    return JobSummary(
         num_rows=manifest.num_rows,
         num_failed=manifest.num_failed,
         num_texts=num_texts,
@@ -213,7 +213,7 @@ def run_job(
     )
 
 
-def _end(step: Step, reading: Reading, folder: Path, found: Scan, work: Path) -> layout.Manifest:
+def _end(step: Step, reading: Reading, folder: Path, found: Scan, work: Path) -> layout.JobManifest:
     """Write failed rows and manifest from what the shards say."""
     shards = layout.place_shards(folder, [window.key for window in found.windows])
     num_tokens = num_truncated = num_failed = 0
@@ -234,7 +234,7 @@ def _end(step: Step, reading: Reading, folder: Path, found: Scan, work: Path) ->
                 for row in info.failed_rows():
                     failed.add(row)
         num_failed = failed.num_rows
-    manifest = layout.Manifest(
+    manifest = layout.JobManifest(
         identity=step.identity,
         inputs=[given if is_hub_name(given) else str(Path(given).absolute()) for given in reading.inputs],
         columns=reading.columns._asdict(),

@@ -33,7 +33,7 @@ def map_vectors(folder: Path) -> NDArray[np.floating[Any]]:
     return _of_one_version(folder, lambda manifest: _array(folder, manifest))
 
 
-def _of_one_version(folder: Path, read: Callable[[layout.Manifest], T]) -> T:
+def _of_one_version(folder: Path, read: Callable[[layout.JobManifest], T]) -> T:
     """What `read` makes of the manifest; of the next one where a job has written that meanwhile, and removed shards."""
     manifest = layout.read_manifest(folder)
     try:
@@ -48,11 +48,11 @@ def _of_one_version(folder: Path, read: Callable[[layout.Manifest], T]) -> T:
     return _of_one_version(folder, read)
 
 
-def _ids(folder: Path, manifest: layout.Manifest) -> list[str]:
+def _ids(folder: Path, manifest: layout.JobManifest) -> list[str]:
     return [name for shard in manifest.files(folder) for name in read_columns(shard, ["id"]).column(0).to_pylist()]
 
 
-def _array(folder: Path, manifest: layout.Manifest) -> NDArray[np.floating[Any]]:
+def _array(folder: Path, manifest: layout.JobManifest) -> NDArray[np.floating[Any]]:
     path = layout.vectors_file(folder, manifest)
     found = mapped(path)
     if found is None:

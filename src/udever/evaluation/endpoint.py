@@ -38,7 +38,7 @@ class EndpointOptions:
     insecure: bool = False
 
 
-class Endpoint:
+class EndpointModel:
     """A function from texts to vectors (see `mteb_model.Embed`); `num_tokens` and `num_requests` count what it cost.
 
     Raises ModelError where the server refuses the key, stays silent or answers something else than embeddings, and

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udever.errors import ModelError, first_line, needs
-from udever.evaluation.endpoint import Endpoint, EndpointOptions
+from udever.evaluation.endpoint import EndpointModel, EndpointOptions
 from udever.evaluation.lexical import NAMES, lexical_model
 from udever.evaluation.mteb_meta import model_meta, revision_of
 from udever.evaluation.mteb_model import Floats, MtebModel, Role, as_mteb
@@ -119,10 +119,10 @@ def _served(endpoint: EndpointOptions, options: ModelOptions) -> ModelUnderTest:
     endpoint = replace(endpoint, dimensions=options.dimensions)
     revision = revision_of(f"{endpoint.url}\0{endpoint.model}", "served", options.deciding)
     name = options.name or endpoint.model
-    client: list[Endpoint] = []
+    client: list[EndpointModel] = []
 
     def load() -> Any:
-        client.append(Endpoint(endpoint))
+        client.append(EndpointModel(endpoint))
         dimensions = client[0](["Add two numbers."], "symmetric", None).shape[1]
         meta = model_meta(name=name, revision=revision, framework="API", dimensions=dimensions)
         return MtebModel(client[0], meta, prompts=options.prompts, instructions=options.instructions)

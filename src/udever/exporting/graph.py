@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from udever.embedder import Embedder
-from udever.model.attention import Scores
+from udever.model.attention import ScoreRule
 from udever.model.contract import Contract
 
 
@@ -36,7 +36,7 @@ class GraphAttention:
         self.packed: Any = packed
         self.causal = causal
 
-    def full(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+    def full(self, query: Tensor, key: Tensor, value: Tensor, scores: ScoreRule) -> Tensor:
         """See `Attention.full`."""
         rows, columns = self.packed.shape
         places = torch.arange(columns, device=query.device)
@@ -45,13 +45,13 @@ class GraphAttention:
         out = self._attend(query.view(rows, columns, *query.shape[1:]), key, value, scores, self.packed.places, own)
         return out.flatten(0, 1)
 
-    def last(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+    def last(self, query: Tensor, key: Tensor, value: Tensor, scores: ScoreRule) -> Tensor:
         """See `Attention.last`."""
         place = self.packed.positions[self.packed.last][:, None]
         return self._attend(query[:, None], key, value, scores, place, None)[:, 0]
 
     def _attend(
-        self, query: Tensor, key: Tensor, value: Tensor, scores: Scores, places: Tensor, own: Tensor | None
+        self, query: Tensor, key: Tensor, value: Tensor, scores: ScoreRule, places: Tensor, own: Tensor | None
     ) -> Tensor:
         """query [rows, asked, heads, dim] at `places` [rows, asked] -> the same shape."""
         rows, columns = self.packed.shape

@@ -24,7 +24,7 @@ _MAX_PADDING = 1.2
 
 
 @dataclass(frozen=True)
-class Scores:
+class ScoreRule:
     """How one layer turns products into weights.
 
     `scale` multiplies q.k. `slopes` are ALiBi's, one per head. `window`: a token sees itself and the
@@ -42,11 +42,11 @@ class Attention(Protocol):
     packed: Packed
     causal: bool
 
-    def full(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+    def full(self, query: Tensor, key: Tensor, value: Tensor, scores: ScoreRule) -> Tensor:
         """Every token attends. query [total, heads, dim]; key and value [total, kv_heads, dim]."""
         ...
 
-    def last(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+    def last(self, query: Tensor, key: Tensor, value: Tensor, scores: ScoreRule) -> Tensor:
         """Each text's closing token alone attends. query [texts, heads, dim] -> the same shape."""
         ...
 
@@ -129,7 +129,7 @@ class GroupedAttention:
         self._front = [_make_run((packed.front,), 0, packed.tokens.device, 0)] if packed.front else []
         self._biases: dict[object, Tensor | None] = {}
 
-    def full(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+    def full(self, query: Tensor, key: Tensor, value: Tensor, scores: ScoreRule) -> Tensor:
         """See `Attention.full`."""
         if self._take_tiles(query, scores.slopes):
             return self._tiles.attend(query, key, value, scores.scale, scores.slopes, scores.window)
@@ -158,7 +158,7 @@ class GroupedAttention:
     def _tiles(self) -> tiles.Tiles:
         return tiles.Tiles(self.packed, causal=self.causal)
 
-    def last(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+    def last(self, query: Tensor, key: Tensor, value: Tensor, scores: ScoreRule) -> Tensor:
         """See `Attention.last`."""
         parts = []
         closing = query.split([len(run.lengths) for run in self.runs])
@@ -174,7 +174,7 @@ class GroupedAttention:
         """
         return x.split([sum(run.lengths) for run in (*self._front, *self.runs)])
 
-    def _attend(self, run: _Run, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+    def _attend(self, run: _Run, query: Tensor, key: Tensor, value: Tensor, scores: ScoreRule) -> Tensor:
         """query [texts, heads, length or 1, dim]; key and value as `_Run.columns` gives them."""
         if query.shape[2] == run.length:
             key, value = _shared(key, query.shape[1]), _shared(value, query.shape[1])
@@ -195,7 +195,7 @@ class GroupedAttention:
         out = F.scaled_dot_product_attention(rows, key, value, attn_mask=bias, scale=scores.scale)
         return out.to(query.dtype).reshape_as(query)
 
-    def _bias(self, run: _Run, scores: Scores, dtype: torch.dtype) -> Tensor | None:
+    def _bias(self, run: _Run, scores: ScoreRule, dtype: torch.dtype) -> Tensor | None:
         """What is added to the products of a rectangle; None where `is_causal` or nothing says it all."""
         window = scores.window if scores.window is not None and scores.window < run.front + run.length else None
         hidden_cells = not self.causal and run.kept is not None
@@ -220,7 +220,7 @@ class GroupedAttention:
             seen = seen & (place < sizes[:, None])[:, None, None, :]
         return _masked_bias(-ahead.abs()[None, None], slopes, seen, dtype)
 
-    def _last_bias(self, run: _Run, scores: Scores, dtype: torch.dtype) -> Tensor | None:
+    def _last_bias(self, run: _Run, scores: ScoreRule, dtype: torch.dtype) -> Tensor | None:
         sizes = torch.tensor(run.lengths, device=self.packed.tokens.device) + run.front
         place = torch.arange(run.front + run.length, device=sizes.device)
         behind = (place - (sizes[:, None] - 1))[:, None, None, :]  # k - q, q the closing token
@@ -284,15 +284,15 @@ class FlexAttention:
         self.causal = causal
         self._masks: dict[tuple[bool, int | None], object] = {}
 
-    def full(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+    def full(self, query: Tensor, key: Tensor, value: Tensor, scores: ScoreRule) -> Tensor:
         """See `Attention.full`."""
         return self._attend(query, key, value, scores, last=False)
 
-    def last(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+    def last(self, query: Tensor, key: Tensor, value: Tensor, scores: ScoreRule) -> Tensor:
         """See `Attention.last`."""
         return self._attend(query, key, value, scores, last=True)
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores, *, last: bool) -> Tensor:
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, scores: ScoreRule, *, last: bool) -> Tensor:
         out = _flex(query.device.type == "cuda")(
             query.transpose(0, 1)[None],
             key.transpose(0, 1)[None],

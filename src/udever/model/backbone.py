@@ -10,7 +10,7 @@ from torch import Tensor
 
 from udever.errors import ContractError, ModelError, first_line
 from udever.model import bert, gemma, quantising
-from udever.model.attention import Attention, GroupedAttention, Scores, attention_over
+from udever.model.attention import Attention, GroupedAttention, ScoreRule, attention_over
 from udever.model.bloom import Bloom
 from udever.model.configuration import is_quantised
 from udever.model.decoder_config import DecoderConfig
@@ -256,7 +256,7 @@ class _WindowRecorder(GroupedAttention):
 
     saw_window = False
 
-    def full(self, query: Tensor, key: Tensor, value: Tensor, scores: Scores) -> Tensor:
+    def full(self, query: Tensor, key: Tensor, value: Tensor, scores: ScoreRule) -> Tensor:
         """See `Attention.full`."""
         self.saw_window = self.saw_window or scores.window is not None
         return super().full(query, key, value, scores)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from udever.model import products
-from udever.model.attention import Attention, Scores
+from udever.model.attention import Attention, ScoreRule
 from udever.model.kept import Curve
 
 _ACTIVATIONS: dict[str, Curve] = {
@@ -66,7 +66,7 @@ def _attend(block: Any, hidden: Tensor, attention: Attention) -> Tensor:
         products.linear(part, rows).unflatten(1, (-1, module.attention_head_size))
         for part in (module.query, module.key, module.value)
     )
-    mixed = attention.full(query, key, value, Scores(scale=module.attention_head_size**-0.5)).flatten(1)
+    mixed = attention.full(query, key, value, ScoreRule(scale=module.attention_head_size**-0.5)).flatten(1)
     return _norm(block.output.LayerNorm, products.linear_add(block.output.dense, mixed, hidden))
 
 

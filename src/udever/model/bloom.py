@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from udever.model import products
-from udever.model.attention import Attention, Scores
+from udever.model.attention import Attention, ScoreRule
 
 
 def alibi_slopes(num_heads: int) -> Float[Tensor, "heads"]:
@@ -48,7 +48,7 @@ class BloomAttention(nn.Module):
             return products.linear_add(self.dense, self._asked_of_inputs(hidden, attention), residual)
         qkv = products.linear(self.query_key_value, hidden).unflatten(1, (self.num_heads, 3, -1))
         query, key, value = qkv.unbind(2)  # each [total, heads, dim]
-        scores = Scores(scale=query.shape[-1] ** -0.5, slopes=self.slopes)
+        scores = ScoreRule(scale=query.shape[-1] ** -0.5, slopes=self.slopes)
         if last_only:
             mixed = attention.last(query[attention.packed.last], key, value, scores)
         else:
@@ -70,7 +70,7 @@ class BloomAttention(nn.Module):
         bias = self.query_key_value.bias.view(self.num_heads, 3, -1)
         query = torch.einsum("te,hde->thd", hidden[attention.packed.last], weight[:, 0]) + bias[:, 0]
         asked = torch.einsum("thd,hde->the", query, weight[:, 1])
-        scores = Scores(scale=query.shape[-1] ** -0.5, slopes=self.slopes)
+        scores = ScoreRule(scale=query.shape[-1] ** -0.5, slopes=self.slopes)
         heard = attention.last(asked, hidden[:, None], hidden[:, None], scores)
         return (torch.einsum("the,hde->thd", heard, weight[:, 2]) + bias[:, 2]).flatten(1)
 

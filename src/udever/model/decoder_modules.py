@@ -63,7 +63,7 @@ class Norm(nn.Module):
         self.variance_epsilon = self.eps = epsilon
 
 
-class Attention(nn.Module):
+class DecoderAttention(nn.Module):
     """The projections of a layer's attention."""
 
     def __init__(self, config: DecoderConfig, number: int) -> None:
@@ -102,7 +102,7 @@ class Layer(nn.Module):
     def __init__(self, config: DecoderConfig, number: int) -> None:
         super().__init__()
         sizes = vars(config)
-        self.self_attn = Attention(config, number)
+        self.self_attn = DecoderAttention(config, number)
         self.mlp = Mlp(config)
         names = ["input_layernorm", "post_attention_layernorm"]
         if config.model_type == "gemma3_text":

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from udever.model.attention import Attention, Scores
+from udever.model.attention import Attention, ScoreRule
 from udever.model.lengths import reset_rotary
 
 _NAME = "udever_packed"
@@ -31,7 +31,7 @@ def _packed_attention(
     refused = [name for name in ("softcap", "s_aux", "position_bias") if kwargs.get(name) is not None]
     if attention is None or attention_mask is not None or refused:
         raise CannotPack(f"{type(module).__name__}: {', '.join(refused) or 'no packed attention was passed'}")
-    scores = Scores(scale=query.shape[-1] ** -0.5 if scaling is None else scaling, window=sliding_window)
+    scores = ScoreRule(scale=query.shape[-1] ** -0.5 if scaling is None else scaling, window=sliding_window)
     query, key, value = (x[0].transpose(0, 1) for x in (query, key, value))
     return attention.full(query, key, value, scores)[None], None
 

@@ -33,34 +33,36 @@ class EightBitWarning(UserWarning):
 
 
 @dataclass(frozen=True)
-class Rows:
+class EightBitRows:
     """Activations in eight bits: uint8 around 128 [rows, in], and what each row is to be multiplied by, [rows, 1]."""
 
     values: Tensor
     scale: Tensor
 
-    def __getitem__(self, rows: Tensor) -> "Rows":
-        return Rows(self.values[rows], self.scale[rows])
+    def __getitem__(self, rows: Tensor) -> "EightBitRows":
+        return EightBitRows(self.values[rows], self.scale[rows])
 
 
-def quantise_rows(x: Tensor, factors: Tensor | None = None, work: Work | None = None, *beside: Tensor) -> Rows:
+def quantise_rows(x: Tensor, factors: Tensor | None = None, work: Work | None = None, *beside: Tensor) -> EightBitRows:
     """Each row of x [rows, in] as whole numbers of at most 127 times a scale, which is in x's own precision.
 
     `factors`, float32 [in], are what channels are multiplied by before; `work` is done before that, as `by_blocks` does
     it with x and `beside`.
     """
     step = block_rows(x)
-    rows = Rows(torch.empty(x.shape, dtype=torch.uint8, device=x.device), x.new_empty(len(x), 1))
+    rows = EightBitRows(torch.empty(x.shape, dtype=torch.uint8, device=x.device), x.new_empty(len(x), 1))
     if len(x) <= step:
         _quantise(x, factors, work, beside, rows)
         return rows
     parts = zip(*(tensor.split(step) for tensor in (x, rows.values, rows.scale, *beside)), strict=True)
     for part, values, scale, *others in parts:
-        _quantise(part, factors, work, others, Rows(values, scale))
+        _quantise(part, factors, work, others, EightBitRows(values, scale))
     return rows
 
 
-def _quantise(x: Tensor, factors: Tensor | None, work: Work | None, beside: Sequence[Tensor], out: Rows) -> None:
+def _quantise(
+    x: Tensor, factors: Tensor | None, work: Work | None, beside: Sequence[Tensor], out: EightBitRows
+) -> None:
     # float32, where the processor scales and looks for the largest several times as fast as in bfloat16
     precise = x.to(torch.float32, copy=True)
     if work is not None:
@@ -125,9 +127,9 @@ class EightBitLinear(nn.Module):
         if self._packed is not None:
             destination[f"{prefix}weight"] = self._packed.to_dense().t().contiguous()
 
-    def forward(self, x: Tensor | Rows) -> Tensor:
+    def forward(self, x: Tensor | EightBitRows) -> Tensor:
         """[..., in] -> [..., out]."""
-        if not isinstance(x, Rows) and x.dim() != 2:
+        if not isinstance(x, EightBitRows) and x.dim() != 2:
             return self(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
         rows = self.rows(x)
         product = self.product(rows)
@@ -140,18 +142,18 @@ class EightBitLinear(nn.Module):
         product.mul_(scale)
         return product if self.bias is None else product.add_(self.bias)
 
-    def plus(self, x: Tensor | Rows, other: Tensor) -> Tensor:
+    def plus(self, x: Tensor | EightBitRows, other: Tensor) -> Tensor:
         """The layer's output [rows, out] plus `other`."""
         rows = self.rows(x)
         product = self.product(rows)
         total = torch.addcmul(other, product, rows.scale, out=product)
         return total if self.bias is None else total.add_(self.bias)
 
-    def rows(self, x: Tensor | Rows) -> Rows:
+    def rows(self, x: Tensor | EightBitRows) -> EightBitRows:
         """x in eight bits, as this layer takes it."""
-        return x if isinstance(x, Rows) else quantise_rows(x, self.factors)
+        return x if isinstance(x, EightBitRows) else quantise_rows(x, self.factors)
 
-    def product(self, rows: Rows) -> Tensor:
+    def product(self, rows: EightBitRows) -> Tensor:
         """Rows times weights, without the rows' scale and the bias: [rows, out] in the scale's precision."""
         kind = rows.scale.dtype
         if self._packed is not None:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from udever.model import products
-from udever.model.attention import Attention, Scores
+from udever.model.attention import Attention, ScoreRule
 from udever.model.llama import LlamaShaped, Rotary, halves, mix, precision
 from udever.model.norms import RmsNorm
 
@@ -35,7 +35,7 @@ def _norm(module: Any) -> RmsNorm:
 def _layer(layer: Any, hidden: Tensor, rotary: Rotary, attention: Attention, *, last: bool) -> Tensor:
     module = layer.self_attn
     norm = _norm(layer.input_layernorm)
-    scores = Scores(scale=module.scaling, window=module.sliding_window)
+    scores = ScoreRule(scale=module.scaling, window=module.sliding_window)
     mixed = mix(module, hidden, rotary, attention, scores, norm=norm, last=last)
     if last:
         hidden = hidden[attention.packed.last]

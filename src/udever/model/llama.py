@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from udever.model import products
-from udever.model.attention import Attention, Scores
+from udever.model.attention import Attention, ScoreRule
 from udever.model.blocks import alone, by_blocks
 from udever.model.lengths import reset_rotary
 from udever.model.norms import RmsNorm
@@ -124,7 +124,7 @@ def rotate(x: Tensor, rotary: Rotary, norm: RmsNorm | None = None) -> Tensor:
 def _attend(layer: Any, hidden: Tensor, rotary: Rotary, attention: Attention, *, last: bool) -> Tensor:
     module = layer.self_attn
     norm = _norm(layer.input_layernorm)
-    scores = Scores(scale=module.scaling, window=_window(module))
+    scores = ScoreRule(scale=module.scaling, window=_window(module))
     mixed = mix(module, hidden, rotary, attention, scores, norm=norm, last=last)
     return products.linear_add(module.o_proj, mixed, hidden[attention.packed.last] if last else hidden)
 
@@ -134,7 +134,7 @@ def mix(
     hidden: Tensor,
     rotary: Rotary,
     attention: Attention,
-    scores: Scores,
+    scores: ScoreRule,
     *,
     norm: RmsNorm,
     last: bool,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from udever.model import kept
 from udever.model.blocks import own_copy
-from udever.model.eight_bits import EightBitLinear, Rows, quantise_rows
+from udever.model.eight_bits import EightBitLinear, EightBitRows, quantise_rows
 from udever.model.kept import Activation, Curve, activate
 from udever.model.norms import RmsNorm
 
@@ -44,7 +44,7 @@ def _to_compute(x: Tensor) -> Tensor:
     return x
 
 
-def linear(layer: nn.Module, x: Tensor | Rows, activation: Activation = "none") -> Tensor:
+def linear(layer: nn.Module, x: Tensor | EightBitRows, activation: Activation = "none") -> Tensor:
     """activation(layer(x)); `layer` is an nn.Linear, one in eight bits, or an adapter around one."""
     if isinstance(layer, EightBitLinear):
         return activate(layer(x), activation)
@@ -68,20 +68,20 @@ def look_up(table: nn.Module, tokens: Tensor) -> Tensor:
     return table(tokens)
 
 
-def linear_mul(layer: nn.Module, x: Tensor | Rows, other: Tensor) -> Tensor:
+def linear_mul(layer: nn.Module, x: Tensor | EightBitRows, other: Tensor) -> Tensor:
     """layer(x) * other."""
     if isinstance(layer, EightBitLinear):
         return layer(x).mul_(other)
-    if isinstance(x, Rows) or not _fusable(layer, x):
+    if isinstance(x, EightBitRows) or not _fusable(layer, x):
         return linear(layer, x) * other
     return torch.ops.mkldnn._linear_pointwise.binary(x, other, layer.weight, layer.bias, "mul")
 
 
-def linear_add(layer: nn.Module, x: Tensor | Rows, other: Tensor) -> Tensor:
+def linear_add(layer: nn.Module, x: Tensor | EightBitRows, other: Tensor) -> Tensor:
     """layer(x) + other."""
     if isinstance(layer, EightBitLinear):
         return layer.plus(x, other)
-    if isinstance(x, Rows) or not _fusable(layer, x):
+    if isinstance(x, EightBitRows) or not _fusable(layer, x):
         return linear(layer, x) + other
     return torch.ops.mkldnn._linear_pointwise.binary(x, other, layer.weight, layer.bias, "add")
 
@@ -97,8 +97,8 @@ def feed_forward(
 ) -> Tensor:
     """narrow(activation(wide(x)) * up(x)) + residual, without what is None; of x's norm if any."""
     rows = shared(x, wide, *([] if up is None else [up]), norm=norm)
-    if isinstance(wide, EightBitLinear) and isinstance(narrow, EightBitLinear) and isinstance(rows, Rows):
-        inner: Tensor | Rows = _active_rows(rows, activation, wide, narrow, up)
+    if isinstance(wide, EightBitLinear) and isinstance(narrow, EightBitLinear) and isinstance(rows, EightBitRows):
+        inner: Tensor | EightBitRows = _active_rows(rows, activation, wide, narrow, up)
     elif not _is_watched(narrow) and (weights := _weights(narrow, x)):
         both = _to_compute(linear(wide, rows)), None if up is None else _to_compute(linear(up, rows))
         out = kept.activated_product(*both, activation, weights)
@@ -109,7 +109,9 @@ def feed_forward(
     return linear(narrow, inner) if residual is None else linear_add(narrow, inner, residual)
 
 
-def _active_rows(rows: Rows, activation: Curve, wide: EightBitLinear, narrow: EightBitLinear, up: Any) -> Rows:
+def _active_rows(
+    rows: EightBitRows, activation: Curve, wide: EightBitLinear, narrow: EightBitLinear, up: Any
+) -> EightBitRows:
     """activation(wide) * up in eight bits, as `narrow` takes it."""
 
     def work(first: Tensor, scale: Tensor, *others: Tensor) -> Tensor:

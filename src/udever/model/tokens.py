@@ -40,7 +40,7 @@ class Tokenized:
 
 
 @dataclass(frozen=True)
-class Piece:
+class ExplainedToken:
     """One token as the backbone sees it and the characters it stands for; a marker's are its name."""
 
     id: int
@@ -55,7 +55,7 @@ class Explained:
     `num_tokens` counts the text whole.
     """
 
-    pieces: list[Piece]
+    pieces: list[ExplainedToken]
     cut: str
     num_tokens: int
 
@@ -135,7 +135,7 @@ class TextTokenizer:
         kept_text, _ = _bound_chars(check_text(text, 0), frame.room)
         whole = frame.tail + kept_text
         encoding = self._backend.encode(whole, add_special_tokens=False)
-        pieces: list[Piece] = []
+        pieces: list[ExplainedToken] = []
         reached = 0
         cut_at = None
         for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
@@ -145,19 +145,19 @@ class TextTokenizer:
             for place, piece in enumerate(spelled):
                 if len(pieces) == frame.room and cut_at is None:
                     cut_at = max(start, reached)
-                pieces.append(Piece(piece, shown if place == 0 else "", part))
+                pieces.append(ExplainedToken(piece, shown if place == 0 else "", part))
             reached = max(reached, end)
         role = self._roles[role_name]
         kept = [
-            *(Piece(i, self._name(i), "marker") for i in role.prefix_ids),
-            *(Piece(i, self._name(i), "prompt") for i in frame.prefix[len(role.prefix_ids) :]),
+            *(ExplainedToken(i, self._name(i), "marker") for i in role.prefix_ids),
+            *(ExplainedToken(i, self._name(i), "prompt") for i in frame.prefix[len(role.prefix_ids) :]),
             *pieces[: frame.room],
-            *(Piece(i, self._name(i), "prompt" if role.suffix_is_text else "marker") for i in frame.suffix),
+            *(ExplainedToken(i, self._name(i), "prompt" if role.suffix_is_text else "marker") for i in frame.suffix),
         ]
         stand_in = self._stand_in()
         cut = ("" if cut_at is None else whole[max(cut_at, len(frame.tail)) :]) + text[len(kept_text) :]
         num_tokens = len(kept) + max(0, len(pieces) - frame.room)
-        return Explained(kept or [Piece(stand_in, self._name(stand_in), "marker")], cut, num_tokens)
+        return Explained(kept or [ExplainedToken(stand_in, self._name(stand_in), "marker")], cut, num_tokens)
 
     def _name(self, token: int) -> str:
         return self._special.get(token) or str(self.base.convert_ids_to_tokens(token))

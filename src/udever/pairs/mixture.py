@@ -10,7 +10,7 @@ import numpy as np
 from udever.errors import DataError
 from udever.pairs.columns import normalise
 from udever.pairs.files import Rows, digest_batches
-from udever.pairs.schedule import Balanced, Draws, Table, Walk, key_of, permute
+from udever.pairs.schedule import Balanced, Draws, RowTable, Walk, key_of, permute
 from udever.pairs.schema import Pair, to_table
 from udever.pairs.settings import DatasetSettings, DataSettings
 from udever.pairs.sources import (
@@ -271,7 +271,7 @@ def rows_of(settings: DatasetSettings, seed: int) -> list[Pair]:
     chosen = choose_rows(rows, settings, name, division_of(rows, settings, digest), least=0)
     numbers = np.arange(len(rows)) if chosen is None else chosen
     order = permute(np.arange(len(numbers)), len(numbers), key_of(name, "order")) if len(numbers) else numbers
-    return Table(rows, settings.kind, settings.num_negatives).take(numbers[order])
+    return RowTable(rows, settings.kind, settings.num_negatives).take(numbers[order])
 
 
 def traits_of(settings: DatasetSettings) -> Traits:
@@ -290,7 +290,8 @@ def traits_of(settings: DatasetSettings) -> Traits:
 def _of_table(settings: DatasetSettings, rows: Rows, chosen: Any, digest: str, plan: _Plan) -> _Dataset:
     kinds = {settings.kind: chosen} if settings.kind else split_kinds(rows, chosen)
     counts = {kind: len(rows) if numbers is None else len(numbers) for kind, numbers in kinds.items()}
-    table = Table(rows, None if settings.text else settings.kind, settings.num_negatives)  # nobody asks a text's kind
+    kind = None if settings.text else settings.kind  # nobody asks a text's kind
+    table = RowTable(rows, kind, settings.num_negatives)
     seed = f"{plan.seed} {settings.name}"
     power = settings.language_temperature
 

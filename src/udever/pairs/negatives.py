@@ -112,7 +112,7 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Summary:
+class NegativesSummary:
     """What was found: rows in all, rows of the train split, of those with all negatives asked for and with none."""
 
     num_rows: int
@@ -143,7 +143,7 @@ def _sides(rows: Rows, train: NDArray[np.bool_], instruction: str | None) -> lis
 
 def mine_negatives(
     embedder: Embedder | None, pairs: Path, output: Path, options: Options, *, show_progress: bool = False
-) -> Summary:
+) -> NegativesSummary:
     """Write the pairs of the file `pairs` with hard negatives to `output` (Parquet).
 
     Rows of the train split get new negatives in place of any they had; others stay as they are, and neither they
@@ -179,7 +179,7 @@ def mine_negatives(
                 num_documents += work.run(Path(scratch), show_progress)
         num_replaced = _write(texts, train, chosen, scores if options.scores else None, temporary)
     counts = (chosen >= 0).sum(axis=1)[train]
-    return Summary(
+    return NegativesSummary(
         num_rows=len(rows),
         num_train=int(train.sum()),
         num_full=int((counts == options.num_negatives).sum()),

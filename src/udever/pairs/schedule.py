@@ -135,7 +135,7 @@ class Walk:
     pass, is left out. Fewer rows than a batch make one smaller batch a pass.
     """
 
-    def __init__(self, table: "Table", chosen: NDArray[np.int64] | None, batch_size: int, seed: str) -> None:
+    def __init__(self, table: "RowTable", chosen: NDArray[np.int64] | None, batch_size: int, seed: str) -> None:
         self._table = table
         self._chosen = chosen  # None: all rows
         self._seed = seed
@@ -183,7 +183,7 @@ class Walk:
 
 
 @dataclass(frozen=True)
-class Table:
+class RowTable:
     """The rows of a dataset, and what its settings do to each."""
 
     rows: Rows
@@ -213,7 +213,7 @@ class Balanced:
     """
 
     def __init__(
-        self, table: Table, chosen: NDArray[np.int64] | None, batch_size: int, power: float, seed: str
+        self, table: RowTable, chosen: NDArray[np.int64] | None, batch_size: int, power: float, seed: str
     ) -> None:
         self._table = table
         by_language = rows_by_language(table.rows, chosen)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from udever.markdown import table
 
 if TYPE_CHECKING:
-    from udever.classify.report import Report, Score
+    from udever.classify.report import HeadScore, Report
 
 _SCORE_NAMES = ("examples", "accuracy", "macro F1", "calibration error", "precision kept", "recall kept")
 
@@ -19,7 +19,7 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _score_cells(score: "Score") -> list[str]:
+def _score_cells(score: "HeadScore") -> list[str]:
     numbers = (score.accuracy, score.macro_f1, score.calibration_error, score.kept_precision, score.kept_recall)
     return [f"{score.num_examples:,}", *map(_number, numbers)]
 

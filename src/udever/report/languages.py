@@ -19,7 +19,7 @@ from udever.report.runs import (
     mean_by_task,
     monolingual,
 )
-from udever.report.shares import Shares
+from udever.report.shares import LanguageShares
 from udever.report.style import LINE, QUIET, canvas, drawing, series, to_svg, write_labels
 from udever.report.universal import describe
 
@@ -60,7 +60,7 @@ class LanguageRow:
         return found.value if isinstance(found, Mean) else found
 
 
-def language_rows(runs: Sequence[Run], shares: Shares) -> list[LanguageRow]:
+def language_rows(runs: Sequence[Run], shares: LanguageShares) -> list[LanguageRow]:
     """Each run's scores by language over what all runs have.
 
     Monolingual scores are those of tasks with at least two languages: a task that exists in English alone says
@@ -89,7 +89,7 @@ def language_rows(runs: Sequence[Run], shares: Shares) -> list[LanguageRow]:
     return [row for row in rows if row.monolingual or row.cross_lingual]
 
 
-def section(runs: Sequence[Run], shares: Shares) -> Section:
+def section(runs: Sequence[Run], shares: LanguageShares) -> Section:
     """The section of the report."""
     rows = language_rows(runs, shares)
     shown = [row for row in rows if row.share is not None]
@@ -126,7 +126,7 @@ def _correlation(rows: Sequence[LanguageRow], measure: str) -> tuple[float, int]
     return None if math.isnan(found) else (found, len(pairs))
 
 
-def draw(rows: Sequence[LanguageRow], shares: Shares) -> list[Figure]:
+def draw(rows: Sequence[LanguageRow], shares: LanguageShares) -> list[Figure]:
     """A row of three panels for each run, up to `_MOST_RUNS` runs in a figure; every language is a point."""
     runs = list(dict.fromkeys(row.run.name for row in rows))
     shown = [row for row in rows if row.share is not None]
@@ -179,7 +179,7 @@ class _Scale:
     edge: float | None
     strip: float
     bounds: Mapping[str, tuple[float, float]]
-    shares: Shares
+    shares: LanguageShares
 
     def limits(self) -> tuple[float, float]:
         """Where the axis begins and ends: with room for names on the right."""
@@ -207,7 +207,7 @@ class _Scale:
         return [(self.edge - self.strip / 2, "not\nlisted"), *(tick for tick in ticks if tick[0] > self.edge)]
 
 
-def _scale(rows: Sequence[LanguageRow], shares: Shares) -> _Scale:
+def _scale(rows: Sequence[LanguageRow], shares: LanguageShares) -> _Scale:
     seen = {row.language: shares.place(row.share) for row in rows if row.share}
     unseen = sorted({row.language for row in rows if row.share == 0})
     edge = math.floor(min(seen.values(), default=0.0))
@@ -297,7 +297,7 @@ def _panel(
     return 0
 
 
-def _hover(row: LanguageRow, measure: str, shares: Shares) -> str:
+def _hover(row: LanguageRow, measure: str, shares: LanguageShares) -> str:
     mean = getattr(row, measure)
     value = describe(mean) if isinstance(mean, Mean) else f"{row.difference:.3f}"
     of = "" if shares.bits else " of pre-training"

@@ -10,7 +10,7 @@ from udever.report import languages, plane, tables, transfer, universal, variant
 from udever.report.figure import Data, Section
 from udever.report.labels import Label
 from udever.report.runs import Run, make_runs
-from udever.report.shares import Shares, bloom_shares
+from udever.report.shares import LanguageShares, bloom_shares
 from udever.report.style import css_variables
 from udever.storage import atomic_file, atomic_folder
 
@@ -31,7 +31,7 @@ class ReportOptions:
 
     title: str = "Evaluation report"
     labels: Mapping[str, Label] = field(default_factory=dict)
-    shares: Shares | None = None
+    shares: LanguageShares | None = None
     plane: "plane.Plane | None" = None
     against: str | None = None
 

@@ -30,7 +30,7 @@ _SAME = {"ara": "arb", "cmn": "zho", "nep": "npi", "ori": "ory", "swa": "swh"}
 
 
 @dataclass(frozen=True)
-class Shares:
+class LanguageShares:
     """Percent of the pre-training data by language; with `bits` the bits that it takes for the same text instead.
 
     With `complete` a natural language that is not listed has a share of 0; otherwise its share is not known.
@@ -73,14 +73,14 @@ class Shares:
 
 
 @cache
-def bloom_shares() -> Shares:
+def bloom_shares() -> LanguageShares:
     """The shares of ROOTS by bytes; code is a tenth of it, not listed by programming language."""
     total = sum(_ROOTS_BYTES.values()) + _ROOTS_CODE_BYTES
     percent = {language: 100 * size / total for language, size in _ROOTS_BYTES.items()}
-    return Shares(percent, "BLOOM's corpus ROOTS by bytes (arXiv 2303.03915)", complete=True)
+    return LanguageShares(percent, "BLOOM's corpus ROOTS by bytes (arXiv 2303.03915)", complete=True)
 
 
-def read_shares(path: str | Path) -> Shares:
+def read_shares(path: str | Path) -> LanguageShares:
     """Read a CSV with the columns `language` and `percent`, or `bits_per_text` as `udever bits` writes it.
 
     Raises DataError naming the row that is wrong. Give 0 for a language that the backbone has not seen: one that is
@@ -110,7 +110,7 @@ def read_shares(path: str | Path) -> Shares:
         percent[language] = value
     if not bits and sum(percent.values()) > 101:
         raise DataError(f"{path}: the percentages add up to {sum(percent.values()):.1f}; expected at most 100")
-    return Shares(percent, path.name, bits=bits)
+    return LanguageShares(percent, path.name, bits=bits)
 
 
 def _number(text: str | None) -> float | None:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from udever.errors import DataError, FileRefused
-from udever.search.store import Manifest, Store
+from udever.search.store import IndexManifest, Store
 from udever.search.words_weight import read_words_weight
 from udever.source.reading import read
 from udever.source.walk import FoundFile, comes_to, walk
@@ -27,13 +27,13 @@ class WalkedFile:
     mtime_ns: int
 
 
-def new_manifest(store: Store, paths: Sequence[Path], model: str, embedder: "Embedder") -> Manifest:
+def new_manifest(store: Store, paths: Sequence[Path], model: str, embedder: "Embedder") -> IndexManifest:
     """A manifest that covers `paths`, which are resolved, from the deepest folder above them all."""
     base = Path(os.path.commonpath(paths))
     base = base if base.is_dir() else base.parent
     folder = store.folder.resolve() if store.folder is not None else None
     inside = folder is not None and folder.is_relative_to(base)
-    return Manifest(
+    return IndexManifest(
         model=full_name(model),
         fingerprint=embedder.fingerprint,
         precision=embedder.precision,
@@ -50,7 +50,7 @@ def full_name(model: str) -> str:
     return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 
-def covering(manifest: Manifest, base: Path, paths: Sequence[Path]) -> Manifest:
+def covering(manifest: IndexManifest, base: Path, paths: Sequence[Path]) -> IndexManifest:
     """`manifest` with the roots it needs to cover `paths` too; DataError for one that is not below `base`.
 
     A path inside another root becomes one itself where the walk from there leaves it out: it is named now.
@@ -68,7 +68,7 @@ def covering(manifest: Manifest, base: Path, paths: Sequence[Path]) -> Manifest:
     return covered
 
 
-def _leaves_out(path: Path, root: Path, manifest: Manifest, base: Path) -> bool:
+def _leaves_out(path: Path, root: Path, manifest: IndexManifest, base: Path) -> bool:
     """Whether the walk from `root`, above `path`, passes it by, or it is a file whose content would not be read."""
     if not comes_to(path, root, manifest.exclude, base):
         return True
@@ -83,7 +83,7 @@ def is_under(path: str, roots: Collection[str]) -> bool:
     return any(PurePosixPath(path).is_relative_to(root) for root in roots)
 
 
-def missing_roots(manifest: Manifest, base: Path) -> list[str]:
+def missing_roots(manifest: IndexManifest, base: Path) -> list[str]:
     """What is covered and not there any more.
 
     Raises DataError for what may lie on a disk that is not mounted: one whose folder is not there either, or is empty.
@@ -98,7 +98,7 @@ def missing_roots(manifest: Manifest, base: Path) -> list[str]:
     return missing
 
 
-def scan(manifest: Manifest, base: Path, store: Store, skipped: Counter[str]) -> dict[str, WalkedFile]:
+def scan(manifest: IndexManifest, base: Path, store: Store, skipped: Counter[str]) -> dict[str, WalkedFile]:
     """Every file there is below the roots that are there, by its path below `base`."""
     own = f"{store.folder.resolve()}{os.sep}" if store.folder is not None else None
     # Deepest first: a file that was named itself is met as such.

@@ -27,7 +27,7 @@ from udever.search.seal import read_seal
 from udever.search.searchable import Filters, Hit, Searchable, Vectors, full_language, matching_paths
 from udever.search.store import (
     FoundChunk,
-    Manifest,
+    IndexManifest,
     Store,
     Tuning,
     Where,
@@ -98,14 +98,14 @@ class Index(Searchable):
             check_owner(Path(found))
         return cls(open_store(found), base)
 
-    def _read(self) -> Manifest:
+    def _read(self) -> IndexManifest:
         text = self.store.read_manifest()
         if text is None:
             raise DataError(f"{self.store.uri} holds no index; make one with: udever index PATH -m MODEL")
         return parse_manifest(text, self.store.uri)
 
     @property
-    def manifest(self) -> Manifest:
+    def manifest(self) -> IndexManifest:
         """What the index says about itself."""
         if time.monotonic() - self._read_at > _FRESH_S:
             self._manifest, self._read_at = self._read(), time.monotonic()
@@ -236,7 +236,7 @@ class Index(Searchable):
         return Lines(path, first_line, last_line, len(lines), shown, digest_of(data) != record.digest)
 
 
-def other_model(uri: str, manifest: Manifest, model: str, fingerprint: str) -> ContractError:
+def other_model(uri: str, manifest: IndexManifest, model: str, fingerprint: str) -> ContractError:
     """What to say where vectors of two models would meet."""
     return ContractError(
         f"{uri} holds vectors of the model {manifest.model} (fingerprint {manifest.fingerprint}), but {model} has "
@@ -245,7 +245,7 @@ def other_model(uri: str, manifest: Manifest, model: str, fingerprint: str) -> C
     )
 
 
-def check_embedder(uri: str, manifest: Manifest, name: str, embedder: "Embedder") -> None:
+def check_embedder(uri: str, manifest: IndexManifest, name: str, embedder: "Embedder") -> None:
     """Raise ContractError unless the index holds vectors of this very model, computed in its precision."""
     precisions = {embedder.precision, manifest.precision}
     eight_bits = len(precisions) == 2 and "int8" in precisions  # another fingerprint for the same model too
@@ -262,7 +262,7 @@ def check_embedder(uri: str, manifest: Manifest, name: str, embedder: "Embedder"
 class Sealed:
     """What the seal of an index in a folder says, before the store is opened."""
 
-    manifest: Manifest
+    manifest: IndexManifest
     uri: str
 
     def own_model(self) -> str:

@@ -15,7 +15,7 @@ from udever.errors import DataError, ModelError, OutputError
 from udever.nearest import path_suggestion
 from udever.packaged import bundled_folder
 from udever.search.embeddings_file import embeddings_files
-from udever.search.store import Manifest, Store, base_of, parse_manifest
+from udever.search.store import IndexManifest, Store, base_of, parse_manifest
 from udever.storage import check_folder, clean, held_alone, is_job, is_output, write_marker
 
 NAME = Path(".udever") / "index"
@@ -155,7 +155,7 @@ def check_owner(folder: Path) -> None:
             )
 
 
-def readable_base(manifest: Manifest, store: Store, given: Path | None) -> Path:
+def readable_base(manifest: IndexManifest, store: Store, given: Path | None) -> Path:
     """The folder that files are read from: `given`, else the index's own. Raises DataError where the two differ."""
     if given is not None:
         return given.resolve()

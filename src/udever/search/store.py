@@ -45,7 +45,7 @@ class Tuning(BaseModel):
     size_bytes: int | None = None
 
 
-class Manifest(BaseModel):
+class IndexManifest(BaseModel):
     """The one record of an index that describes it.
 
     `precision` is the type that the model computed in; it is searched with the same.
@@ -70,10 +70,10 @@ class Manifest(BaseModel):
     words_weight: float = WORDS_WEIGHT
 
 
-def parse_manifest(text: str, uri: str) -> Manifest:
+def parse_manifest(text: str, uri: str) -> IndexManifest:
     """The manifest in `text`; DataError where it is damaged or of another version."""
     try:
-        return Manifest.model_validate_json(text)
+        return IndexManifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -91,7 +91,7 @@ def saved_fingerprint(model: str) -> str | None:
         return None
 
 
-def base_of(manifest: Manifest, folder: Path | None) -> Path:
+def base_of(manifest: IndexManifest, folder: Path | None) -> Path:
     """The folder that the index's paths start from; `folder` is the one that the index lies in, if it lies in one."""
     return (folder.resolve() / manifest.base).resolve() if folder is not None else Path(manifest.base)
 

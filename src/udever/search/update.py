@@ -28,7 +28,7 @@ from udever.search.store import (
     UNFINISHED,
     ChunkRow,
     FileRecord,
-    Manifest,
+    IndexManifest,
     Store,
     base_of,
     digest_of,
@@ -84,7 +84,7 @@ class _Window:
 class _Run:
     """One update of one store."""
 
-    def __init__(self, store: Store, manifest: Manifest, load: Callable[[], "Embedder"]):
+    def __init__(self, store: Store, manifest: IndexManifest, load: Callable[[], "Embedder"]):
         self.store = store
         self.manifest = manifest
         self.load = load
@@ -217,13 +217,13 @@ class _Model:
             self._embedder = self._load(self.name)
         return self._embedder
 
-    def embedder_for(self, manifest: Manifest, uri: str) -> "Embedder":
+    def embedder_for(self, manifest: IndexManifest, uri: str) -> "Embedder":
         """The model, loaded; ContractError where it is not the one of `manifest`."""
         embedder = self.embedder()
         check_embedder(uri, manifest, self.name, embedder)
         return embedder
 
-    def check(self, manifest: Manifest, uri: str) -> None:
+    def check(self, manifest: IndexManifest, uri: str) -> None:
         """Raise ContractError for another model than that of `manifest`, loading it only where nothing else tells."""
         # a folder in floating point has another fingerprint once it is loaded in eight bits
         fingerprint = saved_fingerprint(self.name) if manifest.precision != "int8" else None
@@ -245,7 +245,7 @@ class IndexSettings:
     language: str | None = None
 
 
-def _old_manifest(store: Store, *, rebuild: bool) -> Manifest | None:
+def _old_manifest(store: Store, *, rebuild: bool) -> IndexManifest | None:
     """The manifest that stands; None where there is none, or a damaged one that is to be replaced.
 
     To be replaced is what the seal remembers, whatever has become of the store.
@@ -265,7 +265,7 @@ def _old_manifest(store: Store, *, rebuild: bool) -> Manifest | None:
 
 def _begin(
     store: Store, paths: Sequence[Path], settings: IndexSettings, load: Callable[[str], "Embedder"], *, rebuild: bool
-) -> tuple[Manifest, _Model]:
+) -> tuple[IndexManifest, _Model]:
     """The manifest that is to hold, written, and the model; a new index is made where there is none."""
     old = _old_manifest(store, rebuild=rebuild)
     given = {"cut": CUT, "exclude": settings.exclude, "language": settings.language}
@@ -300,7 +300,7 @@ def _begin(
     return manifest, model
 
 
-def _mark(store: Store, before: Manifest, after: Manifest) -> None:
+def _mark(store: Store, before: IndexManifest, after: IndexManifest) -> None:
     """Mark the records of what is to be cut anew, before the manifest is written: a stop between loses nothing."""
     added = set(after.roots) - set(before.roots)  # a file that is named is read, whatever it was left out for
     records = store.files().values() if added or _decides(before) != _decides(after) else ()
@@ -309,7 +309,7 @@ def _mark(store: Store, before: Manifest, after: Manifest) -> None:
         store.put_files([replace(record, digest=UNFINISHED) for record in marked])
 
 
-def _decides(manifest: Manifest) -> tuple[object, ...]:
+def _decides(manifest: IndexManifest) -> tuple[object, ...]:
     """What the chunks of an unchanged file depend on: a pattern may ask for a file that was left out as data."""
     return manifest.cut, manifest.language, manifest.exclude
 
@@ -360,7 +360,7 @@ def update_index(
     return done
 
 
-def _settle(store: Store, manifest: Manifest) -> tuple[int, int]:
+def _settle(store: Store, manifest: IndexManifest) -> tuple[int, int]:
     """Take new chunks into the indexes; make a first approximate one where exact search has become slow."""
     if store.is_unsettled():
         store.optimise()

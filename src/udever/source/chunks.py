@@ -15,7 +15,7 @@ from udever.source.languages import known, mteb_language
 from udever.source.notebooks import NOTEBOOK, parse_notebook
 from udever.source.pages import SPLITTERS, markdown_sections, page_sections
 from udever.source.python_code import LANGUAGE
-from udever.source.sections import Section
+from udever.source.sections import TextSection
 from udever.source.tree_code import GRAMMARS
 
 MAX_LINES = 60
@@ -170,7 +170,7 @@ def _cut_notebook(text: str, language: str | None, skipped: Counter[str]) -> Ite
             yield replace(piece, first_line=cell.first_line, last_line=cell.last_line)
 
 
-def _cut_section(section: Section, suffix: str) -> Iterator[Chunk]:
+def _cut_section(section: TextSection, suffix: str) -> Iterator[Chunk]:
     name, parent = (section.path or ("",))[-1], " > ".join(title for title in section.path[:-1] if title)
     like = Chunk(0, 0, "", "section" if section.path else "text", name, parent)
     if suffix not in _HTML:

@@ -10,7 +10,7 @@ from itertools import islice
 from bs4 import BeautifulSoup
 from bs4.element import NavigableString, Tag
 
-from udever.source.sections import Outline, Section
+from udever.source.sections import Outline, TextSection
 
 _UNSEEN_TAGS = (
     "script", "style", "noscript", "template", "svg", "iframe", "head", "math", "object", "canvas",
@@ -37,7 +37,7 @@ _HEADING = re.compile(r"h[1-6]")
 _BLANK_LINES = re.compile(r"(?<! ) *+\n *+\n\s*+")
 
 
-def html_sections(text: str, skipped: Counter[str]) -> list[Section]:
+def html_sections(text: str, skipped: Counter[str]) -> list[TextSection]:
     """Split HTML at h1 to h6; scripts, controls and what stands around the page's text are left out.
 
     Around it are navigation, footers, asides and sidebars that are links for the most part or lie outside its main

@@ -17,7 +17,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
 @dataclass(frozen=True)
-class Cell:
+class NotebookCell:
     """One cell: its `source`, the texts of its outputs, and its lines in the file, from 1."""
 
     is_code: bool
@@ -31,7 +31,7 @@ class Cell:
 class Notebook:
     """`language`: the name of the programming language in lower case; "" where none is given."""
 
-    cells: tuple[Cell, ...]
+    cells: tuple[NotebookCell, ...]
     language: str
 
 
@@ -113,11 +113,11 @@ def _rows(text: str, starts: list[int]) -> Iterator[tuple[int, int]]:
         before = start
 
 
-def _cell(cell: dict[str, Any], first: int, last: int, skipped: Counter[str]) -> Cell:
+def _cell(cell: dict[str, Any], first: int, last: int, skipped: Counter[str]) -> NotebookCell:
     if cell.get("attachments"):
         skipped["text: picture or other output without words"] += len(cell["attachments"])
     outputs = tuple(_outputs(cell.get("outputs") or (), skipped))
-    return Cell(cell.get("cell_type") == "code", _joined(cell.get("source")), outputs, first, last)
+    return NotebookCell(cell.get("cell_type") == "code", _joined(cell.get("source")), outputs, first, last)
 
 
 def _outputs(outputs: Any, skipped: Counter[str]) -> Iterator[str]:

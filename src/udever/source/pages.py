@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from udever.source.html import html_sections
-from udever.source.sections import Outline, Section
+from udever.source.sections import Outline, TextSection
 
 _FENCED = re.compile(r"\A(?P<fence>---|\+\+\+)[ \t]*\n(?P<inside>(?:.*\n){0,1000}?)(?P=fence)[ \t]*(?:\n|\Z)")
 _MAX_CHARACTERS = 100_000
@@ -76,7 +76,7 @@ def _front_matter_length(text: str) -> int:
     return found.end() if isinstance(settings, dict) and settings else 0
 
 
-def markdown_sections(text: str, skipped: Counter[str]) -> list[Section]:
+def markdown_sections(text: str, skipped: Counter[str]) -> list[TextSection]:
     """Split Markdown at its headings; front matter and HTML comments are left out, code blocks kept."""
     front = _front_matter_length(text)
     if front:
@@ -152,7 +152,7 @@ def _rst_speaks(lines: Sequence[str], skipped: Counter[str]) -> list[bool]:
     return speaks
 
 
-def rst_sections(text: str, skipped: Counter[str]) -> list[Section]:
+def rst_sections(text: str, skipped: Counter[str]) -> list[TextSection]:
     """Split reStructuredText at its underlined titles; labels, comments and directives without text go.
 
     Titles are found by their lines. docutils is not used: it runs the directives it meets (`include`, `raw`),
@@ -199,7 +199,7 @@ def rst_sections(text: str, skipped: Counter[str]) -> list[Section]:
     return outline.sections
 
 
-SPLITTERS: dict[str, Callable[[str, Counter[str]], list[Section]]] = {
+SPLITTERS: dict[str, Callable[[str, Counter[str]], list[TextSection]]] = {
     **dict.fromkeys((".md", ".markdown"), markdown_sections),
     ".rst": rst_sections,
     **dict.fromkeys((".html", ".htm", ".xhtml"), html_sections),
@@ -207,7 +207,7 @@ SPLITTERS: dict[str, Callable[[str, Counter[str]], list[Section]]] = {
 """File name suffix -> the function that splits such a file into sections, and counts what it leaves out."""
 
 
-def page_sections(text: str, suffix: str, skipped: Counter[str]) -> list[Section] | None:
+def page_sections(text: str, suffix: str, skipped: Counter[str]) -> list[TextSection] | None:
     """The sections of a page named `*suffix`; None where it does not parse.
 
     A page that holds none, such as one that a script fills in, is counted.

@@ -6,7 +6,7 @@ from udever.source.text import one_line
 
 
 @dataclass(frozen=True)
-class Section:
+class TextSection:
     """What stands under one heading. `path` holds the headings from the page's top down; () before the first.
 
     `first_line` is the heading's own line, `last_line` the one before the next heading, both from 1; `lines` are
@@ -29,7 +29,7 @@ class Section:
 class Outline:
     """Collects sections: a heading closes the section before it, text goes to the open one."""
 
-    sections: list[Section] = field(default_factory=list)
+    sections: list[TextSection] = field(default_factory=list)
     path: list[tuple[int, str]] = field(default_factory=list)
     text: str = ""
     lines: tuple[str, ...] = ()
@@ -48,5 +48,5 @@ class Outline:
         text = self.text.strip()
         if self.path or text:
             path = tuple(title for _, title in self.path)
-            self.sections.append(Section(path, text, self.line, max(self.line, last_line), self.lines))
+            self.sections.append(TextSection(path, text, self.line, max(self.line, last_line), self.lines))
         self.text, self.lines = "", ()

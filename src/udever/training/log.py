@@ -17,7 +17,7 @@ MAIN_METRIC = "mrr@10"
 
 
 @dataclass(frozen=True)
-class Step:
+class StepRecord:
     """One optimiser step; `num_tokens` are those of all processes."""
 
     number: int
@@ -57,7 +57,7 @@ class History:
     with. `stopped`: a signal ended the run before its last step. `table_frozen`: the embedding table stayed as it was.
     """
 
-    steps: list[Step]
+    steps: list[StepRecord]
     num_trainable: int
     num_truncated: int
     scores: list[tuple[int, dict[str, float]]] = field(default_factory=list)
@@ -99,7 +99,7 @@ class Log:
         self._path = None if folder is None else folder / LOG_FILE
         self._trackers = trackers
         self._file: Any = None
-        self.steps: list[Step] = []
+        self.steps: list[StepRecord] = []
         self.scores: list[tuple[int, dict[str, float]]] = []
         self.measure: Measure | None = None
 
@@ -140,7 +140,7 @@ class Log:
         if measure is not None and self.measure is None:
             self._write({"step": 0, "measure": asdict(measure)})
 
-    def add_step(self, step: Step) -> None:
+    def add_step(self, step: StepRecord) -> None:
         """Note a step."""
         values = asdict(step)
         self._write({"step": values.pop("number"), **values})
@@ -155,7 +155,7 @@ class Log:
         elif "scores" in line:
             self.scores.append((line["step"], line["scores"]))
         else:
-            self.steps.append(Step(number=line["step"], **{k: v for k, v in line.items() if k != "step"}))
+            self.steps.append(StepRecord(number=line["step"], **{k: v for k, v in line.items() if k != "step"}))
 
     def _write(self, line: dict[str, Any]) -> None:
         self._remember(line)

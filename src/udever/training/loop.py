@@ -26,7 +26,7 @@ from udever.training import checkpoint
 from udever.training.averages import Averages
 from udever.training.distributed import World, shard
 from udever.training.grad_cache import Stepper
-from udever.training.log import History, Log, ScoresWarning, Step
+from udever.training.log import History, Log, ScoresWarning, StepRecord
 from udever.training.memory import plan_budget
 from udever.training.objectives import LossSettings
 from udever.training.optimizer import make_optimizer, table_by_rows
@@ -199,7 +199,7 @@ class Trainer:
         stopped = done < total
         return History(log.steps, self.num_trainable, self.num_truncated, log.scores, log.measure, stopped, frozen)
 
-    def step(self, number: int) -> Step:
+    def step(self, number: int) -> StepRecord:
         """Batch `number` (from 0): loss, gradients, clipping and one optimiser step."""
         started = time.perf_counter()
         rate = self.settings.learning_rate * rate_factor(number, self.num_steps, self.settings)
@@ -226,7 +226,7 @@ class Trainer:
         self.num_truncated += outcome.num_truncated
         seconds = time.perf_counter() - started
         names = ", ".join(dict.fromkeys(traits.name for traits in batch.traits))
-        return Step(number + 1, outcome.loss, rate, norm, len(batch.pairs), outcome.num_tokens, seconds, names)
+        return StepRecord(number + 1, outcome.loss, rate, norm, len(batch.pairs), outcome.num_tokens, seconds, names)
 
     def save(self, keeping: Keeping, step: int) -> None:
         """Write the checkpoint after `step` steps, and delete those beyond the last `keep`."""
