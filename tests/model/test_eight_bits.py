@@ -29,7 +29,6 @@ from udever.model.eight_bits import (
 )
 from udever.model.norms import RmsNorm
 
-pytestmark = pytest.mark.filterwarnings("ignore:this processor has no 8-bit products")
 TEXTS = ["add two numbers", "hello world", "def f(): return 1", "numbers " * 40]
 
 
@@ -258,6 +257,14 @@ def test_a_folder_in_eight_bits_is_small_and_gives_equal_vectors(family, loaded,
         np.testing.assert_array_equal(again.encode(TEXTS), expected)
     size = (tmp_path / "out" / "int8.safetensors").stat().st_size
     assert size < 0.5 * (decoders(family) / "model.safetensors").stat().st_size  # scales weigh more in a tiny model
+
+
+def test_where_all_else_runs_in_float32_a_folder_gives_equal_vectors_too(decoders, tmp_path, monkeypatch):
+    monkeypatch.setattr(backbone, "_cpu_multiplies_bfloat16", lambda: False)
+    ours = Embedder.load(decoders("qwen3"), dtype="int8", device="cpu")
+    expected = ours.encode(TEXTS)
+    ours.save(tmp_path / "out")
+    np.testing.assert_array_equal(Embedder.load(tmp_path / "out").encode(TEXTS), expected)
 
 
 def changed(name, change):

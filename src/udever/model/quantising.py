@@ -77,10 +77,11 @@ def _replace(model: nn.Module, name: str, module: nn.Module) -> None:
 def settle(model: nn.Module, dtype: torch.dtype) -> None:
     """Make a model in eight bits ready to run: all else in `dtype`, which its products and tables come out in.
 
-    No gradient flows through it. What the weights held before they were packed goes back to the system.
+    All else is rounded as `stored` does it first, so that the model is the one that a file of it gives. No gradient
+    flows through it. What the weights held before they were packed goes back to the system.
     """
     for parameter in model.requires_grad_(False).parameters():
-        parameter.data = parameter.data.to(dtype)
+        parameter.data = parameter.data.to(torch.bfloat16).to(dtype)
     alike: dict[bytes, Tensor | None] = {}  # layers that shrink their input alike share what they make of it
     for module in model.modules():
         if isinstance(module, EightBitLinear):
