@@ -186,7 +186,7 @@ def test_what_a_page_loses_is_counted():
         (".html", "<pre>" + " " * 500_000 + "x</pre>"),
         (".html", "<div>" * 3_000 + "x"),
         (".html", "<nav>x" * 3_000),
-        (".html", "<main>x<a>" * 3_000),
+        *((".html", never_closed * 6_000) for never_closed in ("<main>x<a>", "<h1><b>x", "<b>x", "<a>#")),
     ],
 )
 def test_no_page_takes_long(suffix, text):

@@ -3,12 +3,12 @@
 import re
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from typing import Any, Literal
 
 from bs4 import BeautifulSoup
-from bs4.element import NavigableString, Tag
+from bs4.element import CData, NavigableString, Tag
 
 from udever.source.sections import Outline, TextSection
 
@@ -32,6 +32,7 @@ _BLOCK_TAGS = frozenset(
         "h5", "h6",
     )
 )  # fmt: skip
+_SAYING = (NavigableString, CData)
 _PERMALINKS = frozenset("#¶§🔗")
 _HEADING = re.compile(r"h[1-6]")
 _BLANK_LINES = re.compile(r"(?<! ) *+\n *+\n\s*+")
@@ -47,7 +48,7 @@ def html_sections(text: str, skipped: Counter[str]) -> list[TextSection]:
         warnings.simplefilter("ignore")  # bs4 warns of XHTML and of texts that look like a file name
         soup = BeautifulSoup(text, "html.parser")
     _drop(soup.find_all(_UNSEEN_TAGS))
-    _drop([link for link in soup.find_all("a") if _is_permalink(link)])
+    _drop(_permalinks(soup))
     _drop_around(soup, skipped)
     outline = Outline()
     for root in _main_parts(soup, skipped):
@@ -56,9 +57,39 @@ def html_sections(text: str, skipped: Counter[str]) -> list[TextSection]:
     return [replace(section, text=_BLANK_LINES.sub("\n\n", section.text)) for section in outline.sections]
 
 
-def _is_permalink(link: Tag) -> bool:
-    said = (string.strip() for string in link.strings)
-    return "".join(islice(filter(None, said), 2)) in _PERMALINKS
+def _passed(root: Tag) -> Iterator[tuple[Literal["open", "close", "text"], Any]]:
+    """Every tag below `root` as it opens and closes, and every string between, in one pass.
+
+    A page may be as deep as it is long, and what bs4 tells of a single tag takes as long as the tag is deep.
+    """
+    opened = [root]
+    for node in root.descendants:
+        while opened[-1] is not node.parent:
+            yield "close", opened.pop()
+        if isinstance(node, Tag):
+            opened.append(node)
+            yield "open", node
+        else:
+            yield "text", node
+    while len(opened) > 1:
+        yield "close", opened.pop()
+
+
+def _permalinks(soup: Tag) -> list[Tag]:
+    """Links that say one sign, which stands for their place."""
+    found: list[Tag] = []
+    said: list[str] = []
+    begun: list[int] = []
+    for event, node in _passed(soup):
+        if event == "text" and type(node) in _SAYING and node.strip():
+            said.append(node.strip())
+        elif event == "open" and node.name == "a":
+            begun.append(len(said))
+        elif event == "close" and node.name == "a":
+            first = begun.pop()
+            if "".join(said[first : first + 2]) in _PERMALINKS:
+                found.append(node)
+    return found
 
 
 def _drop(tags: Sequence[Tag]) -> None:
@@ -78,30 +109,25 @@ class _Extent:
 
 
 def _extents(soup: Tag) -> dict[int, _Extent]:
-    """The extent of every tag by its id, in one pass: a page may be as deep as it is long."""
+    """The extent of every tag by its id."""
     found: dict[int, _Extent] = {}
-    open_tags: list[tuple[Tag, int, int, int]] = [(soup, 0, 0, 0)]
+    begun: list[tuple[int, int, int]] = []
     size = linked = number = links = 0
-
-    def close() -> None:
-        nonlocal links
-        tag, first, size_before, linked_before = open_tags.pop()
-        links -= tag.name == "a"
-        found[id(tag)] = _Extent(first, number, size - size_before, linked - linked_before)
-
-    for number, node in enumerate(soup.descendants, 1):
-        while open_tags[-1][0] is not node.parent:
-            close()
-        if isinstance(node, Tag):
-            open_tags.append((node, number, size, linked))
+    for event, node in _passed(soup):
+        if event == "close":
+            first, size_before, linked_before = begun.pop()
+            links -= node.name == "a"
+            found[id(node)] = _Extent(first, number + 1, size - size_before, linked - linked_before)
+            continue
+        number += 1
+        if event == "open":
+            begun.append((number, size, linked))
             links += node.name == "a"
         elif type(node) is NavigableString:
             length = len(node.strip())
             size += length
             linked += length if links else 0
-    number += 1
-    while open_tags:
-        close()
+    found[id(soup)] = _Extent(0, number + 1, size, linked)
     return found
 
 
@@ -140,28 +166,48 @@ def _main_parts(soup: BeautifulSoup, skipped: Counter[str]) -> list[Tag]:
     return [soup]
 
 
-def _block(string_parent: Tag | None) -> Tag | None:
-    while string_parent is not None and string_parent.name not in _BLOCK_TAGS:
-        string_parent = string_parent.parent
-    return string_parent
+def _titles(root: Tag) -> dict[int, str]:
+    """What every heading below `root` says, by its id; up to a heading that begins in it, where its end is missing."""
+    said: dict[int, list[str]] = {}
+    current: Tag | None = None
+    for event, node in _passed(root):
+        if event == "open" and _HEADING.fullmatch(node.name):
+            current = node
+            said[id(node)] = []
+        elif event == "close" and node is current:
+            current = None
+        elif event == "text" and current is not None and type(node) in _SAYING:
+            said[id(current)].append(node)
+    return {heading: "".join(strings) for heading, strings in said.items()}
 
 
 def _read(root: Tag, outline: Outline) -> None:
-    block: Tag | None = None
-    for node in root.descendants:
-        if isinstance(node, Tag):
+    titles = _titles(root)
+    blocks = [_block_above(root)]  # of each tag that is open the innermost block, itself or around it
+    last: Tag | None = None
+    for event, node in _passed(root):
+        if event == "close":
+            blocks.pop()
+        elif event == "open":
+            blocks.append(node if node.name in _BLOCK_TAGS else blocks[-1])
             if _HEADING.fullmatch(node.name):
-                outline.heading(int(node.name[1]), node.get_text(), node.sourceline or outline.line)
+                outline.heading(int(node.name[1]), titles[id(node)], node.sourceline or outline.line)
             elif node.name == "br":
                 outline.text += "\n"
         # Comments, doctypes and the like are subclasses; only the plain class is text.
         elif type(node) is NavigableString:
-            inside = _block(node.parent)
+            inside = blocks[-1]
             if inside is not None and _HEADING.fullmatch(inside.name):
                 continue
             is_raw = inside is not None and inside.name == "pre"
             words = str(node) if is_raw else re.sub(r"\s+", " ", str(node))
-            if inside is not block and words.strip():
+            if inside is not last and words.strip():
                 outline.text = outline.text.rstrip() + "\n\n"
-                block = inside
+                last = inside
             outline.text += words
+
+
+def _block_above(tag: Tag | None) -> Tag | None:
+    while tag is not None and tag.name not in _BLOCK_TAGS:
+        tag = tag.parent
+    return tag
