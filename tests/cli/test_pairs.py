@@ -42,6 +42,22 @@ def test_options_of_tables_are_refused_where_there_is_none(udever, rows, tmp_pat
     assert code == 0, error
 
 
+@pytest.mark.parametrize("options", [("--kind", "code"), ("--exclude", "*.md"), ("--language", "eng-Latn")])
+def test_options_of_mining_are_refused_where_tables_alone_are_named(udever, rows, tmp_path, options):
+    out, run = tmp_path / "out.parquet", tmp_path / "run"
+    told = f"{options[0]} is for files that are mined, and only tables of pairs are named ({rows}); leave it out"
+    for command in (["pairs", rows, "-o", out], ["adapt", rows, "-o", run], ["adapt", rows, "--plan", "-o", run]):
+        code, _, error = udever(*command, *options)
+        assert code == 2 and error.count("\n") == 1 and told in error, error
+        assert not out.exists() and not run.exists()
+    (tmp_path / "docs").mkdir()
+    text = "Press the button for three seconds, then wait until the lamp is dark, and pull the plug."
+    (tmp_path / "docs" / "a.rst").write_text(f"How to turn it off\n==================\n\n{text}\n")
+    usual = ("--kind", "docs") if options[0] == "--kind" else options
+    code, _, error = udever("pairs", rows, tmp_path / "docs", *usual, "-o", out)
+    assert code == 0, error
+
+
 @pytest.mark.parametrize("column", ["group", "label"])
 def test_a_table_without_the_column_to_hold_out_by_is_refused(udever, tmp_path, column):
     path, out = tmp_path / "qa.jsonl", tmp_path / "out.parquet"

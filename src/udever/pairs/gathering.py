@@ -15,7 +15,7 @@ from udever.pairs.mining.dedupe import family
 from udever.pairs.schema import Pair
 from udever.pairs.settings import BY_FILE, BY_TEXT, UNIT
 from udever.pairs.split import ChooseFrom, Shares, keep_to_choose, split_table
-from udever.pairs.table_options import check_table_options
+from udever.pairs.table_options import check_mining_options, check_table_options
 
 MAX_TABLE_BYTES = 4_000_000_000
 """Of a table that is held in memory whole; `udever train` reads larger ones from the disk."""
@@ -64,12 +64,13 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
 
     A table is a file, named itself, of a format that can hold pairs, a saved data set, or a name on a hub. Its rows
     that say which of them are held out keep that; those that repeat another row or a held-out text are left out and
-    counted. Raises as `mine`, `read_batches` and `check_table_options` do.
+    counted. Raises as `mine`, `read_batches`, `check_table_options` and `check_mining_options` do.
     """
     shares, paths = settings.shares, list(map(Path, paths))
     check_table_options(
         paths, held_out_by=settings.held_out_by, columns=settings.columns, skip_empty=settings.skip_empty
     )
+    check_mining_options(paths, kinds=settings.kinds, exclude=settings.exclude, language=settings.language)
     tables = [path for path in paths if may_hold_pairs(path)]
     others = [path for path in paths if path not in tables]
     if not tables:

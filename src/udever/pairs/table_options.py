@@ -1,11 +1,12 @@
-"""Options that are for tables of pairs are refused where there is no table that they fit, and not passed over."""
+"""Options that would change nothing for what is named, a table of pairs or files to mine, are refused."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from udever.errors import RecipeError
 from udever.files import may_hold_pairs
 from udever.pairs.files import meant_columns, read_batches
+from udever.pairs.mining import USUAL_KINDS
 from udever.pairs.settings import BY_FILE, BY_TEXT
 
 _MAY_LACK = ("group", "label")
@@ -35,6 +36,20 @@ def check_table_options(
                 f"{table} has no value in a column {held_out_by!r}, by which rows are to be held out; add it, or leave "
                 f"--held-out-by out"
             )
+
+
+def check_mining_options(
+    paths: Sequence[Path], *, kinds: Collection[str], exclude: Sequence[str], language: str | None
+) -> None:
+    """Raise RecipeError where such an option would change nothing, since all of `paths` are tables of pairs."""
+    given = ["--kind"] if set(kinds) != set(USUAL_KINDS) else []
+    given += ["--exclude"] if exclude else []
+    given += ["--language"] if language is not None else []
+    if given and paths and all(map(may_hold_pairs, paths)):
+        raise RecipeError(
+            f"{given[0]} is for files that are mined, and only tables of pairs are named "
+            f"({', '.join(map(str, paths))}); leave it out, or name files or a folder too"
+        )
 
 
 def _has_values(table: Path, columns: Mapping[str, str], name: str) -> bool:
