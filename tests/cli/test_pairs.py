@@ -70,3 +70,56 @@ def test_a_table_without_the_column_to_hold_out_by_is_refused(udever, tmp_path, 
     path.write_text("\n".join(json.dumps(row | ({column: n} if n > 20 else {})) for n, row in enumerate(plain)))
     code, _, error = udever("pairs", path, "--held-out-by", column, "-o", out)
     assert code == 0, error
+
+
+@pytest.fixture
+def divided(tmp_path):
+    """Thirty questions and answers in three groups, of which some say that they are held out, or to choose by."""
+    path = tmp_path / "divided.jsonl"
+    splits = ["held_out", "development", *["train"] * 8]
+    rows = [
+        {"anchor": f"how t{n} u{n} v{n}", "positive": f"so d{n} e{n} f{n}", "group": n % 3, "split": splits[n % 10]}
+        for n in range(30)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+HELD = "say themselves which are held out, and then no other rows of tables are; leave"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--held-out-by", "anchor"], f"--held-out-by anchor would change nothing: rows of {{table}} {HELD} it out"),
+        (["--held-out", "0.3"], f"--held-out 0.3 would change nothing: rows of {{table}} {HELD} it out"),
+        (["--choose-from", "held_out"], "--choose-from held_out would change nothing: rows of {table} say themselves"),
+    ],
+)
+def test_how_to_divide_is_refused_where_rows_say_it_themselves(udever, divided, rows, tmp_path, options, told):
+    """Also where another table does not: its rows are all trained on."""
+    out, run = tmp_path / "out.parquet", tmp_path / "run"
+    commands = [["adapt", divided, "-o", run], ["adapt", rows, divided, "--plan", "-o", run]]
+    commands += [] if "--choose-from" in options else [["pairs", rows, divided, "-o", out]]
+    for command in commands:
+        code, _, error = udever(*command, *options)
+        assert code == 2 and error.count("\n") == 1 and told.format(table=divided) in error, error
+        assert not out.exists() and not run.exists()
+
+
+def test_a_share_is_for_files_beside_a_table_that_says_its_own(udever, divided, tmp_path):
+    (tmp_path / "docs").mkdir()
+    for word in ("red", "tall", "open", "late"):
+        text = f"Wait for a minute until the {word} lamp is dark, and pull the {word} plug out of it."
+        (tmp_path / "docs" / f"{word}.md").write_text(f"# When it is {word}\n\n{text}\n")
+    out = tmp_path / "out.parquet"
+    code, _, error = udever("pairs", divided, tmp_path / "docs", "--held-out", "0.5", "-o", out)
+    assert code == 0, error
+
+
+def test_how_to_hold_out_is_refused_where_nothing_is_to_be(udever, rows, tmp_path):
+    out = tmp_path / "out.parquet"
+    code, _, error = udever("pairs", rows, "--held-out", "0", "--held-out-by", "anchor", "-o", out)
+    assert code == 2 and error.count("\n") == 1 and not out.exists(), error
+    assert "--held-out-by anchor would change nothing: --held-out is 0; leave one of them out" in error
+    assert udever("pairs", rows, "--held-out", "0", "-o", out)[0] == 0

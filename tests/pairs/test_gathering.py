@@ -167,7 +167,7 @@ def test_rows_without_a_side_are_refused_or_left_out_and_counted(tmp_path):
 def test_rows_that_say_their_split_keep_it(tmp_path):
     pairs = [Pair(*texts(n), split="held_out" if n < 5 else "train") for n in range(20)]
     write_pairs(pairs, tmp_path / "pairs.parquet")
-    found = gather([tmp_path / "pairs.parquet"], Gathering(held_out=0.5), show_progress=False)
+    found = gather([tmp_path / "pairs.parquet"], show_progress=False)
     assert [pair.split for pair in found.pairs] == [pair.split for pair in pairs]
 
 

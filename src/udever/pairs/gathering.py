@@ -15,7 +15,7 @@ from udever.pairs.mining.dedupe import family
 from udever.pairs.schema import Pair
 from udever.pairs.settings import BY_FILE, BY_TEXT, UNIT
 from udever.pairs.split import ChooseFrom, Shares, keep_to_choose, split_table
-from udever.pairs.table_options import check_mining_options, check_table_options
+from udever.pairs.table_options import check_division_options, check_mining_options, check_table_options
 
 MAX_TABLE_BYTES = 4_000_000_000
 """Of a table that is held in memory whole; `udever train` reads larger ones from the disk."""
@@ -64,7 +64,7 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
 
     A table is a file, named itself, of a format that can hold pairs, a saved data set, or a name on a hub. Its rows
     that say which of them are held out keep that; those that repeat another row or a held-out text are left out and
-    counted. Raises as `mine`, `read_batches`, `check_table_options` and `check_mining_options` do.
+    counted. Raises as `mine`, `read_batches` and the checks of `table_options` do.
     """
     shares, paths = settings.shares, list(map(Path, paths))
     check_table_options(
@@ -79,7 +79,9 @@ def gather(paths: Sequence[Path], settings: Gathering = Gathering(), *, show_pro
         hint = suggestion(settings.held_out_by, _UNITS, "expected one of")
         raise RecipeError(f"held_out_by is {settings.held_out_by!r}; {hint}")
     skipped: Counter[str] = Counter()
-    rows = [pair for path in tables for pair in _read(path, settings, skipped)]
+    read = [(path, _read(path, settings, skipped)) for path in tables]
+    check_division_options(read, shares, settings.held_out_by, mines=bool(others))
+    rows = [pair for _, pairs in read for pair in pairs]
     distinct = _distinct(rows)
     if len(distinct) < len(rows):
         skipped["row: duplicate"] += len(rows) - len(distinct)

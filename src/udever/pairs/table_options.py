@@ -7,7 +7,9 @@ from udever.errors import RecipeError
 from udever.files import may_hold_pairs
 from udever.pairs.files import meant_columns, read_batches
 from udever.pairs.mining import USUAL_KINDS
+from udever.pairs.schema import Pair, Split
 from udever.pairs.settings import BY_FILE, BY_TEXT
+from udever.pairs.split import Shares
 
 _MAY_LACK = ("group", "label")
 """Columns of pairs that rows can be held out by and that a table need not have."""
@@ -49,6 +51,31 @@ def check_mining_options(
         raise RecipeError(
             f"{given[0]} is for files that are mined, and only tables of pairs are named "
             f"({', '.join(map(str, paths))}); leave it out, or name files or a folder too"
+        )
+
+
+def check_division_options(
+    rows: Sequence[tuple[Path, Sequence[Pair]]], shares: Shares, held_out_by: str, *, mines: bool
+) -> None:
+    """Raise RecipeError where such an option would change nothing, by what the `rows` of tables say of themselves.
+
+    `mines`: whether there are files besides, of which the share is held out in any case.
+    """
+    asked = [f"--held-out-by {held_out_by}"] if held_out_by != BY_TEXT else []
+    if asked and not shares.held_out:
+        raise RecipeError(f"{asked[0]} would change nothing: --held-out is 0; leave one of them out")
+    asked += [f"--held-out {shares.held_out}"] if shares.held_out != Shares.held_out and not mines else []
+    to_choose = [f"--choose-from {shares.choose_from}"] if shares.choose_from != Shares.choose_from else []
+    _refuse_said(rows, "held_out", asked, "which are held out, and then no other rows of tables are")
+    _refuse_said(rows, "development", to_choose, "which are to choose by, and then no others are")
+
+
+def _refuse_said(rows: Sequence[tuple[Path, Sequence[Pair]]], split: Split, asked: Sequence[str], which: str) -> None:
+    says = next((path for path, pairs in rows if any(pair.split == split for pair in pairs)), None)
+    if asked and says is not None:
+        raise RecipeError(
+            f"{asked[0]} would change nothing: rows of {says} say themselves {which}; leave it out, or take the "
+            f"column 'split' out of that table"
         )
 
 
