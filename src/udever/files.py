@@ -179,6 +179,15 @@ def pairs_format(path: Path) -> Format:
     return found
 
 
+CONVERT = "convert the file (iconv -f WINDOWS-1252 -t UTF-8, or from what it was saved in)"
+"""What to do about a file that is not UTF-8: as Excel saves CSV in the West, most likely."""
+
+
+def not_utf8(error: UnicodeDecodeError) -> str:
+    """Why a file is not read as text, and what to do about it."""
+    return f"not UTF-8: {error.reason} at byte {error.start}; {CONVERT}"
+
+
 MAX_RATIO = 200
 """Packed text is a third to a fiftieth of its size; what expands further is made to."""
 FREE_BYTES = 256 << 20

@@ -7,7 +7,7 @@ import csv
 import json
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import repeat
 from pathlib import Path
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from udever.data_sets import arrow_tables, open_pairs
 from udever.errors import DataError, first_line
-from udever.files import Expands, Format, open_bytes, open_regular, printable
+from udever.files import CONVERT, Expands, Format, not_utf8, open_bytes, open_regular, printable
 
 MAX_ROW_BYTES = 16 << 20
 """A longer line, record or text fails. No model reads so much; what has no line ends is no file of lines."""
@@ -28,8 +28,7 @@ _BATCH_ROWS, _BATCH_BYTES = 1024, 64 << 20
 _SNIFFED = 8192
 _MAX_NULS = 20
 _CSV_FIELD = 2**31 - 1
-CONVERT = "convert the file (iconv -f WINDOWS-1252 -t UTF-8, or from what it was saved in)"
-"""What to do about a file that is not UTF-8: as Excel saves CSV in the West, most likely."""
+_SEPARATED = ("csv", "tsv")
 _AFTER_RETURN = re.compile(r"(?<=\r)(?!\n)")
 
 
@@ -133,7 +132,7 @@ def _utf8(line: str | Broken) -> str | Broken:
         data.decode()
     except UnicodeDecodeError as error:
         shown = data.decode(errors="backslashreplace")
-        return Broken(shown, f"not UTF-8: {error.reason} at byte {error.start}; {CONVERT}")
+        return Broken(shown, not_utf8(error))
     return line
 
 
@@ -146,6 +145,23 @@ def is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def undecoded(form: Format | None, record: Mapping[str, Any], columns: Iterable[str]) -> str | None:
+    """Which of `columns` of a record of CSV or TSV holds bytes that are no UTF-8, and what to do; None where none does.
+
+    A reader asks it of the columns that it reads: what stands in others is nobody's matter.
+    """
+    if form is None or form.kind not in _SEPARATED:
+        return None
+    name = next((name for name in columns if not is_utf8(record.get(name) or "")), None)
+    return None if name is None else f"{name!r} is not UTF-8; {CONVERT}"
+
+
+def undecoded_header(form: Format | None, names: Iterable[str]) -> str | None:
+    """Of a header of CSV or TSV the same."""
+    is_read = form is None or form.kind not in _SEPARATED or all(map(is_utf8, names))
+    return None if is_read else f"its header is not UTF-8; {CONVERT}"
 
 
 def _json_records(lines: _Lines) -> Iterator[tuple[int, Record]]:

@@ -200,10 +200,10 @@ def test_broken_rows_of_csv_are_only_themselves(tmp_path):
     content = b'id,text\n1,good\n2,too,many\n\n3,"a"b\n4,\xff\n5,fine\n'
     (tmp_path / "a.csv").write_bytes(content)
     rows = rows_of(tmp_path / "a.csv")
-    assert [type(row) for row in rows] == [InputRow, BadRow, BadRow, InputRow, InputRow]
+    assert [type(row) for row in rows] == [InputRow, BadRow, BadRow, BadRow, InputRow]
     assert [row.number for row in rows] == [0, 1, 2, 3, 4]
     assert "3 fields; the header has 2" in rows[1].reason and "not CSV" in rows[2].reason
-    assert rows[3].text == "\udcff"  # no UTF-8: the scan refuses it
+    assert rows[3].text == "\\udcff" and rows[3].reason.startswith("'text' is not UTF-8; convert the file")
 
 
 @pytest.mark.parametrize(

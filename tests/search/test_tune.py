@@ -123,8 +123,8 @@ def test_reading_queries(tmp_path):
     (tmp_path / "q.txt").write_text("one\n\n  two  \n")
     assert read_queries(tmp_path / "q.txt") == ["one", "two"]
     (tmp_path / "q.txt").write_bytes(b"\xff\n")
-    for path in ("q.txt", "none.txt"):
-        with pytest.raises(DataError, match="cannot be read as text"):
+    for path, told in (("q.txt", "is not UTF-8: invalid start byte at byte 0"), ("none.txt", "cannot be read as text")):
+        with pytest.raises(DataError, match=told):
             read_queries(tmp_path / path)
     (tmp_path / "q.txt").write_text("\n")
     with pytest.raises(DataError, match="holds no queries"):

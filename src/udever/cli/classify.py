@@ -28,8 +28,8 @@ app.add_typer(classify, name="classify")
 
 def _records(inputs: list[str], split: str | None, wanted: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     from udever.corpus import check_named, check_split, find_sources, read_records
-    from udever.corpus.inputs import Broken
     from udever.errors import DataError
+    from udever.records import Broken, undecoded, undecoded_header
 
     sources = find_sources(inputs, split)
     check_split(sources, split)
@@ -39,6 +39,10 @@ def _records(inputs: list[str], split: str | None, wanted: list[str]) -> Iterato
             where = f"{source.name} row {number}"
             if isinstance(record, Broken):
                 raise DataError(f"{where}: {record.reason}; fix the row or remove it")
+            has_all = record.keys() >= set(wanted)
+            unread = undecoded(source.format, record, wanted) if has_all else undecoded_header(source.format, record)
+            if unread is not None:
+                raise DataError(f"{where}: {unread}")
             yield where, record
 
 

@@ -26,7 +26,7 @@ from udever.files import (
     text_format,
 )
 from udever.nearest import nearest, path_suggestion
-from udever.records import Broken, Record, column_names, read_file, table_records
+from udever.records import Broken, Record, column_names, read_file, table_records, undecoded, undecoded_header
 from udever.storage import JOB, cut_glob, is_job
 
 
@@ -292,6 +292,9 @@ def check_columns(sources: Sequence[Source], columns: Columns) -> None:
                 first = first or (source, record)
     if wanted and first is not None:
         source, record = first
+        unread = undecoded_header(source.format, record)
+        if unread is not None:
+            raise DataError(f"{source.shown}: {unread}")
         name = min(wanted, key=columns.index)
         raise DataError(f"{source.shown} has no column {name!r}; {_instead(name, _schema_names(source) or record)}")
 
@@ -301,8 +304,8 @@ def read_rows(source: Source, columns: Columns) -> Iterator[InputRow | BadRow]:
 
     The id is the column's where that has another name than usual or is in the first record, else the row's number,
     behind the source's name where the job has several sources: ids of a file and row numbers mixed could name two
-    texts alike. A row without an entry of its own is from `source.name`. Whether texts are UTF-8 is for the caller to
-    see.
+    texts alike. A row without an entry of its own is from `source.name`. Whether texts of other formats than CSV and
+    TSV are UTF-8 is for the caller to see.
     """
     with_ids = True if columns.id != Columns().id else None
     prefix = "" if source.alone else f"{source.name}:"
@@ -318,6 +321,7 @@ def read_rows(source: Source, columns: Columns) -> Iterator[InputRow | BadRow]:
         reason = _why_no_text(record, columns.text, names)
         if isinstance(name, bool) or not isinstance(name, str | int):
             reason, name = f"{columns.id!r} is {name!r:.{_SHOWN}}; expected a string or a whole number", None
+        reason = reason or undecoded(source.format, record, columns)
         if reason is not None:
             shown = None if name is None else _show(str(name))
             yield BadRow(source.name, number, shown, _show(record.get(columns.text)), _escaped(reason))

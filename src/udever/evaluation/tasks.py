@@ -17,7 +17,7 @@ from udever.errors import DataError, first_line
 from udever.evaluation.subset_languages import languages_of, mteb_language
 from udever.files import format_of, pairs_format, text_format
 from udever.nearest import path_suggestion
-from udever.records import Broken, read_file
+from udever.records import Broken, read_file, undecoded, undecoded_header
 from udever.settings import Settings, explain
 
 TaskType = Literal[
@@ -208,9 +208,13 @@ def read_columns(path: Path) -> Columns:
 
 def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
     """The rows of a table one by one; of Parquet the `columns` alone. Raises DataError naming what cannot be read."""
-    for number, row in read_file(path, pairs_format(path), columns):
+    form = pairs_format(path)
+    for number, row in read_file(path, form, columns):
         if isinstance(row, Broken):
             raise DataError(f"{path}, row {number}: {row.reason}")
+        unread = undecoded(form, row, row)
+        if unread is not None:
+            raise DataError(f"{path}, row {number}: {unread}")
         yield row
 
 
@@ -268,7 +272,8 @@ def _checked(columns: Columns, name: str, path: Path, fits: Callable[[Any], bool
     if not _num_rows(columns):
         raise DataError(f"{path} has no rows")
     if name not in columns:
-        raise DataError(f"{path} has no column {name!r}; it has {', '.join(columns)}")
+        hint = undecoded_header(format_of(path), columns) or f"it has {', '.join(columns)}"
+        raise DataError(f"{path} has no column {name!r}; {hint}")
     for row, value in enumerate(columns[name]):
         if not fits(value):
             raise DataError(f"{path}, row {row}: {name} is {_shown(value)}; expected {expected}")

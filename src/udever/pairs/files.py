@@ -4,7 +4,7 @@ Arrow record batches are held in memory or, where they are large, memory-mapped 
 """
 
 import hashlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -41,7 +41,7 @@ from udever.pairs.columns import (
     normalise,
 )
 from udever.pairs.schema import SCHEMA, Pair, Split, to_table
-from udever.records import CONVERT, Broken, batch_rows, check_distinct, is_utf8, read_file
+from udever.records import Broken, batch_rows, check_distinct, read_file, undecoded, undecoded_header
 from udever.storage import atomic_file, cache_folder, check_file
 
 pc: Any = pyarrow.compute  # its functions are made at run time: type checkers see none
@@ -298,12 +298,15 @@ def _record_batches(path: Path, form: Format, choose: Choose) -> Iterator[pa.Rec
     first = 0
     for records in _blocks(path, form):
         seen |= names_in(records)
-        if form.kind in _SEPARATED and not all(map(is_utf8, seen)):
-            raise DataError(f"{path}: its header is not UTF-8; {CONVERT}")
+        unread = undecoded_header(form, seen)
+        if unread is not None:
+            raise DataError(f"{path}: {unread}")
         # Rows of JSON lines may leave out what is null; the header of a table names all there is.
         chosen = choose(list(seen), more=form.kind == "jsonl")
-        if form.kind in _SEPARATED:
-            _check_utf8(path, records, chosen.values(), first)
+        for number, record in enumerate(records, first):
+            unread = undecoded(form, record, chosen.values())
+            if unread is not None:
+                raise DataError(f"{path} row {number}: {unread}")
         yield from_records(records, chosen, str(path), first)
         first += len(records)
     if first:
@@ -328,14 +331,6 @@ def _blocks(path: Path, form: Format) -> Iterator[list[dict[str, Any]]]:
             records, size = [], 0
     if records:
         yield records
-
-
-def _check_utf8(path: Path, records: Sequence[Mapping[str, Any]], read: Collection[str], first: int) -> None:
-    """Raise DataError where a field of a column that is read holds bytes that are no UTF-8."""
-    for number, record in enumerate(records, first):
-        name = next((name for name in read if not is_utf8(record.get(name) or "")), None)
-        if name is not None:
-            raise DataError(f"{path} row {number}: {name!r} is not UTF-8; {CONVERT}")
 
 
 def digest_files(paths: Iterable[Path]) -> str:

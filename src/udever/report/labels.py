@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from udever.errors import DataError
+from udever.files import not_utf8
 from udever.nearest import path_suggestion, suggestion
 
 if TYPE_CHECKING:
@@ -109,7 +110,9 @@ def read_labels(path: str | Path) -> dict[str, Label]:
     path = Path(path)
     try:
         rows = _read_toml(path) if path.suffix == ".toml" else _read_csv(path)
-    except (OSError, UnicodeDecodeError, csv.Error, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is {not_utf8(error)}") from error
+    except (OSError, csv.Error, tomllib.TOMLDecodeError) as error:
         hint = path_suggestion(path, "give labels as TOML or CSV")
         raise DataError(f"{path} cannot be read: {error}; {hint}") from error
     labels: dict[str, Label] = {}

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from udever.errors import DataError
+from udever.files import not_utf8
 from udever.nearest import path_suggestion
 
 _ROOTS_BYTES = {
@@ -90,7 +91,9 @@ def read_shares(path: str | Path) -> LanguageShares:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is {not_utf8(error)}") from error
+    except (OSError, csv.Error) as error:
         hint = path_suggestion(path, "give columns language,percent")
         raise DataError(f"{path} cannot be read as CSV: {error}; {hint}") from error
     bits = bool(rows) and "bits_per_text" in rows[0]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from udever.errors import DataError
+from udever.files import not_utf8
 from udever.search.exact import shorten
 from udever.search.exact import top_k as exact_top_k
 from udever.search.locate import only_writer
@@ -77,7 +78,9 @@ def read_queries(path: Path) -> list[str]:
     """The queries of a text file, one a line, blank lines left out; DataError where there is none."""
     try:
         lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is {not_utf8(error)}") from error
+    except OSError as error:
         raise DataError(f"{path} cannot be read as text: {error}; give a file with a query a line") from error
     queries = [line.strip() for line in lines if line.strip()]
     if not queries:

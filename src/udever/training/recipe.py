@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from udever.errors import RecipeError
+from udever.files import not_utf8
 from udever.model.contract import Contract
 from udever.nearest import path_suggestion
 from udever.pairs.settings import DataSettings
@@ -157,7 +158,9 @@ class Recipe(Settings):
             raise RecipeError(f"{path} is not a file; {path_suggestion(path, 'give a recipe in TOML')}")
         try:
             return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            raise RecipeError(f"{path} is {not_utf8(error)}") from error
+        except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"{path} is not valid TOML: {error}") from error
         except ValidationError as error:
             raise RecipeError(f"{path}: {explain(error, cls)}") from error
