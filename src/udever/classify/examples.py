@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from udever.errors import DataError, RecipeError
 from udever.nearest import nearest
+from udever.records import is_utf8
 
 Kind = Literal["one", "several"]
 """Whether every text has exactly one of the labels, or any number of them."""
@@ -78,6 +79,13 @@ def _labels(value: Any, separator: str | None, where: str) -> tuple[str, ...]:
     return tuple(sorted({_label(one, where) for one in found}))
 
 
+def _check_characters(name: str, value: Any, where: str) -> None:
+    """Raise DataError for a text, or one of a list, that could not be written: JSON can name half a character."""
+    texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
+    if not all(map(is_utf8, texts)):
+        raise DataError(f"{where}: {name!r} has a lone surrogate, which is no character; expected a text")
+
+
 def _named(value: Any) -> str | None:
     """What a cell of languages or groups says; None for an empty one, which pandas writes as NaN."""
     is_empty = value is None or (isinstance(value, float) and math.isnan(value))
@@ -107,6 +115,8 @@ def read_examples(
             near = nearest(absent[0], record)
             hint = f"it has {', '.join(map(str, record))[:_SHOWN]}" if near is None else f"did you mean {near!r}?"
             raise DataError(f"{where} has no {absent[0]!r}; {hint}")
+        for name in filter(None, fields):
+            _check_characters(name, record[name], where)
         text, label = record[fields.text], record[fields.label]
         if not isinstance(text, str) or not text.strip():
             raise DataError(f"{where}: {fields.text!r} is {text!r:.{_SHOWN}}; expected a text")
