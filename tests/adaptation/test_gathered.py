@@ -1,8 +1,10 @@
 """What is said of the pairs before training, and what development questions search."""
 
 import io
+import json
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from udever.adaptation import AdaptSettings
@@ -49,3 +51,22 @@ def test_development_questions_of_files_search_what_the_files_hold(tmp_path):
     pairs = [replace(pair, source="m.py") for pair in PAIRS]
     found = searched(replace(MINED, pairs=pairs, corpus=pieces), 1000, tmp_path / "held")
     assert {piece.text for piece in pieces} <= set(found) and len(found) == 30 + 40
+
+
+@pytest.mark.parametrize("kind", ["asymmetric", "symmetric"])
+@pytest.mark.parametrize("more", [[], ["--plan"]])
+def test_held_out_pairs_of_equal_sides_are_refused_before_training(kind, more, udever, base, tmp_path, monkeypatch):
+    rows = [{"anchor": f"how q{n} r{n} s{n}", "kind": kind} for n in range(40)]
+    (tmp_path / "same.jsonl").write_text("\n".join(json.dumps(row | {"positive": row["anchor"]}) for row in rows))
+    monkeypatch.setattr("udever.adaptation.job.train_all", None)
+    code, _, error = udever("adapt", tmp_path / "same.jsonl", "-o", tmp_path / "out", "--base", base, *more)
+    assert code == 2 and error.count("\n") == 1, error
+    assert "pairs make no query that can be scored, since both sides of each are the same text; give pairs" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["same.jsonl"]
+
+
+def test_pairs_of_equal_sides_are_asked_where_their_group_has_another_text():
+    pairs = [replace(pair, positive=pair.anchor, group=f"{n // 2}") for n, pair in enumerate(PAIRS)]
+    out = io.StringIO()
+    tell(replace(MINED, pairs=pairs), [], AdaptSettings(), Console(file=out, width=200))
+    assert "10 held-out pairs" in out.getvalue()

@@ -191,6 +191,34 @@ def test_what_is_searched_is_bounded_or_named(recipe, tools, tmp_path):
         held_out(watching(recipe, evaluate_corpus=str(tmp_path / "corpsu.csv")))
 
 
+def same_sides(recipe, tmp_path):
+    held = [Pair(copied(n), copied(n), split="held_out") for n in range(8)]
+    write_pairs([*(Pair(copied(100 + n), copied(200 + n)) for n in range(40)), *held], tmp_path / "pairs.parquet")
+    return recipe
+
+
+def test_held_out_rows_of_equal_sides_are_refused_before_the_first_step(recipe, tmp_path, monkeypatch):
+    train(recipe.model_copy(deep=True), show_progress=False)
+    before = sorted((tmp_path / "model-checkpoints").iterdir())
+    recipe = same_sides(recipe, tmp_path)
+    monkeypatch.setattr("udever.training.run.Trainer.prepare", None)
+    told = "8 pairs make no query that can be scored, .*two different texts, or set watch.evaluate_queries = 0"
+    for refuse in (lambda: train(recipe, restart=True, show_progress=False), lambda: plan(recipe)):
+        with pytest.raises(DataError, match=told):
+            refuse()
+    assert sorted((tmp_path / "model-checkpoints").iterdir()) == before
+    monkeypatch.undo()
+    assert plan(watching(recipe, evaluate_queries=0)).num_steps
+    rows = [Pair(copied(n), copied(n), split="held_out", group=f"{n // 2}") for n in range(8)]
+    write_pairs([*(Pair(copied(100 + n), copied(200 + n)) for n in range(40)), *rows], tmp_path / "pairs.parquet")
+    assert plan(recipe).num_steps and held_out(recipe).measure().num_queries == 8
+
+
+def test_the_plan_refuses_a_corpus_that_the_run_would_refuse(recipe, tmp_path):
+    with pytest.raises(DataError, match=r"watch\.evaluate_corpus: .*none\.csv is not a file"):
+        plan(watching(recipe, evaluate_corpus=str(tmp_path / "none.csv")))
+
+
 def test_the_held_out_loss_is_that_of_the_rows_in_even_batches(recipe, base, tools, monkeypatch):
     rows = [Pair(copied(i), copied(100 + i), split="held_out") for i in range(5)]
     write_pairs([*tools.pairs[:40], *rows], recipe.data.pairs[0])

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from udever.adaptation.settings import AdaptSettings
 from udever.errors import DataError
+from udever.evaluation.held_out import check_queries
 from udever.files import may_hold_pairs
 from udever.pairs.gathering import gather, told_columns
 from udever.pairs.mining import ASKED, Mined
@@ -26,10 +27,12 @@ def gathered(paths: Sequence[Path], settings: AdaptSettings) -> tuple[Mined, flo
 
 
 def tell(mined: Mined, paths: Sequence[Path], settings: AdaptSettings, console: Console) -> None:
-    """Say what there is to train and to score on. Raises DataError where that is nothing."""
+    """Say what there is to train and to score on. Raises DataError where that is nothing, or nothing can be scored."""
     for path in filter(may_hold_pairs, paths):
         console.print(told_columns(path, settings.columns), markup=False, highlight=False)
     train_pairs, held_out = split(mined)
+    asked = [pair for pair, kind in zip(mined.pairs, mined.kinds, strict=True) if kind in ASKED]
+    check_queries(held_out, [pair for pair in asked if pair.split != "held_out"])
     files = f"{mined.num_files:,} file{'s' * (mined.num_files != 1)}"
     to_choose = sum(pair.split == "development" for pair in mined.pairs)
     console.print(

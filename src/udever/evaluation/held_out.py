@@ -91,14 +91,9 @@ def write_held_out(
     """
     if max_queries is not None and max_queries < 1:
         raise DataError(f"max_queries is {max_queries}; expected at least 1, or none for all")
-    by_kind: dict[Kind, list[Pair]] = {kind: [pair for pair in pairs if pair.kind == kind] for kind in KINDS}
-    beside = {kind: [pair for pair in others if pair.kind == kind] for kind in KINDS}
-    found = {kind: _relevant(some, beside[kind]) for kind, some in by_kind.items()}
+    by_kind, beside = _by_kind(pairs), _by_kind(others)
+    found = check_queries(pairs, others)
     queries = [(kind, query) for kind, relevant in found.items() for query in relevant]
-    if not queries:
-        raise DataError(
-            f"{len(pairs)} pairs make no query that can be scored; give pairs with different anchor and positive"
-        )
     if max_queries is not None and max_queries < len(queries):
         kept = np.random.default_rng(seed).choice(len(queries), max_queries, replace=False)
         queries = [queries[row] for row in np.sort(kept)]
@@ -111,6 +106,29 @@ def write_held_out(
         asked = {pair.anchor: pair for pair in reversed(some)}
         _write_task(Path(folder) / f"held_out_{kind}", documents, relevant, asked)
     return find_tasks(Path(folder))
+
+
+def check_queries(
+    pairs: Sequence[Pair], others: Sequence[Pair] = (), otherwise: str = ""
+) -> dict[Kind, dict[str, set[str]]]:
+    """For each kind of pair the queries that `write_held_out` would write, and the answers to each.
+
+    Raises DataError where there is no query; `otherwise` is what else can be done about it.
+    """
+    beside = _by_kind(others)
+    found: dict[Kind, dict[str, set[str]]] = {
+        kind: _relevant(some, beside[kind]) for kind, some in _by_kind(pairs).items()
+    }
+    if not any(found.values()):
+        raise DataError(
+            f"{len(pairs)} pairs make no query that can be scored, since both sides of each are the same text; give "
+            f"pairs of two different texts{otherwise}"
+        )
+    return found
+
+
+def _by_kind(pairs: Sequence[Pair]) -> dict[Kind, list[Pair]]:
+    return {kind: [pair for pair in pairs if pair.kind == kind] for kind in KINDS}
 
 
 def read_questions(tasks: Sequence[FolderTask]) -> list[Question]:

@@ -19,6 +19,7 @@ from udever.training.memory import bytes_per_token, taken_bytes
 from udever.training.recipe import Recipe
 from udever.training.run import open_recipe
 from udever.training.tuning import freezes_table, pick_tuning
+from udever.training.validation import check_held_out
 
 _SAMPLE_BATCHES = 5
 _BUSY = 0.1
@@ -111,6 +112,7 @@ def plan(recipe: Recipe) -> Plan:
     """
     others = OthersLoad()
     embedder, mixture = open_recipe(recipe)
+    check_held_out(recipe)
     model: Any = embedder.backbone
     num_parameters = sum(p.numel() for p in model.parameters())
     tuning = pick_tuning(model, recipe.training)

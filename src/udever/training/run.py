@@ -70,6 +70,7 @@ def train(
     with checkpoint.claimed(kept, enabled=leads), checkpoint.claimed(folder, enabled=leads):
         if leads:
             checkpoint.clean_up(kept)
+        scored = held_out(recipe)  # raises before anything of an earlier run is gone
         trainer = Trainer.prepare(embedder, mixture, recipe.training, recipe.loss)
         world = trainer.stepper.world
         if restart and world.leads:
@@ -83,7 +84,7 @@ def train(
         )
         keeping = Keeping(kept, same, recipe.watch, resume, allow_changes)
         with Log.open(kept, recipe, enabled=world.leads) as log:
-            history = trainer.run(log, keeping, held_out(recipe), show_progress=show_progress)
+            history = trainer.run(log, keeping, scored, show_progress=show_progress)
         world.wait()
         if not history.stopped:
             _save(trainer, recipe, history)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from udever.embedder import Embedder
 from udever.errors import DataError
-from udever.evaluation.held_out import score_pairs
+from udever.evaluation.held_out import check_queries, score_pairs
 from udever.evaluation.tasks import read_rows
 from udever.nearest import meant, path_suggestion
 from udever.pairs.mixture import Batch, Mixture, rows_of, traits_of
@@ -27,6 +27,7 @@ from udever.training.objectives import LossSettings
 from udever.training.recipe import Recipe
 
 _BATCH_SIZE = 64
+_OTHERWISE = ", or set watch.evaluate_queries = 0"
 
 ScoredRow = tuple[Pair, Traits]
 
@@ -105,17 +106,11 @@ def held_out(recipe: Recipe) -> HeldOut | None:
     have some; none of streams and plain texts. Those are left out whose anchor or positive (of classification: whose
     anchor) also is, exactly or nearly, a text of the rows that are trained on; how many is told as a LeakWarning. The
     candidates are all positives of the data, a sample where there are more than `watch.evaluate_candidates`, or the
-    texts of `watch.evaluate_corpus`.
+    texts of `watch.evaluate_corpus`. Raises DataError where these cannot be read, and where no row asks for another
+    text than its own.
     """
     watch, seed = recipe.watch, recipe.training.seed
-    datasets = [dataset for dataset in recipe.data.all_datasets if not (dataset.streaming or dataset.text)]
-    if not watch.evaluate_queries or not datasets:
-        return None
-    back = [dataset.model_copy(update={"split": "held_out", "cap": None}) for dataset in datasets]
-    kept = [(traits_of(dataset), pairs) for dataset in back if (pairs := rows_of(dataset, seed))]
-    each = max(1, watch.evaluate_queries // max(1, len(kept)))
-    rows: list[ScoredRow] = [(pair, traits) for traits, pairs in kept for pair in pairs[:each]]
-    rest = [pair for _, pairs in kept for pair in pairs[each:]]
+    rows, rest = _asked(recipe)
     own = {pair.positive for pair, _ in rows}
     sample = _Sample(0 if watch.evaluate_corpus else max(0, watch.evaluate_candidates - len(own)))
     for pair in rest:
@@ -132,7 +127,34 @@ def held_out(recipe: Recipe) -> HeldOut | None:
         corpus = []
         is_whole = len(sample.pairs) == sample.num_seen
         about = "all positives" if is_whole else f"a sample of {len(own) + sample.num_seen:,} positives"
+    check_queries([pair for pair, _ in rows], sample.pairs, _OTHERWISE)
     return HeldOut(_batches(rows), sample.pairs, corpus, recipe.loss, about)
+
+
+def check_held_out(recipe: Recipe) -> None:
+    """Raise DataError where `held_out` would, without comparing texts where the rows alone tell that it would not."""
+    rows, _ = _asked(recipe)
+    if not rows:
+        return
+    if recipe.watch.evaluate_corpus:
+        _corpus(Path(recipe.watch.evaluate_corpus), recipe.watch.evaluate_column)
+    try:
+        check_queries([pair for pair, _ in rows])
+    except DataError:
+        held_out(recipe)  # rows that are not held out may hold the answers
+
+
+def _asked(recipe: Recipe) -> tuple[list[ScoredRow], list[Pair]]:
+    """The held-out rows to ask, and the others."""
+    watch, seed = recipe.watch, recipe.training.seed
+    datasets = [dataset for dataset in recipe.data.all_datasets if not (dataset.streaming or dataset.text)]
+    if not watch.evaluate_queries or not datasets:
+        return [], []
+    back = [dataset.model_copy(update={"split": "held_out", "cap": None}) for dataset in datasets]
+    kept = [(traits_of(dataset), pairs) for dataset in back if (pairs := rows_of(dataset, seed))]
+    each = max(1, watch.evaluate_queries // max(1, len(kept)))
+    rows: list[ScoredRow] = [(pair, traits) for traits, pairs in kept for pair in pairs[:each]]
+    return rows, [pair for _, pairs in kept for pair in pairs[each:]]
 
 
 def _batches(rows: list[ScoredRow]) -> list[Batch]:

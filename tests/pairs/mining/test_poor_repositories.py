@@ -103,7 +103,8 @@ def test_of_a_long_history_the_newest_commits_are_read_and_the_bound_is_told(tmp
         f"Count up to number {n} here" for n in (count - 1, count - MAX_COMMITS)
     ]
     assert skipped == {f"folder: history beyond the last {MAX_COMMITS:,} commits": 1}
-    mined = Mined([Pair("a b", "c"), Pair("d e", "f"), Pair("g h", "i", split="held_out")], dict(skipped), 1)
+    pairs = [Pair("a b", "c"), Pair("d e", "f"), Pair("g h", "i", split="held_out")]
+    mined = Mined(pairs, dict(skipped), 1, kinds=["docs"] * 3)
     console = Console(file=io.StringIO())
     tell(mined, [tmp_path], AdaptSettings(), console)
     assert f"left out: history beyond the last {MAX_COMMITS:,} commits" in console.file.getvalue()
