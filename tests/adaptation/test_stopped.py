@@ -173,3 +173,32 @@ def test_ctrl_c_before_training_says_to_begin_again(project, tmp_path, udever, m
         code, out, _ = udever(*command, "-o", tmp_path / "out")
         assert (code, out) == (130, "stopped before training; give the same command again\n")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_was_killed_says_what_is_taken_over(project, base, tmp_path, udever, monkeypatch):
+    output = tmp_path / "out"
+    kept = run_folder(output)
+    command = ["adapt", project, "-o", output, "--base", base, "--held-out", "0.25", "--epochs", "1"]
+
+    def said(*options, at="job.train_all"):
+        """The first line of a run that is killed there: nothing is cleaned up."""
+        with monkeypatch.context() as patched:
+            patched.setattr(f"udever.adaptation.{at}", lambda *_, **__: sys.exit(9))
+            code, out, error = udever(*command, *options)
+        assert code == 9, error
+        return out.splitlines()[0]
+
+    assert said("--resume") == f"there is no run to go on with in {kept}: it begins anew"
+    anew = f"the run in {kept} was stopped before its first checkpoint and begins anew; --resume takes its pairs over"
+    assert said() == anew
+    assert "training pairs" in said("--restart")
+    before = (
+        "going on with the run in {}: its pairs are taken over; there is no checkpoint yet, so training begins anew"
+    )
+    assert said("--resume", at="attempts.train") == before.format(kept)
+    assert said("--resume", at="job._finished") == before.format(kept)
+    both = f"going on with the run in {kept}: its pairs and its training up to the last checkpoint are taken over"
+    assert said("--resume", at="job._finished") == both
+    code, out, error = udever(*command, "--resume")
+    assert code == 0 and out.splitlines()[0] == both, error
+    assert "training pairs" in udever(*command)[1].splitlines()[0]

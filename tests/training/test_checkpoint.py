@@ -410,3 +410,32 @@ def test_a_log_of_others_is_neither_written_over_nor_removed(base, data, tmp_pat
     log.unlink()
     train(run)
     train(run, restart=True)
+
+
+def test_a_run_that_was_killed_says_where_it_goes_on(base, data, tmp_path, udever, monkeypatch):
+    file, kept = tmp_path / "recipe.toml", tmp_path / "model-checkpoints"
+    file.write_text(recipe(base, data, tmp_path).to_toml())
+    plain = Stepper.accumulate
+
+    def killed(after, *options):
+        """The first line of a run that ends without a word behind so many steps."""
+        seen = []
+
+        def step(self, batch):
+            seen.append(batch)
+            return sys.exit(9) if len(seen) > after else plain(self, batch)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Stepper, "accumulate", step)
+            code, out, error = udever("train", file, *options)
+        assert code == 9, error
+        return out.partition("\n")[0]
+
+    assert killed(1) == ""
+    anew = f"there is no checkpoint in {kept} yet: training begins with the first step"
+    assert killed(1) == killed(1, "--resume") == anew
+    assert killed(1, "--restart") == ""
+    assert killed(3, "--resume") == anew
+    assert killed(1, "--resume") == f"training goes on behind step 2, the last checkpoint in {kept}"
+    shutil.rmtree(kept)
+    assert killed(0, "--resume") == anew

@@ -27,7 +27,7 @@ from udever.storage import (
     write_marker,
 )
 from udever.training import OutputSettings, Recipe, WatchSettings
-from udever.training.checkpoint import differences
+from udever.training.checkpoint import checkpoints, differences
 from udever.training.log import LOG_FILE
 from udever.training.recipe import RECIPE_FILE
 from udever.training.run import check_begun, forget
@@ -55,6 +55,24 @@ def check_places(output: Path, inputs: Iterable[str | Path], *, resume: bool, re
     check_folder(kept, inputs)
     check_begun(kept, resume=resume, restart=restart)
     check_own(kept, sorted(_NAMES))
+
+
+def going_on(kept: Path, *, resume: bool, restart: bool) -> str | None:
+    """What is taken over of a run that was stopped in `kept`, in a line; None where none is there or sought."""
+    is_begun = (kept / ASKED_FOR).is_file()
+    if restart or not (is_begun or resume):
+        return None
+    if not is_begun:
+        return f"there is no run to go on with in {kept}: it begins anew"
+    if not resume:
+        return (
+            f"the run in {kept} was stopped before its first checkpoint and begins anew; --resume takes its pairs over"
+        )
+    if not checkpoints(kept):
+        taken = "its pairs are taken over; there is no checkpoint yet, so training begins anew"
+    else:
+        taken = "its pairs and its training up to the last checkpoint are taken over"
+    return f"going on with the run in {kept}: {taken}"
 
 
 def write_gathered(mined: Mined, folder: Path) -> None:

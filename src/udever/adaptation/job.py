@@ -15,6 +15,7 @@ from udever.adaptation.folder import (
     begun_in,
     check_places,
     clear,
+    going_on,
     run_folder,
     write_output,
 )
@@ -53,6 +54,9 @@ def adapt(
     check_places(output, [*paths, base], resume=resume, restart=restart)
     check_base(base, settings)
     kept = run_folder(output)
+    line = going_on(kept, resume=resume, restart=restart)
+    if line is not None:
+        console.print(line, markup=False, highlight=False)
     training = arrangements(settings, base, Mined([], {}, 0))[0].training
     asked = {**vars(settings), "paths": paths, "base": base, "kinds": sorted(settings.kinds)}
     asked = json.loads(json.dumps({**asked, "training": training.model_dump(mode="json")}, default=str))

@@ -27,7 +27,7 @@ def train(
 
     quiet_transformers()
     read = Recipe.read(recipe)
-    history = run(read, resume=resume, restart=restart, allow_changes=allow_changes)
+    history = run(read, resume=resume, restart=restart, allow_changes=allow_changes, tell=console().print)
     if history.stopped:
         last = history.steps[-1].number if history.steps else 0
         console().print(f"stopped after step {last:,}; go on with: udever train {recipe} --resume")

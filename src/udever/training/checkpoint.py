@@ -72,6 +72,11 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if _NAME.fullmatch(p.name) and (p / STATE_FILE).is_file())
 
 
+def step_of(path: Path) -> int:
+    """The step behind which a checkpoint goes on, as its name has it."""
+    return int(path.name.rpartition("-")[2])
+
+
 def save(
     folder: Path,
     state: State,

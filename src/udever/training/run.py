@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -40,13 +40,15 @@ def train(
     restart: bool = False,
     allow_changes: bool = False,
     show_progress: bool = True,
+    tell: Callable[[str], None] | None = None,
 ) -> History:
     """Train as `recipe` says and write the model, its card and the resolved recipe into the output folder.
 
     `resume` continues from the last checkpoint (from the beginning where there is none), `restart` deletes what there
     is. `allow_changes` resumes although the recipe or the data changed. Held-out rows of the data are scored before,
     during and after training. SIGTERM and Ctrl-C end the run after the current step, with a checkpoint and without a
-    model. With torchrun, every process that it started calls this.
+    model. With torchrun, every process that it started calls this. `tell` is given a line that says where the run goes
+    on, or that what was begun is not gone on with.
 
     Raises OutputError where there are checkpoints and neither `resume` nor `restart` was given, where recipe or data
     changed without `allow_changes`, while another process trains there, and, before any work, where the output folder
@@ -63,10 +65,13 @@ def train(
         )
     check_begun(kept, resume=resume, restart=restart)
     check_own(kept, [LOG_FILE])
+    leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started one takes the places for all
+    line = _going_on(kept, resume=resume, restart=restart)
+    if tell is not None and leads and line is not None:
+        tell(line)
     take_device()
     embedder, mixture = open_recipe(recipe)
     recipe = recipe.resolved(embedder.contract)
-    leads = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started one takes the places for all
     with checkpoint.claimed(kept, enabled=leads), checkpoint.claimed(folder, enabled=leads):
         if leads:
             checkpoint.clean_up(kept)
@@ -100,6 +105,17 @@ def check_begun(folder: Path, *, resume: bool, restart: bool) -> None:
         raise OutputError(
             f"{folder} holds the checkpoints of an earlier run; go on with --resume, or begin anew with --restart"
         )
+
+
+def _going_on(kept: Path, *, resume: bool, restart: bool) -> str | None:
+    """Where a run in `kept` begins, in a line; None where none was begun there and none is sought."""
+    found = checkpoint.checkpoints(kept)
+    if resume and found:
+        return f"training goes on behind step {checkpoint.step_of(found[-1]):,}, the last checkpoint in {kept}"
+    is_begun = LOG_FILE in listed(kept, "run") and (kept / LOG_FILE).is_file()
+    if restart or found or not (is_begun or resume):
+        return None
+    return f"there is no checkpoint in {kept} yet: training begins with the first step"
 
 
 def forget(kept: Path) -> None:
