@@ -202,3 +202,17 @@ def test_a_run_that_was_killed_says_what_is_taken_over(project, base, tmp_path, 
     code, out, error = udever(*command, "--resume")
     assert code == 0 and out.splitlines()[0] == both, error
     assert "training pairs" in udever(*command)[1].splitlines()[0]
+
+
+def test_checkpoints_of_another_run_are_not_taken_for_its_own(project, base, tmp_path, udever):
+    recipe = tmp_path / "recipe.toml"
+    (tmp_path / "pairs.jsonl").write_text("".join(f'{{"anchor": "a {n}", "positive": "b {n}"}}\n' for n in range(20)))
+    settings = f'[training]\nmax_steps = 1\nbatch_size = 8\n[output]\nfolder = "{tmp_path}/out"\n'
+    recipe.write_text(f'[model]\nbase = "{base}"\n[data]\npairs = ["{tmp_path}/pairs.jsonl"]\n{settings}')
+    code, _, error = udever("train", recipe)
+    assert code == 0, error
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    code, _, error = udever("adapt", project, "-o", tmp_path / "out", "--base", base, "--resume")
+    assert code == 2 and error.count("\n") == 1, error
+    assert "out-checkpoints holds checkpoints that no run of adapt has left; begin anew with --restart" in error
+    assert (run_folder(tmp_path / "out") / "step-00000001").is_dir()

@@ -54,6 +54,11 @@ def check_places(output: Path, inputs: Iterable[str | Path], *, resume: bool, re
     kept = run_folder(output)
     check_folder(kept, inputs)
     check_begun(kept, resume=resume, restart=restart)
+    if resume and checkpoints(kept) and not (kept / ASKED_FOR).is_file():
+        raise OutputError(
+            f"{kept} holds checkpoints that no run of adapt has left; begin anew with --restart, or give another "
+            f"output folder"
+        )
     check_own(kept, sorted(_NAMES))
 
 
