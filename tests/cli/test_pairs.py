@@ -123,3 +123,26 @@ def test_how_to_hold_out_is_refused_where_nothing_is_to_be(udever, rows, tmp_pat
     assert code == 2 and error.count("\n") == 1 and not out.exists(), error
     assert "--held-out-by anchor would change nothing: --held-out is 0; leave one of them out" in error
     assert udever("pairs", rows, "--held-out", "0", "-o", out)[0] == 0
+
+
+def test_pairs_that_ask_nothing_are_told_where_a_table_of_them_would_be_asked(udever, tmp_path):
+    """A table has no column for it, and whoever adapts to one of which nothing is held out has all rows divided."""
+    functions = [
+        f'def open_the_{word}_door(house):\n    """Let people through where the {word} wall stands."""\n'
+        f"    # the {word} lock was oiled before anybody came\n    house.{word}.unlock()\n    return house.{word}\n"
+        for word in ("red", "tall", "late", "dark")
+    ]
+    (tmp_path / "all.py").write_text("\n\n".join(functions))
+    told = "of them are for training alone"
+    code, out, error = udever("pairs", tmp_path / "all.py", "-o", tmp_path / "out.parquet")
+    assert code == 0 and f"  8 {told} (names: 4, comments: 4)" in out, (out, error)
+    assert (
+        "a table does not tell them apart: for udever adapt leave them out with --kind code --kind docs --kind" in out
+    )
+    asked = ["--kind", "code", "--kind", "docs"]
+    assert told not in udever("pairs", tmp_path / "all.py", *asked, "-o", tmp_path / "out.parquet")[1]
+    for number, function in enumerate(functions):
+        (tmp_path / "several").mkdir(exist_ok=True)
+        (tmp_path / "several" / f"m{number}.py").write_text(function)
+    code, out, _ = udever("pairs", tmp_path / "several", "-o", tmp_path / "out.parquet")
+    assert code == 0 and " 0 held out" not in out and told not in out

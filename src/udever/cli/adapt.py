@@ -164,7 +164,7 @@ def pairs(
     from udever.files import may_hold_pairs
     from udever.pairs.files import check_pairs_output, write_pairs
     from udever.pairs.gathering import Gathering, gather, told_columns
-    from udever.pairs.mining import USUAL_KINDS
+    from udever.pairs.mining import ASKED, USUAL_KINDS
 
     settings = Gathering(
         kinds=[str(k) for k in kind] if kind else USUAL_KINDS,
@@ -185,5 +185,12 @@ def pairs(
     num_held_out = sum(pair.split == "held_out" for pair in mined.pairs)
     files = f"{mined.num_files:,} file{'s' * (mined.num_files != 1)}"
     out.print(f"{output}: {len(mined.pairs):,} pairs from {files}, {num_held_out:,} held out")
+    studied = {kind: count for kind, count in mined.counts.items() if kind not in ASKED}
+    if studied and not num_held_out:  # adapt would hold out of all rows
+        counts = ", ".join(f"{kind}: {count:,}" for kind, count in studied.items())
+        out.print(
+            f"  {sum(studied.values()):,} of them are for training alone ({counts}), and a table does not tell them "
+            f"apart: for udever adapt leave them out with {' '.join(f'--kind {kind}' for kind in ASKED)}"
+        )
     for reason, count in mined.skipped.items():
         out.print(f"  left out {count:,}  {reason}" if count else f"  {reason}")
