@@ -35,6 +35,7 @@ from udever.model.weights import digest_file, digest_weights, weight_files
 from udever.nearest import near_path, nearest, path_suggestion, suggestion
 from udever.packaged import BUNDLED, PACKAGED, packaged_folder
 from udever.settings import explain
+from udever.storage import stamps
 
 _DECIDING = ("config.json", "tokenizer.json", "tokenizer_config.json", "adapter_config.json")
 
@@ -115,6 +116,7 @@ def load(name: str, how: How, changes: Mapping[str, Any], known_as: str | None =
     tokenizer = _tokenizer(model, trust_remote_code=how.trust_remote_code)
     contract = _asked(_contract(model, known_as, tokenizer, config), changes, tokenizer)
     check_fits(contract, config)
+    read = stamps(weight_files(model.backbone))
     weights = _digest(model, verify=how.verify)
     backbone = load_backbone(
         model.backbone,
@@ -125,6 +127,8 @@ def load(name: str, how: How, changes: Mapping[str, Any], known_as: str | None =
         allow_pickle=how.allow_pickle,
         trust_remote_code=how.trust_remote_code,
     )
+    if stamps(weight_files(model.backbone)) != read:
+        raise ContractError(f"{model.backbone} was changed while it was loaded; load it again")
     if contract.dimensions is not None and contract.dimensions > width(backbone):
         raise ModelError(f"dimensions is {contract.dimensions}; expected at most {width(backbone)}")
     _apply_adapters(backbone, model)

@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 import uuid
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from glob import escape, has_magic
@@ -38,7 +38,21 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 def cache_folder() -> Path:
     """`UDEVER_CACHE`, or `udever` in the user's cache folder."""
     given = os.environ.get("UDEVER_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "udever"
+    if given:
+        return Path(given)
+    caches = os.environ.get("XDG_CACHE_HOME")
+    home = home_folder()
+    if not caches and home is None:
+        raise OutputError("this user has no home folder to keep a cache in; set UDEVER_CACHE to a folder")
+    return (Path(caches) if caches else Path(str(home)) / ".cache") / "udever"
+
+
+def home_folder() -> Path | None:
+    """The user's; None for one that has none: HOME unset, and not in the system's list of users."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
 
 
 def _explain(error: OSError, target: Path) -> OutputError:
@@ -86,6 +100,8 @@ def check_folder(
     exist (names on a hub) are passed over.
     """
     target = resolved(folder)
+    if not _is_text(target):
+        raise OutputError(f"cannot write {os.fspath(folder)!r}: its path is not UTF-8; give another name")
     if target.exists() and not target.is_dir():
         raise OutputError(f"cannot write {folder}: it is a file; the output is a folder, give another name")
     if _working_folder().is_relative_to(target):
@@ -142,6 +158,15 @@ def _matches_in(folder: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
     if not pattern or not folder or pattern[0] == "**":
         return bool(pattern)
     return fnmatch(folder[0], pattern[0]) and _matches_in(folder[1:], pattern[1:])
+
+
+def _is_text(path: Path) -> bool:
+    """Whether libraries that take paths as text can be given this one."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _nearest_above(target: Path) -> Path:
@@ -265,7 +290,8 @@ def check_replaceable(
     with refusals(Path(folder)):  # tried, since permissions alone do not tell
         probe = _nearest_above(target) / _temporary_name(target)
         probe.mkdir()
-        probe.rmdir()
+        with suppress(FileNotFoundError):  # another that writes there has taken it for a dead one's
+            probe.rmdir()
     if not target.is_dir():
         return
     found = _read_marker(target)
@@ -443,6 +469,19 @@ def move(source: Path, target: Path) -> None:
         sync(source)
         source.replace(target)
         sync(target.parent)
+
+
+def stamps(paths: Iterable[Path]) -> list[tuple[int, ...]]:
+    """What changes where one of these files is replaced or written to: to be compared before and after reading."""
+    found = [path.stat() for path in paths]
+    return [(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in found]
+
+
+def unchanged(paths: Iterable[Path]) -> Callable[[], bool]:
+    """A question to ask later: whether these files are still what they are now."""
+    listed = list(paths)
+    read = stamps(listed)
+    return lambda: stamps(listed) == read
 
 
 def digest_file(path: Path) -> str:

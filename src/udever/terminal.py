@@ -1,10 +1,14 @@
 """What others say on a terminal: shown, never obeyed; or not said."""
 
+import atexit
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkdtemp
 
 # Control characters but tab and line feed; marks that turn the direction of what follows, and those that separate lines
 # or have no shape at all; surrogates that stand for bytes of a file name. Joiners (U+200C, U+200D) spell words.
@@ -57,7 +61,23 @@ def silent_transformers() -> Iterator[None]:
 
 
 def quiet_mteb() -> None:
-    """mteb's, datasets' and transformers' own bars would come between ours; read when they are first imported."""
+    """mteb's, datasets' and transformers' own bars would come between ours; read when they are first imported.
+
+    So is where mteb keeps results, a folder that it makes and that nothing here reads: where the user's cache cannot be
+    written it is a temporary one.
+    """
+    if "MTEB_CACHE" not in os.environ and not _has_cache():
+        os.environ["MTEB_CACHE"] = mkdtemp(prefix="mteb-")
+        atexit.register(shutil.rmtree, os.environ["MTEB_CACHE"], ignore_errors=True)
     for variable in ("TQDM_DISABLE", "HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_PROGRESS_BARS"):
         os.environ.setdefault(variable, "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+def _has_cache() -> bool:
+    """Whether the user has a home folder, and may write where caches lie in it."""
+    try:
+        cache = Path.home() / ".cache" / "mteb"
+    except RuntimeError:
+        return False
+    return os.access(next(path for path in (cache, *cache.parents) if path.exists()), os.W_OK)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from udever import Embedder
+from udever import Embedder, storage
 from udever.errors import ModelError, OutputError
 from udever.model import gguf as module
 from udever.model.gguf import GGUFSource, gguf_folder, read_source
@@ -207,6 +207,22 @@ def test_tokens_are_the_files(tmp_path):
     embedder = Embedder.load(folder, dtype="float32")
     ids = embedder.tokenize(["the cat"], "query").ids[0]
     assert [tokens[i] for i in ids] == ["<bos>", "the", "▁cat", "<eos>"]
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_not_kept(tmp_path, monkeypatch):
+    path = write(tmp_path / "tiny.gguf", "qwen3", tiny("qwen3", num_tokens("qwen3")))
+    other = write(tmp_path / "other.gguf", "qwen3", tiny("qwen3", num_tokens("qwen3")))
+    read = module._read_model
+
+    def after_another(*arguments):
+        other.replace(path)
+        return read(*arguments)
+
+    monkeypatch.setattr(module, "_read_model", after_another)
+    before = set(storage.cache_folder().rglob("gguf.json"))
+    with pytest.raises(ModelError, match="was changed while it was read"):
+        gguf_folder(path)
+    assert set(storage.cache_folder().rglob("gguf.json")) == before
 
 
 def test_a_file_is_converted_once_wherever_it_lies(tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -274,6 +275,13 @@ def test_exclude_and_language_are_remembered(lance, tree, embedder, index):
     index.update(lance, [tree], embedder, exclude=("docs/",))
     index.update(lance, [tree], embedder, model=None, rebuild=True)
     assert "docs/guide.md" not in lance.files(), "nor does a rebuild forget them"
+
+
+def test_what_is_made_anew_after_a_kill_covers_and_leaves_out_what_it_did(lance, tree, embedder, index):
+    index.update(lance, [tree / "docs", tree / "same"], embedder, exclude=("two.py",))
+    shutil.rmtree(lance.folder / "manifest.lance")  # as one leaves it who is killed between dropping and making
+    index.update(type(lance)(lance.uri), [tree / "docs"], embedder)
+    assert set(type(lance)(lance.uri).files()) == {"docs/guide.md", "same/one.py"}
 
 
 def test_an_index_inside_its_folder_moves_with_it(tree, embedder, index, tmp_path):

@@ -64,6 +64,7 @@ def adapt(
     mined, mining_s = begun_in(asked, kept) if is_begun else gathered(paths, settings)
     tell(mined, paths, settings, console)
     with claimed(output):
+        check_places(output, [*paths, base], resume=resume, restart=restart)  # again: another may have been stopped
         if not is_begun:
             begin(asked, mined, mining_s, kept)
         try:

@@ -134,7 +134,9 @@ def place_shards(folder: Path, keys: Sequence[str]) -> list[Path]:
     found = []
     for number, key in enumerate(keys):
         if (number, key) not in placed:
-            other = by_key[key]
+            other = by_key.get(key)
+            if other is None:
+                raise OutputError(f"a shard has gone from {folder / SHARDS} meanwhile; run the same command again")
             target = other.with_name(str(names[other]._replace(number=number)))
             try:
                 os.link(other, target)
@@ -185,13 +187,18 @@ def at_work(
     Raises as `check_place`, ContractError where it has the results of another step, and OutputError while another run
     has it.
     """
-    check_place(folder, reading, inputs)
-    if is_job(folder):
-        _check_same(folder, _read_json(folder / JOB)["identity"], identity)
+
+    def check() -> None:
+        check_place(folder, reading, inputs)
+        if is_job(folder):
+            _check_same(folder, _read_json(folder / JOB)["identity"], identity)
+
+    check()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         busy = OutputError(f"another run is writing to {folder}; wait for it, or give another folder")
         with held_alone(folder / LOCK, busy):
+            check()  # again: another may have begun there meanwhile
             for path in folder.glob(f"{_WORK}*"):
                 shutil.rmtree(path, ignore_errors=True)
             for place in (folder, folder / SHARDS):

@@ -187,7 +187,10 @@ def _read_object(path: Path) -> Mapping[str, Any]:
 
 def folder_jobs(tasks: Sequence[FolderTask]) -> list[TaskJob]:
     """A job for every folder task."""
-    return [TaskJob(task.name, task.fingerprint(), partial(as_mteb_task, task), task.spec.mteb_name) for task in tasks]
+    return [
+        TaskJob(task.name, task.fingerprint(), partial(as_mteb_task, task), task.spec.mteb_name, task.fingerprint)
+        for task in tasks
+    ]
 
 
 def public_jobs(names: Sequence[str], results: Path) -> list[TaskJob]:

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from udever.errors import UdeverError, first_line
+from udever.errors import DataError, UdeverError, first_line
 from udever.evaluation.models_under_test import ModelUnderTest
 from udever.evaluation.mteb_meta import environment, full_name, require_mteb
 from udever.evaluation.results import Score, TaskRecord, model_folder, read_scores, read_task, write_model, write_task
@@ -30,6 +30,12 @@ class TaskJob:
     data: str | None
     make: Callable[[], Any]
     also_called: str | None = None
+    fingerprint: Callable[[], str] | None = None
+
+    def check_unchanged(self) -> None:
+        """Raise DataError where the data are no longer those of `data`."""
+        if self.fingerprint is not None and self.fingerprint() != self.data:
+            raise DataError("its data were changed while it was scored; run the same command again")
 
 
 @dataclass
@@ -189,6 +195,7 @@ def _score_one(model: Any, tested: ModelUnderTest, job: TaskJob, outcome: Outcom
     scores = {
         split: [_entry(task, subset, entry) for subset, entry in entries.items()] for split, entries in found.items()
     }
+    job.check_unchanged()
     cut = getattr(model, "num_truncated", 0) - truncated
     record = TaskRecord(
         task=job.name,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from udever.errors import ContractError, ModelError, first_line
 from udever.model import bert, gemma, quantising
@@ -103,6 +103,7 @@ def load_backbone(
     if config.model_type == "bloom":
         bloom = load_bloom(folder, config)
         bloom.to(device=device, dtype=dtype).eval()
+        _copy_out(bloom)
         self_test(bloom, attention=attention)
         return bloom
     if isinstance(config, DecoderConfig):
@@ -110,8 +111,16 @@ def load_backbone(
     else:
         model = load_transformers(folder, config, dtype, allow_pickle, trust_remote_code)
     model.to(device).eval()
+    _copy_out(model)
     use_fused_products(model)
     return choose(model, attention=attention)
+
+
+def _copy_out(model: nn.Module) -> None:
+    """Copy weights out of the file that they are mapped from: who writes into it would change them in memory too."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu":
+            tensor.data = tensor.data.clone()
 
 
 def _load_eight_bits(folder: Path, config: Any, attention: AttentionKind, dtype: torch.dtype) -> Backbone:

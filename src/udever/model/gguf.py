@@ -8,13 +8,14 @@ settings that the conversion does not carry over are refused.
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from udever.errors import ModelError, OutputError, first_line
 from udever.nearest import path_suggestion
-from udever.storage import atomic_folder, cache_folder
+from udever.storage import atomic_folder, cache_folder, stamps
 from udever.terminal import silent_transformers
 
 SOURCE_FILE = "gguf.json"
@@ -67,11 +68,12 @@ def gguf_folder(path: Path) -> Path:
     where the disk has no room for the copy (told before the work starts).
     """
     _check_magic(path)
+    read = stamps([path])
     with path.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
     target = converted_folder(digest)
     if not (target / SOURCE_FILE).is_file():
-        _convert(path, digest, target)
+        _convert(path, digest, target, read)
     return target
 
 
@@ -94,7 +96,8 @@ def _check_magic(path: Path) -> None:
         raise ModelError(f"{path} is a GGUF file of version {version}; expected version 2 or 3: convert it again")
 
 
-def _convert(path: Path, digest: str, target: Path) -> None:
+def _convert(path: Path, digest: str, target: Path, read: Sequence[tuple[int, ...]]) -> None:
+    """`read` are the stamps of the file from before its digest was taken."""
     reader = _open(path)
     fields = dict(reader.fields.items())
     architecture = str(_value(fields, "general.architecture", ""))
@@ -125,6 +128,8 @@ def _convert(path: Path, digest: str, target: Path) -> None:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (folder / SOURCE_FILE).write_text(json.dumps(asdict(source), indent=2) + "\n")
+        if stamps([path]) != read:
+            raise ModelError(f"{path} was changed while it was read; try again")
 
 
 def _open(path: Path) -> Any:

@@ -353,8 +353,13 @@ def digest_batches(batches: Iterable[pa.RecordBatch]) -> str:
     return digest.hexdigest()
 
 
-def hold(read: Callable[[], Iterator[pa.RecordBatch]], key: str, size_bytes: int) -> Rows:
-    """The rows that `read` gives; from the cache where `key` (which names their content) is there already."""
+def hold(
+    read: Callable[[], Iterator[pa.RecordBatch]], key: str, size_bytes: int, is_same: Callable[[], bool] = lambda: True
+) -> Rows:
+    """The rows that `read` gives; from the cache where `key` (which names their content) is there already.
+
+    Raises DataError where afterwards what was read is not the same as when `key` was made.
+    """
     if size_bytes <= IN_MEMORY_BYTES:
         return Rows(read())
     path = cache_folder() / f"{hashlib.sha256(f'{_FORMAT} {key}'.encode()).hexdigest()}.arrow"
@@ -362,6 +367,9 @@ def hold(read: Callable[[], Iterator[pa.RecordBatch]], key: str, size_bytes: int
         with suppress(pa.ArrowException, OSError):  # a cache that is broken or of another version is written anew
             return _mapped(path)
     _write(path, read())
+    if not is_same():
+        path.unlink()
+        raise DataError("a table was changed while it was read; run the same command again")
     return _mapped(path)
 
 

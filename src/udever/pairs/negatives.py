@@ -50,7 +50,7 @@ from udever.pairs.schema import KINDS, SCHEMA, Kind, to_table
 from udever.pairs.settings import Side, sides_of
 from udever.progress import progress_bar
 from udever.search.bm25 import Bm25
-from udever.storage import atomic_file
+from udever.storage import atomic_file, unchanged
 from udever.text.grouping import Held
 
 Mode = Literal["meaning", "words", "both"]
@@ -171,7 +171,8 @@ def mine_negatives(
     num_documents = 0
     with (
         atomic_file(output) as temporary,
-        tempfile.TemporaryDirectory(prefix=f".{output.name}.", suffix=".tmp", dir=output.parent) as scratch,
+        # in the folder that goes with the next run where this one is killed
+        tempfile.TemporaryDirectory(dir=temporary.parent) as scratch,
     ):
         for side in _sides(rows, train, options.instruction):
             if len(side.rows):
@@ -198,8 +199,10 @@ def _open_pairs(path: Path, options: Options) -> Rows:
 
 def _open(path: Path, mapping: dict[str, str], *, others: bool = True, skip_empty: bool = False) -> Rows:
     files = files_under(path, texts=not others)
+    is_same = unchanged(files)
     key = f"{digest_files(files)} {sorted(mapping.items())} {others} {skip_empty}"
-    rows = hold(lambda: read_batches(path, mapping, others=others, keep_empty=skip_empty), key, size_in_memory(path))
+    read = partial(read_batches, path, mapping, others=others, keep_empty=skip_empty)
+    rows = hold(read, key, size_in_memory(path), is_same)
     rows = without_empty(rows) if skip_empty else rows
     if not len(rows):
         raise DataError(f"{path} holds no rows; expected at least one")

@@ -23,6 +23,7 @@ from udever.pairs.schedule import adjust, key_of, languages_of, permute
 from udever.pairs.schema import KINDS
 from udever.pairs.settings import BY_FILE, UNIT, DatasetSettings
 from udever.pairs.split import HELD_OUT, TRAIN, Division, divide
+from udever.storage import unchanged
 
 pc: Any = pyarrow.compute  # its functions are made at run time: type checkers see none
 
@@ -67,6 +68,7 @@ def open_table(settings: DatasetSettings) -> tuple[Rows, str]:
         read = partial(dataset_batches, dataset, settings.reading, settings.hub, **how)
         return hold(read, f"{digest} {columns}{_variant(settings)}", size), digest
     paths = find_files(settings)
+    is_same = unchanged(file for path in paths for file in files_under(path))
     digest = digest_paths(paths)
 
     def read_all() -> Iterator[pa.RecordBatch]:
@@ -76,7 +78,7 @@ def open_table(settings: DatasetSettings) -> tuple[Rows, str]:
 
     size = sum(size_in_memory(path) for path in paths)
     by_file = f" by file {_names(paths)}" if settings.held_out_by == BY_FILE else ""
-    return hold(read_all, f"{digest} {columns}{_variant(settings)}{by_file}", size), digest
+    return hold(read_all, f"{digest} {columns}{_variant(settings)}{by_file}", size, is_same), digest
 
 
 def open_hub(settings: DatasetSettings, *, streaming: bool) -> Any:

@@ -126,8 +126,13 @@ class LanceStore:
         return self._open[name]
 
     def _arrow(self, query: Any) -> pa.Table:
-        try:
+        with self._readable():
             return query.to_arrow()
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
         except (OSError, RuntimeError, ValueError) as error:
             raise DataError(
                 f"{self.uri}: the index cannot be read ({first_line(error)}); make it again with udever index --rebuild"
@@ -285,7 +290,9 @@ class LanceStore:
 
     def count(self, where: Where | None = None) -> int:
         """How many chunks pass."""
-        return self._table("chunks").count_rows(_condition(where or Where()) or None)
+        chunks = self._table("chunks")
+        with self._readable():
+            return chunks.count_rows(_condition(where or Where()) or None)
 
     def languages(self) -> dict[str, int]:
         """How many chunks there are of each language."""

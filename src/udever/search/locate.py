@@ -16,7 +16,7 @@ from udever.nearest import path_suggestion
 from udever.packaged import bundled_folder
 from udever.search.embeddings_file import embeddings_files
 from udever.search.store import IndexManifest, Store, base_of, parse_manifest
-from udever.storage import check_folder, clean, held_alone, is_job, is_output, write_marker
+from udever.storage import MARKER, check_folder, clean, held_alone, is_job, is_output, write_marker
 
 NAME = Path(".udever") / "index"
 """Where the index of a folder lies inside it unless another place is given."""
@@ -113,7 +113,7 @@ def prepare(folder: Path) -> None:
     """Make the folder of an index; git is told to leave `.udever` alone. Raises OutputError where it cannot be."""
     if folder.is_dir():
         clean(folder)  # what one left that was killed while it wrote the marker
-    held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+    held = sorted(path.name for path in folder.iterdir() if not _is_beginning(path)) if folder.is_dir() else []
     if held and not is_output(folder, "index"):
         raise OutputError(f"{folder} holds files that are not an index, such as {held[0]}; give a new or empty folder")
     try:
@@ -125,6 +125,11 @@ def prepare(folder: Path) -> None:
             ignore.write_text("*\n")
     except OSError as error:
         raise OutputError(f"cannot write {folder}: {error.strerror}; check the path and its permissions") from error
+
+
+def _is_beginning(path: Path) -> bool:
+    """Whether it is the marker that another process is writing for the first time, or its lock."""
+    return path.name == "lock" or (path.name.startswith(f".{MARKER}.") and path.suffix == ".tmp")
 
 
 @contextmanager

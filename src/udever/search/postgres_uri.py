@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from udever.errors import DataError
+from udever.storage import home_folder
 
 _LOCAL = ("", "localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"\[[^\]]*\]|[^/?#:]*")
@@ -56,7 +57,7 @@ def _settings(shown: str, given: dict[str, Any]) -> dict[str, Any]:
     settings = {name: os.environ[variable] for name, variable in names.items() if os.environ.get(variable)}
     service = given.get("service") or os.environ.get("PGSERVICE")
     if service:
-        file = Path(os.environ.get("PGSERVICEFILE") or Path.home() / ".pg_service.conf")
+        file = Path(os.environ.get("PGSERVICEFILE") or (home_folder() or Path()) / ".pg_service.conf")
         services = ConfigParser(interpolation=None, strict=False, allow_no_value=True)
         with suppress(ConfigParserError, UnicodeError):  # one that cannot be read names no service
             services.read(file, "utf-8")

@@ -13,7 +13,7 @@ from udever.files import not_utf8
 from udever.search.exact import shorten
 from udever.search.exact import top_k as exact_top_k
 from udever.search.locate import only_writer
-from udever.search.seal import unsealed
+from udever.search.seal import damage, unsealed
 from udever.search.store import EXACT_UP_TO, Store, Tuning, Where, parse_manifest
 
 TOP_K = 10
@@ -145,8 +145,12 @@ def _candidates(
 
 def retune(store: Store, *, recall: float, queries: NDArray[np.float32] | None, say: Callable[[Tuning], None]) -> Tuned:
     """`tune` on an index that nobody is writing, which is sealed again. Raises DataError where somebody is."""
-    with only_writer(store.folder), unsealed(store):
-        return tune(store, recall=recall, queries=queries, say=say)
+    with only_writer(store.folder):
+        broken = damage(store.folder) if store.folder is not None else []
+        if broken:
+            raise DataError(f"{store.uri} is damaged: {broken[0]}; make it again with udever index --rebuild")
+        with unsealed(store):
+            return tune(store, recall=recall, queries=queries, say=say)
 
 
 def tune(

@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 
 from udever.errors import DataError
+from udever.files import printable
 from udever.search.points import MapPoints
 from udever.search.searchable import are_own_lines
 from udever.server.encoding import packed_map
@@ -45,16 +46,17 @@ def write_map(path: str | Path, points: MapPoints, page: MapPage) -> int:
     if page.text_length < 1:
         raise DataError(f"text_length is {page.text_length}; expected at least 1 character")
     assert len(points.xy) == len(points.ids) == len(page.texts)
+    title = printable(page.title)  # it may be the name of a folder, of bytes that are no text
     cut = [row for row, text in enumerate(page.texts) if len(text) > page.text_length]
     data = packed_map(points, page.num_rows) | {
-        "title": page.title,
+        "title": title,
         "facts": list(page.facts),
         "texts": [text[: page.text_length] for text in page.texts],
         "cut": cut,
         "own_lines": [row for row, text in enumerate(page.texts) if _has_own_lines(points, row, text)],
         "text_length": page.text_length,
     }
-    html = render(page.title, json.dumps(data, ensure_ascii=False, allow_nan=False))
+    html = render(title, json.dumps(data, ensure_ascii=False, allow_nan=False))
     with atomic_file(path) as temporary:
         temporary.write_text(html, encoding="utf-8", newline="\n")
     return len(cut)

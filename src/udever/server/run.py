@@ -119,6 +119,7 @@ def _listening(host: str, port: int) -> socket.socket:
         listening = socket.socket(family, kind, protocol)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen()  # two can be bound to a port, but not listen on it
     except OSError as error:
         if listening is not None:
             listening.close()

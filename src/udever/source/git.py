@@ -17,6 +17,7 @@ from threading import Timer
 
 from udever.errors import FileRefused
 from udever.files import read_regular
+from udever.storage import home_folder
 
 MAX_BYTES = 1_000_000
 """Of a file of settings or patterns."""
@@ -80,7 +81,7 @@ def _common(folder: Path) -> Path:
 
 def _user_excludes(common: Path) -> Path:
     """The user's own file of patterns: `core.excludesFile`, of which git reads the last that is set."""
-    home = Path(os.environ.get("HOME") or Path.home())
+    home = Path(os.environ.get("HOME") or home_folder() or "/nonexistent")
     settings = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "git"
     system = Path(os.environ.get("GIT_CONFIG_SYSTEM", "/etc/gitconfig"))
     users = [Path(os.environ["GIT_CONFIG_GLOBAL"])] if "GIT_CONFIG_GLOBAL" in os.environ else []

@@ -74,6 +74,7 @@ def train(
     recipe = recipe.resolved(embedder.contract)
     with checkpoint.claimed(kept, enabled=leads), checkpoint.claimed(folder, enabled=leads):
         if leads:
+            check_begun(kept, resume=resume, restart=restart)  # again: another may have been stopped there meanwhile
             checkpoint.clean_up(kept)
         scored = held_out(recipe)  # raises before anything of an earlier run is gone
         trainer = Trainer.prepare(embedder, mixture, recipe.training, recipe.loss)
