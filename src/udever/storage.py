@@ -100,8 +100,6 @@ def check_folder(
     exist (names on a hub) are passed over.
     """
     target = resolved(folder)
-    if not _is_text(target):
-        raise OutputError(f"cannot write {os.fspath(folder)!r}: its path is not UTF-8; give another name")
     if target.exists() and not target.is_dir():
         raise OutputError(f"cannot write {folder}: it is a file; the output is a folder, give another name")
     if _working_folder().is_relative_to(target):
@@ -285,6 +283,8 @@ def check_replaceable(
     """
     check_folder(folder, inputs)
     target = resolved(folder)
+    if not _is_text(target):
+        raise OutputError(f"cannot write {os.fspath(folder)!r}: its path is not UTF-8; give another name")
     if target.is_mount():
         raise OutputError(f"cannot write {folder}: it is a mount point, which cannot be replaced; give a folder in it")
     with refusals(Path(folder)):  # tried, since permissions alone do not tell
@@ -472,9 +472,16 @@ def move(source: Path, target: Path) -> None:
 
 
 def stamps(paths: Iterable[Path]) -> list[tuple[int, ...]]:
-    """What changes where one of these files is replaced or written to: to be compared before and after reading."""
-    found = [path.stat() for path in paths]
-    return [(stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in found]
+    """What changes where one of these files is replaced, written to or removed: to be compared before and after."""
+    found: list[tuple[int, ...]] = []
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError:  # who reads it says what is wrong
+            found.append(())
+        else:
+            found.append((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return found
 
 
 def unchanged(paths: Iterable[Path]) -> Callable[[], bool]:
