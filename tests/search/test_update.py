@@ -2,11 +2,13 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from udever.errors import ContractError, DataError, OutputError
+from udever.search import seal
 from udever.search import update as updating
 from udever.search.index import Index
 from udever.search.locate import only_writer
@@ -280,8 +282,10 @@ def test_exclude_and_language_are_remembered(lance, tree, embedder, index):
 def test_what_is_made_anew_after_a_kill_covers_and_leaves_out_what_it_did(lance, tree, embedder, index):
     index.update(lance, [tree / "docs", tree / "same"], embedder, exclude=("two.py",))
     shutil.rmtree(lance.folder / "manifest.lance")  # as one leaves it who is killed between dropping and making
+    seal._write(lance.folder, replace(seal.read_seal(lance.folder), finished=False, files={}))
     index.update(type(lance)(lance.uri), [tree / "docs"], embedder)
     assert set(type(lance)(lance.uri).files()) == {"docs/guide.md", "same/one.py"}
+    assert not seal.damage(lance.folder)
 
 
 def test_an_index_inside_its_folder_moves_with_it(tree, embedder, index, tmp_path):

@@ -248,16 +248,14 @@ class IndexSettings:
 def _old_manifest(store: Store, *, rebuild: bool) -> IndexManifest | None:
     """The manifest that stands; None where there is none, or a damaged one that is to be replaced.
 
-    To be replaced is what the seal remembers, whatever has become of the store; so is a store that was left without a
-    manifest by one who was killed while making it anew.
+    To be replaced is what the seal remembers, whatever has become of the store.
     """
     try:
-        sealed = read_seal(store.folder) if store.folder is not None else None
+        sealed = read_seal(store.folder) if rebuild and store.folder is not None else None
     except ValueError:
         sealed = None
-    remembered = sealed.manifest if sealed is not None else None
     try:
-        text = remembered or store.read_manifest() if rebuild else store.read_manifest() or remembered
+        text = sealed.manifest if sealed is not None and sealed.manifest else store.read_manifest()
         return None if text is None else parse_manifest(text, store.uri)
     except DataError:
         if rebuild:
@@ -270,7 +268,6 @@ def _begin(
 ) -> tuple[IndexManifest, _Model]:
     """The manifest that is to hold, written, and the model; a new index is made where there is none."""
     old = _old_manifest(store, rebuild=rebuild)
-    rebuild = rebuild or (old is not None and store.read_manifest() is None)
     given = {"cut": CUT, "exclude": settings.exclude, "language": settings.language}
     changes = {name: value for name, value in given.items() if value is not None}
     if old is None or rebuild:
@@ -349,8 +346,9 @@ def update_index(
         damaged = damage(store.folder) if store.folder is not None else []
         if damaged and not rebuild:
             _check_mending(store, settings, load)
-        anew = rebuild or bool(damaged)
-        with unsealed(store, anew=anew or store.read_manifest() is None):
+        # without a manifest is one that is new, or that was left so by a kill while it was made anew
+        anew = rebuild or bool(damaged) or store.read_manifest() is None
+        with unsealed(store, anew=anew):
             resolved = [path.resolve() for path in paths]
             manifest, model = _begin(store, resolved, settings, load, rebuild=anew)
             run = _Run(store, manifest, lambda: model.embedder_for(manifest, store.uri))
