@@ -35,7 +35,7 @@ from udever.model.weights import digest_file, digest_weights, weight_files
 from udever.nearest import near_path, nearest, path_suggestion, suggestion
 from udever.packaged import BUNDLED, PACKAGED, packaged_folder
 from udever.settings import explain
-from udever.storage import stamps
+from udever.storage import unchanged
 
 _DECIDING = ("config.json", "tokenizer.json", "tokenizer_config.json", "adapter_config.json")
 
@@ -116,7 +116,7 @@ def load(name: str, how: How, changes: Mapping[str, Any], known_as: str | None =
     tokenizer = _tokenizer(model, trust_remote_code=how.trust_remote_code)
     contract = _asked(_contract(model, known_as, tokenizer, config), changes, tokenizer)
     check_fits(contract, config)
-    read = stamps(weight_files(model.backbone))
+    is_same = unchanged(weight_files(model.backbone))
     weights = _digest(model, verify=how.verify)
     backbone = load_backbone(
         model.backbone,
@@ -127,7 +127,7 @@ def load(name: str, how: How, changes: Mapping[str, Any], known_as: str | None =
         allow_pickle=how.allow_pickle,
         trust_remote_code=how.trust_remote_code,
     )
-    if stamps(weight_files(model.backbone)) != read:
+    if not is_same():
         raise ContractError(f"{model.backbone} was changed while it was loaded; load it again")
     if contract.dimensions is not None and contract.dimensions > width(backbone):
         raise ModelError(f"dimensions is {contract.dimensions}; expected at most {width(backbone)}")

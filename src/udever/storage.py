@@ -471,7 +471,7 @@ def move(source: Path, target: Path) -> None:
         sync(target.parent)
 
 
-def stamps(paths: Iterable[Path]) -> list[tuple[int, ...]]:
+def _stamps(paths: Iterable[Path]) -> list[tuple[int, ...]]:
     """What changes where one of these files is replaced, written to or removed: to be compared before and after."""
     found: list[tuple[int, ...]] = []
     for path in paths:
@@ -487,8 +487,8 @@ def stamps(paths: Iterable[Path]) -> list[tuple[int, ...]]:
 def unchanged(paths: Iterable[Path]) -> Callable[[], bool]:
     """A question to ask later: whether these files are still what they are now."""
     listed = list(paths)
-    read = stamps(listed)
-    return lambda: stamps(listed) == read
+    read = _stamps(listed)
+    return lambda: _stamps(listed) == read
 
 
 def digest_file(path: Path) -> str:

@@ -8,14 +8,14 @@ settings that the conversion does not carry over are refused.
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from udever.errors import ModelError, OutputError, first_line
 from udever.nearest import path_suggestion
-from udever.storage import atomic_folder, cache_folder, stamps
+from udever.storage import atomic_folder, cache_folder, unchanged
 from udever.terminal import silent_transformers
 
 SOURCE_FILE = "gguf.json"
@@ -68,12 +68,12 @@ def gguf_folder(path: Path) -> Path:
     where the disk has no room for the copy (told before the work starts).
     """
     _check_magic(path)
-    read = stamps([path])
+    is_same = unchanged([path])
     with path.open("rb") as handle:
         digest = hashlib.file_digest(handle, "sha256").hexdigest()
     target = converted_folder(digest)
     if not (target / SOURCE_FILE).is_file():
-        _convert(path, digest, target, read)
+        _convert(path, digest, target, is_same)
     return target
 
 
@@ -96,8 +96,8 @@ def _check_magic(path: Path) -> None:
         raise ModelError(f"{path} is a GGUF file of version {version}; expected version 2 or 3: convert it again")
 
 
-def _convert(path: Path, digest: str, target: Path, read: Sequence[tuple[int, ...]]) -> None:
-    """`read` are the stamps of the file from before its digest was taken."""
+def _convert(path: Path, digest: str, target: Path, is_same: Callable[[], bool]) -> None:
+    """`is_same`: whether the file is still the one that the digest was taken of."""
     reader = _open(path)
     fields = dict(reader.fields.items())
     architecture = str(_value(fields, "general.architecture", ""))
@@ -128,7 +128,7 @@ def _convert(path: Path, digest: str, target: Path, read: Sequence[tuple[int, ..
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         (folder / SOURCE_FILE).write_text(json.dumps(asdict(source), indent=2) + "\n")
-        if stamps([path]) != read:
+        if not is_same():
             raise ModelError(f"{path} was changed while it was read; try again")
 
 
